@@ -1,0 +1,383 @@
+"""Runs the official Python SDK's own test suite against this server, the real dev server, or both.
+
+A command, not a test: `python tests/compat/official_suite.py CHECKOUT --python VENV/bin/python [--real]`.
+CHECKOUT is a checkout of temporalio/sdk-python at the tag of the release installed in VENV; none of its code
+lives here. Each test file runs in a pytest of its own with a bound on its time, so a hanging file costs only
+itself. Results go to the terminal, to a JSON file and to a Markdown table (passed, failed, skipped by file).
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+HERE: Final = Path(__file__).resolve().parent
+RECORDER: Final = "official_suite_recorder"
+RESULTS_VARIABLE: Final = "PERDURE_SUITE_RESULTS"
+
+AI_CONTRIBS: Final = (
+    "google_adk_agents", "google_genai", "langgraph", "langsmith", "openai_agents", "strands",
+)  # fmt: skip
+"""Folders of tests/contrib that test integrations with model providers: no part of the protocol."""
+
+DYNAMIC_CONFIG: Final = (
+    "system.forceSearchAttributesCacheRefreshOnRead=true",
+    "limit.historyCount.suggestContinueAsNew=50",
+    "system.enableEagerWorkflowStart=true",
+    "frontend.enableExecuteMultiOperation=true",
+    "frontend.workerVersioningWorkflowAPIs=true",
+    "frontend.workerVersioningDataAPIs=true",
+    "system.enableDeploymentVersions=true",
+    "frontend.activityAPIsEnabled=true",
+    "frontend.enableCancelWorkerPollsOnShutdown=true",
+    "component.nexusoperations.recordCancelRequestCompletionEvents=true",
+    "activity.enableStandalone=true",
+    "activity.startDelayEnabled=true",
+    "history.enableChasm=true",
+    "history.enableTransitionHistory=true",
+    "history.enableCHASMCallbacks=true",
+    "history.enableCHASMSignalBacklinks=true",
+    "nexusoperation.enableStandalone=true",
+    'system.system.refreshNexusEndpointsMinWait="0s"',
+    "history.enableSignalWithStartFromWorkflow=true",
+    "history.enableUpdateCallbacks=true",
+)
+"""What the suite's own configuration gives the dev server that it starts."""
+
+START_TIMEOUT_S: Final = 60.0
+STOP_TIMEOUT_S: Final = 10.0
+OUTCOMES: Final = ("passed", "failed", "skipped")
+
+
+@dataclass
+class FileResult:
+    """What one test file did: the outcome of each test, and whether its time ran out."""
+
+    file: str
+    seconds: float = 0.0
+    timed_out: bool = False
+    exit_code: int | None = None
+    note: str = ""
+    outcomes: dict[str, str] = field(default_factory=dict)
+    messages: dict[str, str] = field(default_factory=dict)
+
+    def count(self, outcome: str) -> int:
+        """How many tests of this file ended with `outcome`."""
+        return sum(1 for each in self.outcomes.values() if each == outcome)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The checked command line."""
+
+    checkout: Path
+    python: Path
+    targets: tuple[str, ...]
+    commands: dict[str, str]
+    jobs: int
+    test_timeout_s: float
+    file_timeout_s: float
+    select: tuple[str, ...]
+    output: Path
+    against: Path | None
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def server_command(command: str, port: int, folder: Path, database: bool) -> list[str]:
+    """The command line that starts either server; both take the same flags."""
+    line = [command, "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(port)]
+    line += ["--log-level", "warn"]
+    if database:
+        line += ["--db-filename", str(folder / "suite.db")]
+    for value in DYNAMIC_CONFIG:
+        line += ["--dynamic-config-value", value]
+    return line
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    """Return once something accepts on `port`; raise if the process ends or the time runs out."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with exit code {process.returncode} while starting")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0):
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"the server did not accept on port {port} within {timeout_s:.0f} s")
+
+
+class Server:
+    """One server process for a whole run, started again when it was found dead."""
+
+    def __init__(self, target: str, command: str, folder: Path) -> None:
+        self.target = target
+        self.restarts = 0
+        self._command = command
+        self._folder = folder
+        self._port = free_port()
+        self._log = (folder / f"{target}.log").open("ab")
+        self._process = self._start()
+
+    @property
+    def address(self) -> str:
+        """Where clients connect: host:port."""
+        return f"127.0.0.1:{self._port}"
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        database = self.target != "real"
+        line = server_command(self._command, self._port, self._folder, database)
+        process = subprocess.Popen(line, stdout=self._log, stderr=subprocess.STDOUT)
+        wait_for_port(self._port, process, START_TIMEOUT_S)
+        return process
+
+    def ensure_alive(self) -> str:
+        """Start the server again if it died; return a note about it, empty if it was alive."""
+        if self._process.poll() is None:
+            return ""
+        code = self._process.returncode
+        self.restarts += 1
+        self._process = self._start()
+        return f"server had died (exit code {code}); started again"
+
+    def stop(self) -> None:
+        """Ask the server to stop; kill it if it does not within the bound."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._log.close()
+
+
+def test_files(tests: Path, select: Sequence[str]) -> list[str]:
+    """The suite's test files, relative to its root, longest first so that parallel jobs end together."""
+    found = [
+        path
+        for path in tests.rglob("test_*.py")
+        if not any(part in AI_CONTRIBS for part in path.parts)
+        and (not select or any(word in str(path.relative_to(tests.parent)) for word in select))
+    ]
+    found.sort(key=lambda path: (-path.stat().st_size, str(path)))
+    return [str(path.relative_to(tests.parent)) for path in found]
+
+
+@contextlib.contextmanager
+def suite_copy(checkout: Path) -> Iterator[Path]:
+    """A folder with only the suite in it, so that `import temporalio` finds the installed release."""
+    with tempfile.TemporaryDirectory(prefix="official-suite-") as name:
+        folder = Path(name)
+        shutil.copytree(checkout / "tests", folder / "tests")
+        if (checkout / "scripts").is_dir():
+            shutil.copytree(checkout / "scripts", folder / "scripts")
+        for extra in ("pyproject.toml", "CHANGELOG.md", "README.md"):
+            if (checkout / extra).exists():
+                shutil.copy(checkout / extra, folder / extra)
+        yield folder
+
+
+def read_results(path: Path, result: FileResult) -> None:
+    """Fold the recorder's lines into `result`; a test that started and never ended counts as failed."""
+    if not path.exists():
+        return
+    for text in path.read_text(encoding="utf-8").splitlines():
+        line = json.loads(text)
+        test, outcome = line["test"], line["outcome"]
+        if outcome == "started":
+            result.outcomes.setdefault(test, "started")
+        elif result.outcomes.get(test) != "failed":
+            result.outcomes[test] = outcome
+            if outcome != "passed":
+                result.messages[test] = line["message"]
+    for test, outcome in result.outcomes.items():
+        if outcome == "started":
+            result.outcomes[test] = "failed"
+            result.messages[test] = "the process ended while this test ran"
+
+
+def run_file(options: Options, root: Path, file: str, server: Server) -> FileResult:
+    """Run one test file in a pytest process of its own; never longer than the file's bound."""
+    result = FileResult(file, note=server.ensure_alive())
+    results_path = root / (file.replace("/", "__") + f".{server.target}.jsonl")
+    environment = dict(os.environ)
+    environment[RESULTS_VARIABLE] = str(results_path)
+    environment["PYTHONPATH"] = str(HERE)
+    line = [str(options.python), "-m", "pytest", file, "-p", RECORDER, "-E", server.address, "-q"]
+    line += [f"--timeout={options.test_timeout_s:.0f}", "--tb=short", "-p", "no:cacheprovider"]
+    started = time.monotonic()
+    process = subprocess.Popen(
+        line, cwd=root, env=environment, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        output, _ = process.communicate(timeout=options.file_timeout_s)
+    except subprocess.TimeoutExpired:
+        result.timed_out = True
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+    result.seconds = round(time.monotonic() - started, 1)
+    result.exit_code = process.returncode
+    read_results(results_path, result)
+    if not result.outcomes:
+        tail = output.decode(errors="replace")[-1_500:]
+        result.note = (result.note + "\n" if result.note else "") + f"no test ran: {tail}"
+    return result
+
+
+def run_target(options: Options, target: str) -> list[FileResult]:
+    """Run the whole suite against one server; print a line per file as it ends."""
+    with suite_copy(options.checkout) as root:
+        files = test_files(root / "tests", options.select)
+        server = Server(target, options.commands[target], root)
+        print(f"{target}: {len(files)} files against {server.address}", flush=True)
+        results: list[FileResult] = []
+        try:
+            with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+                pending = [pool.submit(run_file, options, root, file, server) for file in files]
+                for done in concurrent.futures.as_completed(pending):
+                    result = done.result()
+                    results.append(result)
+                    print(row_text(result), flush=True)
+                    save(options, target, results)
+        finally:
+            server.stop()
+            shutil.copy(root / f"{target}.log", options.output.with_suffix(f".{target}.log"))
+    return sorted(results, key=lambda each: each.file)
+
+
+def row_text(result: FileResult) -> str:
+    """One terminal line about a finished file."""
+    counts = " ".join(f"{name} {result.count(name):3d}" for name in OUTCOMES)
+    late = "  TIMED OUT" if result.timed_out else ""
+    note = f"  ({result.note.splitlines()[0]})" if result.note else ""
+    return f"{result.file:78} {counts} {result.seconds:7.1f} s{late}{note}"
+
+
+def totals(results: Sequence[FileResult]) -> dict[str, int]:
+    """Passed, failed and skipped over all files."""
+    return {name: sum(result.count(name) for result in results) for name in OUTCOMES}
+
+
+def save(options: Options, target: str, results: Sequence[FileResult]) -> None:
+    """Write this target's results as JSON (also while the run is under way)."""
+    path = output_path(options, target)
+    document = {
+        "target": target,
+        "totals": totals(results),
+        "files": {result.file: asdict(result) for result in sorted(results, key=lambda each: each.file)},
+    }
+    path.write_text(json.dumps(document, indent=1, sort_keys=True), encoding="utf-8")
+
+
+def output_path(options: Options, target: str) -> Path:
+    """OUTPUT with the target in its name when more than one server is run."""
+    if len(options.targets) == 1:
+        return options.output
+    return options.output.with_name(f"{options.output.stem}.{target}{options.output.suffix}")
+
+
+def load(path: Path) -> list[FileResult]:
+    """Read results that `save` wrote."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    return [FileResult(**each) for each in document["files"].values()]
+
+
+def markdown(ours: Sequence[FileResult], reference: Sequence[FileResult] | None) -> str:
+    """The table by file; with a reference, also its passes and the tests that only the reference passes."""
+    known = {result.file: result for result in reference or ()}
+    head = ["file", *OUTCOMES] + (["reference passed", "only the reference passes"] if known else [])
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lost: list[str] = []
+    for result in ours:
+        cells = [result.file, *(str(result.count(name)) for name in OUTCOMES)]
+        if known:
+            other = known.get(result.file, FileResult(result.file))
+            missing = sorted(
+                test
+                for test, outcome in other.outcomes.items()
+                if outcome == "passed" and result.outcomes.get(test) != "passed"
+            )
+            lost += missing
+            cells += [str(other.count("passed")), str(len(missing))]
+        lines.append("| " + " | ".join(cells) + " |")
+    sums = totals(ours)
+    cells = ["**all**", *(str(sums[name]) for name in OUTCOMES)]
+    if known:
+        cells += [str(totals(list(known.values()))["passed"]), str(len(lost))]
+    lines.append("| " + " | ".join(cells) + " |")
+    if lost:
+        lines += ["", "Passed by the reference only:", "", *(f"- `{test}`" for test in lost)]
+    return "\n".join(lines) + "\n"
+
+
+def parse_arguments(arguments: Sequence[str]) -> Options:
+    """Check the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("checkout", type=Path, help="a checkout of temporalio/sdk-python")
+    parser.add_argument("--python", type=Path, required=True, help="python of the suite's environment")
+    parser.add_argument("--real", action="store_true", help="run against the real dev server only")
+    parser.add_argument("--both", action="store_true", help="run against both and compare")
+    bin_folder = Path(sys.executable).parent
+    parser.add_argument("--perdure-command", default=str(bin_folder / "perdure"))
+    parser.add_argument("--real-command", default=str(bin_folder / "temporal"))
+    parser.add_argument("--jobs", type=int, default=1, help="test files run at the same time")
+    parser.add_argument("--test-timeout", type=float, default=60.0, metavar="SECONDS")
+    parser.add_argument("--file-timeout", type=float, default=900.0, metavar="SECONDS")
+    parser.add_argument("--select", nargs="*", default=(), help="only files whose path has one of these")
+    parser.add_argument("--output", type=Path, default=Path("official_suite.json"))
+    parser.add_argument("--against", type=Path, help="an earlier JSON result to compare with")
+    given = parser.parse_args(arguments)
+    targets = ("real", "perdure") if given.both else (("real",) if given.real else ("perdure",))
+    if not (given.checkout / "tests").is_dir():
+        parser.error(f"{given.checkout} has no tests folder")
+    return Options(
+        checkout=given.checkout, python=given.python.absolute(), targets=targets,
+        commands={"perdure": given.perdure_command, "real": given.real_command},
+        jobs=given.jobs, test_timeout_s=given.test_timeout, file_timeout_s=given.file_timeout,
+        select=tuple(given.select), output=given.output, against=given.against,
+    )  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the suite as asked; exit 0 when every test that the reference passes (or every test) passed."""
+    options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    reference = load(options.against) if options.against else None
+    table = ""
+    results: list[FileResult] = []
+    for target in options.targets:
+        results = run_target(options, target)
+        save(options, target, results)
+        table = markdown(results, reference)
+        if target == "real":
+            reference = results
+    options.output.with_suffix(".md").write_text(table, encoding="utf-8")
+    print(table)
+    print(f"{options.targets[-1]}: {totals(results)}")
+    if reference is None or options.targets == ("real",):
+        return 0 if totals(results)["failed"] == 0 else 1
+    return 1 if "Passed by the reference only" in table else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Pytest plugin: writes one JSON line per finished test to the file named by an environment variable.
+
+Loaded by `official_suite.py` into the pytest that runs the official SDK's tests. Only the standard library
+and pytest may be imported here, because it runs in that other virtual environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Final
+
+import pytest
+
+RESULTS_VARIABLE: Final = "PERDURE_SUITE_RESULTS"
+MESSAGE_LIMIT: Final = 2_000
+"""Characters kept of a failure's text: enough for the exception, not its whole log."""
+
+
+def _outcome(report: pytest.TestReport) -> str | None:
+    """The outcome this phase decides for the test, or None when another phase decides."""
+    if report.when == "call":
+        return "skipped" if hasattr(report, "wasxfail") and report.skipped else report.outcome
+    if report.when == "setup" and not report.passed:
+        return "failed" if report.failed else "skipped"
+    if report.when == "teardown" and report.failed:
+        return "failed"
+    return None
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Append the test's outcome, duration and (last) failure text to the results file."""
+    outcome = _outcome(report)
+    if outcome is None:
+        return
+    text = report.longreprtext if outcome != "passed" else ""
+    line = {
+        "test": report.nodeid,
+        "outcome": outcome,
+        "phase": report.when,
+        "seconds": round(report.duration, 3),
+        "message": text[-MESSAGE_LIMIT:],
+    }
+    with open(os.environ[RESULTS_VARIABLE], "a", encoding="utf-8") as results:
+        results.write(json.dumps(line) + "\n")
+
+
+def pytest_runtest_logstart(nodeid: str, location: tuple[str, int | None, str]) -> None:
+    """Note that a test began, so a test during which the process was killed is known by name."""
+    with open(os.environ[RESULTS_VARIABLE], "a", encoding="utf-8") as results:
+        results.write(json.dumps({"test": nodeid, "outcome": "started"}) + "\n")
