@@ -1,0 +1,139 @@
+"""What one transition of a run leaves behind, as plain records: the language between the core, the stores and the engine.
+
+Records only: no behaviour, no protobuf objects (events and items travel as bytes), nothing of any store.
+All times are integers of nanoseconds since the Unix epoch (`*_ns`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+AttributeValue = bool | int | float | str | list[str]
+"""A search attribute's value as queries see it; datetimes are nanoseconds since the epoch."""
+
+
+class RunKey(NamedTuple):
+    """Names one run. The namespace is its id (a UUID), not its name."""
+
+    namespace_id: str
+    workflow_id: str
+    run_id: str
+
+
+class TaskKind(IntEnum):
+    """What a task in a task queue asks a worker to do; numbers as in temporal.api.enums.v1.TaskQueueType."""
+
+    WORKFLOW = 1
+    ACTIVITY = 2
+
+
+class QueueKey(NamedTuple):
+    """Names one task queue of one kind. Sticky queues are queues like any other: their names are unique."""
+
+    namespace_id: str
+    name: str
+    kind: TaskKind
+
+
+class TaskKey(NamedTuple):
+    """Names one pending task of a run: at most one exists per run, kind and scheduled event."""
+
+    kind: TaskKind
+    scheduled_event_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task waiting for a worker. Exists exactly as long as its run's state says 'scheduled, not started'."""
+
+    run: RunKey
+    key: TaskKey
+    queue: QueueKey
+    enqueued_ns: int
+    priority_key: int = 0
+    """1 (most urgent) to 5; 0 means the default, 3."""
+    sticky: bool = False
+    """True when `queue` is a worker's own sticky queue."""
+    delivery_id: str = ""
+    """Which dispatch of the task this is (run-unique); a start that names another dispatch is stale."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventBatch:
+    """Consecutive events of one run, written together.
+
+    `data` is a serialised `temporal.api.history.v1.History`; the concatenation of consecutive batches' data is a valid
+    serialised History of all their events.
+    """
+
+    first_event_id: int
+    last_event_id: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ItemChange:
+    """One piece of a run's state beside its header: written when `data` is bytes, deleted when None.
+
+    `kind` names the primitive that owns it ("activity", "timer", "buffered", "signal", "memo", ...).
+    """
+
+    kind: str
+    key: str
+    data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class VisibilityRecord:
+    """A run as lists show it."""
+
+    workflow_type: str
+    task_queue: str
+    status: int
+    start_time_ns: int
+    execution_time_ns: int
+    close_time_ns: int | None
+    history_length: int
+    history_size_bytes: int
+    state_transition_count: int
+    parent_workflow_id: str | None
+    parent_run_id: str | None
+    root_workflow_id: str
+    root_run_id: str
+    memo: bytes
+    """Serialised temporal.api.common.v1.Memo."""
+    search_attributes: bytes
+    """Serialised temporal.api.common.v1.SearchAttributes, as the client gave them."""
+    attributes: dict[str, AttributeValue]
+    """The search attributes decoded, custom and predefined, for filters."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunWrite:
+    """Everything one transition changes of one run; written whole or not at all."""
+
+    run: RunKey
+    expected_version: int
+    """The version the transition was computed from; 0 means the run must not exist. It becomes this + 1."""
+    status: int
+    """temporal.api.enums.v1.WorkflowExecutionStatus number."""
+    header: bytes
+    """The run's encoded state without its items."""
+    wakeup_ns: int | None
+    """When the run must be looked at again at the latest (timers, timeouts; for a closed run: the end of retention)."""
+    events: tuple[EventBatch, ...] = ()
+    items: tuple[ItemChange, ...] = ()
+    tasks_put: tuple[Task, ...] = ()
+    tasks_deleted: tuple[TaskKey, ...] = ()
+    visibility: VisibilityRecord | None = None
+    """Set when what lists show changed."""
+    becomes_current: bool = False
+    """The run becomes its workflow id's current run..."""
+    expected_current_run_id: str | None = None
+    """...in the place of this one (None: the workflow id must have no current run)."""
+    start_request_id: str = ""
+    """Set with `becomes_current`: the request that started the run, for answers to a repeated start."""
+    first_run_id: str = ""
+    """Set with `becomes_current`: the first run of the chain."""

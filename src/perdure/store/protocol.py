@@ -1,0 +1,163 @@
+"""The store's protocol: each method is one whole transaction, or one consistent read.
+
+A store keeps what transitions leave behind and decides races by version checks; it knows nothing of what the bytes mean.
+No idea of one database may appear here. Implementations: `memory` (the model), `sqlite`; PostgreSQL can follow.
+
+Every method raises `StoreUnavailableError` when the store cannot do it. For a write the outcome is then unknown: the
+caller must re-read before it answers or decides anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunWrite, Task, VisibilityRecord
+from perdure.core.visibility import Node
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run as it was last committed."""
+
+    run: RunKey
+    version: int
+    status: int
+    header: bytes
+    items: tuple[tuple[str, str, bytes], ...]
+    """(kind, key, data) of every item, ordered by kind then by order of first insertion."""
+    wakeup_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentRun:
+    """The newest run of a workflow id."""
+
+    run: RunKey
+    status: int
+    start_request_id: str
+    first_run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredNamespace:
+    """A namespace; `config` is the server's own encoding of everything but the two names."""
+
+    namespace_id: str
+    name: str
+    version: int
+    config: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRun:
+    """One row of a list."""
+
+    run: RunKey
+    record: VisibilityRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage:
+    """One page of a list and where the next one starts (None: no more)."""
+
+    rows: tuple[ListedRun, ...]
+    next_cursor: bytes | None
+
+
+class TaskCursor(NamedTuple):
+    """Position in a task queue: tasks come by priority (1 first, 0 counts as 3), then in order of arrival."""
+
+    priority: int
+    sequence: int
+
+
+class Wakeup(NamedTuple):
+    """A run that must be looked at again at `wakeup_ns`."""
+
+    wakeup_ns: int
+    run: RunKey
+
+
+class Store(Protocol):
+    """Where Perdure keeps everything. All methods may be called concurrently from one event loop."""
+
+    async def open(self) -> None:
+        """Opens the database, migrates it forward if it is older.
+
+        Raises:
+            StoreOpenError: not our database, written by a newer release, in use by another process, not writable.
+        """
+
+    async def close(self) -> None:
+        """Finishes what is queued and closes. Further calls raise StoreUnavailableError. May be called twice."""
+
+    async def cluster_id(self) -> str:
+        """The database's own identity, made once when it is created (a UUID)."""
+
+    async def commit(self, unit: Sequence[RunWrite]) -> None:
+        """Writes all of `unit`'s runs or none, durably, before it returns.
+
+        Units that are ready together may share one physical transaction; one unit's conflict never fails another.
+
+        Raises:
+            VersionConflictError: a run's stored version is not `expected_version`.
+            CurrentRunConflictError: a workflow id's current run is not `expected_current_run_id`.
+        """
+
+    async def load_run(self, run: RunKey) -> StoredRun | None:
+        """The run's last committed state, or None."""
+
+    async def current_run(self, namespace_id: str, workflow_id: str) -> CurrentRun | None:
+        """The workflow id's newest run, open or closed, or None."""
+
+    async def delete_run(self, run: RunKey) -> bool:
+        """Deletes a run with its history, items, tasks and list row; also as the current run if it is that.
+
+        Returns:
+            whether it was there.
+        """
+
+    async def read_history(
+        self, run: RunKey, first_event_id: int, end_event_id: int, max_bytes: int, *, reverse: bool = False
+    ) -> Sequence[EventBatch]:
+        """Whole batches that hold events of [first_event_id, end_event_id), ordered (reverse: newest batch first).
+
+        Stops after the batch with which the sum of sizes reaches `max_bytes`; at least one batch if any matches.
+        """
+
+    async def due_wakeups(self, until_ns: int, after: Wakeup | None, limit: int) -> Sequence[Wakeup]:
+        """Runs to wake up to and including `until_ns`, ordered by (wakeup_ns, run), strictly after `after`."""
+
+    async def read_tasks(self, queue: QueueKey, after: TaskCursor | None, limit: int) -> Sequence[tuple[TaskCursor, Task]]:
+        """Waiting tasks of a queue in order, strictly after `after`. Cost depends on `limit`, not on the backlog."""
+
+    async def count_tasks(self, queue: QueueKey) -> tuple[int, int | None]:
+        """(number of waiting tasks, `enqueued_ns` of the oldest or None)."""
+
+    async def list_runs(self, namespace_id: str, where: Node | None, page_size: int, cursor: bytes | None) -> ListPage:
+        """Runs that match, open ones first, then by close time, start time (newest first) and run id.
+
+        Raises:
+            InvalidArgumentError: `cursor` is not one of ours.
+        """
+
+    async def count_runs(self, namespace_id: str, where: Node | None, group_by: str | None) -> Sequence[tuple[object, int]]:
+        """Number of matching runs: one (None, n) without `group_by`, else one (value, n) per value, largest first."""
+
+    async def list_namespaces(self) -> Sequence[StoredNamespace]:
+        """Every namespace, by name."""
+
+    async def put_namespace(self, namespace: StoredNamespace) -> None:
+        """Creates (version 1) or replaces (version + 1 of the stored one) a namespace.
+
+        Raises:
+            VersionConflictError: the stored version is not `namespace.version - 1`, or the name is taken.
+        """
+
+    async def delete_namespace(self, namespace_id: str) -> bool:
+        """Deletes the namespace's row (its runs are deleted one by one before). Returns whether it was there."""
+
+    async def is_durable(self) -> bool:
+        """Whether a committed write survives the end of the process."""
