@@ -1,0 +1,155 @@
+"""The descriptor pool of the wire contract, and how its classes come to be.
+
+The pool is our own and not the process-wide default one, so any release of the official SDK can be imported in the
+same process, before or after. Registering descriptors is cheap; classes are built on first use, because building all
+of them would make every start of a command slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any as Anything
+
+from google.protobuf.descriptor import EnumDescriptor, FileDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+_DATA_FILE = "descriptors.binpb"
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+
+
+def _members(file_set: bytes) -> Iterator[bytes]:
+    """Yield each serialized file of a `FileDescriptorSet`, which is field 1 repeated and nothing else.
+
+    Read by hand, because importing protobuf's own `descriptor_pb2` takes longer than all the rest of this module.
+    """
+    position = 0
+    while position < len(file_set):
+        tag, position = _varint(file_set, position)
+        if tag != 0x0A:
+            raise ImportError(f"{_DATA_FILE} is damaged: unexpected tag {tag} before byte {position}")
+        length, position = _varint(file_set, position)
+        yield file_set[position : position + length]
+        position += length
+
+
+def _load() -> DescriptorPool:
+    pool = DescriptorPool()
+    for member in _members(files(__package__).joinpath(_DATA_FILE).read_bytes()):
+        pool.AddSerializedFile(member)
+    return pool
+
+
+POOL = _load()
+"""All descriptors of the wire contract; pass it wherever protobuf asks for a `descriptor_pool`."""
+
+
+@cache
+def message_class(full_name: str) -> type[Message]:
+    """Return the class of a message by its proto name, such as `temporal.api.common.v1.Payload`.
+
+    Raises:
+        KeyError: the contract has no such message.
+    """
+    return GetMessageClass(POOL.FindMessageTypeByName(full_name))
+
+
+def bind(
+    module_name: str, namespace: dict[str, Anything], file_names: tuple[str, ...]
+) -> tuple[Callable[[str], Anything], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` for a generated module.
+
+    The first access to a name builds the class and stores it in the module, so later accesses cost what they cost in
+    any module.
+
+    Args:
+        module_name: Name of the module, shown in errors and as `__module__` of its classes.
+        namespace: The module's globals.
+        file_names: The proto files whose content the module shows.
+    """
+    descriptors = [POOL.FindFileByName(name) for name in file_names]
+
+    def __getattr__(name: str) -> Anything:
+        if name == "__all__":
+            return sorted(_names(descriptors))
+        for file in descriptors:
+            for resolved_name, value in _resolve(file, name):
+                if isinstance(value, type):
+                    value.__module__ = module_name
+                namespace[resolved_name] = value
+            if name in namespace:
+                return namespace[name]
+        raise AttributeError(f"module {module_name!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*namespace, *_names(descriptors)})
+
+    return __getattr__, __dir__
+
+
+def _resolve(file: FileDescriptor, name: str) -> Iterator[tuple[str, object]]:
+    """Yield what to store in a module so that `name` is there, if `file` defines it."""
+    if name in file.message_types_by_name:
+        yield name, GetMessageClass(file.message_types_by_name[name])
+    elif name in file.enum_types_by_name:
+        yield name, EnumTypeWrapper(file.enum_types_by_name[name])
+    elif name.endswith("Stub"):
+        service = file.services_by_name.get(name.removesuffix("Stub").removesuffix("Async"))
+        if service is not None:
+            stub = _stub_class(service)
+            yield service.name + "Stub", stub
+            yield service.name + "AsyncStub", stub
+    elif name.isupper():
+        for enum in file.enum_types_by_name.values():
+            if name in enum.values_by_name:
+                yield from _values(enum)
+
+
+def _values(enum: EnumDescriptor) -> Iterator[tuple[str, int]]:
+    return ((value.name, value.number) for value in enum.values)
+
+
+def _names(descriptors: list[FileDescriptor]) -> Iterator[str]:
+    for file in descriptors:
+        yield from file.message_types_by_name
+        for enum in file.enum_types_by_name.values():
+            yield enum.name
+            yield from (name for name, _ in _values(enum))
+        for service in file.services_by_name:
+            yield from (service + "Stub", service + "AsyncStub")
+
+
+def rpc_classes(service: ServiceDescriptor) -> Mapping[str, tuple[type[Message], type[Message]]]:
+    """Return request and response class of every method of a service, by method name."""
+    return {
+        method.name: (GetMessageClass(method.input_type), GetMessageClass(method.output_type))
+        for method in service.methods
+    }
+
+
+def _stub_class(service: ServiceDescriptor) -> type:
+    def __init__(self: object, channel: Anything) -> None:
+        for name, (request, response) in rpc_classes(service).items():
+            call = channel.unary_unary(
+                f"/{service.full_name}/{name}",
+                request_serializer=request.SerializeToString,
+                response_deserializer=response.FromString,
+            )
+            setattr(self, name, call)
+
+    documentation = f"Client of `{service.full_name}` over a `grpc.Channel` or `grpc.aio.Channel`."
+    return type(service.name + "Stub", (), {"__init__": __init__, "__doc__": documentation})
