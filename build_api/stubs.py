@@ -73,16 +73,16 @@ class StubWriter:
     def module(self, package: str, files: Sequence[FileDescriptorProto]) -> str:
         """Return the stub of the Python module that shows `package`, made of `files`."""
         body: list[str] = []
+        own = str(module_of(package))
         for file in files:
             for enum in file.enum_type:
-                body.extend(_enum(enum, is_top_level=True))
+                body.extend([*_enum(enum, own), ""])
             for message in file.message_type:
                 body.extend(self._message(message, f".{package}"))
             for service in file.service:
                 body.extend(self._service(service))
         text = "\n".join(body)
-        own = module_of(package)
-        modules = {module for file in files for module in self._modules_needed(file)} | {str(own)}
+        modules = {module for file in files for module in self._modules_needed(file)} | {own}
         header = [f'"""Types of `{package}`; generated when Perdure is built, do not edit."""', ""]
         candidates = (
             "builtins",
@@ -127,7 +127,7 @@ class StubWriter:
             bases += f", google.protobuf.internal.well_known_types.{message.name}"
         body = ["DESCRIPTOR: google.protobuf.descriptor.Descriptor"]
         for enum in message.enum_type:
-            body.extend(_enum(enum, is_top_level=False))
+            body.extend(_enum(enum, self._python_names[proto_name]))
         for nested in message.nested_type:
             if not nested.options.map_entry:
                 body.extend(self._message(nested, proto_name))
@@ -156,9 +156,10 @@ class StubWriter:
         return ["@builtins.property", f"def {field.name}(self) -> {value_type}: ..."]
 
     def _constructor(self, fields: Sequence[FieldDescriptorProto]) -> list[str]:
-        if not fields:
+        named = [field for field in fields if field.name != "self"]
+        if not named:
             return ["def __init__(self) -> None: ..."]
-        arguments = [f"{_INDENT}{field.name}: {self._argument(field)} = ...," for field in fields]
+        arguments = [f"{_INDENT}{field.name}: {self._argument(field)} = ...," for field in named]
         return ["def __init__(", f"{_INDENT}self,", f"{_INDENT}*,", *arguments, ") -> None: ..."]
 
     def _argument(self, field: FieldDescriptorProto) -> str:
@@ -190,13 +191,13 @@ class StubWriter:
         return lines
 
 
-def _enum(enum: EnumDescriptorProto, *, is_top_level: bool) -> list[str]:
+def _enum(enum: EnumDescriptorProto, python_scope: str) -> list[str]:
     """Return an enum as protobuf shows it: a wrapper object with the values, and the values beside it."""
     name = enum.name
-    value_type = f"_{name}.ValueType"
+    value_type = f"{python_scope}._{name}.ValueType"
     values = [value.name for value in enum.value if is_usable(value.name)]
     wrapper = f"google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[{value_type}]"
-    lines = [
+    return [
         f"class _{name}:",
         f'{_INDENT}ValueType = typing.NewType("ValueType", builtins.int)',
         f"class _{name}Wrapper({wrapper}):",
@@ -205,7 +206,6 @@ def _enum(enum: EnumDescriptorProto, *, is_top_level: bool) -> list[str]:
         f"class {name}(_{name}, metaclass=_{name}Wrapper): ...",
         *(f"{value}: {value_type}" for value in values),
     ]
-    return [*lines, ""] if is_top_level else lines
 
 
 def _presence(message: DescriptorProto) -> list[str]:
