@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunWrite, Task, VisibilityRecord
-from perdure.core.visibility import Node
+
+if TYPE_CHECKING:
+    from perdure.core.visibility import Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +102,13 @@ class Store(Protocol):
         """Writes all of `unit`'s runs or none, durably, before it returns.
 
         Units that are ready together may share one physical transaction; one unit's conflict never fails another.
+        A unit names each run once. Its writes take effect in their order: the second meets the current runs that the
+        first left. A run id names one run in the whole store. Of a write, deletions of tasks come before puts; a put
+        replaces a task of the same key and sends it to the end of its queue. Deleting what is not there is no error.
 
         Raises:
-            VersionConflictError: a run's stored version is not `expected_version`.
+            InvariantViolation: the unit breaks a rule that no race can explain (a gap in the history, a run twice, ...).
+            VersionConflictError: a run's stored version is not `expected_version` (of one write, checked first).
             CurrentRunConflictError: a workflow id's current run is not `expected_current_run_id`.
         """
 
@@ -130,20 +136,26 @@ class Store(Protocol):
     async def due_wakeups(self, until_ns: int, after: Wakeup | None, limit: int) -> Sequence[Wakeup]:
         """Runs to wake up to and including `until_ns`, ordered by (wakeup_ns, run), strictly after `after`."""
 
-    async def read_tasks(self, queue: QueueKey, after: TaskCursor | None, limit: int) -> Sequence[tuple[TaskCursor, Task]]:
+    async def read_tasks(
+        self, queue: QueueKey, after: TaskCursor | None, limit: int
+    ) -> Sequence[tuple[TaskCursor, Task]]:
         """Waiting tasks of a queue in order, strictly after `after`. Cost depends on `limit`, not on the backlog."""
 
     async def count_tasks(self, queue: QueueKey) -> tuple[int, int | None]:
         """(number of waiting tasks, `enqueued_ns` of the oldest or None)."""
 
-    async def list_runs(self, namespace_id: str, where: Node | None, page_size: int, cursor: bytes | None) -> ListPage:
+    async def list_runs(
+        self, namespace_id: str, where: Node | None, page_size: int, cursor: bytes | None
+    ) -> ListPage:
         """Runs that match, open ones first, then by close time, start time (newest first) and run id.
 
         Raises:
             InvalidArgumentError: `cursor` is not one of ours.
         """
 
-    async def count_runs(self, namespace_id: str, where: Node | None, group_by: str | None) -> Sequence[tuple[object, int]]:
+    async def count_runs(
+        self, namespace_id: str, where: Node | None, group_by: str | None
+    ) -> Sequence[tuple[object, int]]:
         """Number of matching runs: one (None, n) without `group_by`, else one (value, n) per value, largest first."""
 
     async def list_namespaces(self) -> Sequence[StoredNamespace]:

@@ -1,0 +1,394 @@
+"""The store in memory: the model that the other stores are compared with, and the store of a server without a file.
+
+Simple rather than fast, but no operation costs more than its answer or a shift of a sorted list. Nothing is awaited, so
+every method is one atomic step of the event loop. No clock, no randomness, no order that depends on hashes: the
+simulator gets the same answers from the same calls.
+"""
+
+from __future__ import annotations
+
+import copy
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from perdure.core.errors import CurrentRunConflictError, StoreUnavailableError, VersionConflictError
+from perdure.core.invariant import invariant
+from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunWrite, Task, TaskKey, VisibilityRecord
+from perdure.store.checks import DEFAULT_PRIORITY, check_append, check_unit
+from perdure.store.cursor import ListPosition, close_key, decode_cursor, encode_cursor
+from perdure.store.protocol import (
+    CurrentRun,
+    ListedRun,
+    ListPage,
+    StoredNamespace,
+    StoredRun,
+    TaskCursor,
+    Wakeup,
+)
+
+if TYPE_CHECKING:
+    from perdure.core.visibility import Node
+
+DEFAULT_CLUSTER_ID = "00000000-0000-7000-8000-000000000000"
+
+_T = TypeVar("_T", bound=Any)
+
+
+class _SortedSet(Generic[_T]):
+    """Unique comparable values in ascending order."""
+
+    def __init__(self) -> None:
+        self._values: list[_T] = []
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def add(self, value: _T) -> None:
+        insort(self._values, value)
+
+    def remove(self, value: _T) -> None:
+        index = bisect_left(self._values, value)
+        invariant(
+            index < len(self._values) and self._values[index] == value,
+            "a value removed is there",
+            value=value,
+        )
+        del self._values[index]
+
+    def after(self, value: _T | None) -> Iterator[_T]:
+        """The values strictly after `value`, or all."""
+        start = 0 if value is None else bisect_right(self._values, value)
+        for index in range(start, len(self._values)):
+            yield self._values[index]
+
+
+@dataclass(slots=True)
+class _Run:
+    """Everything of one run."""
+
+    version: int = 0
+    status: int = 0
+    header: bytes = b""
+    wakeup_ns: int | None = None
+    start_request_id: str = ""
+    first_run_id: str = ""
+    events: list[EventBatch] = field(default_factory=list)
+    items: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    tasks: dict[TaskKey, tuple[TaskCursor, Task]] = field(default_factory=dict)
+    visibility: VisibilityRecord | None = None
+
+    @property
+    def last_event_id(self) -> int:
+        return self.events[-1].last_event_id if self.events else 0
+
+
+def _list_key(run: RunKey, record: VisibilityRecord) -> tuple[int, int, str]:
+    """Sorts a run as lists show it: ascending order of this key."""
+    return (-close_key(record.close_time_ns), -record.start_time_ns, run.run_id)
+
+
+class MemoryStore:
+    """A `Store` that forgets everything when the process ends.
+
+    Args:
+        cluster_id: the identity to report; a UUID.
+    """
+
+    def __init__(self, cluster_id: str = DEFAULT_CLUSTER_ID) -> None:
+        self._cluster_id = cluster_id
+        self._closed = False
+        self._runs: dict[RunKey, _Run] = {}
+        self._run_ids: dict[str, RunKey] = {}
+        self._current: dict[tuple[str, str], RunKey] = {}
+        self._wakeups: _SortedSet[Wakeup] = _SortedSet()
+        self._queues: dict[QueueKey, dict[TaskCursor, Task]] = {}
+        self._queue_order: dict[QueueKey, _SortedSet[TaskCursor]] = {}
+        self._lists: dict[str, _SortedSet[tuple[int, int, str]]] = {}
+        self._namespaces: dict[str, StoredNamespace] = {}
+        self._task_sequence = 0
+
+    async def open(self) -> None:
+        """Nothing to open."""
+
+    async def close(self) -> None:
+        """Makes further calls fail."""
+        self._closed = True
+
+    async def cluster_id(self) -> str:
+        """The identity given when the store was made."""
+        self._check_open()
+        return self._cluster_id
+
+    async def is_durable(self) -> bool:
+        """Never."""
+        self._check_open()
+        return False
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailableError("The store is closed.")
+
+    # --- writing runs
+
+    async def commit(self, unit: Sequence[RunWrite]) -> None:
+        """See `Store.commit`."""
+        self._check_open()
+        check_unit(unit)
+        self._check_expectations(unit)
+        for write in unit:
+            self._apply(write)
+
+    def _check_expectations(self, unit: Sequence[RunWrite]) -> None:
+        """Checks every version and current run as the writes would meet them one after the other."""
+        current_now: dict[tuple[str, str], str | None] = {}
+        run_ids_now: set[str] = set()
+        for write in unit:
+            run = write.run
+            stored = self._runs.get(run)
+            stored_version = stored.version if stored else 0
+            taken = stored is None and (run.run_id in self._run_ids or run.run_id in run_ids_now)
+            if stored_version != write.expected_version or taken:
+                raise VersionConflictError(
+                    f"Run {run.run_id} of workflow {run.workflow_id} has version {stored_version}, not {write.expected_version}."
+                )
+            run_ids_now.add(run.run_id)
+            check_append(write, stored.last_event_id if stored else 0)
+            if write.becomes_current:
+                workflow = (run.namespace_id, run.workflow_id)
+                current = self._current.get(workflow)
+                current_run_id = current_now.get(workflow, current.run_id if current else None)
+                if current_run_id != write.expected_current_run_id:
+                    raise CurrentRunConflictError(
+                        f"The current run of workflow {run.workflow_id} is {current_run_id}, "
+                        f"not {write.expected_current_run_id}."
+                    )
+                current_now[workflow] = run.run_id
+
+    def _apply(self, write: RunWrite) -> None:
+        run = write.run
+        stored = self._runs.get(run)
+        if stored is None:
+            stored = self._runs[run] = _Run()
+            self._run_ids[run.run_id] = run
+        stored.version = write.expected_version + 1
+        stored.status = write.status
+        stored.header = write.header
+        stored.events.extend(write.events)
+        self._set_wakeup(run, stored, write.wakeup_ns)
+        for item in write.items:
+            if item.data is None:
+                stored.items.pop((item.kind, item.key), None)
+            else:
+                stored.items[item.kind, item.key] = item.data
+        for key in write.tasks_deleted:
+            self._delete_task(stored, key)
+        for task in write.tasks_put:
+            self._put_task(stored, task)
+        if write.visibility is not None:
+            self._set_visibility(run, stored, copy.deepcopy(write.visibility))
+        if write.becomes_current:
+            stored.start_request_id = write.start_request_id
+            stored.first_run_id = write.first_run_id
+            self._current[run.namespace_id, run.workflow_id] = run
+
+    def _set_wakeup(self, run: RunKey, stored: _Run, wakeup_ns: int | None) -> None:
+        if stored.wakeup_ns == wakeup_ns:
+            return
+        if stored.wakeup_ns is not None:
+            self._wakeups.remove(Wakeup(stored.wakeup_ns, run))
+        if wakeup_ns is not None:
+            self._wakeups.add(Wakeup(wakeup_ns, run))
+        stored.wakeup_ns = wakeup_ns
+
+    def _put_task(self, stored: _Run, task: Task) -> None:
+        self._delete_task(stored, task.key)
+        self._task_sequence += 1
+        cursor = TaskCursor(task.priority_key or DEFAULT_PRIORITY, self._task_sequence)
+        stored.tasks[task.key] = (cursor, task)
+        self._queues.setdefault(task.queue, {})[cursor] = task
+        self._queue_order.setdefault(task.queue, _SortedSet()).add(cursor)
+
+    def _delete_task(self, stored: _Run, key: TaskKey) -> None:
+        if key not in stored.tasks:
+            return
+        cursor, task = stored.tasks.pop(key)
+        del self._queues[task.queue][cursor]
+        self._queue_order[task.queue].remove(cursor)
+        if not self._queues[task.queue]:
+            del self._queues[task.queue], self._queue_order[task.queue]
+
+    def _set_visibility(self, run: RunKey, stored: _Run, record: VisibilityRecord | None) -> None:
+        if stored.visibility is not None:
+            self._lists[run.namespace_id].remove(_list_key(run, stored.visibility))
+        if record is not None:
+            self._lists.setdefault(run.namespace_id, _SortedSet()).add(_list_key(run, record))
+        stored.visibility = record
+
+    async def delete_run(self, run: RunKey) -> bool:
+        """See `Store.delete_run`."""
+        self._check_open()
+        stored = self._runs.get(run)
+        if stored is None:
+            return False
+        for key in list(stored.tasks):
+            self._delete_task(stored, key)
+        self._set_visibility(run, stored, None)
+        self._set_wakeup(run, stored, None)
+        workflow = (run.namespace_id, run.workflow_id)
+        if self._current.get(workflow) == run:
+            del self._current[workflow]
+        del self._runs[run], self._run_ids[run.run_id]
+        return True
+
+    # --- reading runs
+
+    async def load_run(self, run: RunKey) -> StoredRun | None:
+        """See `Store.load_run`."""
+        self._check_open()
+        stored = self._runs.get(run)
+        if stored is None:
+            return None
+        items = sorted(stored.items.items(), key=lambda item: item[0][0])
+        return StoredRun(
+            run=run,
+            version=stored.version,
+            status=stored.status,
+            header=stored.header,
+            items=tuple((kind, key, data) for (kind, key), data in items),
+            wakeup_ns=stored.wakeup_ns,
+        )
+
+    async def current_run(self, namespace_id: str, workflow_id: str) -> CurrentRun | None:
+        """See `Store.current_run`."""
+        self._check_open()
+        run = self._current.get((namespace_id, workflow_id))
+        if run is None:
+            return None
+        stored = self._runs[run]
+        return CurrentRun(run, stored.status, stored.start_request_id, stored.first_run_id)
+
+    async def read_history(
+        self, run: RunKey, first_event_id: int, end_event_id: int, max_bytes: int, *, reverse: bool = False
+    ) -> Sequence[EventBatch]:
+        """See `Store.read_history`."""
+        self._check_open()
+        stored = self._runs.get(run)
+        batches = stored.events if stored else []
+        page: list[EventBatch] = []
+        size = 0
+        for batch in reversed(batches) if reverse else batches:
+            if batch.first_event_id >= end_event_id or batch.last_event_id < first_event_id:
+                continue
+            page.append(batch)
+            size += len(batch.data)
+            if size >= max_bytes:
+                break
+        return tuple(page)
+
+    # --- what has to be done
+
+    async def due_wakeups(self, until_ns: int, after: Wakeup | None, limit: int) -> Sequence[Wakeup]:
+        """See `Store.due_wakeups`."""
+        self._check_open()
+        due: list[Wakeup] = []
+        for wakeup in self._wakeups.after(after):
+            if wakeup.wakeup_ns > until_ns or len(due) >= limit:
+                break
+            due.append(wakeup)
+        return tuple(due)
+
+    async def read_tasks(
+        self, queue: QueueKey, after: TaskCursor | None, limit: int
+    ) -> Sequence[tuple[TaskCursor, Task]]:
+        """See `Store.read_tasks`."""
+        self._check_open()
+        if queue not in self._queues:
+            return ()
+        tasks = self._queues[queue]
+        page: list[tuple[TaskCursor, Task]] = []
+        for cursor in self._queue_order[queue].after(after):
+            if len(page) >= limit:
+                break
+            page.append((cursor, tasks[cursor]))
+        return tuple(page)
+
+    async def count_tasks(self, queue: QueueKey) -> tuple[int, int | None]:
+        """See `Store.count_tasks`."""
+        self._check_open()
+        tasks = self._queues.get(queue, {})
+        return len(tasks), min((task.enqueued_ns for task in tasks.values()), default=None)
+
+    # --- lists
+
+    def _listed(
+        self, namespace_id: str, where: Node | None, after: ListPosition | None
+    ) -> Iterator[ListedRun]:
+        """The matching runs in list order. Records are copies, so that nobody can change what is stored."""
+        from perdure.core.visibility import matches
+
+        key = None if after is None else (-after.close_key, -after.start_time_ns, after.run_id)
+        for _, _, run_id in self._lists.get(namespace_id, _SortedSet()).after(key):
+            run = self._run_ids[run_id]
+            record = self._runs[run].visibility
+            invariant(record is not None, "a listed run has a record", run=run)
+            if record is not None and (where is None or matches(where, run, record)):
+                yield ListedRun(run, record)
+
+    async def list_runs(
+        self, namespace_id: str, where: Node | None, page_size: int, cursor: bytes | None
+    ) -> ListPage:
+        """See `Store.list_runs`."""
+        self._check_open()
+        rows: list[ListedRun] = []
+        for row in self._listed(namespace_id, where, decode_cursor(cursor) if cursor else None):
+            if len(rows) == page_size:
+                last = rows[-1]
+                position = ListPosition(
+                    close_key(last.record.close_time_ns), last.record.start_time_ns, last.run.run_id
+                )
+                return ListPage(tuple(rows), encode_cursor(position))
+            rows.append(replace(row, record=copy.deepcopy(row.record)))
+        return ListPage(tuple(rows), None)
+
+    async def count_runs(
+        self, namespace_id: str, where: Node | None, group_by: str | None
+    ) -> Sequence[tuple[object, int]]:
+        """See `Store.count_runs`."""
+        self._check_open()
+        from perdure.core.visibility import attribute_value
+
+        groups: dict[object, int] = {} if group_by else {None: 0}
+        for row in self._listed(namespace_id, where, None):
+            value = attribute_value(group_by, row.run, row.record) if group_by else None
+            groups[value] = groups.get(value, 0) + 1
+        return sorted(groups.items(), key=lambda group: (-group[1], str(group[0])))
+
+    # --- namespaces
+
+    async def list_namespaces(self) -> Sequence[StoredNamespace]:
+        """See `Store.list_namespaces`."""
+        self._check_open()
+        return tuple(sorted(self._namespaces.values(), key=lambda namespace: namespace.name))
+
+    async def put_namespace(self, namespace: StoredNamespace) -> None:
+        """See `Store.put_namespace`."""
+        self._check_open()
+        stored = self._namespaces.get(namespace.namespace_id)
+        stored_version = stored.version if stored else 0
+        if stored_version != namespace.version - 1:
+            raise VersionConflictError(
+                f"Namespace {namespace.name} has version {stored_version}, not {namespace.version - 1}."
+            )
+        if any(
+            other.name == namespace.name and other.namespace_id != namespace.namespace_id
+            for other in self._namespaces.values()
+        ):
+            raise VersionConflictError(f"Another namespace is named {namespace.name}.")
+        self._namespaces[namespace.namespace_id] = namespace
+
+    async def delete_namespace(self, namespace_id: str) -> bool:
+        """See `Store.delete_namespace`."""
+        self._check_open()
+        return self._namespaces.pop(namespace_id, None) is not None
