@@ -1,0 +1,51 @@
+"""The long-lived worker process of the order application: `python -m examples.order_demo.worker`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from examples.order_demo.activities import OrderActivities
+from examples.order_demo.ledger import Ledger
+from examples.order_demo.models import TASK_QUEUE
+from examples.order_demo.workflows import OrderWorkflow
+
+
+async def run_worker(address: str, ledger_path: Path) -> None:
+    """Poll `address` for orders until the process is stopped."""
+    client = await Client.connect(address)
+    activities = OrderActivities(Ledger(ledger_path))
+    worker = Worker(
+        client,
+        task_queue=TASK_QUEUE,
+        workflows=[OrderWorkflow],
+        activities=[activities.charge_card, activities.notify_customer],
+        # A worker that vanished keeps its cached workflows' tasks for this long; short, because we kill it.
+        sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
+    )
+    logging.getLogger("orders").info("worker started")
+    await worker.run()
+
+
+def main() -> None:
+    """Read the command line and run until killed."""
+    parser = argparse.ArgumentParser(description="worker of the order example")
+    parser.add_argument("--address", default="127.0.0.1:7233", help="the server, host:port")
+    parser.add_argument("--ledger", type=Path, required=True, help="file that records attempts and effects")
+    given = parser.parse_args()
+    logging.basicConfig(stream=sys.stdout, level=logging.WARNING, format="%(message)s")
+    logging.getLogger("orders").setLevel(logging.INFO)
+    # The activities say themselves what failed, in one line; the library would add its traceback.
+    logging.getLogger("temporalio.activity").setLevel(logging.ERROR)
+    asyncio.run(run_worker(given.address, given.ledger))
+
+
+if __name__ == "__main__":
+    main()

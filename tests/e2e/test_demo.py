@@ -1,0 +1,62 @@
+"""The demonstration of `make demo` runs to its end and proves what it claims."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.target import target_executable
+
+REPOSITORY: Final = Path(__file__).resolve().parents[2]
+DEMO_TIMEOUT_S: Final = 90.0
+CHECKS: Final = 9
+
+
+@pytest.fixture(scope="module")
+def demonstration() -> subprocess.CompletedProcess[str]:
+    """One run of the demonstration, shared by the tests that look at it."""
+    command = [sys.executable, "-m", "examples.order_demo", "--server", target_executable()]
+    return subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=DEMO_TIMEOUT_S, check=False
+    )
+
+
+def test_demo_succeeds_and_every_check_held(demonstration: subprocess.CompletedProcess[str]) -> None:
+    """Exit code 0, and each named check is reported as held."""
+    assert demonstration.returncode == 0, demonstration.stdout + demonstration.stderr
+    held = re.findall(r"^  ok    ", demonstration.stdout, re.MULTILINE)
+    assert len(held) == CHECKS
+    assert "FAIL" not in demonstration.stdout
+
+
+def test_demo_kills_worker_and_server_before_the_order_completes(
+    demonstration: subprocess.CompletedProcess[str],
+) -> None:
+    """Both kills are in the timeline, after the charge and before the completion."""
+    timeline = demonstration.stdout.partition("The event history of")[2]
+    order = [
+        timeline.index(text)
+        for text in (
+            "charge_card: done",
+            "SIGKILL to worker 1",
+            "SIGKILL to the server",
+            "notify_customer: attempt 2 (attempt 1 ended with: heartbeat timeout)",
+            "WorkflowExecutionCompleted",
+        )
+    ]
+    assert order == sorted(order)
+
+
+def test_demo_fails_when_the_server_does_not_start() -> None:
+    """A server that ends at once makes the demonstration fail with a message and exit code 1."""
+    command = [sys.executable, "-m", "examples.order_demo", "--server", "/bin/false"]
+    run = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=DEMO_TIMEOUT_S, check=False
+    )
+    assert run.returncode == 1
+    assert "the server ended with exit code 1" in run.stderr
