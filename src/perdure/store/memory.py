@@ -11,13 +11,15 @@ import copy
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from perdure.core.errors import CurrentRunConflictError, StoreUnavailableError, VersionConflictError
 from perdure.core.invariant import invariant
 from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunWrite, Task, TaskKey, VisibilityRecord
+from perdure.core.visibility import Node, matches
 from perdure.store.checks import DEFAULT_PRIORITY, check_append, check_unit
 from perdure.store.cursor import ListPosition, close_key, decode_cursor, encode_cursor
+from perdure.store.listing import filter_record
 from perdure.store.protocol import (
     CurrentRun,
     ListedRun,
@@ -27,9 +29,6 @@ from perdure.store.protocol import (
     TaskCursor,
     Wakeup,
 )
-
-if TYPE_CHECKING:
-    from perdure.core.visibility import Node
 
 DEFAULT_CLUSTER_ID = "00000000-0000-7000-8000-000000000000"
 
@@ -326,14 +325,12 @@ class MemoryStore:
         self, namespace_id: str, where: Node | None, after: ListPosition | None
     ) -> Iterator[ListedRun]:
         """The matching runs in list order. Records are copies, so that nobody can change what is stored."""
-        from perdure.core.visibility import matches
-
         key = None if after is None else (-after.close_key, -after.start_time_ns, after.run_id)
         for _, _, run_id in self._lists.get(namespace_id, _SortedSet()).after(key):
             run = self._run_ids[run_id]
             record = self._runs[run].visibility
             invariant(record is not None, "a listed run has a record", run=run)
-            if record is not None and (where is None or matches(where, run, record)):
+            if record is not None and (where is None or matches(where, filter_record(run, record))):
                 yield ListedRun(run, record)
 
     async def list_runs(
@@ -357,11 +354,9 @@ class MemoryStore:
     ) -> Sequence[tuple[object, int]]:
         """See `Store.count_runs`."""
         self._check_open()
-        from perdure.core.visibility import attribute_value
-
         groups: dict[object, int] = {} if group_by else {None: 0}
         for row in self._listed(namespace_id, where, None):
-            value = attribute_value(group_by, row.run, row.record) if group_by else None
+            value = filter_record(row.run, row.record).get(group_by) if group_by else None
             groups[value] = groups.get(value, 0) + 1
         return sorted(groups.items(), key=lambda group: (-group[1], str(group[0])))
 

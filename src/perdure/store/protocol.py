@@ -11,12 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunWrite, Task, VisibilityRecord
-
-if TYPE_CHECKING:
-    from perdure.core.visibility import Node
+from perdure.core.visibility import Node
 
 
 @dataclass(frozen=True, slots=True)

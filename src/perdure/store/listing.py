@@ -1,0 +1,35 @@
+"""A listed run as list filters see it: attribute names to values. The model of what databases do with columns."""
+
+from __future__ import annotations
+
+from perdure.core.run.records import RunKey, VisibilityRecord
+
+
+def filter_record(run: RunKey, record: VisibilityRecord) -> dict[str, object]:
+    """Everything a filter can name: the run's search attributes and the system attributes; None or absent is missing.
+
+    Returns:
+        names to values as `perdure.core.visibility.AttributeType` describes them.
+    """
+    closed = record.close_time_ns is not None
+    return {
+        **record.attributes,
+        "WorkflowId": run.workflow_id,
+        "RunId": run.run_id,
+        "WorkflowType": record.workflow_type,
+        "StartTime": record.start_time_ns,
+        "ExecutionTime": record.execution_time_ns,
+        "CloseTime": record.close_time_ns,
+        "ExecutionStatus": record.status,
+        "TaskQueue": record.task_queue,
+        "HistoryLength": record.history_length if closed else None,
+        "HistorySizeBytes": record.history_size_bytes if closed else None,
+        "ExecutionDuration": None
+        if record.close_time_ns is None
+        else record.close_time_ns - record.execution_time_ns,
+        "StateTransitionCount": record.state_transition_count if closed else None,
+        "ParentWorkflowId": record.parent_workflow_id,
+        "ParentRunId": record.parent_run_id,
+        "RootWorkflowId": record.root_workflow_id,
+        "RootRunId": record.root_run_id,
+    }
