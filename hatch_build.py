@@ -1,4 +1,4 @@
-"""The build hook: generates the wire contract into `src/perdure/api` before a wheel or editable install is made."""
+"""The build hook: generates the wire contract into `src/perdure/api` before a wheel or editable install."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class WireContractHook(BuildHookInterface):  # type: ignore[type-arg]  # the configuration type is of no use here
+class WireContractHook(BuildHookInterface[BuilderConfig]):
     """Runs the generator and names its files as artifacts, because version control ignores them."""
 
     PLUGIN_NAME = "custom"

@@ -14,8 +14,8 @@ _PREFIXES = (
 def module_of(proto_package: str) -> str | None:
     """Return the Python module that shows the messages of `proto_package`, or None if it gets no module.
 
-    Packages that only carry options for other tools (OpenAPI, Nexus annotations) get none: their descriptors are
-    registered because others refer to them, but nobody needs their classes.
+    Packages that only carry options for other tools (OpenAPI, Nexus annotations) get none: their descriptors
+    are registered because others refer to them, but nobody needs their classes.
     """
     for prefix, replacement in _PREFIXES:
         if proto_package.startswith(prefix):

@@ -1,4 +1,4 @@
-"""Lays the contract out as the generated part of `src/perdure/api`: one data file, small modules, type stubs."""
+"""Lays the contract out as the generated part of `src/perdure/api`: a data file, small modules, stubs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Collects the wire contract from the build environment: descriptors and the licences they come with.
 
-The descriptors are the serialized `FileDescriptorProto` literals inside generated `*_pb2.py` modules. They are read
-with `ast`, so nothing of the official SDK is imported or executed, and its native library need not load.
+The descriptors are the serialized `FileDescriptorProto` literals inside generated `*_pb2.py` modules. They
+are read with `ast`, so nothing of the official SDK is imported or executed, and its native library need not
+load.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def collect() -> Contract:
     """Read all sources and return the closed, ordered contract.
 
     Raises:
-        RuntimeError: a source has no descriptors, or a required file is missing: the build environment is wrong.
+        RuntimeError: a source has no descriptors, or a required file is missing: the build environment is
+            wrong.
     """
     known: dict[str, FileDescriptorProto] = {}
     roots: list[str] = list(_EXTRA_ROOTS)
@@ -90,8 +92,8 @@ def _in_dependency_order(
 ) -> Iterator[FileDescriptorProto]:
     """Yield roots and what they need, dependencies first; leave out a root whose dependencies do not exist.
 
-    The wheel carries a few leftovers of removed protos that import files which are gone. They cannot be loaded by
-    anyone, so they are no part of the contract.
+    The wheel carries a few leftovers of removed protos that import files which are gone. They cannot be
+    loaded by anyone, so they are no part of the contract.
     """
     done: dict[str, bool] = {}
     ordered: list[FileDescriptorProto] = []
@@ -99,7 +101,7 @@ def _in_dependency_order(
     def visit(name: str) -> bool:
         if name not in done:
             file = known.get(name)
-            done[name] = file is not None and all([visit(needed) for needed in file.dependency])
+            done[name] = file is not None and all(visit(needed) for needed in file.dependency)
             if file is not None and done[name]:
                 ordered.append(file)
         return done[name]

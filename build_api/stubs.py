@@ -1,7 +1,7 @@
 """Writes the type stub of one proto package, so that `mypy --strict` knows every field, constructor and enum.
 
-References are always written in full (`perdure.api.common.v1.Payload`, `builtins.int`): a field may be called like a
-type, and inside the class body the field would win.
+References are always written in full (`perdure.api.common.v1.Payload`, `builtins.int`): a field may be called
+like a type, and inside the class body the field would win.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ def _enum(enum: EnumDescriptorProto, python_scope: str) -> list[str]:
 
 
 def _presence(message: DescriptorProto) -> list[str]:
-    """Return the typed `HasField` and `WhichOneof` of a message, so that a misspelt field name is a type error."""
+    """Return typed `HasField` and `WhichOneof`, so that a misspelt field name is a type error."""
     groups: dict[str, list[str]] = {}
     present: list[str] = []
     for field in message.field:

@@ -1,8 +1,8 @@
 """The descriptor pool of the wire contract, and how its classes come to be.
 
-The pool is our own and not the process-wide default one, so any release of the official SDK can be imported in the
-same process, before or after. Registering descriptors is cheap; classes are built on first use, because building all
-of them would make every start of a command slow.
+The pool is our own and not the process-wide default one, so any release of the official SDK can be imported
+in the same process, before or after. Registering descriptors is cheap; classes are built on first use,
+because building all of them would make every start of a command slow.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 def _members(file_set: bytes) -> Iterator[bytes]:
     """Yield each serialized file of a `FileDescriptorSet`, which is field 1 repeated and nothing else.
 
-    Read by hand, because importing protobuf's own `descriptor_pb2` takes longer than all the rest of this module.
+    Read by hand, because importing `descriptor_pb2` for it would add to the start of every command.
     """
     position = 0
     while position < len(file_set):
@@ -75,8 +75,8 @@ def bind(
 ) -> tuple[Callable[[str], Anything], Callable[[], list[str]]]:
     """Return `__getattr__` and `__dir__` for a generated module.
 
-    The first access to a name builds the class and stores it in the module, so later accesses cost what they cost in
-    any module.
+    The first access to a name builds the class and stores it in the module, so later accesses cost what they
+    cost in any module.
 
     Args:
         module_name: Name of the module, shown in errors and as `__module__` of its classes.

@@ -1,0 +1,13 @@
+"""Sleeps that tests may contain, as `path::function`, each with the reason why nothing else can be done."""
+
+from __future__ import annotations
+
+_POLLS_ANOTHER_PROCESS = "polls another process with a deadline; it offers nothing to wait on"
+_REAL_SERVER = "both servers run on the real clock here, and the pause is part of the scenario compared"
+
+ALLOWED_SLEEPS: dict[str, str] = {
+    "tests/compat/official_suite.py::wait_for_port": _POLLS_ANOTHER_PROCESS,
+    "tests/differential/context.py::Context.pause": _REAL_SERVER,
+    "tests/differential/context.py::Context.until": _POLLS_ANOTHER_PROCESS,
+    "tests/support/servers.py::ServerProcess._wait_until_ready": _POLLS_ANOTHER_PROCESS,
+}

@@ -1,0 +1,35 @@
+"""The wire contract lives beside the official SDK in one process, and starts fast without it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.api.support import run_python
+
+_ROUND_TRIP = """
+ours = perdure.api.common.v1.Payload(data=b"x")
+theirs = temporalio.api.common.v1.Payload.FromString(ours.SerializeToString())
+assert theirs.data == b"x" and type(theirs) is not type(ours)
+print("ok")
+"""
+
+
+@pytest.mark.parametrize("first", ["perdure", "temporalio"])
+def test_both_contracts_can_be_imported_in_either_order(first: str) -> None:
+    second = {"perdure": "temporalio", "temporalio": "perdure"}[first]
+    imports = "".join(
+        f"import {name}.api.common.v1, {name}.api.workflowservice.v1\n" for name in (first, second)
+    )
+    assert run_python(imports + _ROUND_TRIP).strip() == "ok"
+
+
+def test_import_takes_less_than_60_ms() -> None:
+    code = """
+import sys, time
+begin = time.perf_counter()
+import perdure.api.workflowservice.v1
+print((time.perf_counter() - begin) * 1000)
+assert not any(name.split(".")[0] in {"temporalio", "grpc"} for name in sys.modules)
+"""
+    fastest_ms = min(float(run_python(code)) for _ in range(5))
+    assert fastest_ms < 60
