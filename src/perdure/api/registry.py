@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any as Anything
 
 from google.protobuf.descriptor import EnumDescriptor, FileDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.message import Message
@@ -21,38 +22,12 @@ from google.protobuf.message_factory import GetMessageClass
 _DATA_FILE = "descriptors.binpb"
 
 
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-
-
-def _members(file_set: bytes) -> Iterator[bytes]:
-    """Yield each serialized file of a `FileDescriptorSet`, which is field 1 repeated and nothing else.
-
-    Read by hand, because importing `descriptor_pb2` for it would add to the start of every command.
-    """
-    position = 0
-    while position < len(file_set):
-        tag, position = _varint(file_set, position)
-        if tag != 0x0A:
-            raise ImportError(f"{_DATA_FILE} is damaged: unexpected tag {tag} before byte {position}")
-        length, position = _varint(file_set, position)
-        yield file_set[position : position + length]
-        position += length
-
-
 def _load() -> DescriptorPool:
     pool = DescriptorPool()
     # A plain open: importlib.resources and pathlib would take a quarter of this package's whole import time.
     with open(os.path.join(os.path.dirname(__file__), _DATA_FILE), "rb") as data_file:
-        for member in _members(data_file.read()):
-            pool.AddSerializedFile(member)
+        for file in FileDescriptorSet.FromString(data_file.read()).file:
+            pool.AddSerializedFile(file.SerializeToString())
     return pool
 
 

@@ -23,12 +23,12 @@ def test_both_contracts_can_be_imported_in_either_order(first: str) -> None:
     assert run_python(imports + _ROUND_TRIP).strip() == "ok"
 
 
-def test_import_takes_less_than_60_ms() -> None:
+def test_import_takes_less_than_60_ms_of_processor_time() -> None:
     code = """
 import sys, time
-begin = time.perf_counter()
+begin = time.process_time()
 import perdure.api.workflowservice.v1
-print((time.perf_counter() - begin) * 1000)
+print((time.process_time() - begin) * 1000)
 assert not any(name.split(".")[0] in {"temporalio", "grpc"} for name in sys.modules)
 """
     fastest_ms = min(float(run_python(code)) for _ in range(5))

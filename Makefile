@@ -1,0 +1,59 @@
+# Every target works on a machine that has only Python 3.11 and make: it first creates .venv and installs into it.
+
+VENV := .venv
+PYTHON_IN_VENV := $(VENV)/bin/python
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYTEST := $(PYTHON_IN_VENV) -m pytest
+SEEDS ?= 2000
+# More workers than cores only make time limits fire.
+WORKERS ?= 2
+
+.PHONY: help demo test check lint bench simulate fmt clean
+
+help:
+	@echo "make demo            run the order example: kill a worker half-way and watch the order complete"
+	@echo "make test            everything: style, types, imports, and all tests"
+	@echo "make check           the quick inner loop: style, types, imports, unit and store tests"
+	@echo "make simulate SEEDS=n  run n seeds of the simulated cluster"
+	@echo "make bench           compare speed with the reference server; writes JSON"
+	@echo "make fmt             format the code"
+
+$(INSTALLED): pyproject.toml hatch_build.py $(wildcard build_api/*.py) scripts/prepare.sh
+	@scripts/prepare.sh venv $(VENV)
+	@echo "installing Perdure and its tools into $(VENV)"
+	@$(PYTHON_IN_VENV) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)
+	@$(PYTHON_IN_VENV) -m examples.order_demo
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+check: lint
+	$(PYTEST) tests/unit tests/quality tests/store -n $(WORKERS) -m "not serial"
+
+# Both pytest calls run even if the first fails, so that one run shows everything; exit code 5 (nothing selected) is
+# acceptable only for the serial part.
+test: lint
+	@scripts/prepare.sh node
+	@$(PYTEST) tests -n $(WORKERS) -m "not serial"; parallel=$$?; \
+	$(PYTEST) tests -m serial; serial=$$?; \
+	[ $$parallel = 0 ] && { [ $$serial = 0 ] || [ $$serial = 5 ]; }
+
+bench: $(INSTALLED)
+	@$(PYTHON_IN_VENV) -m benchmarks
+
+simulate: $(INSTALLED)
+	@$(PYTHON_IN_VENV) -m tests.simulation --seeds $(SEEDS)
+
+fmt: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
