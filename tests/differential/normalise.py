@@ -1,0 +1,133 @@
+"""Wire messages as plain data in which two servers that behave the same write the same.
+
+What differs from run to run by nature (times, random ids, tokens, sizes) becomes a placeholder, so that its presence
+is still compared; every other set field is kept. Random ids are numbered in the order in which a scenario first shows
+them: two fields that must hold the same id still must.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, cast
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from tests.support.rpc import RpcError
+
+Data = Any  # None, bool, int, float, str, list[Data] or dict[str, Data]
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+# Fields (by name, in any message) whose value says nothing about behaviour: replaced when set.
+PLACEHOLDERS = {
+    "task_id": "<task id>",
+    "task_token": "<token>",
+    "next_page_token": "<token>",
+    "history_size_bytes": "<size>",
+    "poller_group_id": "<poller group>",
+    "execution_duration": "<duration>",
+}
+
+# Durations computed from two clock readings: compared to the tenth of a second.
+MEASURED_DURATIONS = frozenset({"current_retry_interval"})
+
+# Fields that hold advice computed from load at the moment: their presence is a matter of timing.
+IGNORED_FIELDS = frozenset({"poller_scaling_decision"})
+
+
+class Normaliser:
+    """Turns messages and errors of one scenario run into comparable data.
+
+    Args:
+        run_token: the random suffix this run put on its ids; it is cut out wherever it shows.
+    """
+
+    def __init__(self, run_token: str) -> None:
+        self._suffix = f"-{run_token}"
+        self._ids: dict[str, str] = {}
+
+    def text(self, value: str) -> str:
+        """A string with the run's suffix removed and each random id replaced by its number."""
+        return _UUID.sub(self._numbered, value.replace(self._suffix, ""))
+
+    def _numbered(self, match: re.Match[str]) -> str:
+        return self._ids.setdefault(match[0], f"<id {len(self._ids) + 1}>")
+
+    def data(self, value: Any) -> Data:
+        """Plain data for anything a scenario may record: messages, errors, containers, scalars."""
+        match value:
+            case RpcError():
+                return {
+                    "error": value.code,
+                    "message": self.text(value.message),
+                    "details": [self._typed(detail) for detail in value.details],
+                }
+            case Message():
+                return self._message(value)
+            case bytes():
+                return self._bytes(value)
+            case str():
+                return self.text(value)
+            case list() | tuple():
+                return [self.data(item) for item in value]
+            case dict():
+                return {self.text(str(key)): self.data(item) for key, item in value.items()}
+            case None | bool() | int() | float():
+                return value
+        raise TypeError(f"cannot record a {type(value).__name__}")
+
+    def _bytes(self, value: bytes) -> str:
+        try:
+            return self.text(value.decode())
+        except UnicodeDecodeError:
+            return "hex " + value.hex()
+
+    def _typed(self, message: Message) -> Data:
+        return {"@type": message.DESCRIPTOR.name, **cast("dict[str, Data]", self._message(message))}
+
+    def _message(self, message: Message) -> Data:
+        full_name = message.DESCRIPTOR.full_name
+        if full_name == Timestamp.DESCRIPTOR.full_name:
+            return _time(cast(Timestamp, message))
+        if full_name == Duration.DESCRIPTOR.full_name:
+            return duration_text(cast(Duration, message))
+        if full_name == AnyMessage.DESCRIPTOR.full_name:
+            packed = cast(AnyMessage, message)
+            return {"@type": packed.type_url, "value": self._bytes(packed.value)}
+        result: dict[str, Data] = {}
+        for field, value in message.ListFields():
+            if field.name not in IGNORED_FIELDS:
+                result[field.name] = self._field(field, value)
+        return result
+
+    def _field(self, field: FieldDescriptor, value: Any) -> Data:
+        if field.name in PLACEHOLDERS:
+            return PLACEHOLDERS[field.name]
+        if field.name in MEASURED_DURATIONS:
+            return f"{value.seconds + value.nanos / 1_000_000_000:.1f}s"
+        map_entry = field.message_type
+        if map_entry is not None and map_entry.GetOptions().map_entry:
+            value_field = map_entry.fields_by_name["value"]
+            return {self.text(str(key)): self._scalar(value_field, value[key]) for key in sorted(value)}
+        if field.is_repeated:
+            return [self._scalar(field, item) for item in value]
+        return self._scalar(field, value)
+
+    def _scalar(self, field: FieldDescriptor, value: Any) -> Data:
+        if field.enum_type is not None:
+            known = field.enum_type.values_by_number.get(value)
+            return known.name if known is not None else f"<unknown enum {value}>"
+        return self.data(value)
+
+
+def _time(value: Timestamp) -> str:
+    return "<time>" if value.seconds > 0 else "<zero time>"
+
+
+def duration_text(value: Duration) -> str:
+    """A duration as seconds, the way people write it: 10s, 1.5s."""
+    return f"{value.seconds + value.nanos / 1_000_000_000:.9f}".rstrip("0").rstrip(".") + "s"

@@ -1,0 +1,57 @@
+"""Runs scenarios against one server, many at a time, and collects what each recorded.
+
+A scenario that breaks off keeps what it had recorded and gets one more record saying why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tests.differential.compare import Record
+from tests.differential.context import Context
+from tests.differential.registry import Scenario
+from tests.support.rpc import RawClient
+
+CONCURRENCY = 30
+SCENARIO_TIMEOUT_S = 75.0
+SEARCH_ATTRIBUTES = {"Shade": "Keyword", "Count": "Int", "Note": "Text"}
+DYNAMIC_CONFIG: dict[str, str] = {}
+
+BROKEN_OFF = "scenario broke off"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one scenario recorded against one server, and how long it took."""
+
+    records: tuple[Record, ...]
+    seconds: float
+
+
+async def run_scenario(scenario: Scenario, address: str) -> Outcome:
+    """Run one scenario against the server at this address."""
+    started_s = time.monotonic()
+    async with RawClient(address, identity="differential") as client:
+        context = Context(scenario.name, client)
+        try:
+            async with asyncio.timeout(SCENARIO_TIMEOUT_S):
+                await scenario.body(context)
+        except Exception as error:  # Whatever a server answered must become a comparison, never end the others.
+            context.record(BROKEN_OFF, f"{type(error).__name__} {error}")
+    return Outcome(tuple(context.records), time.monotonic() - started_s)
+
+
+async def run_all(
+    scenarios: Sequence[Scenario], address: str, *, concurrency: int = CONCURRENCY
+) -> Mapping[str, Outcome]:
+    """Run scenarios against one server, at most so many at a time; outcomes by scenario name."""
+    slots = asyncio.Semaphore(concurrency)
+
+    async def one(scenario: Scenario) -> tuple[str, Outcome]:
+        async with slots:
+            return scenario.name, await run_scenario(scenario, address)
+
+    return dict(await asyncio.gather(*(one(scenario) for scenario in scenarios)))
