@@ -1,0 +1,22 @@
+"""A workflow run as a pure state machine: `(state, input, now) -> (events, state changes, tasks)`.
+
+One module per primitive over a small history core:
+
+    state          the header and the items a run consists of, and how they are encoded
+    transition     the history core: event ids, buffering and flush order, what changed
+    lifecycle      start, the ways to close, run timeout
+    workflow_task  schedule, start, complete, fail, time out; sticky and transient tasks
+    commands       the table from a worker's commands to the primitives
+    activity       schedule, start, heartbeat, outcome, retry, the four timeouts, cancellation
+    timer          start, fire, cancel
+    signal         signals and their request ids
+    cancellation   the request to cancel the run
+    marker         markers (local activities, patches)
+    properties     search attribute and memo upserts
+    query          questions waiting for a workflow task
+    deadlines      what is due at a time, over all primitives
+    listing        how a run looks in lists
+    records        what a transition leaves behind, as plain data
+
+Nothing here does I/O or reads a clock, randomness or the environment: times, ids and random numbers come in as arguments.
+"""

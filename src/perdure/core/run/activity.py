@@ -1,0 +1,460 @@
+"""Activities of a run: schedule, start, heartbeat, outcome, retry, the four timeouts, cancellation.
+
+Attempts that fail and are retried leave no event; ActivityTaskStarted is written together with the closing event.
+"""
+
+from __future__ import annotations
+
+from perdure.api.command.v1 import ScheduleActivityTaskCommandAttributes
+from perdure.api.common.v1 import Payloads, RetryPolicy
+from perdure.api.enums.v1 import EventType
+from perdure.api.failure.v1 import Failure
+from perdure.api.history.v1 import HistoryEvent
+from perdure.core.errors import InvalidArgumentError, NotFoundError
+from perdure.core.run import retry
+from perdure.core.run.limits import Limits
+from perdure.core.run.protos import checked_duration_ns, duration_ns, set_duration, text_payloads
+from perdure.core.run.state import Activity, RunHeader
+from perdure.core.run.transition import Transition
+
+_SCHEDULED = EventType.Value("EVENT_TYPE_ACTIVITY_TASK_SCHEDULED")
+_STARTED = EventType.Value("EVENT_TYPE_ACTIVITY_TASK_STARTED")
+_COMPLETED = EventType.Value("EVENT_TYPE_ACTIVITY_TASK_COMPLETED")
+_FAILED = EventType.Value("EVENT_TYPE_ACTIVITY_TASK_FAILED")
+_TIMED_OUT = EventType.Value("EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT")
+_CANCELED = EventType.Value("EVENT_TYPE_ACTIVITY_TASK_CANCELED")
+_CANCEL_REQUESTED = EventType.Value("EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED")
+_FINISHED = frozenset((_COMPLETED, _FAILED, _TIMED_OUT, _CANCELED))
+_SERVER = "Server"
+
+NOT_FOUND = "invalid activityID or activity already timed out or invoking workflow is completed"
+NO_SUCH_ACTIVITY = (
+    "Can't find pending activity with such ID. Invalid activityID or activity already completed"
+)
+NO_TIME_FOR_RETRY = (
+    "Not enough time to schedule next retry before activity ScheduleToClose timeout, giving up retrying"
+)
+NOT_STARTED = "ACTIVITY_ID_NOT_STARTED"
+RUN_CLOSED = "workflow execution already completed"
+
+
+# --- schedule ---
+
+
+def normalize(attributes: ScheduleActivityTaskCommandAttributes, header: RunHeader, limits: Limits) -> None:
+    """Fills in what a ScheduleActivityTask command leaves open and checks it.
+
+    Missing timeouts follow from the others and are capped by the run timeout; missing retry policy fields get defaults.
+
+    Raises:
+        InvalidArgumentError: the message names the field.
+    """
+    if not attributes.task_queue.name:
+        attributes.task_queue.name = header.task_queue
+    name = attributes.task_queue.name
+    if len(name.encode()) > limits.id_bytes:
+        raise InvalidArgumentError("taskQueue length exceeds limit")
+    if name.startswith("/_sys/"):
+        raise InvalidArgumentError(f"task queue name cannot start with reserved prefix /_sys/ (got {name!r})")
+    if attributes.task_queue.kind == 0:
+        attributes.task_queue.kind = "TASK_QUEUE_KIND_NORMAL"  # type: ignore[assignment]
+    if not attributes.activity_id:
+        raise InvalidArgumentError("activityId is not set")
+    if not attributes.activity_type.name:
+        raise InvalidArgumentError("activityType is not set")
+    retry.fill_defaults(attributes.retry_policy)
+    retry.validate(attributes.retry_policy)
+    for label, value in (
+        ("activityId", attributes.activity_id),
+        ("activityType", attributes.activity_type.name),
+    ):
+        length = len(value.encode())
+        if length > limits.id_bytes:
+            raise InvalidArgumentError(
+                f"{label} exceeds length limit. Length={length} Limit={limits.id_bytes}"
+            )
+    if attributes.HasField("priority"):
+        check_priority(attributes.priority.priority_key, attributes.priority.fairness_key)
+    _normalize_timeouts(attributes, header.run_timeout_ns)
+
+
+def check_priority(priority_key: int, fairness_key: str) -> None:
+    """Checks the fields of a temporal.api.common.v1.Priority.
+
+    Raises:
+        InvalidArgumentError: out of range.
+    """
+    if priority_key < 0:
+        raise InvalidArgumentError("invalid priorities: priority key can't be negative")
+    if priority_key > 5:
+        raise InvalidArgumentError("invalid priorities: priority key can't be larger than 5")
+    if len(fairness_key.encode()) > 64:
+        raise InvalidArgumentError("invalid priorities: fairness key length exceeds limit of 64")
+
+
+def _normalize_timeouts(attributes: ScheduleActivityTaskCommandAttributes, run_timeout_ns: int) -> None:
+    close_ns = checked_duration_ns(attributes.schedule_to_close_timeout, "ScheduleToCloseTimeout")
+    start_ns = checked_duration_ns(attributes.schedule_to_start_timeout, "ScheduleToStartTimeout")
+    run_ns = checked_duration_ns(attributes.start_to_close_timeout, "StartToCloseTimeout")
+    heartbeat_ns = checked_duration_ns(attributes.heartbeat_timeout, "HeartbeatTimeout")
+    if close_ns:
+        start_ns = min(start_ns, close_ns) if start_ns else close_ns
+        run_ns = min(run_ns, close_ns) if run_ns else close_ns
+    elif run_ns:
+        close_ns = run_timeout_ns
+        start_ns = start_ns or run_timeout_ns
+    else:
+        raise InvalidArgumentError(
+            "a valid StartToCloseTimeout or ScheduleToCloseTimeout must be set on the activity."
+            f" ActivityId={attributes.activity_id} ActivityType={attributes.activity_type.name}"
+        )
+    if run_timeout_ns:
+        close_ns, start_ns, run_ns, heartbeat_ns = (
+            min(value, run_timeout_ns) for value in (close_ns, start_ns, run_ns, heartbeat_ns)
+        )
+    set_duration(attributes.schedule_to_close_timeout, close_ns)
+    set_duration(attributes.schedule_to_start_timeout, start_ns)
+    set_duration(attributes.start_to_close_timeout, run_ns)
+    set_duration(attributes.heartbeat_timeout, min(heartbeat_ns, run_ns))
+
+
+def schedule(
+    tx: Transition, attributes: ScheduleActivityTaskCommandAttributes, completed_event_id: int
+) -> HistoryEvent:
+    """Schedules an activity from normalised attributes.
+
+    Returns:
+        the ActivityTaskScheduled event.
+
+    Raises:
+        InvalidArgumentError: another pending activity has this id.
+    """
+    if by_id(tx, attributes.activity_id) is not None:
+        raise InvalidArgumentError(
+            f"invalid history builder state for action: add-activitytask-scheduled-event, ActivityID: {attributes.activity_id}"
+        )
+    event = tx.new_event(_SCHEDULED)
+    target = event.activity_task_scheduled_event_attributes
+    target.workflow_task_completed_event_id = completed_event_id
+    target.activity_id = attributes.activity_id
+    target.use_workflow_build_id = attributes.use_workflow_build_id
+    for name in (
+        "activity_type",
+        "task_queue",
+        "header",
+        "input",
+        "schedule_to_close_timeout",
+        "schedule_to_start_timeout",
+        "start_to_close_timeout",
+        "heartbeat_timeout",
+        "retry_policy",
+        "priority",
+    ):
+        if attributes.HasField(name):
+            getattr(target, name).CopyFrom(getattr(attributes, name))
+    tx.append(event)
+    policy: RetryPolicy = attributes.retry_policy
+    tx.activities.put(
+        event.event_id,
+        Activity(
+            scheduled_event_id=event.event_id,
+            activity_id=attributes.activity_id,
+            activity_type=attributes.activity_type.name,
+            task_queue=attributes.task_queue.name,
+            priority=attributes.priority.SerializeToString() if attributes.HasField("priority") else b"",
+            first_scheduled_ns=tx.now_ns,
+            scheduled_ns=tx.now_ns,
+            schedule_to_close_ns=duration_ns(attributes.schedule_to_close_timeout),
+            schedule_to_start_ns=duration_ns(attributes.schedule_to_start_timeout),
+            start_to_close_ns=duration_ns(attributes.start_to_close_timeout),
+            heartbeat_ns=duration_ns(attributes.heartbeat_timeout),
+            initial_interval_ns=duration_ns(policy.initial_interval),
+            backoff_coefficient=policy.backoff_coefficient,
+            maximum_interval_ns=duration_ns(policy.maximum_interval),
+            maximum_attempts=policy.maximum_attempts,
+            non_retryable_types=list(policy.non_retryable_error_types),
+            stamp=1,
+        ),
+    )
+    return event
+
+
+# --- find ---
+
+
+def by_id(tx: Transition, activity_id: str) -> Activity | None:
+    """The pending activity of this id, or None."""
+    for activity in tx.activities:
+        if activity.activity_id == activity_id:
+            return activity
+    return None
+
+
+def current(
+    tx: Transition, scheduled_event_id: int, activity_id: str, attempt: int, started_ns: int
+) -> Activity:
+    """The started activity that a task token names, as an editable copy.
+
+    Args:
+        scheduled_event_id: 0 for calls by id, which name `activity_id` instead and fit any attempt.
+        attempt, started_ns: from the token; ignored for calls by id.
+
+    Raises:
+        NotFoundError: the run is closed, the activity is gone, or the attempt is over.
+    """
+    if not tx.header.is_open:
+        raise NotFoundError(RUN_CLOSED)
+    if not scheduled_event_id:
+        found = by_id(tx, activity_id)
+        if found is None:
+            raise NotFoundError(NO_SUCH_ACTIVITY)
+        if not found.started_ns:
+            raise NotFoundError(NOT_FOUND)
+        return tx.activities.edit(found.scheduled_event_id)
+    found = tx.activities.get(scheduled_event_id)
+    if found is None or not found.started_ns or found.attempt != attempt or found.started_ns != started_ns:
+        raise NotFoundError(NOT_FOUND)
+    return tx.activities.edit(scheduled_event_id)
+
+
+# --- an attempt ---
+
+
+def start(tx: Transition, scheduled_event_id: int, request_id: str, identity: str) -> Activity:
+    """A worker takes the waiting attempt. Leaves no event yet."""
+    activity = tx.activities.edit(scheduled_event_id)
+    activity.started_ns = tx.now_ns
+    activity.request_id = request_id
+    activity.worker_identity = identity
+    activity.last_heartbeat_ns = 0
+    return activity
+
+
+def heartbeat(tx: Transition, activity: Activity, details: Payloads | None) -> None:
+    """The worker says that the attempt is alive, with progress to carry into the next attempt."""
+    activity.last_heartbeat_ns = tx.now_ns
+    activity.heartbeat_details = details.SerializeToString() if details is not None else b""
+
+
+def complete(tx: Transition, activity: Activity, result: Payloads | None, identity: str) -> None:
+    """The attempt succeeded."""
+    _close_started(tx, activity)
+    event = tx.new_event(_COMPLETED)
+    attributes = event.activity_task_completed_event_attributes
+    attributes.scheduled_event_id = activity.scheduled_event_id
+    if result is not None:
+        attributes.result.CopyFrom(result)
+    attributes.identity = identity
+    _finish(tx, activity, event)
+
+
+def fail(tx: Transition, activity: Activity, failure: Failure, identity: str, limits: Limits) -> bool:
+    """The attempt failed: retries it later, or closes the activity.
+
+    Returns:
+        whether it is retried.
+    """
+    activity.last_attempt_complete_ns = tx.now_ns
+    state = _retry(tx, activity, failure, limits)
+    if state == retry.IN_PROGRESS:
+        return True
+    _close_started(tx, activity)
+    event = tx.new_event(_FAILED)
+    attributes = event.activity_task_failed_event_attributes
+    attributes.scheduled_event_id = activity.scheduled_event_id
+    attributes.failure.CopyFrom(failure)
+    attributes.retry_state = state  # type: ignore[assignment]
+    attributes.identity = identity
+    _finish(tx, activity, event)
+    return False
+
+
+def cancel(tx: Transition, activity: Activity, details: Payloads | None, identity: str) -> None:
+    """The worker confirms a requested cancellation.
+
+    Raises:
+        InvalidArgumentError: nobody asked for it.
+    """
+    if not activity.cancel_requested_event_id:
+        raise InvalidArgumentError(
+            "unable to mark activity as canceled without activity being request canceled first"
+        )
+    _close_started(tx, activity)
+    event = tx.new_event(_CANCELED)
+    attributes = event.activity_task_canceled_event_attributes
+    attributes.scheduled_event_id = activity.scheduled_event_id
+    attributes.latest_cancel_requested_event_id = activity.cancel_requested_event_id
+    if details is not None:
+        attributes.details.CopyFrom(details)
+    attributes.identity = identity
+    _finish(tx, activity, event)
+
+
+def _close_started(tx: Transition, activity: Activity) -> None:
+    if not activity.started_ns:
+        return
+    event = tx.new_event(_STARTED, activity.started_ns)
+    attributes = event.activity_task_started_event_attributes
+    attributes.scheduled_event_id = activity.scheduled_event_id
+    attributes.attempt = activity.attempt
+    attributes.identity = activity.worker_identity
+    attributes.request_id = activity.request_id
+    if activity.last_failure:
+        attributes.last_failure.ParseFromString(activity.last_failure)
+    tx.append(event)
+
+
+def _finish(tx: Transition, activity: Activity, event: HistoryEvent) -> None:
+    tx.append(event)
+    tx.activities.delete(activity.scheduled_event_id)
+    tx.needs_task = True
+
+
+def _retry(tx: Transition, activity: Activity, failure: Failure, limits: Limits) -> int:
+    if activity.cancel_requested_event_id:
+        return retry.CANCEL_REQUESTED
+    if failure.WhichOneof(
+        "failure_info"
+    ) == "timeout_failure_info" and failure.timeout_failure_info.timeout_type in (
+        retry.SCHEDULE_TO_START,
+        retry.SCHEDULE_TO_CLOSE,
+    ):
+        return retry.TIMEOUT
+    if not retry.is_retryable(failure, activity.non_retryable_types):
+        return retry.NON_RETRYABLE
+    decision = retry.next_attempt(
+        now_ns=tx.now_ns,
+        attempt=activity.attempt,
+        maximum_attempts=activity.maximum_attempts,
+        initial_interval_ns=activity.initial_interval_ns,
+        maximum_interval_ns=activity.maximum_interval_ns,
+        backoff_coefficient=activity.backoff_coefficient,
+        expiration_ns=activity.expiration_ns,
+        failure=failure,
+    )
+    if decision.state != retry.IN_PROGRESS:
+        return decision.state
+    activity.attempt += 1
+    activity.stamp += 1
+    activity.scheduled_ns = tx.now_ns + decision.delay_ns
+    activity.backing_off = decision.delay_ns > 0
+    activity.started_ns = 0
+    activity.request_id = ""
+    activity.last_failure = truncated_failure(failure, limits.stored_failure_bytes).SerializeToString()
+    return retry.IN_PROGRESS
+
+
+def truncated_failure(failure: Failure, limit_bytes: int) -> Failure:
+    """The failure as it is kept between attempts: whole if small, else message and type only."""
+    if failure.ByteSize() <= limit_bytes:
+        return failure
+    outer = Failure(message="Failure exceeds size limit.", source=_SERVER)
+    outer.server_failure_info.SetInParent()
+    inner = outer.cause
+    inner.source = failure.source
+    inner.message = failure.message.encode()[: limit_bytes // 2].decode(errors="ignore")
+    room = max(limit_bytes // 2 - 64, 0)
+    inner.stack_trace = failure.stack_trace.encode()[:room].decode(errors="ignore")
+    kind = failure.WhichOneof("failure_info")
+    if kind == "application_failure_info":
+        inner.application_failure_info.type = failure.application_failure_info.type[:100]
+        inner.application_failure_info.non_retryable = failure.application_failure_info.non_retryable
+    elif kind == "server_failure_info":
+        inner.server_failure_info.non_retryable = failure.server_failure_info.non_retryable
+    return outer
+
+
+# --- cancellation request ---
+
+
+def request_cancel(tx: Transition, scheduled_event_id: int, completed_event_id: int, identity: str) -> None:
+    """The workflow asks for an activity's cancellation: at once if no worker has it, else told by heartbeat.
+
+    Raises:
+        InvalidArgumentError: no such activity, or asked before.
+    """
+    activity = tx.activities.get(scheduled_event_id)
+    if (activity is None and not _has_finish_event(tx, scheduled_event_id)) or (
+        activity is not None and activity.cancel_requested_event_id
+    ):
+        raise InvalidArgumentError(
+            "invalid history builder state for action: add-activitytask-cancel-requested-event,"
+            f" ScheduledEventID: {scheduled_event_id}"
+        )
+    event = tx.new_event(_CANCEL_REQUESTED)
+    attributes = event.activity_task_cancel_requested_event_attributes
+    attributes.scheduled_event_id = scheduled_event_id
+    attributes.workflow_task_completed_event_id = completed_event_id
+    tx.append(event)
+    if activity is None:
+        return
+    edited = tx.activities.edit(scheduled_event_id)
+    edited.cancel_requested_event_id = event.event_id
+    if not edited.started_ns:
+        cancel(tx, edited, text_payloads(NOT_STARTED), identity)
+
+
+def _has_finish_event(tx: Transition, scheduled_event_id: int) -> bool:
+    """Whether the activity's closing event is still in the buffer (its commands could not know of it)."""
+    for event in tx.buffered:
+        if event.event_type in _FINISHED:
+            name = EventType.Name(event.event_type).removeprefix("EVENT_TYPE_").lower() + "_event_attributes"
+            if getattr(event, name).scheduled_event_id == scheduled_event_id:
+                return True
+    return False
+
+
+# --- timeouts ---
+
+
+def deadlines(activity: Activity) -> list[tuple[int, int]]:
+    """(time, timeout type) of every timeout that runs now, and (time, 0) for the end of a retry's backoff."""
+    found: list[tuple[int, int]] = []
+    if activity.schedule_to_close_ns:
+        found.append((activity.expiration_ns, retry.SCHEDULE_TO_CLOSE))
+    if activity.started_ns:
+        if activity.start_to_close_ns:
+            found.append((activity.started_ns + activity.start_to_close_ns, retry.START_TO_CLOSE))
+        if activity.heartbeat_ns:
+            alive_ns = max(activity.started_ns, activity.last_heartbeat_ns)
+            found.append((alive_ns + activity.heartbeat_ns, retry.HEARTBEAT))
+    elif activity.backing_off:
+        found.append((activity.scheduled_ns, 0))
+    elif activity.schedule_to_start_ns:
+        found.append((activity.scheduled_ns + activity.schedule_to_start_ns, retry.SCHEDULE_TO_START))
+    return found
+
+
+def fire(tx: Transition, scheduled_event_id: int, due_ns: int, timeout_type: int, limits: Limits) -> None:
+    """Does what `deadlines` said is due, if it still is: dispatches the next attempt, or times the attempt out."""
+    committed = tx.activities.get(scheduled_event_id)
+    if committed is None or (due_ns, timeout_type) not in deadlines(committed):
+        return
+    activity = tx.activities.edit(scheduled_event_id)
+    if not timeout_type:
+        activity.backing_off = False
+        activity.scheduled_ns = tx.now_ns
+        return
+    failure = _timeout_failure(f"activity {retry.TIMEOUT_NAMES[timeout_type]} timeout", timeout_type)
+    state = _retry(tx, activity, failure, limits)
+    if state == retry.IN_PROGRESS:
+        return
+    if state == retry.TIMEOUT and timeout_type != retry.SCHEDULE_TO_START:
+        failure = _timeout_failure(NO_TIME_FOR_RETRY, retry.SCHEDULE_TO_CLOSE)
+    if activity.heartbeat_details:
+        failure.timeout_failure_info.last_heartbeat_details.ParseFromString(activity.heartbeat_details)
+    if activity.last_failure:
+        failure.cause.ParseFromString(activity.last_failure)
+    _close_started(tx, activity)
+    event = tx.new_event(_TIMED_OUT)
+    attributes = event.activity_task_timed_out_event_attributes
+    attributes.scheduled_event_id = scheduled_event_id
+    attributes.failure.CopyFrom(failure)
+    attributes.retry_state = state  # type: ignore[assignment]
+    _finish(tx, activity, event)
+
+
+def _timeout_failure(message: str, timeout_type: int) -> Failure:
+    failure = Failure(message=message, source=_SERVER)
+    failure.timeout_failure_info.timeout_type = timeout_type  # type: ignore[assignment]
+    return failure

@@ -1,0 +1,165 @@
+"""Search attribute values: checked when a client or a workflow sets them, decoded for lists."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+
+from perdure.api.common.v1 import Payload, SearchAttributes
+from perdure.core.errors import InvalidArgumentError
+from perdure.core.run.limits import Limits
+from perdure.core.run.records import AttributeValue
+from perdure.core.visibility.attributes import PREDEFINED_ATTRIBUTES, SYSTEM_ATTRIBUTES, AttributeType
+
+SETTABLE_PREDEFINED = frozenset(
+    {
+        "TemporalChangeVersion",
+        "BinaryChecksums",
+        "BuildIds",
+        "BatcherNamespace",
+        "BatcherUser",
+        "TemporalScheduledStartTime",
+        "TemporalScheduledById",
+        "TemporalSchedulePaused",
+        "TemporalNamespaceDivision",
+        "TemporalPauseInfo",
+        "TemporalReportedProblems",
+        "TemporalWorkerDeployment",
+        "TemporalWorkerDeploymentVersion",
+        "TemporalWorkflowVersioningBehavior",
+    }
+)
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+
+def is_nil(payload: Payload) -> bool:
+    """Whether a payload stands for 'no value': it removes a key."""
+    encoding = payload.metadata.get("encoding", b"")
+    if encoding == b"binary/null" or not payload.data:
+        return True
+    return encoding == b"json/plain" and payload.data.strip() in (b"null", b"[]")
+
+
+def validate(
+    fields: SearchAttributes, custom: Mapping[str, AttributeType], namespace: str, limits: Limits
+) -> None:
+    """Checks names, types and sizes.
+
+    Raises:
+        InvalidArgumentError: the message names the attribute.
+    """
+    count = len(fields.indexed_fields)
+    if count > limits.search_attribute_count:
+        raise InvalidArgumentError(
+            f"number of search attributes {count} exceeds limit {limits.search_attribute_count}"
+        )
+    for name in sorted(fields.indexed_fields):
+        payload = fields.indexed_fields[name]
+        attribute_type = _type_of(name, custom, namespace)
+        if not is_nil(payload) and decode(payload, attribute_type) is None:
+            shown = _shown(payload)
+            raise InvalidArgumentError(
+                f"invalid value for search attribute {name} of type {attribute_type.label}: {shown}"
+            )
+
+
+def validate_size(fields: SearchAttributes, limits: Limits) -> None:
+    """Checks the size of each value and of all together.
+
+    Raises:
+        InvalidArgumentError: too large.
+    """
+    for name, payload in fields.indexed_fields.items():
+        if len(payload.data) > limits.search_attribute_value_bytes:
+            raise InvalidArgumentError(
+                f"search attribute {name} value size {len(payload.data)} exceeds size limit "
+                f"{limits.search_attribute_value_bytes}"
+            )
+    if fields.ByteSize() > limits.search_attributes_bytes:
+        raise InvalidArgumentError(
+            f"total size of search attributes {fields.ByteSize()} exceeds size limit {limits.search_attributes_bytes}"
+        )
+
+
+def _type_of(name: str, custom: Mapping[str, AttributeType], namespace: str) -> AttributeType:
+    if name in SYSTEM_ATTRIBUTES:
+        raise InvalidArgumentError(f"{name} attribute can't be set in SearchAttributes")
+    if name in PREDEFINED_ATTRIBUTES:
+        if name not in SETTABLE_PREDEFINED:
+            raise InvalidArgumentError(f"{name} attribute can't be set in SearchAttributes")
+        return PREDEFINED_ATTRIBUTES[name]
+    if name not in custom:
+        raise InvalidArgumentError(
+            f"Namespace {namespace} has no mapping defined for search attribute {name}"
+        )
+    return custom[name]
+
+
+def _shown(payload: Payload) -> str:
+    try:
+        value = json.loads(payload.data)
+    except (ValueError, RecursionError):
+        return f"value from <{payload.metadata.get('encoding', b'').decode(errors='replace')} payload>"
+    return str(value)
+
+
+def decode(payload: Payload, attribute_type: AttributeType) -> AttributeValue | None:
+    """A value as filters see it; None if the payload does not hold one of this type. Datetimes become nanoseconds."""
+    if is_nil(payload):
+        return None
+    try:
+        value = json.loads(payload.data)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(value, list) and attribute_type is not AttributeType.KEYWORD_LIST:
+        if len(value) != 1:
+            return None
+        value = value[0]
+    return _typed(value, attribute_type)
+
+
+def _typed(value: object, attribute_type: AttributeType) -> AttributeValue | None:
+    match attribute_type:
+        case AttributeType.KEYWORD | AttributeType.TEXT:
+            return value if isinstance(value, str) else None
+        case AttributeType.INT:
+            return value if isinstance(value, int) and not isinstance(value, bool) else None
+        case AttributeType.DOUBLE:
+            return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        case AttributeType.BOOL:
+            return value if isinstance(value, bool) else None
+        case AttributeType.DATETIME:
+            return datetime_ns(value) if isinstance(value, str) else None
+        case AttributeType.KEYWORD_LIST:
+            items = value if isinstance(value, list) else [value]
+            texts = [item for item in items if isinstance(item, str)]
+            return texts if texts and len(texts) == len(items) else None
+
+
+def datetime_ns(text: str) -> int | None:
+    """An RFC 3339 time in nanoseconds since the epoch, or None if it is not one."""
+    whole, dot, rest = text.partition(".")
+    digits = ""
+    if dot:
+        digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+        rest = rest[len(digits) :]
+    try:
+        moment = datetime.datetime.fromisoformat(whole + rest)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        return None
+    delta = moment - _EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000_000 + int(digits[:9].ljust(9, "0") or 0)
+
+
+def decode_all(fields: SearchAttributes, custom: Mapping[str, AttributeType]) -> dict[str, AttributeValue]:
+    """Every attribute that decodes, by name."""
+    decoded: dict[str, AttributeValue] = {}
+    for name, payload in fields.indexed_fields.items():
+        attribute_type = PREDEFINED_ATTRIBUTES.get(name) or custom.get(name)
+        value = decode(payload, attribute_type) if attribute_type is not None else None
+        if value is not None:
+            decoded[name] = value
+    return decoded

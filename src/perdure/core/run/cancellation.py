@@ -1,0 +1,31 @@
+"""The request to cancel a run: recorded once, the workflow's code decides what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from perdure.api.common.v1 import Link
+from perdure.api.enums.v1 import EventType
+from perdure.core.run.transition import Transition
+
+_CANCEL_REQUESTED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED")
+
+
+def request(tx: Transition, *, reason: str, identity: str, request_id: str, links: Iterable[Link]) -> bool:
+    """Records the request.
+
+    Returns:
+        whether it was the first; a repeated one changes nothing.
+    """
+    if tx.header.cancel_requested:
+        return False
+    tx.header.cancel_requested = True
+    tx.header.cancel_request_id = request_id
+    event = tx.new_event(_CANCEL_REQUESTED)
+    attributes = event.workflow_execution_cancel_requested_event_attributes
+    attributes.cause = reason
+    attributes.identity = identity
+    event.links.extend(links)
+    tx.append(event)
+    tx.needs_task = True
+    return True

@@ -1,0 +1,412 @@
+"""From a worker's commands to the primitives: one table of what is checked and done for each command type.
+
+A bad command fails the whole workflow task (`TaskFailure`), an oversized one terminates the run; nothing of a failed task's
+commands is applied. Commands whose primitives are not here yet fail the task with a message that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from perdure.api.command.v1 import Command
+from perdure.api.common.v1 import Memo, Payload
+from perdure.api.enums.v1 import CommandType, WorkflowTaskFailedCause
+from perdure.core.errors import InvalidArgumentError
+from perdure.core.run import activity, attributes, lifecycle, marker, properties, timer
+from perdure.core.run.limits import Limits
+from perdure.core.run.protos import checked_duration_ns
+from perdure.core.run.transition import Transition
+from perdure.core.visibility.attributes import AttributeType
+
+_CAUSE_PREFIX = "WORKFLOW_TASK_FAILED_CAUSE_"
+
+
+def cause_number(name: str) -> int:
+    """The number of a WorkflowTaskFailedCause by its name without prefix."""
+    return WorkflowTaskFailedCause.Value(_CAUSE_PREFIX + name)
+
+
+def cause_label(cause: int) -> str:
+    """A cause's name as messages show it, such as BadStartTimerAttributes."""
+    words = WorkflowTaskFailedCause.Name(cause).removeprefix(_CAUSE_PREFIX).split("_")
+    return "".join(word.capitalize() for word in words)
+
+
+class TaskFailure(Exception):
+    """A command that fails its workflow task.
+
+    Args:
+        cause: a WorkflowTaskFailedCause number.
+        message: what is wrong; empty for causes that say it all.
+        terminates: the run is terminated too.
+    """
+
+    def __init__(self, cause: int, message: str = "", *, terminates: bool = False) -> None:
+        self.cause = cause
+        self.terminates = terminates
+        label = cause_label(cause)
+        super().__init__(f"{label}: {message}" if message else label)
+
+
+@dataclass(slots=True)
+class CommandContext:
+    """What the commands of one completion share.
+
+    Attributes:
+        tx: the transition, in which the workflow task has just completed.
+        completed_event_id: the WorkflowTaskCompleted event.
+        identity: the worker's.
+        limits: what sizes and counts are held to.
+        custom: the namespace's own search attributes.
+        must_handle_events: events came that the worker has not seen: the run may not close now.
+        eager: scheduled event ids of activities that the worker wants to run itself at once.
+        cancelled_unstarted: an activity was cancelled before it started; the workflow must hear of it.
+    """
+
+    tx: Transition
+    completed_event_id: int
+    identity: str
+    limits: Limits
+    custom: Mapping[str, AttributeType]
+    must_handle_events: bool
+    eager: list[int] = field(default_factory=list)
+    cancelled_unstarted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """How one command type is handled.
+
+    Attributes:
+        label: the command's name in messages.
+        attributes: the field of Command that holds its attributes.
+        bad_cause: the cause when the attributes are bad.
+        apply: does it; raises InvalidArgumentError (becomes `bad_cause`) or TaskFailure.
+        closes: the command closes the run.
+    """
+
+    label: str
+    attributes: str
+    bad_cause: int
+    apply: Callable[[CommandContext, Any], None]
+    closes: bool = False
+
+
+def check_sequence(commands: Iterable[Command]) -> None:
+    """A closing command must be the last one.
+
+    Raises:
+        InvalidArgumentError: it is not, or a command is of an unknown type.
+    """
+    commands = list(commands)
+    closing: Handler | None = None
+    for command in commands:
+        handler = TABLE.get(command.command_type)
+        if closing is not None:
+            names = ", ".join(
+                TABLE[c.command_type].label if c.command_type in TABLE else "?" for c in commands
+            )
+            raise InvalidArgumentError(
+                f"invalid command sequence: [{names}], command {closing.label} must be the last command."
+            )
+        if handler is None:
+            raise InvalidArgumentError(f"unknown command type: {command.command_type}")
+        if handler.closes:
+            closing = handler
+
+
+def apply_all(context: CommandContext, commands: Iterable[Command]) -> None:
+    """Applies the commands in order.
+
+    Raises:
+        TaskFailure: one was bad; the transition must be dropped.
+        InvalidArgumentError: the sequence is wrong.
+    """
+    commands = list(commands)
+    check_sequence(commands)
+    for command in commands:
+        handler = TABLE[command.command_type]
+        if handler.closes and context.must_handle_events:
+            raise TaskFailure(cause_number("UNHANDLED_COMMAND"))
+        if not command.HasField(handler.attributes):  # type: ignore[arg-type]
+            raise TaskFailure(
+                handler.bad_cause, f"{handler.label}CommandAttributes is not set on {handler.label}Command."
+            )
+        before = len(context.tx.events)
+        try:
+            handler.apply(context, getattr(command, handler.attributes))
+        except InvalidArgumentError as error:
+            raise TaskFailure(handler.bad_cause, str(error)) from error
+        if len(context.tx.events) > before:
+            event = context.tx.events[before]
+            if command.HasField("user_metadata"):
+                event.user_metadata.CopyFrom(command.user_metadata)
+            event.event_group_markers.extend(command.event_group_markers)
+
+
+# --- checks ---
+
+
+def _check_size(size: int, limit: int, cause: str, message: str) -> None:
+    if size > limit:
+        raise TaskFailure(cause_number(cause), message, terminates=True)
+
+
+def _check_id(value: str, name: str, command: str, limits: Limits) -> None:
+    if not value:
+        raise InvalidArgumentError(f"{name} is not set on {command}Command.")
+    length = len(value.encode())
+    if length > limits.id_bytes:
+        raise InvalidArgumentError(
+            f"{name} on {command}Command exceeds length limit. {name}={value} Length={length} Limit={limits.id_bytes}"
+        )
+
+
+def _map_size(fields: Mapping[str, Payload]) -> int:
+    return sum(len(key.encode()) + len(payload.data) for key, payload in fields.items())
+
+
+# --- the handlers ---
+
+
+def _schedule_activity(context: CommandContext, command: Any) -> None:
+    limits = context.limits
+    activity.normalize(command, context.tx.header, limits)
+    _check_size(
+        command.input.ByteSize(),
+        limits.blob_bytes,
+        "BAD_SCHEDULE_ACTIVITY_ATTRIBUTES",
+        "ScheduleActivityTaskCommandAttributes.Input exceeds size limit.",
+    )
+    if len(context.tx.activities) >= limits.pending_activities:
+        raise TaskFailure(
+            cause_number("PENDING_ACTIVITIES_LIMIT_EXCEEDED"),
+            f"the number of pending activities, {len(context.tx.activities)}, has reached the per-workflow limit of "
+            f"{limits.pending_activities}",
+        )
+    try:
+        event = activity.schedule(context.tx, command, context.completed_event_id)
+    except InvalidArgumentError as error:
+        raise TaskFailure(cause_number("SCHEDULE_ACTIVITY_DUPLICATE_ID"), str(error)) from error
+    if command.request_eager_execution:
+        context.eager.append(event.event_id)
+
+
+def _request_cancel_activity(context: CommandContext, command: Any) -> None:
+    if not command.scheduled_event_id:
+        raise InvalidArgumentError("ScheduledEventId is not set on RequestCancelActivityTaskCommand.")
+    pending = context.tx.activities.get(command.scheduled_event_id)
+    activity.request_cancel(
+        context.tx, command.scheduled_event_id, context.completed_event_id, context.identity
+    )
+    if pending is not None and command.scheduled_event_id not in context.tx.activities:
+        context.cancelled_unstarted = True
+
+
+def _start_timer(context: CommandContext, command: Any) -> None:
+    _check_id(command.timer_id, "TimerId", "StartTimer", context.limits)
+    try:
+        checked_duration_ns(command.start_to_fire_timeout, "")
+    except InvalidArgumentError as error:
+        reason = str(error).removeprefix("invalid : ")
+        raise InvalidArgumentError(
+            f"An invalid StartToFireTimeout is set on StartTimerCommand: {reason}. TimerId={command.timer_id}"
+        ) from error
+    try:
+        timer.start(context.tx, command, context.completed_event_id)
+    except InvalidArgumentError as error:
+        raise TaskFailure(cause_number("START_TIMER_DUPLICATE_ID"), str(error)) from error
+
+
+def _cancel_timer(context: CommandContext, command: Any) -> None:
+    _check_id(command.timer_id, "TimerId", "CancelTimer", context.limits)
+    timer.cancel(context.tx, command.timer_id, context.completed_event_id, context.identity)
+    # A TimerFired that waited in the buffer may just have been taken back: then nothing keeps the run from closing.
+    context.must_handle_events = context.must_handle_events and context.tx.has_buffered()
+
+
+def _record_marker(context: CommandContext, command: Any) -> None:
+    _check_id(command.marker_name, "MarkerName", "RecordMarker", context.limits)
+    size = sum(len(key) + payloads.ByteSize() for key, payloads in command.details.items())
+    _check_size(
+        size,
+        context.limits.blob_bytes,
+        "BAD_RECORD_MARKER_ATTRIBUTES",
+        "RecordMarkerCommandAttributes.Details exceeds size limit.",
+    )
+    marker.record(context.tx, command, context.completed_event_id)
+
+
+def _upsert_search_attributes(context: CommandContext, command: Any) -> None:
+    label = "UpsertWorkflowSearchAttributesCommand"
+    tx = context.tx
+    if not command.HasField("search_attributes"):
+        raise InvalidArgumentError(f"SearchAttributes is not set on {label}.")
+    update = command.search_attributes
+    if not update.indexed_fields:
+        raise InvalidArgumentError(f"IndexedFields is not set on {label}.")
+    attributes.validate(update, context.custom, tx.header.namespace, context.limits)
+    properties.upsert_search_attributes(tx, update, context.completed_event_id)
+    try:
+        attributes.validate_size(properties.search_attributes(tx), context.limits)
+    except InvalidArgumentError as error:
+        raise TaskFailure(cause_number("BAD_SEARCH_ATTRIBUTES"), str(error), terminates=True) from error
+
+
+def _modify_properties(context: CommandContext, command: Any) -> None:
+    label = "ModifyWorkflowPropertiesCommand"
+    if not command.HasField("upserted_memo"):
+        raise InvalidArgumentError(f"UpsertedMemo is not set on {label}.")
+    update: Memo = command.upserted_memo
+    if not update.fields:
+        raise InvalidArgumentError(f"UpsertedMemo.Fields is not set on {label}.")
+    cause = "BAD_MODIFY_WORKFLOW_PROPERTIES_ATTRIBUTES"
+    properties.upsert_memo(context.tx, update, context.completed_event_id)
+    size = _map_size(properties.memo(context.tx).fields)
+    message = "ModifyWorkflowPropertiesCommandAttributes. Memo exceeds size limit."
+    _check_size(size, context.limits.memo_bytes, cause, message)
+
+
+def _complete(context: CommandContext, command: Any) -> None:
+    _check_size(
+        command.result.ByteSize(),
+        context.limits.blob_bytes,
+        "BAD_SCHEDULE_ACTIVITY_ATTRIBUTES",
+        "CompleteWorkflowExecutionCommandAttributes.Result exceeds size limit.",
+    )
+    lifecycle.complete(context.tx, command, context.completed_event_id)
+
+
+def _fail(context: CommandContext, command: Any) -> None:
+    if not command.HasField("failure"):
+        raise InvalidArgumentError("Failure is not set on FailWorkflowExecutionCommand.")
+    _check_size(
+        command.failure.ByteSize(),
+        context.limits.blob_bytes,
+        "BAD_FAIL_WORKFLOW_EXECUTION_ATTRIBUTES",
+        "FailWorkflowExecutionCommandAttributes.Failure exceeds size limit.",
+    )
+    lifecycle.fail(context.tx, command, context.completed_event_id)
+
+
+def _cancel(context: CommandContext, command: Any) -> None:
+    lifecycle.cancel(context.tx, command, context.completed_event_id)
+
+
+def _not_yet(what: str) -> Callable[[CommandContext, Any], None]:
+    def refuse(context: CommandContext, command: Any) -> None:
+        raise InvalidArgumentError(f"{what} are not supported by this release of Perdure.")
+
+    return refuse
+
+
+def _row(
+    command_type: str,
+    label: str,
+    bad_cause: str,
+    apply: Callable[[CommandContext, Any], None],
+    *,
+    closes: bool = False,
+) -> tuple[int, Handler]:
+    field_name = command_type.lower() + "_command_attributes"
+    number = CommandType.Value(f"COMMAND_TYPE_{command_type}")
+    return number, Handler(label, field_name, cause_number(bad_cause), apply, closes)
+
+
+TABLE: dict[int, Handler] = dict(
+    (
+        _row(
+            "SCHEDULE_ACTIVITY_TASK",
+            "ScheduleActivityTask",
+            "BAD_SCHEDULE_ACTIVITY_ATTRIBUTES",
+            _schedule_activity,
+        ),
+        _row(
+            "REQUEST_CANCEL_ACTIVITY_TASK",
+            "RequestCancelActivityTask",
+            "BAD_REQUEST_CANCEL_ACTIVITY_ATTRIBUTES",
+            _request_cancel_activity,
+        ),
+        _row("START_TIMER", "StartTimer", "BAD_START_TIMER_ATTRIBUTES", _start_timer),
+        _row("CANCEL_TIMER", "CancelTimer", "BAD_CANCEL_TIMER_ATTRIBUTES", _cancel_timer),
+        _row("RECORD_MARKER", "RecordMarker", "BAD_RECORD_MARKER_ATTRIBUTES", _record_marker),
+        _row(
+            "UPSERT_WORKFLOW_SEARCH_ATTRIBUTES",
+            "UpsertWorkflowSearchAttributes",
+            "BAD_SEARCH_ATTRIBUTES",
+            _upsert_search_attributes,
+        ),
+        _row(
+            "MODIFY_WORKFLOW_PROPERTIES",
+            "ModifyWorkflowProperties",
+            "BAD_MODIFY_WORKFLOW_PROPERTIES_ATTRIBUTES",
+            _modify_properties,
+        ),
+        _row(
+            "COMPLETE_WORKFLOW_EXECUTION",
+            "CompleteWorkflowExecution",
+            "BAD_COMPLETE_WORKFLOW_EXECUTION_ATTRIBUTES",
+            _complete,
+            closes=True,
+        ),
+        _row(
+            "FAIL_WORKFLOW_EXECUTION",
+            "FailWorkflowExecution",
+            "BAD_FAIL_WORKFLOW_EXECUTION_ATTRIBUTES",
+            _fail,
+            closes=True,
+        ),
+        _row(
+            "CANCEL_WORKFLOW_EXECUTION",
+            "CancelWorkflowExecution",
+            "BAD_CANCEL_WORKFLOW_EXECUTION_ATTRIBUTES",
+            _cancel,
+            closes=True,
+        ),
+        _row(
+            "CONTINUE_AS_NEW_WORKFLOW_EXECUTION",
+            "ContinueAsNewWorkflowExecution",
+            "BAD_CONTINUE_AS_NEW_ATTRIBUTES",
+            _not_yet("Continue-as-new commands"),
+            closes=True,
+        ),
+        _row(
+            "START_CHILD_WORKFLOW_EXECUTION",
+            "StartChildWorkflowExecution",
+            "BAD_START_CHILD_EXECUTION_ATTRIBUTES",
+            _not_yet("Child workflows"),
+        ),
+        _row(
+            "SIGNAL_EXTERNAL_WORKFLOW_EXECUTION",
+            "SignalExternalWorkflowExecution",
+            "BAD_SIGNAL_WORKFLOW_EXECUTION_ATTRIBUTES",
+            _not_yet("Signals to other workflows"),
+        ),
+        _row(
+            "REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION",
+            "RequestCancelExternalWorkflowExecution",
+            "BAD_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_ATTRIBUTES",
+            _not_yet("Cancellations of other workflows"),
+        ),
+        _row(
+            "PROTOCOL_MESSAGE",
+            "ProtocolMessage",
+            "BAD_UPDATE_WORKFLOW_EXECUTION_MESSAGE",
+            _not_yet("Updates"),
+        ),
+        _row(
+            "SCHEDULE_NEXUS_OPERATION",
+            "ScheduleNexusOperation",
+            "BAD_SCHEDULE_NEXUS_OPERATION_ATTRIBUTES",
+            _not_yet("Nexus operations"),
+        ),
+        _row(
+            "REQUEST_CANCEL_NEXUS_OPERATION",
+            "RequestCancelNexusOperation",
+            "BAD_REQUEST_CANCEL_NEXUS_OPERATION_ATTRIBUTES",
+            _not_yet("Nexus operations"),
+        ),
+    )
+)

@@ -1,0 +1,164 @@
+"""A worker's answer to a workflow task: the whole of RespondWorkflowTaskCompleted and RespondWorkflowTaskFailed on a run.
+
+It puts the history core, the workflow task and the commands together; each rule lives in their modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from perdure.api.failure.v1 import Failure
+from perdure.api.workflowservice.v1 import (
+    RespondWorkflowTaskCompletedRequest,
+    RespondWorkflowTaskFailedRequest,
+)
+from perdure.core.errors import InvalidArgumentError, NotFoundError, ServiceError
+from perdure.core.run import activity, commands, lifecycle, workflow_task
+from perdure.core.run.commands import CommandContext, TaskFailure, cause_number
+from perdure.core.run.limits import Limits
+from perdure.core.run.protos import checked_duration_ns
+from perdure.core.run.state import RunState
+from perdure.core.run.transition import Transition
+from perdure.core.visibility.attributes import AttributeType
+
+INLINE_REQUEST_ID = "request-from-RespondWorkflowTaskCompleted"
+"""The request id in WorkflowTaskStarted events of tasks that are returned by the completion of the one before."""
+SERVER_IDENTITY = "history-service"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskToken:
+    """Which workflow task attempt a worker holds."""
+
+    scheduled_event_id: int
+    started_event_id: int
+    started_ns: int
+    attempt: int
+
+
+@dataclass(slots=True)
+class Completion:
+    """What a completion led to.
+
+    Attributes:
+        tx: the transition to commit.
+        error: what the worker is told after the commit, if its task failed.
+        new_task_inline: the next workflow task is started and goes back in the answer.
+        eager: scheduled event ids of activities started for this worker, to go back in the answer.
+    """
+
+    tx: Transition
+    error: ServiceError | None = None
+    new_task_inline: bool = False
+    eager: list[int] = field(default_factory=list)
+
+
+def respond_completed(
+    state: RunState,
+    now_ns: int,
+    token: TaskToken,
+    request: RespondWorkflowTaskCompletedRequest,
+    limits: Limits,
+    custom: Mapping[str, AttributeType],
+) -> Completion:
+    """Applies a completed workflow task: its commands, its stickiness, and what must follow.
+
+    Raises:
+        NotFoundError: the token's task is not the started one.
+        InvalidArgumentError: the commands cannot be accepted and the task must be left to time out.
+    """
+    tx = Transition(state, now_ns)
+    _check(tx, token)
+    sticky_timeout_ns = checked_duration_ns(
+        request.sticky_attributes.schedule_to_start_timeout, "ScheduleToStartTimeout in StickyAttributes"
+    )
+    heartbeat = request.force_create_new_workflow_task and not request.commands and not request.messages
+    first_scheduled_ns = tx.header.task_first_scheduled_ns
+    if heartbeat and now_ns > first_scheduled_ns + limits.task_heartbeat_ns:
+        return _heartbeat_expired(tx)
+    attempt = tx.header.task_attempt
+    completed_event_id = workflow_task.complete(tx, request)
+    workflow_task.set_sticky(tx.header, request, sticky_timeout_ns)
+    context = CommandContext(tx, completed_event_id, request.identity, limits, custom, tx.has_buffered())
+    try:
+        commands.apply_all(context, request.commands)
+    except TaskFailure as failure:
+        return _failed(state, now_ns, request, failure, attempt)
+    if not tx.header.is_open:
+        return Completion(tx)
+    eager = [event_id for event_id in context.eager if event_id in tx.activities]
+    for event_id in eager:
+        activity.start(tx, event_id, f"eager-{state.run.run_id}-{event_id}", request.identity)
+    inline = False
+    if request.force_create_new_workflow_task or context.must_handle_events or context.cancelled_unstarted:
+        workflow_task.schedule(tx, first_scheduled_ns if heartbeat else 0)
+        inline = request.return_new_workflow_task
+        if inline:
+            workflow_task.start(tx, INLINE_REQUEST_ID, request.identity, limits)
+    return Completion(tx, new_task_inline=inline, eager=eager)
+
+
+def _check(tx: Transition, token: TaskToken) -> None:
+    workflow_task.check_current(
+        tx.header, token.scheduled_event_id, token.started_event_id, token.started_ns, token.attempt
+    )
+
+
+def _heartbeat_expired(tx: Transition) -> Completion:
+    workflow_task.time_out(tx)
+    workflow_task.clear_sticky(tx.header)
+    workflow_task.schedule_if_needed(tx)
+    return Completion(tx, NotFoundError("workflow task heartbeat timeout"))
+
+
+def _failed(
+    state: RunState,
+    now_ns: int,
+    request: RespondWorkflowTaskCompletedRequest,
+    failure: TaskFailure,
+    attempt: int,
+) -> Completion:
+    unhandled = failure.cause == cause_number("UNHANDLED_COMMAND")
+    if attempt > 1 and not unhandled:
+        # Leave it to time out: a task that keeps failing at once would otherwise spin.
+        raise InvalidArgumentError(str(failure))
+    tx = Transition(state, now_ns)
+    server_failure = Failure(message=str(failure), source="Server")
+    server_failure.server_failure_info.SetInParent()
+    workflow_task.fail(tx, failure.cause, server_failure, request.identity, request.binary_checksum)
+    if failure.terminates:
+        tx.flush()
+        lifecycle.terminate(tx, reason=str(failure), details=None, identity=SERVER_IDENTITY)
+    else:
+        workflow_task.schedule(tx)
+    return Completion(tx, InvalidArgumentError(str(failure)))
+
+
+def respond_failed(
+    state: RunState, now_ns: int, token: TaskToken, request: RespondWorkflowTaskFailedRequest
+) -> Transition:
+    """Applies a workflow task that the worker could not do: a new attempt follows.
+
+    Raises:
+        NotFoundError: the token's task is not the started one.
+    """
+    tx = Transition(state, now_ns)
+    _check(tx, token)
+    failure = request.failure if request.HasField("failure") else None
+    workflow_task.fail(tx, request.cause, failure, request.identity, request.binary_checksum)
+    workflow_task.schedule(tx)
+    return tx
+
+
+def overflow_buffer(tx: Transition, limits: Limits) -> None:
+    """If too many events wait, fails the started workflow task so that they are written; nothing is ever dropped."""
+    if not tx.header.has_started_task:
+        return
+    waiting = list(tx.buffered)
+    if len(waiting) <= limits.buffered_events and (
+        len(waiting) < 2 or sum(event.ByteSize() for event in waiting) <= limits.buffered_bytes
+    ):
+        return
+    workflow_task.fail(tx, workflow_task.FORCE_CLOSE)
+    workflow_task.schedule(tx)

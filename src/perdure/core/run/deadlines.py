@@ -1,0 +1,45 @@
+"""What is due at a time, over all primitives. Deadlines are a function of the state; nothing else remembers them."""
+
+from __future__ import annotations
+
+from perdure.core.run import activity, lifecycle, timer, workflow_task
+from perdure.core.run.limits import Limits
+from perdure.core.run.transition import Transition
+
+
+def next_wakeup_ns(tx: Transition) -> int | None:
+    """When the run must be looked at again at the latest; None when only an outside event can move it."""
+    header = tx.header
+    if not header.is_open:
+        return header.close_ns + header.retention_ns
+    times = [time_ns for time_ns in (workflow_task.deadline_ns(header), header.run_expiration_ns) if time_ns]
+    times += [time_ns for pending in tx.activities for time_ns, _ in activity.deadlines(pending)]
+    times += [pending.fire_ns for pending in tx.timers]
+    return min(times, default=None)
+
+
+def fire(tx: Transition, limits: Limits) -> None:
+    """Does everything that is due at `tx.now_ns`, in order of time: timers, activity timeouts and retries, workflow
+    task timeouts, the run timeout. A run that is not open has nothing due."""
+    now_ns = tx.now_ns
+    if not tx.header.is_open:
+        return
+    if tx.header.run_expiration_ns and tx.header.run_expiration_ns <= now_ns:
+        lifecycle.time_out(tx)
+        return
+    due: list[tuple[int, int, str, int, int]] = []
+    for pending in tx.timers:
+        if pending.fire_ns <= now_ns:
+            due.append((pending.fire_ns, 0, pending.timer_id, pending.started_event_id, 0))
+    for waiting in tx.activities:
+        for time_ns, timeout_type in activity.deadlines(waiting):
+            if time_ns <= now_ns:
+                due.append((time_ns, 1, "", waiting.scheduled_event_id, timeout_type))
+    for time_ns, is_activity, timer_id, event_id, timeout_type in sorted(
+        due, key=lambda row: (row[0], row[3], row[4])
+    ):
+        if is_activity:
+            activity.fire(tx, event_id, time_ns, timeout_type, limits)
+        else:
+            timer.fire(tx, timer_id)
+    workflow_task.fire(tx)

@@ -1,0 +1,32 @@
+"""The limits a run is held to, with Temporal's defaults (server 1.32). One place; everything else takes a `Limits`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SECOND_NS = 1_000_000_000
+MINUTE_NS = 60 * SECOND_NS
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of one run. Sizes in bytes, times in nanoseconds."""
+
+    blob_bytes: int = 2 * 1024 * 1024
+    memo_bytes: int = 2 * 1024 * 1024
+    id_bytes: int = 1000
+    history_events: int = 51_200
+    history_bytes: int = 50 * 1024 * 1024
+    suggest_continue_as_new_events: int = 4_096
+    suggest_continue_as_new_bytes: int = 4 * 1024 * 1024
+    pending_activities: int = 2_000
+    signals: int = 10_000
+    buffered_events: int = 100
+    buffered_bytes: int = 2 * 1024 * 1024
+    stored_failure_bytes: int = 4 * 1024
+    task_timeout_default_ns: int = 10 * SECOND_NS
+    task_timeout_max_ns: int = 120 * SECOND_NS
+    task_heartbeat_ns: int = 30 * MINUTE_NS
+    search_attribute_count: int = 100
+    search_attribute_value_bytes: int = 2 * 1024
+    search_attributes_bytes: int = 40 * 1024

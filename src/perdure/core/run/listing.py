@@ -1,0 +1,39 @@
+"""How a run looks in lists: the visibility record, with search attributes decoded for filters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from perdure.core.run import attributes, properties
+from perdure.core.run.records import VisibilityRecord
+from perdure.core.run.transition import Transition
+from perdure.core.visibility.attributes import AttributeType
+
+
+def record(tx: Transition, custom: Mapping[str, AttributeType]) -> VisibilityRecord:
+    """The visibility record of the run as this transition leaves it.
+
+    Args:
+        tx: the transition.
+        custom: the namespace's own search attributes.
+    """
+    header = tx.header
+    fields = properties.search_attributes(tx)
+    return VisibilityRecord(
+        workflow_type=header.workflow_type,
+        task_queue=header.task_queue,
+        status=header.status,
+        start_time_ns=header.start_ns,
+        execution_time_ns=header.execution_ns,
+        close_time_ns=header.close_ns or None,
+        history_length=header.next_event_id - 1,
+        history_size_bytes=header.history_size_bytes,
+        state_transition_count=header.transition_count,
+        parent_workflow_id=header.parent_workflow_id or None,
+        parent_run_id=header.parent_run_id or None,
+        root_workflow_id=header.root_workflow_id,
+        root_run_id=header.root_run_id,
+        memo=tx.blobs.get(properties.MEMO) or b"",
+        search_attributes=fields.SerializeToString(deterministic=True),
+        attributes=attributes.decode_all(fields, custom),
+    )

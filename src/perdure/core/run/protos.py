@@ -1,0 +1,58 @@
+"""Small helpers between protobuf fields and the core's integers. Nothing here knows a primitive."""
+
+from __future__ import annotations
+
+import json
+
+from perdure.api.common.v1 import Payloads
+from perdure.api.protobuf import Duration, Timestamp
+from perdure.core.errors import InvalidArgumentError
+
+MAX_DURATION_NS = 100 * 365 * 24 * 3600 * 1_000_000_000
+"""Durations are capped at a hundred years, as Temporal's server does."""
+
+
+def duration_ns(duration: Duration) -> int:
+    """A Duration in nanoseconds; unset is 0."""
+    return duration.seconds * 1_000_000_000 + duration.nanos
+
+
+def checked_duration_ns(duration: Duration, name: str) -> int:
+    """Like `duration_ns`, capped at a hundred years.
+
+    Raises:
+        InvalidArgumentError: negative, or seconds and nanos of different signs.
+    """
+    value = duration_ns(duration)
+    if value < 0 or duration.nanos < 0 or duration.seconds < 0:
+        raise InvalidArgumentError(f"invalid {name}: negative duration")
+    if duration.nanos > 999_999_999:
+        raise InvalidArgumentError(f"invalid {name}: nanos out of range")
+    return min(value, MAX_DURATION_NS)
+
+
+def set_duration(target: Duration, value_ns: int) -> None:
+    """Sets a Duration field (also to an explicit zero, which some SDKs tell from unset)."""
+    target.seconds, target.nanos = divmod(value_ns, 1_000_000_000)
+    if not value_ns:
+        target.SetInParent()
+
+
+def timestamp_ns(timestamp: Timestamp) -> int:
+    """A Timestamp in nanoseconds since the epoch; unset is 0."""
+    return timestamp.seconds * 1_000_000_000 + timestamp.nanos
+
+
+def set_timestamp(target: Timestamp, value_ns: int) -> None:
+    """Sets a Timestamp field; 0 leaves it unset."""
+    if value_ns:
+        target.seconds, target.nanos = divmod(value_ns, 1_000_000_000)
+
+
+def text_payloads(text: str) -> Payloads:
+    """A text as one json/plain payload, for details that the server itself writes."""
+    payloads = Payloads()
+    payload = payloads.payloads.add()
+    payload.metadata["encoding"] = b"json/plain"
+    payload.data = json.dumps(text, ensure_ascii=False).encode()
+    return payloads

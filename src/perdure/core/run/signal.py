@@ -1,0 +1,56 @@
+"""Signals and their request ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from perdure.api.common.v1 import Header, Link, Payloads
+from perdure.api.enums.v1 import EventType
+from perdure.core.errors import InvalidArgumentError
+from perdure.core.run.limits import Limits
+from perdure.core.run.transition import Transition
+
+_SIGNALED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED")
+
+LIMIT_EXCEEDED = "exceeded workflow execution limit for signal events"
+
+
+def receive(
+    tx: Transition,
+    *,
+    name: str,
+    input: Payloads | None,
+    identity: str,
+    header: Header | None,
+    request_id: str,
+    links: Iterable[Link],
+    limits: Limits,
+) -> bool:
+    """Records a signal once per request id (an empty one is never a repetition).
+
+    Returns:
+        whether it was new.
+
+    Raises:
+        InvalidArgumentError: the run had too many signals.
+    """
+    if request_id and request_id in tx.signal_request_ids:
+        return False
+    if tx.header.signal_count >= limits.signals:
+        raise InvalidArgumentError(LIMIT_EXCEEDED)
+    if request_id:
+        tx.signal_request_ids.put(request_id, 0)
+    tx.header.signal_count += 1
+    event = tx.new_event(_SIGNALED)
+    attributes = event.workflow_execution_signaled_event_attributes
+    attributes.signal_name = name
+    if input is not None:
+        attributes.input.CopyFrom(input)
+    attributes.identity = identity
+    if header is not None:
+        attributes.header.CopyFrom(header)
+    attributes.request_id = request_id
+    event.links.extend(links)
+    tx.append(event)
+    tx.needs_task = True
+    return True

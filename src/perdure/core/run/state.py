@@ -1,0 +1,240 @@
+"""The state of a run: one header and items by kind, and their encoding as JSON.
+
+Only plain data here; the primitives' modules decide what changes. Fields at their default are left out of the encoding,
+unknown fields of a newer release are refused by the store's schema version, so decoding is strict. Durations and times are integer
+nanoseconds; 0 means "none" where a field allows none. Event ids start at 1; 0 means "none".
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, TypeVar
+
+from perdure.api.history.v1 import HistoryEvent
+from perdure.core.invariant import invariant
+from perdure.core.run.records import RunKey
+
+RUNNING = 1
+"""temporal.api.enums.v1.WORKFLOW_EXECUTION_STATUS_RUNNING."""
+
+
+@dataclass(slots=True)
+class RunHeader:
+    """Everything about a run that is not one of many: written with every transition, so kept small."""
+
+    namespace: str = ""
+    workflow_type: str = ""
+    task_queue: str = ""
+    status: int = RUNNING
+    start_request_id: str = ""
+    first_run_id: str = ""
+    original_run_id: str = ""
+    attempt: int = 1
+    cron_schedule: str = ""
+    priority: bytes = b""
+    """Serialised temporal.api.common.v1.Priority, empty when none was given."""
+
+    start_ns: int = 0
+    execution_ns: int = 0
+    """Start plus first-task backoff."""
+    close_ns: int = 0
+    close_event_id: int = 0
+    retention_ns: int = 0
+    """How long a closed run is kept; copied from the namespace at close."""
+    execution_timeout_ns: int = 0
+    run_timeout_ns: int = 0
+    run_expiration_ns: int = 0
+    """When the run times out; 0 never."""
+    default_task_timeout_ns: int = 0
+    first_task_at_ns: int = 0
+    """The first workflow task is held back until then; 0 when it is not."""
+
+    next_event_id: int = 1
+    history_size_bytes: int = 0
+    transition_count: int = 0
+    next_buffer_key: int = 0
+    signal_count: int = 0
+    cancel_requested: bool = False
+    cancel_request_id: str = ""
+
+    task_attempt: int = 1
+    """Attempt of the pending workflow task, or of the next one."""
+    task_stamp: int = 0
+    """Counts dispatches of workflow tasks; a dispatch with another stamp is stale."""
+    task_scheduled_event_id: int = 0
+    """0: no workflow task is pending."""
+    task_scheduled_ns: int = 0
+    task_first_scheduled_ns: int = 0
+    """When the first of a row of heartbeating workflow tasks was scheduled."""
+    task_started_event_id: int = 0
+    """0: the pending workflow task waits for a worker."""
+    task_started_ns: int = 0
+    task_timeout_ns: int = 0
+    task_request_id: str = ""
+    task_worker_identity: str = ""
+    task_on_sticky_queue: bool = False
+    """The pending task was scheduled on the sticky queue (its schedule-to-start timeout runs)."""
+    task_rerouted: bool = False
+    """The pending sticky task waits on the normal queue, because nobody polls the sticky one."""
+    task_history_size_bytes: int = 0
+    task_suggest_reasons: list[int] = field(default_factory=list)
+    last_completed_task_started_event_id: int = 0
+    sticky_queue: str = ""
+    sticky_timeout_ns: int = 0
+
+    parent_workflow_id: str = ""
+    parent_run_id: str = ""
+    root_workflow_id: str = ""
+    root_run_id: str = ""
+    most_recent_build_id: str = ""
+    retry_policy: bytes = b""
+    """Serialised temporal.api.common.v1.RetryPolicy of the workflow, empty when it has none."""
+    user_metadata: bytes = b""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the run has not closed."""
+        return self.status == RUNNING
+
+    @property
+    def has_pending_task(self) -> bool:
+        """Whether a workflow task is scheduled or started."""
+        return self.task_scheduled_event_id != 0
+
+    @property
+    def has_started_task(self) -> bool:
+        """Whether a worker holds a workflow task: external events are then buffered."""
+        return self.task_started_event_id != 0
+
+    @property
+    def is_task_transient(self) -> bool:
+        """Whether the pending (or next) workflow task has no events in the history until it completes."""
+        return self.task_attempt > 1
+
+
+@dataclass(slots=True)
+class Activity:
+    """A pending activity; its input and header stay in its ActivityTaskScheduled event."""
+
+    scheduled_event_id: int = 0
+    activity_id: str = ""
+    activity_type: str = ""
+    task_queue: str = ""
+    priority: bytes = b""
+    first_scheduled_ns: int = 0
+    scheduled_ns: int = 0
+    """When the current attempt was, or will be, handed to the task queue."""
+    schedule_to_close_ns: int = 0
+    schedule_to_start_ns: int = 0
+    start_to_close_ns: int = 0
+    heartbeat_ns: int = 0
+    initial_interval_ns: int = 0
+    backoff_coefficient: float = 0.0
+    maximum_interval_ns: int = 0
+    maximum_attempts: int = 0
+    non_retryable_types: list[str] = field(default_factory=list)
+
+    attempt: int = 1
+    stamp: int = 0
+    """Counts dispatches; a dispatch with another stamp is stale."""
+    backing_off: bool = False
+    """True between a failed attempt and the time of the next one (`scheduled_ns`)."""
+    started_ns: int = 0
+    """0: the attempt waits for a worker."""
+    request_id: str = ""
+    worker_identity: str = ""
+    last_heartbeat_ns: int = 0
+    heartbeat_details: bytes = b""
+    last_failure: bytes = b""
+    last_attempt_complete_ns: int = 0
+    cancel_requested_event_id: int = 0
+    """0: no cancellation was requested."""
+
+    @property
+    def expiration_ns(self) -> int:
+        """When schedule-to-close runs out; 0 never."""
+        return self.first_scheduled_ns + self.schedule_to_close_ns if self.schedule_to_close_ns else 0
+
+
+@dataclass(slots=True)
+class Timer:
+    """A pending user timer."""
+
+    timer_id: str = ""
+    started_event_id: int = 0
+    fire_ns: int = 0
+
+
+@dataclass(slots=True)
+class RunState:
+    """A run's whole state as last committed. Only `transition.Transition.absorb` changes it."""
+
+    run: RunKey
+    version: int
+    header: RunHeader
+    wakeup_ns: int | None = None
+    activities: dict[int, Activity] = field(default_factory=dict)
+    timers: dict[str, Timer] = field(default_factory=dict)
+    buffered: dict[int, HistoryEvent] = field(default_factory=dict)
+    """Events that wait for the started workflow task to close, by order of arrival."""
+    signal_request_ids: dict[str, int] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    """"memo" and "search_attributes": serialised temporal.api.common.v1 Memo and SearchAttributes."""
+
+
+Encoded = TypeVar("Encoded", RunHeader, Activity, Timer)
+_FIELDS: dict[type, tuple[tuple[str, object, bool], ...]] = {}
+
+
+def _field_table(cls: type) -> tuple[tuple[str, object, bool], ...]:
+    table = _FIELDS.get(cls)
+    if table is None:
+        rows: list[tuple[str, object, bool]] = []
+        for f in fields(cls):
+            default: object = f.default if f.default is not MISSING else []
+            rows.append((f.name, default, isinstance(default, bytes)))
+        table = _FIELDS[cls] = tuple(rows)
+    return table
+
+
+def encode(value: RunHeader | Activity | Timer) -> bytes:
+    """The JSON encoding of a header or item, without fields at their defaults; bytes as base64."""
+    document: dict[str, Any] = {}
+    for name, default, is_bytes in _field_table(type(value)):
+        current = getattr(value, name)
+        if current != default:
+            document[name] = base64.b64encode(current).decode("ascii") if is_bytes else current
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def decode(cls: type[Encoded], data: bytes) -> Encoded:
+    """The inverse of `encode`."""
+    document: dict[str, Any] = json.loads(data)
+    for name, _, is_bytes in _field_table(cls):
+        if is_bytes and name in document:
+            document[name] = base64.b64decode(document[name])
+    return cls(**document)
+
+
+def decode_run(
+    run: RunKey, version: int, header: bytes, items: Iterable[tuple[str, str, bytes]], wakeup_ns: int | None
+) -> RunState:
+    """A run's state from what the store keeps of it."""
+    state = RunState(run, version, decode(RunHeader, header), wakeup_ns)
+    for kind, key, data in items:
+        if kind == "activity":
+            state.activities[int(key)] = decode(Activity, data)
+        elif kind == "timer":
+            state.timers[key] = decode(Timer, data)
+        elif kind == "buffered":
+            state.buffered[int(key)] = HistoryEvent.FromString(data)
+        elif kind == "signal":
+            state.signal_request_ids[key] = 0
+        elif kind == "blob":
+            state.blobs[key] = data
+        else:
+            invariant(False, "unknown kind of item", kind=kind, run=run)
+    return state

@@ -1,0 +1,434 @@
+"""The history core: one transition of one run, from a committed state to what must be committed next.
+
+It knows event ids, which events wait while a workflow task is started, in which order they are flushed, and what changed.
+It knows no primitive: activities, timers, signals and the rest are modules beside it that work on a Transition.
+
+A Transition never changes the state it was made from. What it wrote lives in overlays until the store has committed it
+and the engine calls `absorb`; dropping it undoes everything.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from perdure.api.enums.v1 import EventType
+from perdure.api.history.v1 import History, HistoryEvent
+from perdure.core.invariant import invariant
+from perdure.core.run.records import (
+    EventBatch,
+    ItemChange,
+    QueueKey,
+    RunWrite,
+    Task,
+    TaskKey,
+    TaskKind,
+    VisibilityRecord,
+)
+from perdure.core.run.state import Activity, RunHeader, RunState, Timer, encode
+
+Key = TypeVar("Key", int, str)
+Item = TypeVar("Item")
+
+_UNBUFFERED: frozenset[int] = frozenset(
+    EventType.Value(f"EVENT_TYPE_{name}")
+    for name in (
+        "WORKFLOW_EXECUTION_STARTED",
+        "WORKFLOW_EXECUTION_COMPLETED",
+        "WORKFLOW_EXECUTION_FAILED",
+        "WORKFLOW_EXECUTION_TIMED_OUT",
+        "WORKFLOW_EXECUTION_TERMINATED",
+        "WORKFLOW_EXECUTION_CONTINUED_AS_NEW",
+        "WORKFLOW_EXECUTION_CANCELED",
+        "WORKFLOW_TASK_SCHEDULED",
+        "WORKFLOW_TASK_STARTED",
+        "WORKFLOW_TASK_COMPLETED",
+        "WORKFLOW_TASK_FAILED",
+        "WORKFLOW_TASK_TIMED_OUT",
+        "ACTIVITY_TASK_SCHEDULED",
+        "ACTIVITY_TASK_CANCEL_REQUESTED",
+        "TIMER_STARTED",
+        "TIMER_CANCELED",
+        "REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED",
+        "MARKER_RECORDED",
+        "START_CHILD_WORKFLOW_EXECUTION_INITIATED",
+        "SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED",
+        "UPSERT_WORKFLOW_SEARCH_ATTRIBUTES",
+        "WORKFLOW_PROPERTIES_MODIFIED",
+        "NEXUS_OPERATION_SCHEDULED",
+        "NEXUS_OPERATION_CANCEL_REQUESTED",
+        "WORKFLOW_EXECUTION_UPDATE_ACCEPTED",
+        "WORKFLOW_EXECUTION_UPDATE_COMPLETED",
+    )
+)
+"""Events that are written at once; every other type waits while a workflow task is started."""
+
+_COMPLETIONS: frozenset[int] = frozenset(
+    EventType.Value(f"EVENT_TYPE_{name}")
+    for name in (
+        "ACTIVITY_TASK_COMPLETED",
+        "ACTIVITY_TASK_FAILED",
+        "ACTIVITY_TASK_TIMED_OUT",
+        "ACTIVITY_TASK_CANCELED",
+        "CHILD_WORKFLOW_EXECUTION_COMPLETED",
+        "CHILD_WORKFLOW_EXECUTION_FAILED",
+        "CHILD_WORKFLOW_EXECUTION_TIMED_OUT",
+        "CHILD_WORKFLOW_EXECUTION_CANCELED",
+        "CHILD_WORKFLOW_EXECUTION_TERMINATED",
+        "NEXUS_OPERATION_COMPLETED",
+        "NEXUS_OPERATION_FAILED",
+        "NEXUS_OPERATION_CANCELED",
+        "NEXUS_OPERATION_TIMED_OUT",
+    )
+)
+"""Of a flushed buffer these come last, so that what started always precedes what ended."""
+
+_STARTED: dict[int, tuple[str, str]] = {
+    EventType.Value("EVENT_TYPE_ACTIVITY_TASK_STARTED"): (
+        "activity_task_started_event_attributes",
+        "scheduled_event_id",
+    ),
+    EventType.Value("EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED"): (
+        "child_workflow_execution_started_event_attributes",
+        "initiated_event_id",
+    ),
+}
+"""Started events and the field that names what they belong to, for wiring `started_event_id` of completions."""
+
+_CLOSED_BY: dict[int, tuple[str, str]] = {
+    EventType.Value(f"EVENT_TYPE_{name}"): (f"{name.lower()}_event_attributes", reference)
+    for names, reference in (
+        (
+            (
+                "ACTIVITY_TASK_COMPLETED",
+                "ACTIVITY_TASK_FAILED",
+                "ACTIVITY_TASK_TIMED_OUT",
+                "ACTIVITY_TASK_CANCELED",
+            ),
+            "scheduled_event_id",
+        ),
+        (
+            tuple(
+                f"CHILD_WORKFLOW_EXECUTION_{end}"
+                for end in ("COMPLETED", "FAILED", "TIMED_OUT", "CANCELED", "TERMINATED")
+            ),
+            "initiated_event_id",
+        ),
+    )
+    for name in names
+}
+
+
+class Overlay(Generic[Key, Item]):
+    """Changes to a mapping of items, without touching the mapping."""
+
+    __slots__ = ("_base", "changes")
+
+    def __init__(self, base: dict[Key, Item]) -> None:
+        self._base = base
+        self.changes: dict[Key, Item | None] = {}
+
+    def get(self, key: Key) -> Item | None:
+        """The item as this transition sees it. Do not modify it: use `edit`."""
+        if key in self.changes:
+            return self.changes[key]
+        return self._base.get(key)
+
+    def edit(self, key: Key) -> Item:
+        """A copy of the item, now part of this transition, free to modify."""
+        item = self.changes.get(key)
+        if item is None:
+            invariant(
+                key in self._base and key not in self.changes, "edit of an item that is not there", key=key
+            )
+            item = self.changes[key] = copy.copy(self._base[key])
+        return item
+
+    def put(self, key: Key, item: Item) -> None:
+        """Adds or replaces an item."""
+        self.changes[key] = item
+
+    def delete(self, key: Key) -> None:
+        """Removes an item."""
+        if key in self._base:
+            self.changes[key] = None
+        else:
+            self.changes.pop(key, None)
+
+    def committed(self, key: Key) -> Item | None:
+        """The item before this transition."""
+        return self._base.get(key)
+
+    def clear(self) -> None:
+        """Removes every item."""
+        self.changes = dict.fromkeys(self._base)
+
+    def __iter__(self) -> Iterator[Item]:
+        changes = self.changes
+        if not changes:
+            yield from self._base.values()
+            return
+        for key, item in self._base.items():
+            if key in changes:
+                changed = changes[key]
+                if changed is not None:
+                    yield changed
+            else:
+                yield item
+        for key, new in changes.items():
+            if new is not None and key not in self._base:
+                yield new
+
+    def __contains__(self, key: Key) -> bool:
+        return self.get(key) is not None
+
+    def __len__(self) -> int:
+        size = len(self._base)
+        for key, item in self.changes.items():
+            size += (item is not None) - (key in self._base)
+        return size
+
+    def absorb(self) -> None:
+        """Makes the changes part of the mapping."""
+        for key, item in self.changes.items():
+            if item is None:
+                self._base.pop(key, None)
+            else:
+                self._base[key] = item
+        self.changes = {}
+
+
+class Transition:
+    """One transition of one run at one moment.
+
+    Args:
+        state: the run's committed state; it is read, never changed.
+        now_ns: the moment, nanoseconds since the epoch.
+
+    Attributes:
+        header: a copy of the run's header, free to modify.
+        events: events that got their id in this transition, in order.
+        activities, timers, buffered, signal_request_ids, blobs: overlays over the run's items.
+        needs_task: something happened that a workflow task must look at.
+        visibility_changed: what lists show changed.
+    """
+
+    def __init__(self, state: RunState, now_ns: int) -> None:
+        self.state = state
+        self.now_ns = now_ns
+        self.header: RunHeader = copy.copy(state.header)
+        self.events: list[HistoryEvent] = []
+        self.activities: Overlay[int, Activity] = Overlay(state.activities)
+        self.timers: Overlay[str, Timer] = Overlay(state.timers)
+        self.buffered: Overlay[int, HistoryEvent] = Overlay(state.buffered)
+        self.signal_request_ids: Overlay[str, int] = Overlay(state.signal_request_ids)
+        self.blobs: Overlay[str, bytes] = Overlay(state.blobs)
+        self.needs_task = False
+        self.visibility_changed = False
+        self._wakeup_ns: int | None = None
+
+    # --- events ---
+
+    def new_event(self, event_type: int, event_ns: int | None = None) -> HistoryEvent:
+        """An event of this moment (or of `event_ns`) without id; fill in its attributes, then `append` it."""
+        event = HistoryEvent(event_type=event_type)  # type: ignore[arg-type]  # enum numbers are plain ints here
+        event.event_time.FromNanoseconds(self.now_ns if event_ns is None else event_ns)
+        return event
+
+    def append(self, event: HistoryEvent) -> HistoryEvent:
+        """Writes the event now, or lets it wait in the buffer if its type waits; a flush follows in `finish`."""
+        if event.event_type in _UNBUFFERED:
+            self._number(event)
+        else:
+            key = self.header.next_buffer_key
+            self.header.next_buffer_key = key + 1
+            self.buffered.put(key, event)
+        return event
+
+    def _number(self, event: HistoryEvent) -> None:
+        event_id = self.header.next_event_id
+        event.event_id = event_id
+        event.task_id = event_id
+        self.header.next_event_id = event_id + 1
+        self.events.append(event)
+
+    def has_buffered(self) -> bool:
+        """Whether events wait in the buffer."""
+        return len(self.buffered) > 0
+
+    def buffered_keys(self) -> list[int]:
+        """Keys of the buffered events, in order of arrival."""
+        return sorted({*self.state.buffered, *self.buffered.changes})
+
+    def flush(self) -> bool:
+        """Writes the buffered events: first everything but completions, in order of arrival, then the completions.
+
+        Returns:
+            whether there were any.
+        """
+        waiting = list(self.buffered)
+        if not waiting:
+            return False
+        self.buffered.clear()
+        ordered = [event for event in waiting if event.event_type not in _COMPLETIONS]
+        ordered += [event for event in waiting if event.event_type in _COMPLETIONS]
+        started: dict[tuple[str, int], int] = {}
+        for event in ordered:
+            self._number(event)
+            if event.event_type in _STARTED:
+                attributes, reference = _STARTED[event.event_type]
+                started[(reference, getattr(getattr(event, attributes), reference))] = event.event_id
+            elif event.event_type in _CLOSED_BY:
+                attributes, reference = _CLOSED_BY[event.event_type]
+                closing = getattr(event, attributes)
+                event_id = started.get((reference, getattr(closing, reference)))
+                if event_id is not None:
+                    closing.started_event_id = event_id
+        return True
+
+    # --- what changed ---
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing at all changed, so that there is nothing to commit."""
+        return (
+            not self.events
+            and not any(
+                overlay.changes
+                for overlay in (
+                    self.activities,
+                    self.timers,
+                    self.buffered,
+                    self.signal_request_ids,
+                    self.blobs,
+                )
+            )
+            and self.header == self.state.header
+        )
+
+    def workflow_task_dispatch(self, header: RunHeader) -> Task | None:
+        """The task row that `header` calls for: a workflow task that is scheduled and waits for a worker."""
+        if not header.is_open or not header.has_pending_task or header.has_started_task:
+            return None
+        sticky = header.task_on_sticky_queue and not header.task_rerouted
+        queue = header.sticky_queue if sticky else header.task_queue
+        run = self.state.run
+        return Task(
+            run,
+            TaskKey(TaskKind.WORKFLOW, header.task_scheduled_event_id),
+            QueueKey(run.namespace_id, queue, TaskKind.WORKFLOW),
+            header.task_scheduled_ns,
+            _priority_key(header.priority),
+            sticky,
+            str(header.task_stamp),
+        )
+
+    def activity_dispatch(self, activity: Activity | None) -> Task | None:
+        """The task row that a pending activity calls for: an attempt that is due and waits for a worker."""
+        if activity is None or activity.started_ns or activity.backing_off or not self.header.is_open:
+            return None
+        run = self.state.run
+        return Task(
+            run,
+            TaskKey(TaskKind.ACTIVITY, activity.scheduled_event_id),
+            QueueKey(run.namespace_id, activity.task_queue, TaskKind.ACTIVITY),
+            activity.scheduled_ns,
+            _priority_key(activity.priority or self.header.priority),
+            False,
+            str(activity.stamp),
+        )
+
+    def new_tasks(self) -> list[Task]:
+        """Tasks that this transition makes available, workflow task first."""
+        return self._task_changes()[0]
+
+    def _task_changes(self) -> tuple[list[Task], list[TaskKey]]:
+        put: list[Task] = []
+        deleted: list[TaskKey] = []
+        before = self.workflow_task_dispatch(self.state.header) if self.state.version else None
+        after = self.workflow_task_dispatch(self.header)
+        _compare(before, after, put, deleted)
+        if self.state.header.is_open and not self.header.is_open:
+            deleted += [
+                TaskKey(TaskKind.ACTIVITY, activity.scheduled_event_id)
+                for activity in self.state.activities.values()
+                if not activity.started_ns and not activity.backing_off
+            ]
+            return put, deleted
+        for key, activity in self.activities.changes.items():
+            committed = self.activities.committed(key)
+            _compare(self.activity_dispatch(committed), self.activity_dispatch(activity), put, deleted)
+        return put, deleted
+
+    def finish(self, wakeup_ns: int | None, visibility: VisibilityRecord | None) -> RunWrite:
+        """The record to commit. Buffered events must have been flushed before if no workflow task is started.
+
+        Args:
+            wakeup_ns: the run's next deadline, from `deadlines.next_wakeup_ns`.
+            visibility: how lists show the run, if that changed.
+        """
+        header = self.header
+        state = self.state
+        invariant(
+            header.has_started_task or not self.has_buffered(),
+            "events are buffered although no workflow task is started",
+            run=state.run,
+        )
+        batches: tuple[EventBatch, ...] = ()
+        if self.events:
+            data = History(events=self.events).SerializeToString()
+            header.history_size_bytes += len(data)
+            batches = (EventBatch(self.events[0].event_id, self.events[-1].event_id, data),)
+        header.transition_count += 1
+        put, deleted = self._task_changes()
+        self._wakeup_ns = wakeup_ns
+        return RunWrite(
+            run=state.run,
+            expected_version=state.version,
+            status=header.status,
+            header=encode(header),
+            wakeup_ns=wakeup_ns,
+            events=batches,
+            items=tuple(self._item_changes()),
+            tasks_put=tuple(put),
+            tasks_deleted=tuple(deleted),
+            visibility=visibility,
+        )
+
+    def _item_changes(self) -> Iterator[ItemChange]:
+        for kind, overlay in (("activity", self.activities), ("timer", self.timers)):
+            for key, item in overlay.changes.items():  # type: ignore[attr-defined]
+                yield ItemChange(kind, str(key), None if item is None else encode(item))
+        for buffer_key, event in self.buffered.changes.items():
+            data = None if event is None else event.SerializeToString()
+            yield ItemChange("buffered", f"{buffer_key:09d}", data)
+        for request_id in self.signal_request_ids.changes:
+            yield ItemChange("signal", request_id, b"")
+        for name, blob in self.blobs.changes.items():
+            yield ItemChange("blob", name, blob)
+
+    def absorb(self) -> None:
+        """Makes what was committed the run's state. Called once, after the store has committed `finish`'s record."""
+        state = self.state
+        state.header = self.header
+        state.version += 1
+        state.wakeup_ns = self._wakeup_ns
+        for overlay in (self.activities, self.timers, self.buffered, self.signal_request_ids, self.blobs):
+            overlay.absorb()  # type: ignore[attr-defined]
+
+
+def _compare(before: Task | None, after: Task | None, put: list[Task], deleted: list[TaskKey]) -> None:
+    if before == after:
+        return
+    if before is not None and (after is None or before.key != after.key):
+        deleted.append(before.key)
+    if after is not None:
+        put.append(after)
+
+
+def _priority_key(priority: bytes) -> int:
+    """The priority key of a serialised temporal.api.common.v1.Priority (field 1, a varint); 0 when not given."""
+    if len(priority) >= 2 and priority[0] == 8:
+        return priority[1] if priority[1] < 128 else 0
+    return 0

@@ -1,0 +1,344 @@
+"""Workflow tasks: schedule, start, complete, fail, time out; normal, sticky and transient.
+
+At most one is pending. A task whose attempt is above 1 is transient: its Scheduled and Started events are not written
+until it completes, so a workflow whose code keeps failing does not grow its history. Commands are not handled here.
+"""
+
+from __future__ import annotations
+
+from perdure.api.enums.v1 import (
+    EventType,
+    SuggestContinueAsNewReason,
+    TaskQueueKind,
+    TimeoutType,
+    WorkflowTaskFailedCause,
+)
+from perdure.api.failure.v1 import Failure
+from perdure.api.history.v1 import HistoryEvent
+from perdure.api.taskqueue.v1 import TaskQueue
+from perdure.api.workflowservice.v1 import RespondWorkflowTaskCompletedRequest
+from perdure.core.errors import NotFoundError
+from perdure.core.invariant import invariant
+from perdure.core.run.limits import MINUTE_NS, SECOND_NS, Limits
+from perdure.core.run.protos import set_duration
+from perdure.core.run.state import RunHeader
+from perdure.core.run.transition import Transition
+
+_BACKOFF_AFTER_ATTEMPT = 3
+_BACKOFF_FIRST_NS = 5 * SECOND_NS
+_BACKOFF_MAX_NS = 10 * MINUTE_NS
+_NORMAL = TaskQueueKind.Value("TASK_QUEUE_KIND_NORMAL")
+_STICKY = TaskQueueKind.Value("TASK_QUEUE_KIND_STICKY")
+_SCHEDULED = EventType.Value("EVENT_TYPE_WORKFLOW_TASK_SCHEDULED")
+_STARTED = EventType.Value("EVENT_TYPE_WORKFLOW_TASK_STARTED")
+_COMPLETED = EventType.Value("EVENT_TYPE_WORKFLOW_TASK_COMPLETED")
+_FAILED = EventType.Value("EVENT_TYPE_WORKFLOW_TASK_FAILED")
+_TIMED_OUT = EventType.Value("EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT")
+_START_TO_CLOSE = TimeoutType.Value("TIMEOUT_TYPE_START_TO_CLOSE")
+_SCHEDULE_TO_START = TimeoutType.Value("TIMEOUT_TYPE_SCHEDULE_TO_START")
+_REASON_SIZE = SuggestContinueAsNewReason.Value("SUGGEST_CONTINUE_AS_NEW_REASON_HISTORY_SIZE_TOO_LARGE")
+_REASON_EVENTS = SuggestContinueAsNewReason.Value("SUGGEST_CONTINUE_AS_NEW_REASON_TOO_MANY_HISTORY_EVENTS")
+_UNHANDLED = WorkflowTaskFailedCause.Value("WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND")
+FORCE_CLOSE = WorkflowTaskFailedCause.Value("WORKFLOW_TASK_FAILED_CAUSE_FORCE_CLOSE_COMMAND")
+_RESETS_ATTEMPT = frozenset(
+    WorkflowTaskFailedCause.Value(f"WORKFLOW_TASK_FAILED_CAUSE_{name}")
+    for name in ("RESET_WORKFLOW", "FAILOVER_CLOSE_COMMAND")
+)
+
+NOT_FOUND = "Workflow task not found."
+
+
+# --- schedule ---
+
+
+def schedule(tx: Transition, first_scheduled_ns: int = 0) -> None:
+    """Makes a workflow task pending.
+
+    Args:
+        tx: the transition; no workflow task may be pending in it.
+        first_scheduled_ns: for a heartbeating task, when the first of its row was scheduled.
+    """
+    header = tx.header
+    invariant(not header.has_pending_task, "a workflow task is pending already", run=tx.state.run)
+    if tx.flush():
+        header.task_attempt = 1
+    header.task_on_sticky_queue = bool(header.sticky_queue)
+    header.task_rerouted = False
+    header.task_timeout_ns = _timeout_ns(header)
+    header.task_scheduled_ns = tx.now_ns
+    header.task_first_scheduled_ns = first_scheduled_ns or tx.now_ns
+    header.task_stamp += 1
+    header.task_scheduled_event_id = header.next_event_id
+    if not header.is_task_transient:
+        tx.append(_scheduled_event(tx, header, tx.now_ns))
+
+
+def schedule_if_needed(tx: Transition) -> None:
+    """At the end of a transition: schedules a task if something needs one and none is pending or held back."""
+    header = tx.header
+    if not header.is_open or header.has_started_task:
+        return
+    if tx.needs_task and not header.has_pending_task and not header.first_task_at_ns:
+        schedule(tx)
+    tx.flush()
+
+
+def release_first_task(tx: Transition) -> None:
+    """Ends the first task's backoff (start delay, cron, retry) and schedules it."""
+    tx.header.first_task_at_ns = 0
+    if not tx.header.has_pending_task:
+        schedule(tx)
+
+
+def reroute_to_normal_queue(tx: Transition) -> None:
+    """The sticky queue has no worker: let the pending task wait on the normal queue. Stickiness itself stays."""
+    tx.header.task_rerouted = True
+    tx.header.task_stamp += 1
+
+
+def _timeout_ns(header: RunHeader) -> int:
+    extra = 0
+    if header.task_attempt > _BACKOFF_AFTER_ATTEMPT:
+        doublings = min(header.task_attempt - _BACKOFF_AFTER_ATTEMPT - 1, 30)
+        extra = min(_BACKOFF_FIRST_NS << doublings, _BACKOFF_MAX_NS)
+    return header.default_task_timeout_ns + extra
+
+
+def _scheduled_event(tx: Transition, header: RunHeader, scheduled_ns: int) -> HistoryEvent:
+    event = tx.new_event(_SCHEDULED, scheduled_ns)
+    attributes = event.workflow_task_scheduled_event_attributes
+    attributes.task_queue.CopyFrom(current_queue(header))
+    set_duration(attributes.start_to_close_timeout, header.task_timeout_ns)
+    attributes.attempt = header.task_attempt
+    return event
+
+
+def current_queue(header: RunHeader) -> TaskQueue:
+    """The queue that workflow tasks of the run are scheduled on now, as events record it."""
+    if header.sticky_queue:
+        return TaskQueue(
+            name=header.sticky_queue, kind=_STICKY, normal_name=header.task_queue
+        )
+    return TaskQueue(name=header.task_queue, kind=_NORMAL)
+
+
+# --- start ---
+
+
+def start(tx: Transition, request_id: str, identity: str, limits: Limits) -> None:
+    """A worker takes the pending task.
+
+    Args:
+        tx: the transition; a task must be pending and not started.
+        request_id: the poll's id, written into the Started event.
+        identity: the worker's.
+        limits: for the advice to continue as new.
+    """
+    header = tx.header
+    invariant(
+        header.has_pending_task and not header.has_started_task, "no workflow task waits", run=tx.state.run
+    )
+    written = not header.is_task_transient
+    if not written and header.task_scheduled_event_id != header.next_event_id:
+        # Events came since the transient task was scheduled: it becomes a normal first attempt.
+        header.task_attempt = 1
+        written = True
+        header.task_scheduled_event_id = header.next_event_id
+        tx.append(_scheduled_event(tx, header, tx.now_ns))
+    header.task_started_ns = tx.now_ns
+    header.task_request_id = request_id
+    header.task_worker_identity = identity
+    header.task_history_size_bytes = header.history_size_bytes
+    header.task_suggest_reasons = _suggest_reasons(header, limits)
+    header.task_started_event_id = header.task_scheduled_event_id + 1
+    if written:
+        event = tx.append(_started_event(tx, header))
+        header.task_started_event_id = event.event_id
+
+
+def _suggest_reasons(header: RunHeader, limits: Limits) -> list[int]:
+    reasons: list[int] = []
+    if header.history_size_bytes >= limits.suggest_continue_as_new_bytes:
+        reasons.append(_REASON_SIZE)
+    if header.next_event_id > limits.suggest_continue_as_new_events:
+        reasons.append(_REASON_EVENTS)
+    return reasons
+
+
+def _started_event(tx: Transition, header: RunHeader) -> HistoryEvent:
+    event = tx.new_event(_STARTED, header.task_started_ns)
+    attributes = event.workflow_task_started_event_attributes
+    attributes.scheduled_event_id = header.task_scheduled_event_id
+    attributes.identity = header.task_worker_identity
+    attributes.request_id = header.task_request_id
+    attributes.suggest_continue_as_new = bool(header.task_suggest_reasons)
+    attributes.suggest_continue_as_new_reasons.extend(header.task_suggest_reasons)  # type: ignore[arg-type]
+    attributes.history_size_bytes = header.task_history_size_bytes
+    return event
+
+
+def transient_events(tx_header: RunHeader, tx: Transition) -> list[HistoryEvent]:
+    """The Scheduled and Started events of a started transient task, as its poll response shows them; [] if not transient."""
+    if not tx_header.is_task_transient or not tx_header.has_started_task:
+        return []
+    scheduled = _scheduled_event(tx, tx_header, tx_header.task_scheduled_ns)
+    scheduled.event_id = scheduled.task_id = tx_header.task_scheduled_event_id
+    started = _started_event(tx, tx_header)
+    started.event_id = started.task_id = tx_header.task_started_event_id
+    return [scheduled, started]
+
+
+# --- close ---
+
+
+def check_current(
+    header: RunHeader, scheduled_event_id: int, started_event_id: int, started_ns: int, attempt: int
+) -> None:
+    """Checks that a token names the workflow task that is started now.
+
+    Raises:
+        NotFoundError: it does not, or the run is closed.
+    """
+    if (
+        not header.is_open
+        or not header.has_started_task
+        or header.task_scheduled_event_id != scheduled_event_id
+        or header.task_started_event_id != started_event_id
+        or header.task_started_ns != started_ns
+        or header.task_attempt != attempt
+    ):
+        raise NotFoundError(NOT_FOUND)
+
+
+def complete(tx: Transition, request: RespondWorkflowTaskCompletedRequest) -> int:
+    """Writes the completion of the started task (for a transient one also its Scheduled and Started events).
+
+    Returns:
+        the WorkflowTaskCompleted event's id.
+    """
+    header = tx.header
+    if header.is_task_transient:
+        scheduled = tx.append(_scheduled_event(tx, header, header.task_scheduled_ns))
+        header.task_scheduled_event_id = scheduled.event_id
+        header.task_started_event_id = tx.append(_started_event(tx, header)).event_id
+    event = tx.new_event(_COMPLETED)
+    attributes = event.workflow_task_completed_event_attributes
+    attributes.scheduled_event_id = header.task_scheduled_event_id
+    attributes.started_event_id = header.task_started_event_id
+    attributes.identity = request.identity
+    attributes.binary_checksum = request.binary_checksum
+    for name in ("worker_version_stamp", "sdk_metadata", "metering_metadata"):
+        if request.HasField(name):
+            target = "worker_version" if name == "worker_version_stamp" else name
+            getattr(attributes, target).CopyFrom(getattr(request, name))
+    if request.HasField("deployment_options"):
+        attributes.worker_deployment_name = request.deployment_options.deployment_name
+    header.last_completed_task_started_event_id = header.task_started_event_id
+    header.task_attempt = 1
+    _clear(header)
+    tx.append(event)
+    return event.event_id
+
+
+def set_sticky(header: RunHeader, request: RespondWorkflowTaskCompletedRequest, timeout_ns: int) -> None:
+    """Takes over, or clears, the sticky queue that a completion names."""
+    name = request.sticky_attributes.worker_task_queue.name
+    header.sticky_queue = name
+    header.sticky_timeout_ns = timeout_ns if name else 0
+
+
+def clear_sticky(header: RunHeader) -> None:
+    """The next task goes to the normal queue with the full history."""
+    header.sticky_queue = ""
+    header.sticky_timeout_ns = 0
+
+
+def fail(
+    tx: Transition,
+    cause: int,
+    failure: Failure | None = None,
+    identity: str = "",
+    binary_checksum: str = "",
+) -> None:
+    """The started task failed. A transient one leaves no event."""
+    header = tx.header
+    if not header.is_task_transient:
+        event = tx.new_event(_FAILED)
+        attributes = event.workflow_task_failed_event_attributes
+        attributes.scheduled_event_id = header.task_scheduled_event_id
+        attributes.started_event_id = header.task_started_event_id
+        attributes.cause = cause  # type: ignore[assignment]
+        if failure is not None:
+            attributes.failure.CopyFrom(failure)
+        attributes.identity = identity
+        attributes.binary_checksum = binary_checksum
+        tx.append(event)
+    _after_failure(header, increment=True)
+    if cause in _RESETS_ATTEMPT:
+        header.task_attempt = 1
+
+
+def time_out(tx: Transition) -> None:
+    """The started task ran out of time, or the waiting sticky one found no worker. The next one is not scheduled here."""
+    header = tx.header
+    started = header.has_started_task
+    if not header.is_task_transient or not started:
+        event = tx.new_event(_TIMED_OUT)
+        attributes = event.workflow_task_timed_out_event_attributes
+        attributes.scheduled_event_id = header.task_scheduled_event_id
+        attributes.started_event_id = header.task_started_event_id
+        attributes.timeout_type = _START_TO_CLOSE if started else _SCHEDULE_TO_START  # type: ignore[assignment]
+        tx.append(event)
+    _after_failure(header, increment=started)
+    tx.needs_task = True
+
+
+def _after_failure(header: RunHeader, *, increment: bool) -> None:
+    if header.sticky_queue:
+        clear_sticky(header)
+    elif increment:
+        header.task_attempt += 1
+    _clear(header)
+
+
+def _clear(header: RunHeader) -> None:
+    header.task_scheduled_event_id = 0
+    header.task_started_event_id = 0
+    header.task_scheduled_ns = 0
+    header.task_started_ns = 0
+    header.task_request_id = ""
+    header.task_worker_identity = ""
+    header.task_on_sticky_queue = False
+    header.task_rerouted = False
+    header.task_history_size_bytes = 0
+    header.task_suggest_reasons = []
+
+
+def clear_pending(header: RunHeader) -> None:
+    """Drops a pending task without a trace: the run closes."""
+    _clear(header)
+
+
+# --- deadlines ---
+
+
+def deadline_ns(header: RunHeader) -> int:
+    """When the pending task (or the held-back first one) must be looked at again; 0 never."""
+    if header.has_started_task:
+        return header.task_started_ns + header.task_timeout_ns
+    if header.has_pending_task:
+        if header.task_on_sticky_queue and header.sticky_timeout_ns:
+            return header.task_scheduled_ns + header.sticky_timeout_ns
+        return 0
+    return header.first_task_at_ns
+
+
+def fire(tx: Transition) -> None:
+    """Does what is due: releases the first task, or times the pending one out."""
+    due = deadline_ns(tx.header)
+    if not due or due > tx.now_ns:
+        return
+    if tx.header.has_pending_task:
+        time_out(tx)
+    else:
+        release_first_task(tx)
