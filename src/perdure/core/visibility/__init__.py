@@ -33,11 +33,14 @@ from perdure.core.visibility.nodes import (
     Query,
     StartsWith,
 )
+from perdure.core.visibility.parse import MAX_NESTING, MAX_QUERY_CHARS, parse_query
 from perdure.core.visibility.sql import numbered_dollars, question_marks, to_sql
 from perdure.core.visibility.text import text_tokens
 
 __all__ = [
     "CLOSED_ONLY_ATTRIBUTES",
+    "MAX_NESTING",
+    "MAX_QUERY_CHARS",
     "PREDEFINED_ATTRIBUTES",
     "SYSTEM_ATTRIBUTES",
     "And",
@@ -58,6 +61,7 @@ __all__ = [
     "is_definable",
     "matches",
     "numbered_dollars",
+    "parse_query",
     "question_marks",
     "text_tokens",
     "to_sql",
