@@ -1,0 +1,155 @@
+"""The namespaces: names, retention, and each one's own search attributes. Kept in the store, held in memory whole.
+
+A namespace is found by name once, at the edge; everything behind works with its id, so one can never see another's data.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from perdure.api.namespace.v1 import NamespaceConfig, NamespaceInfo
+from perdure.core.errors import (
+    InvalidArgumentError,
+    NamespaceAlreadyExistsError,
+    NamespaceNotFoundError,
+    StoreError,
+    UnavailableError,
+    VersionConflictError,
+)
+from perdure.core.run.protos import duration_ns
+from perdure.core.visibility.attributes import AttributeType
+from perdure.store.protocol import Store, StoredNamespace
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """One namespace.
+
+    Attributes:
+        namespace_id, name: its UUID and its name.
+        info, config: what the wire says of it, without what the server adds (capabilities, limits).
+        search_attributes: its own attributes by name.
+        version: of the stored row.
+    """
+
+    namespace_id: str
+    name: str
+    info: NamespaceInfo
+    config: NamespaceConfig
+    search_attributes: Mapping[str, AttributeType] = field(default_factory=dict)
+    version: int = 0
+
+    @property
+    def retention_ns(self) -> int:
+        """How long closed runs are kept, nanoseconds."""
+        return duration_ns(self.config.workflow_execution_retention_ttl)
+
+
+class Namespaces:
+    """All namespaces of a store, in memory.
+
+    Args:
+        store: where they are kept.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._by_name: dict[str, Namespace] = {}
+        self._by_id: dict[str, Namespace] = {}
+
+    async def load(self) -> None:
+        """Reads every namespace; called once at start."""
+        self._by_name.clear()
+        self._by_id.clear()
+        for stored in await self._store.list_namespaces():
+            self._remember(_decode(stored))
+
+    def get(self, name: str) -> Namespace:
+        """The namespace of this name.
+
+        Raises:
+            InvalidArgumentError: no name given.
+            NamespaceNotFoundError: there is none.
+        """
+        if not name:
+            raise InvalidArgumentError("Namespace not set on request.")
+        namespace = self._by_name.get(name)
+        if namespace is None:
+            raise NamespaceNotFoundError(name)
+        return namespace
+
+    def by_id(self, namespace_id: str) -> Namespace | None:
+        """The namespace of this id, or None."""
+        return self._by_id.get(namespace_id)
+
+    def all(self) -> Iterable[Namespace]:
+        """Every namespace, by name."""
+        return [self._by_name[name] for name in sorted(self._by_name)]
+
+    async def create(self, namespace: Namespace) -> None:
+        """Adds a namespace.
+
+        Raises:
+            NamespaceAlreadyExistsError: the name is taken.
+            UnavailableError: the store cannot write now.
+        """
+        if namespace.name in self._by_name:
+            raise NamespaceAlreadyExistsError("Namespace already exists.")
+        await self._put(replace(namespace, version=1))
+
+    async def update(self, namespace: Namespace) -> None:
+        """Replaces a namespace that `get` returned, changed.
+
+        Raises:
+            UnavailableError: somebody else changed it meanwhile, or the store cannot write now.
+        """
+        await self._put(replace(namespace, version=namespace.version + 1))
+
+    async def delete(self, namespace: Namespace) -> None:
+        """Removes a namespace's row; its runs are removed by the caller before."""
+        await self._store.delete_namespace(namespace.namespace_id)
+        self._by_name.pop(namespace.name, None)
+        self._by_id.pop(namespace.namespace_id, None)
+
+    async def _put(self, namespace: Namespace) -> None:
+        try:
+            await self._store.put_namespace(_encode(namespace))
+        except VersionConflictError as error:
+            await self.load()
+            raise UnavailableError("the namespace was changed at the same time; try again") from error
+        except StoreError as error:
+            raise UnavailableError(str(error)) from error
+        self._remember(namespace)
+
+    def _remember(self, namespace: Namespace) -> None:
+        previous = self._by_id.get(namespace.namespace_id)
+        if previous is not None:
+            self._by_name.pop(previous.name, None)
+        self._by_name[namespace.name] = namespace
+        self._by_id[namespace.namespace_id] = namespace
+
+
+def _encode(namespace: Namespace) -> StoredNamespace:
+    document = {
+        "info": b64encode(namespace.info.SerializeToString()).decode(),
+        "config": b64encode(namespace.config.SerializeToString()).decode(),
+        "search_attributes": {name: int(kind) for name, kind in namespace.search_attributes.items()},
+    }
+    return StoredNamespace(
+        namespace.namespace_id, namespace.name, namespace.version, json.dumps(document).encode()
+    )
+
+
+def _decode(stored: StoredNamespace) -> Namespace:
+    document = json.loads(stored.config)
+    return Namespace(
+        stored.namespace_id,
+        stored.name,
+        NamespaceInfo.FromString(b64decode(document["info"])),
+        NamespaceConfig.FromString(b64decode(document["config"])),
+        {name: AttributeType(number) for name, number in document["search_attributes"].items()},
+        stored.version,
+    )

@@ -1,0 +1,19 @@
+"""What a handler may know about the call it serves. Doors make these; nothing here knows gRPC or HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call.
+
+    Attributes:
+        deadline_s: seconds left until the caller stops waiting; None when it set no deadline.
+        metadata: the call's headers, lower-case names (such as client-name, client-version).
+    """
+
+    deadline_s: float | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)

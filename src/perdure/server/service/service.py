@@ -1,0 +1,74 @@
+"""The service: every RPC of the contract as one table from its path to an async function.
+
+Handlers live in groups, one module and class per theme; a method named like the RPC in snake_case serves it. RPCs without one
+answer UNIMPLEMENTED with their own name. Doors and in-process clients call `Service.call`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import Message
+
+from perdure.api.services import OPERATOR_SERVICE, WORKFLOW_SERVICE, method_path, rpcs
+from perdure.core.errors import UnimplementedError
+from perdure.server.service.call import Call
+
+HandlerFunction = Callable[[Any, Call], Awaitable[Message]]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One RPC: how to read its request, and who serves it (None: nobody yet)."""
+
+    path: str
+    request: type[Message]
+    response: type[Message]
+    serve: HandlerFunction | None
+
+
+class Service:
+    """Every RPC that doors offer.
+
+    Args:
+        groups: objects whose methods are handlers; the first that has a method for an RPC serves it.
+    """
+
+    def __init__(self, groups: Sequence[object]) -> None:
+        self.methods: dict[str, Method] = {}
+        for service_name in (WORKFLOW_SERVICE, OPERATOR_SERVICE):
+            for rpc in rpcs(service_name):
+                serve = _find(groups, _snake_case(rpc.name))
+                path = method_path(service_name, rpc.name)
+                self.methods[path] = Method(path, rpc.request, rpc.response, serve)
+
+    async def call(self, path: str, request: Message, call: Call) -> Message:
+        """Serves one call.
+
+        Args:
+            path: such as `/temporal.api.workflowservice.v1.WorkflowService/GetSystemInfo`.
+            request: a message of the RPC's request class.
+            call: what is known of the call.
+
+        Raises:
+            ServiceError: the typed error the caller gets.
+        """
+        method = self.methods.get(path)
+        if method is None or method.serve is None:
+            raise UnimplementedError(f"{path.rsplit('/', 1)[-1]} is not implemented by this server")
+        return await method.serve(request, call)
+
+
+def _find(groups: Sequence[object], name: str) -> HandlerFunction | None:
+    for group in groups:
+        handler: HandlerFunction | None = getattr(group, name, None)
+        if handler is not None:
+            return handler
+    return None
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
