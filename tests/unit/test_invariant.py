@@ -1,0 +1,23 @@
+"""`invariant` raises with what is needed to find the cause, and stays silent otherwise."""
+
+from __future__ import annotations
+
+import pytest
+
+from perdure.core.errors import InvariantViolation, PerdureError
+from perdure.core.invariant import invariant
+
+
+def test_a_broken_rule_raises_with_its_message_and_context() -> None:
+    with pytest.raises(
+        InvariantViolation, match=r"^event ids have no gap \(expected=3, found=5\)$"
+    ) as caught:
+        invariant(False, "event ids have no gap", expected=3, found=5)
+    assert caught.value.context == {"expected": 3, "found": 5}
+    assert isinstance(caught.value, PerdureError)
+
+
+def test_any_truth_value_counts() -> None:
+    invariant([0], "never seen")
+    with pytest.raises(InvariantViolation, match=r"^the list has an entry$"):
+        invariant([], "the list has an entry")
