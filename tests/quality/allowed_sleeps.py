@@ -4,15 +4,11 @@ from __future__ import annotations
 
 _POLLS_ANOTHER_PROCESS = "polls another process with a deadline; it offers nothing to wait on"
 _REAL_SERVER = "both servers run on the real clock here, and the pause is part of the scenario compared"
-_ACTIVITY = "the activity is the thing under test: it is silent or heartbeats for a while on the real clock"
 
 ALLOWED_SLEEPS: dict[str, str] = {
     "tests/compat/official_suite.py::wait_for_port": _POLLS_ANOTHER_PROCESS,
     "tests/differential/context.py::Context.pause": _REAL_SERVER,
     "tests/differential/context.py::Context.until": _POLLS_ANOTHER_PROCESS,
     "tests/e2e/python_sdk.py::eventually": _POLLS_ANOTHER_PROCESS,
-    "tests/e2e/sdk_activities.py::accept_cancellation": _ACTIVITY,
-    "tests/e2e/sdk_activities.py::hang": _ACTIVITY,
-    "tests/e2e/sdk_activities.py::heartbeat_until_cancelled": _ACTIVITY,
     "tests/support/servers.py::ServerProcess._wait_until_ready": _POLLS_ANOTHER_PROCESS,
 }

@@ -29,6 +29,7 @@ _CORE_MAY_IMPORT = ("perdure.api", "perdure.core")
 _IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval", "__import__"})
 _CLOCK_METHODS = frozenset({"now", "utcnow", "today", "GetCurrentTime"})
 _BROAD = frozenset({"Exception", "BaseException"})
+_APPLICATION = frozenset({"workflow.defn", "activity.defn"})
 _SLEEPERS = frozenset({"time.sleep", "asyncio.sleep"})
 
 # Written so that this file does not contain what it looks for.
@@ -117,7 +118,7 @@ def asserts(path: str, text: str) -> list[Finding]:
 
 
 def silent_handlers(path: str, text: str) -> list[Finding]:
-    """A broad or empty `except` states its reason in a comment on that line or on that of its `pass`."""
+    """A broad or empty `except` states its reason in a comment on that line or before what it does."""
     commented = _comment_lines(text)
     findings = []
     for node in ast.walk(ast.parse(text)):
@@ -127,7 +128,7 @@ def silent_handlers(path: str, text: str) -> list[Finding]:
                 or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
                 for statement in node.body
             )
-            lines = {node.lineno, node.body[0].lineno}
+            lines = set(range(node.lineno, node.body[0].lineno + 1))
             if (is_empty or _is_broad(node.type)) and not lines & commented:
                 findings.append(
                     Finding(path, node.lineno, "broad or empty except without a reason beside it")
@@ -157,7 +158,7 @@ def _comment_lines(text: str) -> set[int]:
 def sleeps(path: str, text: str, allowed: Mapping[str, str]) -> list[Finding]:
     """Tests wait for conditions; a sleep needs an entry `path::function` among those allowed.
 
-    Inside a workflow class `asyncio.sleep` is a durable timer, which is a thing to test and not a wait.
+    Workflows and activities are the application under test: how long they take is input, not a way to wait.
     """
     findings: list[Finding] = []
     tree = ast.parse(text)
@@ -166,7 +167,7 @@ def sleeps(path: str, text: str, allowed: Mapping[str, str]) -> list[Finding]:
     def visit(node: ast.AST, scope: str) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             scope = f"{scope}.{node.name}" if scope else node.name
-            if any(_dotted(decorator) == "workflow.defn" for decorator in map(_called, node.decorator_list)):
+            if any(_dotted(_called(decorator)) in _APPLICATION for decorator in node.decorator_list):
                 return
         if isinstance(node, ast.Call) and _dotted(node.func) in sleep_names:
             yields_only = (

@@ -52,7 +52,8 @@ def _sleeps(path: str, text: str) -> list[checks.Finding]:
         (_sleeps, "import asyncio\nasync def f():\n    await asyncio.sleep(0.1)"),
         (_sleeps, "import asyncio\nasync def f(n):\n    await asyncio.sleep(n)"),
         (_sleeps, "import time\ndef allowed_not():\n    time.sleep(1)"),
-        (_sleeps, "@activity.defn\nasync def a():\n    await asyncio.sleep(9)"),
+        (_sleeps, "@pytest.fixture\nasync def a():\n    await asyncio.sleep(9)"),
+        (checks.silent_handlers, "try:\n    f()\nexcept Exception:\n    g()\n    # too late\n    h()"),
         (checks.missing_docstring, "x = 1"),
         (checks.machine_paths, f"see {_WORK}/main"),
         (checks.machine_paths, "see /" + "root/.config"),
@@ -84,6 +85,11 @@ def test_a_bad_sample_is_found(checker: Callable[[str, str], list[checks.Finding
         (_sleeps, "import asyncio\nasync def f():\n    await asyncio.sleep(0)"),
         (_sleeps, "import time\ndef allowed():\n    time.sleep(1)"),
         (_sleeps, "clock.sleep(5)"),
+        (_sleeps, "@activity.defn\nasync def a():\n    await asyncio.sleep(9)"),
+        (
+            checks.silent_handlers,
+            "try:\n    f()\nexcept Exception:\n    # a plugin may raise anything\n    g()",
+        ),
         (
             _sleeps,
             "@workflow.defn(name='W')\nclass W:\n    async def run(self):\n        await asyncio.sleep(9)",
