@@ -23,6 +23,7 @@ def test_both_contracts_can_be_imported_in_either_order(first: str) -> None:
     assert run_python(imports + _ROUND_TRIP).strip() == "ok"
 
 
+@pytest.mark.serial  # a busy neighbour on the same core makes even processor time half as long again
 def test_import_takes_less_than_60_ms_of_processor_time() -> None:
     code = """
 import sys, time
@@ -31,5 +32,5 @@ import perdure.api.workflowservice.v1
 print((time.process_time() - begin) * 1000)
 assert not any(name.split(".")[0] in {"temporalio", "grpc"} for name in sys.modules)
 """
-    fastest_ms = min(float(run_python(code)) for _ in range(5))
+    fastest_ms = min(float(run_python(code)) for _ in range(7))
     assert fastest_ms < 60
