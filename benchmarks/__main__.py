@@ -1,0 +1,103 @@
+"""`python -m benchmarks`: measure, compare, profile. `make bench` runs it without arguments."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from benchmarks import profiling, report
+from benchmarks.rounds import RunOptions, run_all
+from benchmarks.targets import DEFAULT_TARGETS, TARGETS
+
+RESULTS = Path(__file__).parent / "results"
+console = Console(width=None if sys.stdout.isatty() else 160)
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "--targets",
+    default=",".join(DEFAULT_TARGETS),
+    show_default=True,
+    help=f"Comma-separated: {', '.join(TARGETS)}.",
+)
+@click.option("--rounds", default=3, show_default=True, help="Rounds; targets alternate within each.")
+@click.option("--seconds", default=5.0, show_default=True, help="Length of each measured window.")
+@click.option(
+    "--warmup", "warmup_s", default=2.0, show_default=True, help="Seconds of load before each window."
+)
+@click.option("--concurrency", default=50, show_default=True, help="Workflows in flight.")
+@click.option("--only", type=click.Choice(["raw", "sdk"]), help="Run only this load.")
+@click.option(
+    "--eager-activity", is_flag=True, help="Raw load: ask for the activity in the completion's reply."
+)
+@click.option("--no-sticky", is_flag=True, help="Raw load: a worker without a sticky queue.")
+@click.option(
+    "--floor", default=20, show_default=True, help="Fewer workflows in a window make the run invalid."
+)
+@click.option("--quick", is_flag=True, help="One short round, to see that everything works.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=RESULTS / "last.json", help="Where the JSON goes."
+)
+@click.pass_context
+def main(
+    context: click.Context,
+    targets: str,
+    rounds: int,
+    seconds: float,
+    warmup_s: float,
+    concurrency: int,
+    only: str | None,
+    eager_activity: bool,
+    no_sticky: bool,
+    floor: int,
+    quick: bool,
+    output: Path,
+) -> None:
+    """Measure Perdure and the real dev server under the same loads; print a table and write JSON."""
+    names = tuple(name.strip() for name in targets.split(",") if name.strip())
+    unknown = [name for name in names if name not in TARGETS]
+    if unknown:
+        raise click.BadParameter(
+            f"unknown: {', '.join(unknown)}; known: {', '.join(TARGETS)}", param_hint="--targets"
+        )
+    options = RunOptions(
+        names, rounds, seconds, warmup_s, concurrency, only, eager_activity, not no_sticky, floor
+    )
+    if quick:
+        options = replace(
+            options, rounds=1, seconds=min(seconds, 2.0), warmup_s=min(warmup_s, 1.0), floor=min(floor, 5)
+        )
+    context.obj = options
+    if context.invoked_subcommand is not None:
+        return
+    result = run_all(options, lambda line: console.print(line, highlight=False))
+    result["goals"] = report.goals(result)
+    report.write(result, output)
+    report.show(result, console)
+    console.print(f"written to {output}")
+    sys.exit(0 if result["valid"] else 1)
+
+
+@main.command()
+@click.option("--target", type=click.Choice(list(TARGETS)), default="perdure-file", show_default=True)
+@click.option("--rate", default=500, show_default=True, help="Samples per second.")
+@click.option("--native", is_flag=True, help="Also stacks of C code (grpc, sqlite, protobuf).")
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=RESULTS / "profile.txt", help="Collapsed stacks."
+)
+@click.pass_obj
+def profile(options: RunOptions, target: str, rate: int, native: bool, output: Path) -> None:
+    """Record where the server spends its time under the raw load; print the costliest functions."""
+    outcome = profiling.record(target, options, output, rate, native)
+    profiling.show(profiling.read_collapsed(output.read_text()), console)
+    rate, cpu_ms = outcome["workflows_per_s"], outcome["server_cpu_ms_per_workflow"]
+    console.print(f"{rate:.0f} wf/s, {cpu_ms:.2f} ms server CPU per workflow, errors {outcome['errors']}")
+    console.print(f"stacks in {output} (collapsed; speedscope opens it)")
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks")

@@ -1,0 +1,107 @@
+"""Shows a run as tables on the terminal and keeps it as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.targets import TARGETS
+
+Json = dict[str, Any]
+ROWS: tuple[tuple[str, str, str], ...] = (
+    ("raw.workflows_per_s", "raw load: workflows/s", "{:,.0f}"),
+    ("raw.p50_ms", "raw load: p50 latency, ms", "{:,.1f}"),
+    ("raw.p99_ms", "raw load: p99 latency, ms", "{:,.1f}"),
+    ("raw.server_cpu_ms_per_workflow", "raw load: server CPU per workflow, ms", "{:.2f}"),
+    ("raw.generator_cpu_ms_per_workflow", "raw load: generator CPU per workflow, ms", "{:.2f}"),
+    ("raw.server_resident_mb", "raw load: memory after, MB", "{:,.0f}"),
+    ("raw_sequential.p50_ms", "one at a time: p50 latency, ms", "{:,.2f}"),
+    ("raw_sequential.p99_ms", "one at a time: p99 latency, ms", "{:,.2f}"),
+    ("raw_sequential.server_cpu_ms_per_workflow", "one at a time: server CPU per workflow, ms", "{:.2f}"),
+    ("sdk.workflows_per_s", "Python SDK: workflows/s", "{:,.0f}"),
+    ("sdk.p50_ms", "Python SDK: p50 latency, ms", "{:,.1f}"),
+    ("sdk.p99_ms", "Python SDK: p99 latency, ms", "{:,.1f}"),
+    ("sdk.server_cpu_ms_per_workflow", "Python SDK: server CPU per workflow, ms", "{:.2f}"),
+    ("sdk.generator_cpu_ms_per_workflow", "Python SDK: client + worker CPU per workflow, ms", "{:.2f}"),
+    ("start.startup_s", "start to first accepted request, s", "{:.2f}"),
+    ("start.idle_resident_mb", "memory when idle, MB", "{:,.0f}"),
+)
+OURS = "perdure-file"
+
+
+def _median(report: Json, figure: str) -> float | None:
+    entry = report["summary"].get(OURS, {}).get(figure)
+    return entry["median"] if entry else None
+
+
+def _ratio(report: Json, figure: str) -> float | None:
+    value: float | None = report["ratios_to_reference"].get(OURS, {}).get(figure)
+    return value
+
+
+# What is aimed at on two cores with durable commits: (words, figure, how it is read, limit, at least?).
+GOALS: tuple[tuple[str, str, Callable[[Json, str], float | None], float, bool], ...] = (
+    ("workflows/s against the real dev server on a file (raw)", "raw.workflows_per_s", _ratio, 8.0, True),
+    ("server CPU per workflow, ms (raw)", "raw.server_cpu_ms_per_workflow", _median, 2.5, False),
+    ("one at a time: p50, ms", "raw_sequential.p50_ms", _median, 10.0, False),
+    ("start to first accepted request, s", "start.startup_s", _median, 1.0, False),
+    ("memory when idle, MB", "start.idle_resident_mb", _median, 120.0, False),
+)
+
+
+def goals(report: Json) -> list[Json]:
+    """Each goal that this run can judge: value, limit, met."""
+    found = []
+    for words, figure, read, limit, at_least in GOALS:
+        value = read(report, figure)
+        if value is not None:
+            met = value >= limit if at_least else value <= limit
+            found.append({"goal": words, "value": value, "limit": limit, "at_least": at_least, "met": met})
+    return found
+
+
+def show(report: Json, console: Console) -> None:
+    """Print the medians of every target, the goals, and why the run is invalid if it is."""
+    options, machine = report["options"], report["machine"]
+    table = Table(
+        title=f"Medians of {options['rounds']} rounds of {options['seconds']:g} s, "
+        f"concurrency {options['concurrency']}, {machine['cores']} cores, Python {machine['python']}",
+        title_justify="left",
+    )
+    table.add_column("")
+    names = list(report["summary"])
+    for name in names:
+        table.add_column(TARGETS[name].title, justify="right")
+    for figure, words, pattern in ROWS:
+        cells = [_cell(report["summary"][name].get(figure), pattern, report, name, figure) for name in names]
+        if any(cells):
+            table.add_row(words, *cells)
+    console.print(table)
+    console.print(f"[dim]in brackets: times the {report['reference']} figure[/dim]")
+    for goal in report["goals"]:
+        sign, colour = (">=" if goal["at_least"] else "<="), ("green" if goal["met"] else "red")
+        verdict = "met" if goal["met"] else "MISSED"
+        console.print(
+            f"[{colour}]{verdict:<7}[/] {goal['goal']}: {goal['value']:.2f} (goal {sign} {goal['limit']:g})"
+        )
+    for reason in report["invalid_reasons"]:
+        console.print(f"[red]INVALID[/red] {reason}", highlight=False)
+
+
+def _cell(entry: Json | None, pattern: str, report: Json, name: str, figure: str) -> str:
+    if entry is None:
+        return ""
+    ratio = report["ratios_to_reference"].get(name, {}).get(figure)
+    times = f" ({ratio:.3g}x)" if ratio is not None else ""
+    return pattern.format(entry["median"]) + times
+
+
+def write(report: Json, path: Path) -> None:
+    """Keep the report as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n")
