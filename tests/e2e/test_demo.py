@@ -12,6 +12,8 @@ import pytest
 
 from tests.support.target import target_executable
 
+pytestmark = pytest.mark.serial
+
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 DEMO_TIMEOUT_S: Final = 90.0
 CHECKS: Final = 9
