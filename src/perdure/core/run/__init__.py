@@ -18,5 +18,5 @@ One module per primitive over a small history core:
     listing        how a run looks in lists
     records        what a transition leaves behind, as plain data
 
-Nothing here does I/O or reads a clock, randomness or the environment: times, ids and random numbers come in as arguments.
+Nothing here does I/O or reads a clock, randomness or the environment: times and ids come in as arguments.
 """

@@ -1,7 +1,7 @@
 """From a worker's commands to the primitives: one table of what is checked and done for each command type.
 
-A bad command fails the whole workflow task (`TaskFailure`), an oversized one terminates the run; nothing of a failed task's
-commands is applied. Commands whose primitives are not here yet fail the task with a message that says so.
+A bad command fails the whole workflow task (`TaskFailure`), an oversized one terminates the run; nothing of a
+failed task's commands is applied. Commands whose primitives are not here yet fail the task with a message that says so.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from perdure.core.visibility.attributes import AttributeType
 _CAUSE_PREFIX = "WORKFLOW_TASK_FAILED_CAUSE_"
 
 
-def cause_number(name: str) -> int:
+def cause_number(name: str) -> WorkflowTaskFailedCause.ValueType:
     """The number of a WorkflowTaskFailedCause by its name without prefix."""
     return WorkflowTaskFailedCause.Value(_CAUSE_PREFIX + name)
 
 
-def cause_label(cause: int) -> str:
+def cause_label(cause: WorkflowTaskFailedCause.ValueType) -> str:
     """A cause's name as messages show it, such as BadStartTimerAttributes."""
     words = WorkflowTaskFailedCause.Name(cause).removeprefix(_CAUSE_PREFIX).split("_")
     return "".join(word.capitalize() for word in words)
@@ -43,7 +43,9 @@ class TaskFailure(Exception):
         terminates: the run is terminated too.
     """
 
-    def __init__(self, cause: int, message: str = "", *, terminates: bool = False) -> None:
+    def __init__(
+        self, cause: WorkflowTaskFailedCause.ValueType, message: str = "", *, terminates: bool = False
+    ) -> None:
         self.cause = cause
         self.terminates = terminates
         label = cause_label(cause)
@@ -89,7 +91,7 @@ class Handler:
 
     label: str
     attributes: str
-    bad_cause: int
+    bad_cause: WorkflowTaskFailedCause.ValueType
     apply: Callable[[CommandContext, Any], None]
     closes: bool = False
 

@@ -1,4 +1,4 @@
-"""A worker's answer to a workflow task: the whole of RespondWorkflowTaskCompleted and RespondWorkflowTaskFailed on a run.
+"""A worker's answer to a workflow task: all that RespondWorkflowTaskCompleted and RespondWorkflowTaskFailed do to a run.
 
 It puts the history core, the workflow task and the commands together; each rule lives in their modules.
 """

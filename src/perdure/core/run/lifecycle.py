@@ -1,7 +1,7 @@
 """How a run begins and ends: start; complete, fail, cancel, terminate, time out.
 
-Chains of runs (workflow retry, cron, continue-as-new) are not here yet; their place is a module that makes the next run's
-`start` from the closing event.
+Chains of runs (workflow retry, cron, continue-as-new) are not here yet; their place is a module that makes the
+next run's `start` from the closing event.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _started_event(
     event = tx.new_event(_STARTED)
     attributes = event.workflow_execution_started_event_attributes
     for name in _COPIED_MESSAGES:
-        if request.HasField(name):
+        if request.HasField(name):  # type: ignore[arg-type]  # a row of the table above
             getattr(attributes, name).CopyFrom(getattr(request, name))
     set_duration(attributes.workflow_execution_timeout, header.execution_timeout_ns)
     set_duration(attributes.workflow_run_timeout, header.run_timeout_ns)
@@ -159,7 +159,7 @@ def fail(tx: Transition, command: FailWorkflowExecutionCommandAttributes, comple
     event = tx.new_event(_FAILED)
     attributes = event.workflow_execution_failed_event_attributes
     attributes.failure.CopyFrom(command.failure)
-    attributes.retry_state = _POLICY_NOT_SET  # type: ignore[assignment]
+    attributes.retry_state = _POLICY_NOT_SET
     attributes.workflow_task_completed_event_id = completed_event_id
     _close(tx, event, STATUS_FAILED)
 
@@ -195,7 +195,7 @@ def time_out(tx: Transition) -> None:
     """The run's time is over."""
     _force_close(tx)
     event = tx.new_event(_TIMED_OUT)
-    event.workflow_execution_timed_out_event_attributes.retry_state = _POLICY_NOT_SET  # type: ignore[assignment]
+    event.workflow_execution_timed_out_event_attributes.retry_state = _POLICY_NOT_SET
     _close(tx, event, STATUS_TIMED_OUT)
 
 
@@ -215,6 +215,6 @@ def _close(tx: Transition, event: HistoryEvent, status: int) -> None:
     workflow_task.clear_pending(header)
     workflow_task.clear_sticky(header)
     for overlay in (tx.activities, tx.timers, tx.buffered):
-        overlay.clear()  # type: ignore[attr-defined]
+        overlay.clear()
     tx.needs_task = False
     tx.visibility_changed = True

@@ -1,5 +1,5 @@
-"""Questions to a workflow that wait for its next workflow task. Kept in memory only: a question whose asker or worker is gone
-is asked again by the client, so nothing here is ever stored."""
+"""Questions to a workflow that wait for its next workflow task. Kept in memory only: a question whose asker or
+worker is gone is asked again by the client, so nothing here is ever stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one transition of a run leaves behind, as plain records: the language between the core, the stores and the engine.
+"""What one transition of a run leaves behind, as plain records: the language between core, stores and engine.
 
 Records only: no behaviour, no protobuf objects (events and items travel as bytes), nothing of any store.
 All times are integers of nanoseconds since the Unix epoch (`*_ns`).

@@ -1,4 +1,4 @@
-"""Retry policies: defaults, validation, which failures are retried, and when. Shared by activities and (later) workflows.
+"""Retry policies: defaults, validation, which failures are retried, and when. Shared by all that retries.
 
 Source: temporal.api.common.v1.RetryPolicy and the server's documented defaults.
 """
@@ -26,7 +26,7 @@ START_TO_CLOSE = TimeoutType.Value("TIMEOUT_TYPE_START_TO_CLOSE")
 SCHEDULE_TO_START = TimeoutType.Value("TIMEOUT_TYPE_SCHEDULE_TO_START")
 SCHEDULE_TO_CLOSE = TimeoutType.Value("TIMEOUT_TYPE_SCHEDULE_TO_CLOSE")
 HEARTBEAT = TimeoutType.Value("TIMEOUT_TYPE_HEARTBEAT")
-TIMEOUT_NAMES = {
+TIMEOUT_NAMES: dict[int, str] = {
     START_TO_CLOSE: "StartToClose",
     SCHEDULE_TO_START: "ScheduleToStart",
     SCHEDULE_TO_CLOSE: "ScheduleToClose",

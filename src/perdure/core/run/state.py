@@ -1,7 +1,7 @@
 """The state of a run: one header and items by kind, and their encoding as JSON.
 
-Only plain data here; the primitives' modules decide what changes. Fields at their default are left out of the encoding,
-unknown fields of a newer release are refused by the store's schema version, so decoding is strict. Durations and times are integer
+Only plain data here; the primitives' modules decide what changes. Fields at their default are left out of the
+encoding; a newer release's fields are refused by the store's schema version, so decoding is strict. Durations and times are integer
 nanoseconds; 0 means "none" where a field allows none. Event ids start at 1; 0 means "none".
 """
 

@@ -1,7 +1,7 @@
 """The history core: one transition of one run, from a committed state to what must be committed next.
 
 It knows event ids, which events wait while a workflow task is started, in which order they are flushed, and what changed.
-It knows no primitive: activities, timers, signals and the rest are modules beside it that work on a Transition.
+It knows no primitive: activities, timers, signals and the rest are modules beside it that use a Transition.
 
 A Transition never changes the state it was made from. What it wrote lives in overlays until the store has committed it
 and the engine calls `absorb`; dropping it undoes everything.
@@ -10,7 +10,7 @@ and the engine calls `absorb`; dropping it undoes everything.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 from perdure.api.enums.v1 import EventType
@@ -28,7 +28,7 @@ from perdure.core.run.records import (
 )
 from perdure.core.run.state import Activity, RunHeader, RunState, Timer, encode
 
-Key = TypeVar("Key", int, str)
+Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
 
 _UNBUFFERED: frozenset[int] = frozenset(
@@ -227,6 +227,7 @@ class Transition:
         self.needs_task = False
         self.visibility_changed = False
         self._wakeup_ns: int | None = None
+        self._touched = False
 
     # --- events ---
 
@@ -289,11 +290,16 @@ class Transition:
 
     # --- what changed ---
 
+    def touch(self) -> None:
+        """There is something to commit although no item changed: the next wake-up."""
+        self._touched = True
+
     @property
     def is_untouched(self) -> bool:
         """Whether nothing at all changed, so that there is nothing to commit."""
         return (
-            not self.events
+            not self._touched
+            and not self.events
             and not any(
                 overlay.changes
                 for overlay in (
@@ -361,12 +367,20 @@ class Transition:
             _compare(self.activity_dispatch(committed), self.activity_dispatch(activity), put, deleted)
         return put, deleted
 
-    def finish(self, wakeup_ns: int | None, visibility: VisibilityRecord | None) -> RunWrite:
+    def finish(
+        self,
+        wakeup_ns: int | None,
+        visibility: VisibilityRecord | None,
+        *,
+        becomes_current: bool = False,
+        expected_current_run_id: str | None = None,
+    ) -> RunWrite:
         """The record to commit. Buffered events must have been flushed before if no workflow task is started.
 
         Args:
             wakeup_ns: the run's next deadline, from `deadlines.next_wakeup_ns`.
             visibility: how lists show the run, if that changed.
+            becomes_current, expected_current_run_id: for a new run, see `RunWrite`.
         """
         header = self.header
         state = self.state
@@ -394,11 +408,15 @@ class Transition:
             tasks_put=tuple(put),
             tasks_deleted=tuple(deleted),
             visibility=visibility,
+            becomes_current=becomes_current,
+            expected_current_run_id=expected_current_run_id,
+            start_request_id=header.start_request_id if becomes_current else "",
+            first_run_id=header.first_run_id if becomes_current else "",
         )
 
     def _item_changes(self) -> Iterator[ItemChange]:
         for kind, overlay in (("activity", self.activities), ("timer", self.timers)):
-            for key, item in overlay.changes.items():  # type: ignore[attr-defined]
+            for key, item in overlay.changes.items():
                 yield ItemChange(kind, str(key), None if item is None else encode(item))
         for buffer_key, event in self.buffered.changes.items():
             data = None if event is None else event.SerializeToString()
@@ -415,7 +433,7 @@ class Transition:
         state.version += 1
         state.wakeup_ns = self._wakeup_ns
         for overlay in (self.activities, self.timers, self.buffered, self.signal_request_ids, self.blobs):
-            overlay.absorb()  # type: ignore[attr-defined]
+            overlay.absorb()
 
 
 def _compare(before: Task | None, after: Task | None, put: list[Task], deleted: list[TaskKey]) -> None:

@@ -116,9 +116,7 @@ def _scheduled_event(tx: Transition, header: RunHeader, scheduled_ns: int) -> Hi
 def current_queue(header: RunHeader) -> TaskQueue:
     """The queue that workflow tasks of the run are scheduled on now, as events record it."""
     if header.sticky_queue:
-        return TaskQueue(
-            name=header.sticky_queue, kind=_STICKY, normal_name=header.task_queue
-        )
+        return TaskQueue(name=header.sticky_queue, kind=_STICKY, normal_name=header.task_queue)
     return TaskQueue(name=header.task_queue, kind=_NORMAL)
 
 
@@ -177,14 +175,15 @@ def _started_event(tx: Transition, header: RunHeader) -> HistoryEvent:
     return event
 
 
-def transient_events(tx_header: RunHeader, tx: Transition) -> list[HistoryEvent]:
-    """The Scheduled and Started events of a started transient task, as its poll response shows them; [] if not transient."""
-    if not tx_header.is_task_transient or not tx_header.has_started_task:
+def transient_events(tx: Transition) -> list[HistoryEvent]:
+    """The Scheduled and Started events of a started transient task, as its poll response shows them; else none."""
+    header = tx.header
+    if not header.is_task_transient or not header.has_started_task:
         return []
-    scheduled = _scheduled_event(tx, tx_header, tx_header.task_scheduled_ns)
-    scheduled.event_id = scheduled.task_id = tx_header.task_scheduled_event_id
-    started = _started_event(tx, tx_header)
-    started.event_id = started.task_id = tx_header.task_started_event_id
+    scheduled = _scheduled_event(tx, header, header.task_scheduled_ns)
+    scheduled.event_id = scheduled.task_id = header.task_scheduled_event_id
+    started = _started_event(tx, header)
+    started.event_id = started.task_id = header.task_started_event_id
     return [scheduled, started]
 
 
@@ -279,7 +278,7 @@ def fail(
 
 
 def time_out(tx: Transition) -> None:
-    """The started task ran out of time, or the waiting sticky one found no worker. The next one is not scheduled here."""
+    """The started task ran out of time, or the waiting sticky one found no worker. Another one is needed."""
     header = tx.header
     started = header.has_started_task
     if not header.is_task_transient or not started:
@@ -287,7 +286,7 @@ def time_out(tx: Transition) -> None:
         attributes = event.workflow_task_timed_out_event_attributes
         attributes.scheduled_event_id = header.task_scheduled_event_id
         attributes.started_event_id = header.task_started_event_id
-        attributes.timeout_type = _START_TO_CLOSE if started else _SCHEDULE_TO_START  # type: ignore[assignment]
+        attributes.timeout_type = _START_TO_CLOSE if started else _SCHEDULE_TO_START
         tx.append(event)
     _after_failure(header, increment=started)
     tx.needs_task = True

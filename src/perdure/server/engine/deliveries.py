@@ -1,0 +1,69 @@
+"""What a waiting poll is answered with: a started task, or a question to a workflow. Records only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from perdure.api.history.v1 import HistoryEvent
+from perdure.api.query.v1 import WorkflowQuery
+from perdure.core.run.records import QueueKey, RunKey
+from perdure.core.run.state import Activity, RunHeader
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowTaskDelivery:
+    """A started workflow task.
+
+    Attributes:
+        run: whose.
+        header: the run as committed with the start; never changed afterwards.
+        queue: where it was delivered.
+        partial_history: the worker has the run in its cache: send only what it has not seen.
+        transient_events: Scheduled and Started events that are not in the history (a transient task).
+        queries: questions to answer with the task, by id.
+    """
+
+    run: RunKey
+    header: RunHeader
+    queue: QueueKey
+    partial_history: bool
+    transient_events: tuple[HistoryEvent, ...]
+    queries: dict[str, WorkflowQuery]
+
+    @property
+    def expires_ns(self) -> int:
+        """After this the task has timed out and is not worth delivering."""
+        return self.header.task_started_ns + self.header.task_timeout_ns
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityDelivery:
+    """A started activity attempt. `scheduled_event` is None when it must be read from the history."""
+
+    run: RunKey
+    header: RunHeader
+    queue: QueueKey
+    activity: Activity
+    scheduled_event: HistoryEvent | None
+
+    @property
+    def expires_ns(self) -> int:
+        """After this the attempt has timed out; 0 when it never does."""
+        activity = self.activity
+        return activity.started_ns + activity.start_to_close_ns if activity.start_to_close_ns else 0
+
+
+@dataclass(frozen=True, slots=True)
+class QueryDelivery:
+    """A question to a workflow, asked outside of a workflow task."""
+
+    run: RunKey
+    header: RunHeader
+    queue: QueueKey
+    partial_history: bool
+    query_id: str
+    query: WorkflowQuery
+    expires_ns: int
+
+
+Delivery = WorkflowTaskDelivery | ActivityDelivery | QueryDelivery

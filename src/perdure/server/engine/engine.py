@@ -1,0 +1,352 @@
+"""The engine: one transition at a time per run: load, apply the core, hand over, commit, publish.
+
+`transact` is the only way anything changes a run. What a request means is decided by its caller's function over
+the core; what is durable is decided by the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from perdure.api.history.v1 import HistoryEvent
+from perdure.core.errors import (
+    CurrentRunConflictError,
+    NotFoundError,
+    StoreError,
+    UnavailableError,
+    VersionConflictError,
+)
+from perdure.core.run import activity, completion, deadlines, listing, workflow_task
+from perdure.core.run.limits import Limits
+from perdure.core.run.records import RunKey, RunWrite, Task, TaskKind
+from perdure.core.run.state import RunState, decode_run
+from perdure.core.run.transition import Transition
+from perdure.core.visibility.attributes import AttributeType
+from perdure.server.engine.deliveries import ActivityDelivery, Delivery, WorkflowTaskDelivery
+from perdure.server.engine.matching import Matching, Poller
+from perdure.server.engine.runs import RunCache, RunSlot
+from perdure.server.engine.timers import Timers
+from perdure.server.engine.tokens import TokenSealer
+from perdure.server.namespaces import Namespaces
+from perdure.server.runtime import Runtime
+from perdure.store.protocol import Store
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+Compute = Callable[[RunState, int], tuple[Transition | None, Result]]
+"""From a run's state and the time to a transition (None: nothing changes) and what the caller wants to know."""
+
+CONFLICT_RETRIES = 10
+RUN_NOT_FOUND = "workflow execution not found"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """What the engine holds itself to.
+
+    Attributes:
+        cached_runs: runs kept in memory.
+        run: the limits every run is held to.
+    """
+
+    cached_runs: int = 4_000
+    run: Limits = field(default_factory=Limits)
+
+
+@dataclass(slots=True)
+class Pending:
+    """A transition on its way into the store, with what was handed over in it.
+
+    Attributes:
+        slot: the run's slot, whose lock is held.
+        tx: the transition.
+        reserved: pollers that get a task of this transition.
+        becomes_current, expected_current_run_id: for a new run, see RunWrite.
+    """
+
+    slot: RunSlot
+    tx: Transition
+    reserved: list[tuple[Poller, Task]]
+    becomes_current: bool = False
+    expected_current_run_id: str | None = None
+
+
+class Engine:
+    """Runs of one store.
+
+    Args:
+        store: the truth.
+        namespaces: for retention and search attribute types.
+        runtime: clock and ids.
+        limits: sizes of caches and of runs.
+    """
+
+    def __init__(
+        self, store: Store, namespaces: Namespaces, runtime: Runtime, limits: EngineLimits | None = None
+    ) -> None:
+        self.store = store
+        self.namespaces = namespaces
+        self.runtime = runtime
+        self.limits = limits or EngineLimits()
+        self.runs = RunCache(self.limits.cached_runs)
+        self.matching = Matching(store, runtime, self.start_task)
+        self.timers = Timers(store, runtime, self._wake)
+        self.tokens = TokenSealer("")
+        self._working: set[asyncio.Task[Any]] = set()
+
+    async def start(self) -> None:
+        """Makes the engine ready: what was pending when the process ended goes on. The store must be open."""
+        self.tokens = TokenSealer(await self.store.cluster_id())
+        await self.timers.start()
+
+    def end_long_polls(self) -> None:
+        """Lets every waiting poll return empty, and every new one at once."""
+        self.matching.close()
+
+    async def stop(self) -> None:
+        """Finishes what is being committed. The store is closed by its owner afterwards."""
+        self.end_long_polls()
+        await self.timers.stop()
+        await asyncio.gather(*self._working, return_exceptions=True)
+
+    # --- transitions ---
+
+    async def transact(self, run: RunKey, compute: Compute[Result]) -> Result:
+        """Computes and commits one transition of a run.
+
+        It is finished even if the caller is cancelled meanwhile. A conflict with another writer is computed again.
+
+        Args:
+            run: which run.
+            compute: see `Compute`; it may raise, then nothing has happened. It may be called again.
+
+        Returns:
+            what `compute` returned, after the commit.
+
+        Raises:
+            NotFoundError: there is no such run.
+            UnavailableError: the store could not do it; the outcome may be unknown.
+        """
+        return await self.finish_anyway(self._transact(run, compute))
+
+    async def finish_anyway(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Runs `work` to its end even if the caller is cancelled while it waits."""
+        task = asyncio.create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+        return await asyncio.shield(task)
+
+    async def _transact(self, run: RunKey, compute: Compute[Result]) -> Result:
+        slot = self.runs.pin(run)
+        try:
+            async with slot.lock:
+                for _ in range(CONFLICT_RETRIES):
+                    state = slot.state or await self.load(slot)
+                    tx, result = compute(state, self.runtime.now_ns())
+                    if tx is None or tx.is_untouched:
+                        return result
+                    try:
+                        await self.commit([self.prepare(slot, tx)])
+                    except VersionConflictError:
+                        continue
+                    return result
+                raise UnavailableError("the workflow is being changed by others; try again")
+        finally:
+            self.runs.unpin(slot)
+
+    async def load(self, slot: RunSlot) -> RunState:
+        """The run's state, from the store if it is not in memory. The slot's lock must be held.
+
+        Raises:
+            NotFoundError: there is no such run.
+            UnavailableError: the store cannot be read now.
+        """
+        if slot.state is not None:
+            return slot.state
+        stored = await self.reading(self.store.load_run(slot.key))
+        if stored is None:
+            raise NotFoundError(RUN_NOT_FOUND)
+        slot.tail.clear()
+        slot.state = decode_run(stored.run, stored.version, stored.header, stored.items, stored.wakeup_ns)
+        return slot.state
+
+    async def reading(self, read: Coroutine[Any, Any, Result]) -> Result:
+        """Awaits a read of the store; its errors become answers.
+
+        Raises:
+            UnavailableError: the store cannot be read now.
+        """
+        try:
+            return await read
+        except StoreError as error:
+            raise UnavailableError(f"the database cannot be read now: {error}") from error
+
+    def prepare(self, slot: RunSlot, tx: Transition) -> Pending:
+        """Completes a transition: schedules what it calls for and hands tasks to waiting pollers in it."""
+        limits = self.limits.run
+        completion.overflow_buffer(tx, limits)
+        workflow_task.schedule_if_needed(tx)
+        return Pending(slot, tx, self._hand_over(tx))
+
+    def _hand_over(self, tx: Transition) -> list[tuple[Poller, Task]]:
+        reserved: list[tuple[Poller, Task]] = []
+        for task in tx.new_tasks():
+            if task.sticky and not self.matching.is_alive(task.queue):
+                workflow_task.reroute_to_normal_queue(tx)
+                rerouted = tx.workflow_task_dispatch(tx.header)
+                if rerouted is None:
+                    continue
+                task = rerouted
+            poller = self.matching.reserve(task.queue)
+            if poller is None:
+                continue
+            reserved.append((poller, task))
+            if task.key.kind is TaskKind.WORKFLOW:
+                workflow_task.start(tx, poller.request_id, poller.identity, self.limits.run)
+            else:
+                activity.start(tx, task.key.scheduled_event_id, poller.request_id, poller.identity)
+        return reserved
+
+    async def commit(self, unit: Sequence[Pending]) -> None:
+        """Commits transitions together and publishes them. Every slot's lock must be held.
+
+        Raises:
+            VersionConflictError, CurrentRunConflictError: nothing was written; states were dropped from memory.
+            UnavailableError: the outcome is unknown; states were dropped from memory.
+        """
+        writes = [self._write(pending) for pending in unit]
+        try:
+            await self.store.commit([write for write, _ in writes])
+        except BaseException as error:
+            for pending in unit:
+                pending.slot.forget()
+                for poller, task in pending.reserved:
+                    self.matching.release(task.queue, poller)
+            if isinstance(error, StoreError) and not isinstance(
+                error, (VersionConflictError, CurrentRunConflictError)
+            ):
+                raise UnavailableError(f"the database cannot be written now: {error}") from error
+            raise
+        for pending, (write, _) in zip(unit, writes, strict=True):
+            self._publish(pending, write)
+
+    def _write(self, pending: Pending) -> tuple[RunWrite, Transition]:
+        tx = pending.tx
+        visibility = listing.record(tx, self.custom_attributes(tx)) if tx.visibility_changed else None
+        write = tx.finish(
+            deadlines.next_wakeup_ns(tx),
+            visibility,
+            becomes_current=pending.becomes_current,
+            expected_current_run_id=pending.expected_current_run_id,
+        )
+        return write, tx
+
+    def custom_attributes(self, tx: Transition) -> dict[str, AttributeType]:
+        """The run's namespace's own search attributes."""
+        namespace = self.namespaces.by_id(tx.state.run.namespace_id)
+        return dict(namespace.search_attributes) if namespace is not None else {}
+
+    def _publish(self, pending: Pending, write: RunWrite) -> None:
+        slot, tx = pending.slot, pending.tx
+        tx.absorb()
+        slot.state = tx.state
+        slot.tail.append(write.events)
+        self.timers.note(write.run, write.wakeup_ns)
+        for poller, task in pending.reserved:
+            self.matching.deliver(poller, self._delivery(slot, tx, task))
+        for task in write.tasks_put:
+            self.matching.offer(task)
+        slot.wake()
+
+    # --- starting tasks ---
+
+    def _delivery(self, slot: RunSlot, tx: Transition, task: Task) -> Delivery:
+        if task.key.kind is TaskKind.WORKFLOW:
+            return self.workflow_task_delivery(slot, tx, task)
+        pending = (
+            tx.activities.get(task.key.scheduled_event_id) or tx.state.activities[task.key.scheduled_event_id]
+        )
+        scheduled = next((e for e in tx.events if e.event_id == task.key.scheduled_event_id), None)
+        return ActivityDelivery(tx.state.run, tx.header, task.queue, pending, scheduled)
+
+    def workflow_task_delivery(self, slot: RunSlot, tx: Transition, task: Task) -> WorkflowTaskDelivery:
+        """The delivery of the workflow task that `tx` started."""
+        transient: list[HistoryEvent] = workflow_task.transient_events(tx)
+        return WorkflowTaskDelivery(
+            tx.state.run, tx.header, task.queue, task.sticky, tuple(transient), slot.queries.take()
+        )
+
+    async def start_task(self, task: Task, poller: Poller) -> Delivery | None:
+        """Starts a task of the backlog for a poller.
+
+        Returns:
+            the started task, or None if it is not the current one any more.
+        """
+        slot = self.runs.pin(task.run)
+        try:
+            async with slot.lock:
+                try:
+                    return await self._start_locked(slot, task, poller)
+                except VersionConflictError:
+                    return await self._start_locked(slot, task, poller)
+        except NotFoundError:
+            return None
+        finally:
+            self.runs.unpin(slot)
+
+    async def _start_locked(self, slot: RunSlot, task: Task, poller: Poller) -> Delivery | None:
+        state = await self.load(slot)
+        tx = Transition(state, self.runtime.now_ns())
+        if task.key.kind is TaskKind.WORKFLOW:
+            current = tx.workflow_task_dispatch(tx.header)
+        else:
+            current = tx.activity_dispatch(tx.activities.get(task.key.scheduled_event_id))
+        if current is None or current.key != task.key or current.delivery_id != task.delivery_id:
+            return None
+        if task.key.kind is TaskKind.WORKFLOW:
+            workflow_task.start(tx, poller.request_id, poller.identity, self.limits.run)
+        else:
+            activity.start(tx, task.key.scheduled_event_id, poller.request_id, poller.identity)
+        await self.commit([Pending(slot, tx, [])])
+        return self._delivery(slot, tx, task)
+
+    # --- time ---
+
+    async def _wake(self, run: RunKey) -> None:
+        try:
+            closed = await self.transact(run, self._fire_due)
+        except NotFoundError:
+            return
+        if closed:
+            await self.delete_run(run)
+
+    def _fire_due(self, state: RunState, now_ns: int) -> tuple[Transition | None, bool]:
+        if not state.header.is_open:
+            expired = now_ns >= state.header.close_ns + state.header.retention_ns
+            if not expired:
+                self.timers.note(state.run, state.wakeup_ns)
+            return None, expired
+        tx = Transition(state, now_ns)
+        deadlines.fire(tx, self.limits.run)
+        if tx.is_untouched and deadlines.next_wakeup_ns(tx) == state.wakeup_ns:
+            self.timers.note(state.run, state.wakeup_ns)
+            return None, False
+        tx.touch()
+        return tx, False
+
+    async def delete_run(self, run: RunKey) -> bool:
+        """Deletes a run with everything that belongs to it. Returns whether it was there."""
+        slot = self.runs.pin(run)
+        try:
+            async with slot.lock:
+                deleted = await self.reading(self.store.delete_run(run))
+                self.runs.drop(run)
+                self.timers.note(run, None)
+                return deleted
+        finally:
+            self.runs.unpin(slot)

@@ -1,0 +1,295 @@
+"""Matching: brings waiting tasks and waiting pollers together, per task queue.
+
+Its memory is a cache of the store's task rows and of who polls now; losing it loses nothing. A task is handed over
+either inside the commit that creates it (`reserve`, then `deliver`), or from the backlog (`poll` starts it).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from perdure.core.run.records import QueueKey, Task
+from perdure.server.engine.deliveries import Delivery, QueryDelivery
+from perdure.server.runtime import Runtime
+from perdure.store.protocol import Store
+
+BACKLOG_HEAD = 1_000
+"""Tasks of a queue held in memory; the rest waits in the store."""
+POLLERS_REMEMBERED = 200
+POLLER_MEMORY_NS = 5 * 60 * 1_000_000_000
+STICKY_ALIVE_NS = 10 * 1_000_000_000
+"""A sticky queue that nobody polled for this long has lost its worker."""
+IDLE_QUEUES_KEPT = 1_000
+_DEFAULT_PRIORITY = 3
+
+StartTask = Callable[[Task, "Poller"], Awaitable[Delivery | None]]
+
+
+@dataclass(slots=True, eq=False)
+class Poller:
+    """One waiting long poll.
+
+    Attributes:
+        identity: the worker's.
+        request_id: this poll's id, written into Started events.
+        future: resolved with a delivery, with a task to start, or with None to end the poll empty.
+    """
+
+    identity: str
+    request_id: str
+    future: asyncio.Future[Delivery | Task | None]
+
+
+@dataclass(slots=True)
+class _Queue:
+    pollers: deque[Poller] = field(default_factory=deque)
+    ready: deque[Delivery] = field(default_factory=deque)
+    backlog: list[tuple[int, int, Task]] = field(default_factory=list)
+    more_in_store: bool = True
+    missed: bool = False
+    loading: asyncio.Future[None] | None = None
+    active_polls: int = 0
+    last_poll_ns: int = 0
+    seen: OrderedDict[str, int] = field(default_factory=OrderedDict)
+
+    def waiting_poller(self) -> Poller | None:
+        while self.pollers:
+            poller = self.pollers.popleft()
+            if not poller.future.done():
+                return poller
+        return None
+
+    def is_idle(self, before_ns: int) -> bool:
+        return not (self.pollers or self.ready or self.active_polls) and self.last_poll_ns < before_ns
+
+
+class Matching:
+    """All task queues of this process.
+
+    Args:
+        store: where task rows wait.
+        runtime: the clock.
+        start_task: starts a task of the backlog for a poller; None when the task is stale.
+    """
+
+    def __init__(self, store: Store, runtime: Runtime, start_task: StartTask) -> None:
+        self._store = store
+        self._runtime = runtime
+        self._start_task = start_task
+        self._queues: dict[QueueKey, _Queue] = {}
+        self._sequence = 0
+        self._closed = False
+
+    # --- polling ---
+
+    async def poll(self, key: QueueKey, identity: str, request_id: str, timeout_s: float) -> Delivery | None:
+        """Waits for work on a queue.
+
+        Args:
+            key: the queue.
+            identity: the worker's.
+            request_id: an id for this poll.
+            timeout_s: how long to wait at most.
+
+        Returns:
+            the work, started and committed; None when there was none in time. If the caller is gone, `give_back` it.
+        """
+        queue = self._queue(key)
+        queue.active_polls += 1
+        self._note_poller(queue, identity)
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        poller = Poller(identity, request_id, asyncio.get_running_loop().create_future())
+        try:
+            while not self._closed:
+                item = self._ready(queue) or await self._from_backlog(key, queue)
+                if item is None:
+                    item = await self._wait(queue, poller, deadline)
+                    if item is None:
+                        return None
+                    poller = Poller(identity, request_id, asyncio.get_running_loop().create_future())
+                if not isinstance(item, Task):
+                    return item
+                delivery = await self._start(item, poller)
+                if delivery is not None:
+                    return delivery
+            return None
+        finally:
+            queue.active_polls -= 1
+            queue.last_poll_ns = self._runtime.now_ns()
+
+    async def _wait(self, queue: _Queue, poller: Poller, deadline: float) -> Delivery | Task | None:
+        loop = asyncio.get_running_loop()
+        queue.pollers.append(poller)
+        timer = loop.call_at(deadline, _resolve_empty, poller.future)
+        try:
+            return await poller.future
+        except asyncio.CancelledError:
+            if poller.future.done() and not poller.future.cancelled():
+                self.give_back(poller.future.result())
+            raise
+        finally:
+            timer.cancel()
+            if not poller.future.done():
+                poller.future.cancel()
+            try:
+                queue.pollers.remove(poller)
+            except ValueError:
+                pass  # reserved or resolved: it is no longer in line
+
+    async def _start(self, task: Task, poller: Poller) -> Delivery | None:
+        starting = asyncio.ensure_future(self._start_task(task, poller))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            starting.add_done_callback(self._give_back_result)
+            raise
+
+    def _give_back_result(self, starting: asyncio.Future[Delivery | None]) -> None:
+        if not starting.cancelled() and starting.exception() is None:
+            self.give_back(starting.result())
+
+    def _ready(self, queue: _Queue) -> Delivery | None:
+        now_ns = self._runtime.now_ns()
+        while queue.ready:
+            delivery = queue.ready.popleft()
+            if not delivery.expires_ns or delivery.expires_ns > now_ns:
+                return delivery
+        return None
+
+    async def _from_backlog(self, key: QueueKey, queue: _Queue) -> Task | None:
+        while not queue.backlog and queue.more_in_store:
+            if queue.loading is None:
+                queue.loading = asyncio.ensure_future(self._load(key, queue))
+            await asyncio.shield(queue.loading)
+        return heapq.heappop(queue.backlog)[2] if queue.backlog else None
+
+    async def _load(self, key: QueueKey, queue: _Queue) -> None:
+        queue.missed = False
+        try:
+            rows = await self._store.read_tasks(key, None, BACKLOG_HEAD)
+            for _, task in rows:
+                self._push(queue, task)
+            queue.more_in_store = len(rows) == BACKLOG_HEAD or queue.missed
+        finally:
+            queue.loading = None
+
+    def _push(self, queue: _Queue, task: Task) -> None:
+        self._sequence += 1
+        heapq.heappush(queue.backlog, (task.priority_key or _DEFAULT_PRIORITY, self._sequence, task))
+
+    # --- offering ---
+
+    def reserve(self, key: QueueKey) -> Poller | None:
+        """Takes the longest waiting poller of a queue out of the line, for a task that is committed with its start.
+
+        The caller must `deliver` to it or `release` it.
+        """
+        queue = self._queues.get(key)
+        return queue.waiting_poller() if queue is not None else None
+
+    def release(self, key: QueueKey, poller: Poller) -> None:
+        """The commit failed: the poller goes back to the front of the line."""
+        if not poller.future.done():
+            self._queue(key).pollers.appendleft(poller)
+
+    def deliver(self, poller: Poller, delivery: Delivery) -> None:
+        """Answers a reserved poller; if it is gone meanwhile, the next one gets the delivery."""
+        if poller.future.done():
+            self.give_back(delivery)
+        else:
+            poller.future.set_result(delivery)
+
+    def offer(self, task: Task) -> None:
+        """A task row was committed: a waiting poller gets it, else the head of the backlog remembers it."""
+        queue = self._queue(task.queue)
+        poller = queue.waiting_poller()
+        if poller is not None:
+            poller.future.set_result(task)
+        elif queue.more_in_store or len(queue.backlog) >= BACKLOG_HEAD:
+            queue.more_in_store = True
+            queue.missed = True
+        else:
+            self._push(queue, task)
+
+    def give_back(self, item: Delivery | Task | None) -> None:
+        """What was meant for a poller that is gone: the next one of the queue gets it as it is."""
+        if item is None:
+            return
+        if isinstance(item, Task):
+            self.offer(item)
+            return
+        queue = self._queue(item.queue)
+        poller = queue.waiting_poller()
+        if poller is not None:
+            poller.future.set_result(item)
+        else:
+            queue.ready.append(item)
+
+    def withdraw(self, delivery: QueryDelivery) -> None:
+        """The asker of a query gave up; if nobody took it yet, nobody will."""
+        queue = self._queues.get(delivery.queue)
+        if queue is not None and delivery in queue.ready:
+            queue.ready.remove(delivery)
+
+    # --- what is known of pollers ---
+
+    def is_alive(self, key: QueueKey) -> bool:
+        """Whether anybody polls the queue now or did within the last ten seconds."""
+        queue = self._queues.get(key)
+        if queue is None:
+            return False
+        return queue.active_polls > 0 or queue.last_poll_ns > self._runtime.now_ns() - STICKY_ALIVE_NS
+
+    def recent_pollers(self, key: QueueKey) -> list[tuple[str, int]]:
+        """(identity, last poll in ns) of pollers of the last five minutes."""
+        queue = self._queues.get(key)
+        if queue is None:
+            return []
+        horizon_ns = self._runtime.now_ns() - POLLER_MEMORY_NS
+        return [(identity, seen_ns) for identity, seen_ns in queue.seen.items() if seen_ns > horizon_ns]
+
+    def forget_sticky(self, key: QueueKey) -> None:
+        """The worker of a sticky queue says goodbye: its polls end, its queue counts as dead."""
+        queue = self._queues.get(key)
+        if queue is None:
+            return
+        for poller in queue.pollers:
+            _resolve_empty(poller.future)
+        del self._queues[key]
+
+    def close(self) -> None:
+        """Ends every poll empty; new ones end at once."""
+        self._closed = True
+        for queue in self._queues.values():
+            for poller in queue.pollers:
+                _resolve_empty(poller.future)
+
+    def _note_poller(self, queue: _Queue, identity: str) -> None:
+        now_ns = self._runtime.now_ns()
+        queue.last_poll_ns = now_ns
+        queue.seen[identity] = now_ns
+        queue.seen.move_to_end(identity)
+        if len(queue.seen) > POLLERS_REMEMBERED:
+            queue.seen.popitem(last=False)
+
+    def _queue(self, key: QueueKey) -> _Queue:
+        queue = self._queues.get(key)
+        if queue is None:
+            if len(self._queues) >= IDLE_QUEUES_KEPT and len(self._queues) % 100 == 0:
+                self._drop_idle()
+            queue = self._queues[key] = _Queue()
+        return queue
+
+    def _drop_idle(self) -> None:
+        before_ns = self._runtime.now_ns() - POLLER_MEMORY_NS
+        for key in [key for key, queue in self._queues.items() if queue.is_idle(before_ns)]:
+            del self._queues[key]
+
+
+def _resolve_empty(future: asyncio.Future[Delivery | Task | None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,138 @@
+"""Runs in memory: a bounded cache of states with the newest part of their histories, and who waits for news.
+
+A cache: dropping an entry that nobody uses loses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+
+from perdure.core.run.query import QueryRegistry
+from perdure.core.run.records import EventBatch, RunKey
+from perdure.core.run.state import RunState
+
+TAIL_BYTES = 64 * 1024
+"""How much of a run's newest history is kept in memory."""
+
+
+class HistoryTail:
+    """The newest batches of a run's history, contiguous up to its end."""
+
+    __slots__ = ("batches", "size_bytes")
+
+    def __init__(self) -> None:
+        self.batches: deque[EventBatch] = deque()
+        self.size_bytes = 0
+
+    def append(self, batches: tuple[EventBatch, ...]) -> None:
+        """Adds what was just committed; forgets the oldest when it grows too large."""
+        for batch in batches:
+            if self.batches and self.batches[-1].last_event_id + 1 != batch.first_event_id:
+                self.clear()
+            self.batches.append(batch)
+            self.size_bytes += len(batch.data)
+        while self.size_bytes > TAIL_BYTES and len(self.batches) > 1:
+            self.size_bytes -= len(self.batches.popleft().data)
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self.batches.clear()
+        self.size_bytes = 0
+
+    def covers(self, first_event_id: int, end_event_id: int) -> bool:
+        """Whether every event of [first_event_id, end_event_id) is here."""
+        batches = self.batches
+        return bool(batches) and (
+            batches[0].first_event_id <= first_event_id and end_event_id <= batches[-1].last_event_id + 1
+        )
+
+    def read(self, first_event_id: int, end_event_id: int) -> list[EventBatch]:
+        """The batches that hold events of the range; `covers` must hold."""
+        return [
+            batch
+            for batch in self.batches
+            if batch.last_event_id >= first_event_id and batch.first_event_id < end_event_id
+        ]
+
+
+class RunSlot:
+    """One run in memory.
+
+    Attributes:
+        lock: whoever computes and commits a transition of the run holds it.
+        state: the committed state, None when it must be loaded.
+        tail: the newest history.
+        queries: questions that wait for a workflow task.
+        pins: how many callers use the slot; a pinned slot is not evicted.
+    """
+
+    __slots__ = ("key", "lock", "pins", "queries", "query_futures", "state", "tail", "waiters")
+
+    def __init__(self, key: RunKey) -> None:
+        self.key = key
+        self.lock = asyncio.Lock()
+        self.state: RunState | None = None
+        self.tail = HistoryTail()
+        self.queries = QueryRegistry()
+        self.query_futures: dict[str, asyncio.Future[object]] = {}
+        self.waiters: list[asyncio.Future[None]] = []
+        self.pins = 0
+
+    def forget(self) -> None:
+        """Drops the cached state: what was committed is not known for sure, or was proven stale."""
+        self.state = None
+        self.tail.clear()
+
+    def wake(self) -> None:
+        """Something was committed: everybody who waits for news looks again."""
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class RunCache:
+    """A bounded cache of run slots, least recently used out first.
+
+    Args:
+        capacity: slots kept; pinned ones may exceed it.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._slots: OrderedDict[RunKey, RunSlot] = OrderedDict()
+
+    def pin(self, key: RunKey) -> RunSlot:
+        """The run's slot, kept until `unpin`."""
+        slot = self._slots.get(key)
+        if slot is None:
+            slot = self._slots[key] = RunSlot(key)
+        else:
+            self._slots.move_to_end(key)
+        slot.pins += 1
+        return slot
+
+    def unpin(self, slot: RunSlot) -> None:
+        """Ends a use of the slot."""
+        slot.pins -= 1
+        if len(self._slots) > self._capacity:
+            self._evict()
+
+    def drop(self, key: RunKey) -> None:
+        """The run was deleted."""
+        slot = self._slots.get(key)
+        if slot is not None:
+            slot.forget()
+            slot.wake()
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def _evict(self) -> None:
+        for key in list(self._slots)[: len(self._slots) - self._capacity + 16]:
+            slot = self._slots[key]
+            if not slot.pins:
+                del self._slots[key]
+            if len(self._slots) <= self._capacity:
+                return

@@ -1,0 +1,148 @@
+"""The timer service: looks at each run again when its earliest deadline has come.
+
+The store's `wakeup_ns` per run is the truth. Memory holds the near future of it as a heap of hints: a hint that is
+stale or comes twice does no harm, one that was lost is found by the sweep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Awaitable, Callable
+
+from perdure.core.errors import PerdureError
+from perdure.core.run.records import RunKey
+from perdure.server.runtime import Runtime
+from perdure.store.protocol import Store, Wakeup
+
+logger = logging.getLogger(__name__)
+
+PAGE = 5_000
+"""Wake-ups loaded from the store at a time."""
+HORIZON_NS = 120 * 1_000_000_000
+"""How far ahead wake-ups are held in memory."""
+SWEEP_S = 20.0
+"""How often the store is asked for what memory does not know."""
+RETRY_S = 1.0
+"""How long to wait before a wake-up that failed is tried again."""
+CONCURRENT = 64
+"""Wake-ups worked on at the same time."""
+
+Fire = Callable[[RunKey], Awaitable[None]]
+
+
+class Timers:
+    """Wakes runs.
+
+    Args:
+        store: the truth about wake-ups.
+        runtime: the clock.
+        fire: looks at a run again; must commit a later `wakeup_ns` or none.
+    """
+
+    def __init__(self, store: Store, runtime: Runtime, fire: Fire) -> None:
+        self._store = store
+        self._runtime = runtime
+        self._fire = fire
+        self._heap: list[Wakeup] = []
+        self._wanted: dict[RunKey, int] = {}
+        self._known_until_ns = 0
+        self._working: set[RunKey] = set()
+        self._slots = asyncio.Semaphore(CONCURRENT)
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._jobs: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Loads the near future and starts waking."""
+        await self._load()
+        self._task = asyncio.create_task(self._run(), name="timers")
+
+    async def stop(self) -> None:
+        """Stops; what was being worked on is finished first."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.gather(*self._jobs, return_exceptions=True)
+
+    def note(self, run: RunKey, wakeup_ns: int | None) -> None:
+        """A commit set a run's next deadline."""
+        if wakeup_ns is None or wakeup_ns > self._known_until_ns:
+            self._wanted.pop(run, None)
+            return
+        if self._wanted.get(run) == wakeup_ns:
+            return
+        self._wanted[run] = wakeup_ns
+        first = self._heap[0].wakeup_ns if self._heap else None
+        heapq.heappush(self._heap, Wakeup(wakeup_ns, run))
+        if first is None or wakeup_ns < first:
+            self._changed.set()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        next_sweep = loop.time() + SWEEP_S
+        while True:
+            self._fire_due()
+            if loop.time() >= next_sweep or (
+                not self._heap and self._known_until_ns < self._runtime.now_ns()
+            ):
+                next_sweep = loop.time() + SWEEP_S
+                try:
+                    await self._load()
+                except PerdureError as error:
+                    logger.warning("cannot read wake-ups now, trying again: %s", error)
+                continue
+            await self._sleep_until(next_sweep)
+
+    async def _sleep_until(self, next_sweep: float) -> None:
+        loop = asyncio.get_running_loop()
+        until = next_sweep
+        if self._heap:
+            until = min(until, loop.time() + (self._heap[0].wakeup_ns - self._runtime.now_ns()) / 1e9)
+        self._changed.clear()
+        timer = loop.call_at(until, self._changed.set)
+        try:
+            await self._changed.wait()
+        finally:
+            timer.cancel()
+
+    def _fire_due(self) -> None:
+        now_ns = self._runtime.now_ns()
+        while self._heap and self._heap[0].wakeup_ns <= now_ns:
+            wakeup = heapq.heappop(self._heap)
+            if self._wanted.get(wakeup.run) != wakeup.wakeup_ns or wakeup.run in self._working:
+                continue
+            del self._wanted[wakeup.run]
+            self._working.add(wakeup.run)
+            job = asyncio.create_task(self._work(wakeup.run))
+            self._jobs.add(job)
+            job.add_done_callback(self._jobs.discard)
+
+    async def _work(self, run: RunKey) -> None:
+        retry = False
+        try:
+            async with self._slots:
+                await self._fire(run)
+        except PerdureError as error:
+            retry = True
+            logger.warning("wake-up of run %s failed, trying again: %s", run.run_id, error)
+        finally:
+            self._working.discard(run)
+            # A deadline noted while we worked was skipped when it came due: put it back in line.
+            wanted_ns = self._wanted.get(run)
+            if wanted_ns is not None:
+                heapq.heappush(self._heap, Wakeup(wanted_ns, run))
+                self._changed.set()
+            elif retry:
+                self.note(run, self._runtime.now_ns() + int(RETRY_S * 1e9))
+
+    async def _load(self) -> None:
+        """Asks the store for everything due up to the horizon; a full page shortens the horizon to its last row."""
+        horizon_ns = self._runtime.now_ns() + HORIZON_NS
+        rows = await self._store.due_wakeups(horizon_ns, None, PAGE)
+        self._known_until_ns = rows[-1].wakeup_ns if len(rows) == PAGE else horizon_ns
+        for wakeup in rows:
+            if wakeup.run not in self._working and self._wanted.get(wakeup.run) != wakeup.wakeup_ns:
+                self._wanted[wakeup.run] = wakeup.wakeup_ns
+                heapq.heappush(self._heap, wakeup)
