@@ -1,14 +1,16 @@
-"""What every store checks of a write before it touches anything, so that all stores refuse the same.
+"""What all stores share about refusing writes: the rules of shape, and the words of each conflict.
 
-Only rules about the shape of what is given live here; rules that need stored rows belong to each store.
+Finding a conflict is each store's own work; here is only what needs no stored rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from perdure.core.errors import CurrentRunConflictError, VersionConflictError
 from perdure.core.invariant import invariant
 from perdure.core.run.records import RunWrite
+from perdure.store.protocol import StoredNamespace
 
 MAX_EVENT_ID = (1 << 24) - 1
 """Highest event id a store must be able to keep. Servers end a run long before (Temporal: 51,200 events)."""
@@ -21,7 +23,8 @@ def check_unit(unit: Sequence[RunWrite]) -> None:
     """Checks the shape of a unit.
 
     Raises:
-        InvariantViolation: empty unit, a run twice in it, batches that are not consecutive, a task of another run.
+        InvariantViolation: empty unit, a run twice in it, batches that are not consecutive, a task of another
+        run.
     """
     invariant(unit, "a unit writes at least one run")
     if len(unit) > 1:
@@ -49,8 +52,10 @@ def _check_write(write: RunWrite) -> None:
         next_event_id = batch.last_event_id + 1
     for task in write.tasks_put:
         invariant(
-            task.run == run and task.queue.kind == task.key.kind,
-            "a write puts its own run's tasks",
+            task.run == run
+            and task.queue.kind == task.key.kind
+            and task.queue.namespace_id == run.namespace_id,
+            "a write puts its own run's tasks, into queues of its namespace",
             run=run,
             task=task.key,
         )
@@ -83,4 +88,32 @@ def check_append(write: RunWrite, last_event_id: int) -> None:
         run=write.run,
         stored_last_event_id=last_event_id,
         first_event_id=first,
+    )
+
+
+def version_conflict(write: RunWrite, stored_version: int) -> VersionConflictError:
+    """The error for a run that is not at the expected version; `stored_version` is 0 when it is not there."""
+    run = write.run
+    if stored_version == write.expected_version == 0:
+        return VersionConflictError(f"Run id {run.run_id} belongs to another workflow.")
+    return VersionConflictError(
+        f"Run {run.run_id} of workflow {run.workflow_id} has version {stored_version}, "
+        f"not {write.expected_version}."
+    )
+
+
+def current_run_conflict(write: RunWrite, current_run_id: str | None) -> CurrentRunConflictError:
+    """The error for a workflow id that has another current run than expected."""
+    return CurrentRunConflictError(
+        f"The current run of workflow {write.run.workflow_id} is {current_run_id}, "
+        f"not {write.expected_current_run_id}."
+    )
+
+
+def namespace_conflict(namespace: StoredNamespace, stored_version: int) -> VersionConflictError:
+    """The error for a namespace that is not at the expected version, or whose name another one has."""
+    if stored_version == namespace.version - 1:
+        return VersionConflictError(f"Another namespace is named {namespace.name}.")
+    return VersionConflictError(
+        f"Namespace {namespace.name} has version {stored_version}, not {namespace.version - 1}."
     )

@@ -1,6 +1,7 @@
 """The opaque positions of list pages: same bytes in every store, so that they can be tested once.
 
-A cursor holds the sort key of the last row of a page (keyset paging). It stays good when rows come, go or move.
+A cursor holds the sort key of the last row of a page (keyset paging). It stays good when rows come, go or
+move.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ OPEN_CLOSE_KEY = (1 << 63) - 1
 
 
 class ListPosition(NamedTuple):
-    """A place in a list: rows come by `close_key` (highest first), `start_time_ns` (highest first), `run_id` (lowest first)."""
+    """A place in a list: rows come by `close_key` (highest first), `start_time_ns` (highest first), `run_id`
+    (lowest first)."""
 
     close_key: int
     start_time_ns: int

@@ -1,12 +1,15 @@
-"""A listed run as list filters see it: attribute names to values. The model of what databases do with columns."""
+"""Lists as all stores show them: what filters see of a run, and the order of a count's groups."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from perdure.core.run.records import RunKey, VisibilityRecord
 
 
 def filter_record(run: RunKey, record: VisibilityRecord) -> dict[str, object]:
-    """Everything a filter can name: the run's search attributes and the system attributes; None or absent is missing.
+    """Everything a filter can name: the run's search attributes and the system attributes; None or absent is
+    missing.
 
     Returns:
         names to values as `perdure.core.visibility.AttributeType` describes them.
@@ -33,3 +36,8 @@ def filter_record(run: RunKey, record: VisibilityRecord) -> dict[str, object]:
         "RootWorkflowId": record.root_workflow_id,
         "RootRunId": record.root_run_id,
     }
+
+
+def sort_groups(groups: Iterable[tuple[object, int]]) -> list[tuple[object, int]]:
+    """The groups of a count in the order all stores return them: largest first, then by value."""
+    return sorted(groups, key=lambda group: (-group[1], str(group[0])))

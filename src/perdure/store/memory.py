@@ -1,8 +1,9 @@
-"""The store in memory: the model that the other stores are compared with, and the store of a server without a file.
+"""The store in memory: the model the other stores are compared with, and a server's store when it has no
+file.
 
-Simple rather than fast, but no operation costs more than its answer or a shift of a sorted list. Nothing is awaited, so
-every method is one atomic step of the event loop. No clock, no randomness, no order that depends on hashes: the
-simulator gets the same answers from the same calls.
+Simple rather than fast, but no operation costs more than its answer or a shift of a sorted list. Nothing is
+awaited, so every method is one atomic step of the event loop. No clock, no randomness, no order that depends on
+hashes: the simulator gets the same answers from the same calls.
 """
 
 from __future__ import annotations
@@ -13,13 +14,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from perdure.core.errors import CurrentRunConflictError, StoreUnavailableError, VersionConflictError
+from perdure.core.errors import StoreUnavailableError
 from perdure.core.invariant import invariant
 from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunWrite, Task, TaskKey, VisibilityRecord
 from perdure.core.visibility import Node, matches
-from perdure.store.checks import DEFAULT_PRIORITY, check_append, check_unit
+from perdure.store.checks import (
+    DEFAULT_PRIORITY,
+    check_append,
+    check_unit,
+    current_run_conflict,
+    namespace_conflict,
+    version_conflict,
+)
 from perdure.store.cursor import ListPosition, close_key, decode_cursor, encode_cursor
-from perdure.store.listing import filter_record
+from perdure.store.listing import filter_record, sort_groups
 from perdure.store.protocol import (
     CurrentRun,
     ListedRun,
@@ -149,9 +157,7 @@ class MemoryStore:
             stored_version = stored.version if stored else 0
             taken = stored is None and (run.run_id in self._run_ids or run.run_id in run_ids_now)
             if stored_version != write.expected_version or taken:
-                raise VersionConflictError(
-                    f"Run {run.run_id} of workflow {run.workflow_id} has version {stored_version}, not {write.expected_version}."
-                )
+                raise version_conflict(write, stored_version)
             run_ids_now.add(run.run_id)
             check_append(write, stored.last_event_id if stored else 0)
             if write.becomes_current:
@@ -159,10 +165,7 @@ class MemoryStore:
                 current = self._current.get(workflow)
                 current_run_id = current_now.get(workflow, current.run_id if current else None)
                 if current_run_id != write.expected_current_run_id:
-                    raise CurrentRunConflictError(
-                        f"The current run of workflow {run.workflow_id} is {current_run_id}, "
-                        f"not {write.expected_current_run_id}."
-                    )
+                    raise current_run_conflict(write, current_run_id)
                 current_now[workflow] = run.run_id
 
     def _apply(self, write: RunWrite) -> None:
@@ -358,7 +361,7 @@ class MemoryStore:
         for row in self._listed(namespace_id, where, None):
             value = filter_record(row.run, row.record).get(group_by) if group_by else None
             groups[value] = groups.get(value, 0) + 1
-        return sorted(groups.items(), key=lambda group: (-group[1], str(group[0])))
+        return sort_groups(groups.items())
 
     # --- namespaces
 
@@ -373,14 +376,12 @@ class MemoryStore:
         stored = self._namespaces.get(namespace.namespace_id)
         stored_version = stored.version if stored else 0
         if stored_version != namespace.version - 1:
-            raise VersionConflictError(
-                f"Namespace {namespace.name} has version {stored_version}, not {namespace.version - 1}."
-            )
+            raise namespace_conflict(namespace, stored_version)
         if any(
             other.name == namespace.name and other.namespace_id != namespace.namespace_id
             for other in self._namespaces.values()
         ):
-            raise VersionConflictError(f"Another namespace is named {namespace.name}.")
+            raise namespace_conflict(namespace, stored_version)
         self._namespaces[namespace.namespace_id] = namespace
 
     async def delete_namespace(self, namespace_id: str) -> bool:

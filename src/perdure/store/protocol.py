@@ -1,7 +1,7 @@
 """The store's protocol: each method is one whole transaction, or one consistent read.
 
-A store keeps what transitions leave behind and decides races by version checks; it knows nothing of what the bytes mean.
-No idea of one database may appear here. Implementations: `memory` (the model), `sqlite`; PostgreSQL can follow.
+A store keeps what transitions leave behind and decides races by version checks; it knows nothing of what the bytes
+mean. No idea of one database may appear here. Implementations: `memory` (the model), `sqlite`; PostgreSQL can follow.
 
 Every method raises `StoreUnavailableError` when the store cannot do it. For a write the outcome is then unknown: the
 caller must re-read before it answers or decides anything.
@@ -105,7 +105,7 @@ class Store(Protocol):
         replaces a task of the same key and sends it to the end of its queue. Deleting what is not there is no error.
 
         Raises:
-            InvariantViolation: the unit breaks a rule that no race can explain (a gap in the history, a run twice, ...).
+            InvariantViolation: the unit breaks a rule that no race explains (a gap in the history, a run twice).
             VersionConflictError: a run's stored version is not `expected_version` (of one write, checked first).
             CurrentRunConflictError: a workflow id's current run is not `expected_current_run_id`.
         """

@@ -1,0 +1,146 @@
+"""Every fixed SQL statement of the store, by name. Parameters are positional, in the order of the
+placeholders."""
+
+from __future__ import annotations
+
+from typing import Final
+
+EVENT_ID_BITS: Final = 24
+"""Low bits of `events.event_key` that hold the first event's id; the rest is the run's row."""
+
+# --- the database itself
+
+READ_META: Final = "SELECT value FROM meta WHERE name = ?"
+WRITE_META: Final = (
+    "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+)
+BUMP_META: Final = """
+INSERT INTO meta (name, value) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value
+"""
+
+# --- namespaces
+
+FIND_NAMESPACE_KEY: Final = "SELECT namespace FROM namespace_keys WHERE namespace_id = ?"
+ADD_NAMESPACE_KEY: Final = "INSERT INTO namespace_keys (namespace_id) VALUES (?)"
+LIST_NAMESPACES: Final = "SELECT namespace_id, name, version, config FROM namespaces ORDER BY name"
+FIND_NAMESPACE_VERSION: Final = "SELECT version FROM namespaces WHERE namespace_id = ?"
+FIND_NAMESPACE_NAMED: Final = "SELECT 1 FROM namespaces WHERE name = ? AND namespace_id <> ?"
+PUT_NAMESPACE: Final = (
+    "INSERT OR REPLACE INTO namespaces (namespace_id, name, version, config) VALUES (?, ?, ?, ?)"
+)
+DELETE_NAMESPACE: Final = "DELETE FROM namespaces WHERE namespace_id = ?"
+
+# --- writing a run
+
+FIND_RUN_ROW: Final = "SELECT run_row FROM runs WHERE run_id = ? AND workflow_id = ? AND namespace = ?"
+FIND_RUN_VERSION: Final = (
+    "SELECT version, last_event_id FROM runs WHERE run_id = ? AND workflow_id = ? AND namespace = ?"
+)
+INSERT_RUN: Final = """
+INSERT INTO runs (run_id, namespace, workflow_id, version, status, last_event_id, wakeup_ns,
+                  start_request_id, first_run_id, header)
+VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (run_id) DO NOTHING
+"""
+UPDATE_RUN: Final = """
+UPDATE runs SET version = version + 1, status = ?, wakeup_ns = ?, header = ? WHERE run_row = ? AND version = ?
+"""
+UPDATE_RUN_APPENDING: Final = """
+UPDATE runs SET version = version + 1, status = ?, wakeup_ns = ?, header = ?, last_event_id = ?
+WHERE run_row = ? AND version = ? AND last_event_id = ?
+"""
+INSERT_EVENTS: Final = "INSERT INTO events (event_key, last_event_id, data) VALUES (?, ?, ?)"
+PUT_ITEM: Final = """
+INSERT INTO items (run_row, kind, key, position, data) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (run_row, kind, key) DO UPDATE SET data = excluded.data
+"""
+DELETE_ITEM: Final = "DELETE FROM items WHERE run_row = ? AND kind = ? AND key = ?"
+PUT_TASK: Final = """
+INSERT OR REPLACE INTO tasks (run_row, kind, scheduled_event_id, namespace, queue, priority, sequence,
+enqueued_ns,
+                              priority_key, sticky, delivery_id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+DELETE_TASK: Final = "DELETE FROM tasks WHERE run_row = ? AND kind = ? AND scheduled_event_id = ?"
+PUT_VISIBILITY: Final = """
+INSERT INTO visibility (run_row, namespace, workflow_id, run_id, workflow_type, task_queue, status,
+start_time_ns,
+                        execution_time_ns, close_key, history_length, history_size_bytes,
+                        state_transition_count, parent_workflow_id, parent_run_id, root_workflow_id,
+                        root_run_id, memo, search_attributes, attributes, division)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (run_row) DO UPDATE SET
+    workflow_type = excluded.workflow_type, task_queue = excluded.task_queue, status = excluded.status,
+    start_time_ns = excluded.start_time_ns, execution_time_ns = excluded.execution_time_ns,
+    close_key = excluded.close_key, history_length = excluded.history_length,
+    history_size_bytes = excluded.history_size_bytes, state_transition_count = excluded.state_transition_count,
+    parent_workflow_id = excluded.parent_workflow_id, parent_run_id = excluded.parent_run_id,
+    root_workflow_id = excluded.root_workflow_id, root_run_id = excluded.root_run_id, memo = excluded.memo,
+    search_attributes = excluded.search_attributes, attributes = excluded.attributes, division = excluded.division
+"""
+
+# --- the current run of a workflow id
+
+FIND_CURRENT: Final = """
+SELECT r.run_id, r.status, r.start_request_id, r.first_run_id
+FROM workflow_runs AS w CROSS JOIN runs AS r ON r.run_row = w.run_row
+WHERE w.namespace = ? AND w.workflow_id = ? AND w.superseded = 0
+"""
+ADD_WORKFLOW_RUN: Final = (
+    "INSERT INTO workflow_runs (namespace, workflow_id, superseded, run_row) VALUES (?, ?, ?, ?)"
+)
+SUPERSEDE_CURRENT: Final = (
+    "UPDATE workflow_runs SET superseded = 1 WHERE namespace = ? AND workflow_id = ? AND superseded = 0"
+)
+MAKE_CURRENT: Final = """
+UPDATE workflow_runs SET superseded = 0 WHERE namespace = ? AND workflow_id = ? AND superseded = 1 AND run_row = ?
+"""
+SET_START: Final = "UPDATE runs SET start_request_id = ?, first_run_id = ? WHERE run_row = ?"
+
+# --- deleting a run
+
+DELETE_EVENTS: Final = "DELETE FROM events WHERE event_key BETWEEN ? AND ?"
+DELETE_WORKFLOW_RUN: Final = """
+DELETE FROM workflow_runs WHERE namespace = ? AND workflow_id = ? AND superseded IN (0, 1) AND run_row = ?
+"""
+DELETE_BY_ROW: Final = (
+    "DELETE FROM items WHERE run_row = ?",
+    "DELETE FROM tasks WHERE run_row = ?",
+    "DELETE FROM visibility WHERE run_row = ?",
+    "DELETE FROM runs WHERE run_row = ?",
+)
+
+# --- reading
+
+LOAD_RUN: Final = """
+SELECT run_row, version, status, header, wakeup_ns FROM runs
+WHERE run_id = ? AND workflow_id = ? AND namespace = ?
+"""
+LOAD_ITEMS: Final = "SELECT kind, key, data, position FROM items WHERE run_row = ?"
+FIRST_BATCH_KEY: Final = "SELECT max(event_key) FROM events WHERE event_key BETWEEN ? AND ?"
+READ_EVENTS: Final = """
+SELECT event_key, last_event_id, data FROM events WHERE event_key >= ? AND event_key < ? ORDER BY event_key
+"""
+READ_EVENTS_REVERSE: Final = """
+SELECT event_key, last_event_id, data FROM events WHERE event_key >= ? AND event_key < ? ORDER BY event_key DESC
+"""
+DUE_WAKEUPS: Final = """
+SELECT r.wakeup_ns, n.namespace_id, r.workflow_id, r.run_id
+FROM runs AS r CROSS JOIN namespace_keys AS n ON n.namespace = r.namespace
+WHERE r.wakeup_ns BETWEEN ? AND ?
+  AND (r.wakeup_ns > ? OR (n.namespace_id, r.workflow_id, r.run_id) > (?, ?, ?))
+ORDER BY r.wakeup_ns, n.namespace_id, r.workflow_id, r.run_id
+LIMIT ?
+"""
+READ_TASKS: Final = """
+SELECT t.priority, t.sequence, r.workflow_id, r.run_id, t.scheduled_event_id, t.enqueued_ns, t.priority_key,
+t.sticky,
+       t.delivery_id
+FROM tasks AS t CROSS JOIN runs AS r ON r.run_row = t.run_row
+WHERE t.namespace = ? AND t.queue = ? AND t.kind = ? AND (t.priority, t.sequence) > (?, ?)
+ORDER BY t.priority, t.sequence
+LIMIT ?
+"""
+COUNT_TASKS: Final = (
+    "SELECT count(*), min(enqueued_ns) FROM tasks WHERE namespace = ? AND queue = ? AND kind = ?"
+)

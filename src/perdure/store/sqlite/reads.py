@@ -1,0 +1,150 @@
+"""What is read back from the tables. Each function is one consistent read on the connection it is given."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from operator import itemgetter
+
+from perdure.core.run.records import EventBatch, QueueKey, RunKey, Task, TaskKey
+from perdure.store.checks import MAX_EVENT_ID
+from perdure.store.protocol import CurrentRun, StoredNamespace, StoredRun, TaskCursor, Wakeup
+from perdure.store.sqlite import queries
+from perdure.store.sqlite.queries import EVENT_ID_BITS
+
+_BEFORE_ALL = -(1 << 63)
+
+
+@contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """Makes the statements inside see one state of the database."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("COMMIT")
+
+
+class Namespaces:
+    """The small numbers of namespaces, as one reading connection knows them. Numbers never change or go."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def number(self, connection: sqlite3.Connection, namespace_id: str) -> int:
+        """The namespace's number, or 0 when no row can have it."""
+        number = self._numbers.get(namespace_id, 0)
+        if not number:
+            found = connection.execute(queries.FIND_NAMESPACE_KEY, (namespace_id,)).fetchone()
+            if found is not None:
+                number = self._numbers[namespace_id] = int(found[0])
+        return number
+
+
+def load_run(connection: sqlite3.Connection, namespace: int, run: RunKey) -> StoredRun | None:
+    """See `Store.load_run`."""
+    with snapshot(connection):
+        found = connection.execute(queries.LOAD_RUN, (run.run_id, run.workflow_id, namespace)).fetchone()
+        if found is None:
+            return None
+        row, version, status, header, wakeup_ns = found
+        items = connection.execute(queries.LOAD_ITEMS, (row,)).fetchall()
+    items.sort(key=itemgetter(0, 3))
+    return StoredRun(
+        run=run,
+        version=version,
+        status=status,
+        header=header,
+        items=tuple((kind, key, data) for kind, key, data, _ in items),
+        wakeup_ns=wakeup_ns,
+    )
+
+
+def current_run(
+    connection: sqlite3.Connection, namespace: int, namespace_id: str, workflow_id: str
+) -> CurrentRun | None:
+    """See `Store.current_run`."""
+    found = connection.execute(queries.FIND_CURRENT, (namespace, workflow_id)).fetchone()
+    if found is None:
+        return None
+    run_id, status, start_request_id, first_run_id = found
+    return CurrentRun(RunKey(namespace_id, workflow_id, run_id), status, start_request_id, first_run_id)
+
+
+def read_history(
+    connection: sqlite3.Connection,
+    namespace: int,
+    run: RunKey,
+    first_event_id: int,
+    end_event_id: int,
+    max_bytes: int,
+    reverse: bool,
+) -> Sequence[EventBatch]:
+    """See `Store.read_history`."""
+    page: list[EventBatch] = []
+    size = 0
+    with snapshot(connection):
+        found = connection.execute(queries.FIND_RUN_ROW, (run.run_id, run.workflow_id, namespace)).fetchone()
+        if found is None:
+            return ()
+        base = int(found[0]) << EVENT_ID_BITS
+        wanted = base | min(max(first_event_id, 0), MAX_EVENT_ID)
+        first_key = connection.execute(queries.FIRST_BATCH_KEY, (base, wanted)).fetchone()[0]
+        end_key = base + min(max(end_event_id, 0), MAX_EVENT_ID + 1)
+        statement = queries.READ_EVENTS_REVERSE if reverse else queries.READ_EVENTS
+        cursor = connection.execute(statement, (base if first_key is None else first_key, end_key))
+        for event_key, last_event_id, data in cursor:
+            if last_event_id < first_event_id:
+                continue
+            page.append(EventBatch(event_key - base, last_event_id, data))
+            size += len(data)
+            if size >= max_bytes:
+                break
+        cursor.close()
+    return tuple(page)
+
+
+def due_wakeups(
+    connection: sqlite3.Connection, until_ns: int, after: Wakeup | None, limit: int
+) -> Sequence[Wakeup]:
+    """See `Store.due_wakeups`."""
+    after_ns, run = after or (_BEFORE_ALL, RunKey("", "", ""))
+    rows = connection.execute(queries.DUE_WAKEUPS, (after_ns, until_ns, after_ns, *run, limit))
+    return tuple(Wakeup(wakeup_ns, RunKey(*key)) for wakeup_ns, *key in rows)
+
+
+def read_tasks(
+    connection: sqlite3.Connection, namespace: int, queue: QueueKey, after: TaskCursor | None, limit: int
+) -> Sequence[tuple[TaskCursor, Task]]:
+    """See `Store.read_tasks`."""
+    priority, sequence = after or (0, 0)
+    rows = connection.execute(
+        queries.READ_TASKS, (namespace, queue.name, queue.kind, priority, sequence, limit)
+    )
+    return tuple(
+        (
+            TaskCursor(row[0], row[1]),
+            Task(
+                run=RunKey(queue.namespace_id, row[2], row[3]),
+                key=TaskKey(queue.kind, row[4]),
+                queue=queue,
+                enqueued_ns=row[5],
+                priority_key=row[6],
+                sticky=bool(row[7]),
+                delivery_id=row[8],
+            ),
+        )
+        for row in rows
+    )
+
+
+def count_tasks(connection: sqlite3.Connection, namespace: int, queue: QueueKey) -> tuple[int, int | None]:
+    """See `Store.count_tasks`."""
+    count, oldest_ns = connection.execute(queries.COUNT_TASKS, (namespace, queue.name, queue.kind)).fetchone()
+    return count, oldest_ns
+
+
+def list_namespaces(connection: sqlite3.Connection) -> Sequence[StoredNamespace]:
+    """See `Store.list_namespaces`."""
+    return tuple(StoredNamespace(*row) for row in connection.execute(queries.LIST_NAMESPACES))

@@ -1,0 +1,283 @@
+"""The `Store` on one SQLite file. Thin: each method picks the connection and the thread for what another
+module does."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from perdure.core.errors import StoreOpenError, StoreUnavailableError
+from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunWrite, Task
+from perdure.core.visibility import Node
+from perdure.store.checks import check_unit
+from perdure.store.protocol import CurrentRun, ListPage, StoredNamespace, StoredRun, TaskCursor, Wakeup
+from perdure.store.sqlite import lists, queries, reads
+from perdure.store.sqlite.apply import Applier
+from perdure.store.sqlite.lock import FileLock
+from perdure.store.sqlite.opening import check_file, check_pragmas, connect_reader, connect_writer, prepare
+from perdure.store.sqlite.writer import GroupWriter, unavailable
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_BYTES_PER_WRITE = 600
+"""About what a write costs in the database beside its header, items and events."""
+
+
+class SqliteStore:
+    """A durable `Store` on one SQLite file, for one process.
+
+    What `commit` has acknowledged is on disk (WAL, `synchronous=FULL`). What a failing disk does is told in
+    `perdure.store.sqlite.writer`. Small reads run on the event loop's thread, which measured faster than a
+    thread of their own (25 µs instead of 90); lists and counts, which can take long, run in a thread.
+
+    Args:
+        path: the database file; made when it does not exist.
+        pragmas: SQLite pragmas to set, names to values, from an allow-list (see `opening`).
+        new_id: makes the cluster id of a new database.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        pragmas: Mapping[str, str] | None = None,
+        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+    ) -> None:
+        self._path = Path(path)
+        self._pragmas = dict(pragmas or {})
+        self._new_id = new_id
+        self._lock: FileLock | None = None
+        self._writer: GroupWriter | None = None
+        self._point_reader: sqlite3.Connection | None = None
+        self._list_reader: sqlite3.Connection | None = None
+        self._list_thread: ThreadPoolExecutor | None = None
+        self._point_namespaces = reads.Namespaces()
+        self._list_namespaces = reads.Namespaces()
+        self._cluster_id = ""
+
+    # --- life
+
+    async def open(self) -> None:
+        """See `Store.open`. The file stays locked to this store until `close` or the end of the process."""
+        pragmas = check_pragmas(self._pragmas)
+        check_file(self._path)
+        self._lock = FileLock(self._path)
+        try:
+            self._open_connections(pragmas)
+        except sqlite3.Error as error:
+            self._release()
+            raise StoreOpenError(_why_not_opened(self._path, error)) from error
+        except BaseException:
+            self._release()
+            raise
+
+    def _open_connections(self, pragmas: Mapping[str, str]) -> None:
+        connect = partial(connect_writer, self._path, pragmas)
+        connection = connect()
+        try:
+            prepare(connection, self._path, pragmas)
+            connection.execute("BEGIN IMMEDIATE")
+            opened = connection.execute(queries.BUMP_META, ("opened",)).fetchone()[0]
+            found = connection.execute(queries.READ_META, ("cluster_id",)).fetchone()
+            self._cluster_id = found[0] if found else self._new_id()
+            if found is None:
+                connection.execute(queries.WRITE_META, ("cluster_id", self._cluster_id))
+            connection.execute("COMMIT")
+            self._point_reader = connect_reader(self._path, pragmas)
+            self._list_reader = connect_reader(self._path, pragmas)
+        except BaseException:
+            connection.close()
+            raise
+        self._list_thread = ThreadPoolExecutor(1, thread_name_prefix="perdure-sqlite-lists")
+        self._writer = GroupWriter(connect, connection, Applier(connection, opened))
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            await writer.drain()
+        self._close_readers()
+        if writer is not None:
+            # After the readers, so that SQLite can move the log into the database and remove it.
+            await asyncio.to_thread(writer.close)
+        self._release()
+
+    def _release(self) -> None:
+        self._close_readers()
+        if self._lock is not None:
+            self._lock.release()
+
+    def _close_readers(self) -> None:
+        if self._list_thread is not None and self._list_reader is not None:
+            self._list_reader.interrupt()
+            self._list_thread.shutdown()
+            self._list_thread = None
+        for connection in (self._point_reader, self._list_reader):
+            if connection is not None:
+                connection.close()
+        self._point_reader = self._list_reader = None
+
+    def _open_writer(self) -> GroupWriter:
+        if self._writer is None:
+            raise StoreUnavailableError("The store is not open.")
+        return self._writer
+
+    async def cluster_id(self) -> str:
+        """See `Store.cluster_id`."""
+        self._open_writer()
+        return self._cluster_id
+
+    async def is_durable(self) -> bool:
+        """Always."""
+        self._open_writer()
+        return True
+
+    # --- writing
+
+    async def commit(self, unit: Sequence[RunWrite]) -> None:
+        """See `Store.commit`."""
+        writer = self._open_writer()
+        check_unit(unit)
+        await writer.submit(lambda applier: applier.commit(unit), _size_of(unit))
+
+    async def delete_run(self, run: RunKey) -> bool:
+        """See `Store.delete_run`."""
+        return await self._open_writer().submit(lambda applier: applier.delete_run(run))
+
+    async def put_namespace(self, namespace: StoredNamespace) -> None:
+        """See `Store.put_namespace`."""
+        await self._open_writer().submit(lambda applier: applier.put_namespace(namespace))
+
+    async def delete_namespace(self, namespace_id: str) -> bool:
+        """See `Store.delete_namespace`."""
+        return await self._open_writer().submit(lambda applier: applier.delete_namespace(namespace_id))
+
+    # --- small reads, on the loop's thread
+
+    async def _read(
+        self,
+        read: Callable[Concatenate[sqlite3.Connection, _P], _T],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _T:
+        await self._check_readable()
+        if self._point_reader is None:
+            raise StoreUnavailableError("The store is not open.")
+        try:
+            return read(self._point_reader, *args, **kwargs)
+        except sqlite3.Error as error:
+            raise unavailable(error) from error
+
+    async def _check_readable(self) -> None:
+        """Refuses to tell anything while it is unknown whether a failed commit will come back (see
+        `writer`)."""
+        writer = self._open_writer()
+        if writer.fence_is_due:
+            await writer.submit(lambda applier: None)
+
+    def _number(self, connection: sqlite3.Connection, namespace_id: str) -> int:
+        return self._point_namespaces.number(connection, namespace_id)
+
+    async def load_run(self, run: RunKey) -> StoredRun | None:
+        """See `Store.load_run`."""
+        return await self._read(lambda c: reads.load_run(c, self._number(c, run.namespace_id), run))
+
+    async def current_run(self, namespace_id: str, workflow_id: str) -> CurrentRun | None:
+        """See `Store.current_run`."""
+        return await self._read(
+            lambda c: reads.current_run(c, self._number(c, namespace_id), namespace_id, workflow_id)
+        )
+
+    async def read_history(
+        self, run: RunKey, first_event_id: int, end_event_id: int, max_bytes: int, *, reverse: bool = False
+    ) -> Sequence[EventBatch]:
+        """See `Store.read_history`."""
+        return await self._read(
+            lambda c: reads.read_history(
+                c, self._number(c, run.namespace_id), run, first_event_id, end_event_id, max_bytes, reverse
+            )
+        )
+
+    async def due_wakeups(self, until_ns: int, after: Wakeup | None, limit: int) -> Sequence[Wakeup]:
+        """See `Store.due_wakeups`."""
+        return await self._read(lambda c: reads.due_wakeups(c, until_ns, after, limit))
+
+    async def read_tasks(
+        self, queue: QueueKey, after: TaskCursor | None, limit: int
+    ) -> Sequence[tuple[TaskCursor, Task]]:
+        """See `Store.read_tasks`."""
+        return await self._read(
+            lambda c: reads.read_tasks(c, self._number(c, queue.namespace_id), queue, after, limit)
+        )
+
+    async def list_namespaces(self) -> Sequence[StoredNamespace]:
+        """See `Store.list_namespaces`."""
+        return await self._read(reads.list_namespaces)
+
+    # --- reads that can take long, in a thread
+
+    async def _read_long(self, read: Callable[[sqlite3.Connection], _T]) -> _T:
+        await self._check_readable()
+        if self._list_thread is None or self._list_reader is None:
+            raise StoreUnavailableError("The store is not open.")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._list_thread, read, self._list_reader
+            )
+        except sqlite3.Error as error:
+            raise unavailable(error) from error
+
+    async def count_tasks(self, queue: QueueKey) -> tuple[int, int | None]:
+        """See `Store.count_tasks`."""
+        return await self._read_long(
+            lambda c: reads.count_tasks(c, self._list_namespaces.number(c, queue.namespace_id), queue)
+        )
+
+    async def list_runs(
+        self, namespace_id: str, where: Node | None, page_size: int, cursor: bytes | None
+    ) -> ListPage:
+        """See `Store.list_runs`."""
+        return await self._read_long(
+            lambda c: lists.list_runs(
+                c, self._list_namespaces.number(c, namespace_id), namespace_id, where, page_size, cursor
+            )
+        )
+
+    async def count_runs(
+        self, namespace_id: str, where: Node | None, group_by: str | None
+    ) -> Sequence[tuple[object, int]]:
+        """See `Store.count_runs`."""
+        return await self._read_long(
+            lambda c: lists.count_runs(c, self._list_namespaces.number(c, namespace_id), where, group_by)
+        )
+
+
+def _size_of(unit: Sequence[RunWrite]) -> int:
+    """About how many bytes a unit writes."""
+    size = 0
+    for write in unit:
+        size += _BYTES_PER_WRITE + len(write.header)
+        for batch in write.events:
+            size += len(batch.data)
+        for item in write.items:
+            size += len(item.data or b"")
+    return size
+
+
+def _why_not_opened(path: Path, error: sqlite3.Error) -> str:
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith("SQLITE_NOTADB"):
+        return f"{path} is not a SQLite database. Give a new file, or one that Perdure made."
+    if name.startswith("SQLITE_BUSY"):
+        return f"The database {path} is held by another program. Close that program, or use another file."
+    if name.startswith("SQLITE_READONLY"):
+        return f"The database {path} is read-only. Make it writable, or use another file."
+    if name.startswith("SQLITE_CORRUPT"):
+        return f"The database {path} is damaged ({error}). Restore it from a backup, or use another file."
+    return f"Cannot open the database {path}: {error} ({name or type(error).__name__})."
