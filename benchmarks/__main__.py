@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,11 @@ from benchmarks.targets import DEFAULT_TARGETS, TARGETS
 
 RESULTS = Path(__file__).parent / "results"
 console = Console(width=None if sys.stdout.isatty() else 160)
+
+
+def tell(line: str) -> None:
+    """Show progress."""
+    console.print(line, highlight=False)
 
 
 @click.group(invoke_without_command=True)
@@ -74,7 +80,7 @@ def main(
     context.obj = options
     if context.invoked_subcommand is not None:
         return
-    result = run_all(options, lambda line: console.print(line, highlight=False))
+    result = run_all(options, tell)
     result["goals"] = report.goals(result)
     report.write(result, output)
     report.show(result, console)
@@ -97,6 +103,30 @@ def profile(options: RunOptions, target: str, rate: int, native: bool, output: P
     rate, cpu_ms = outcome["workflows_per_s"], outcome["server_cpu_ms_per_workflow"]
     console.print(f"{rate:.0f} wf/s, {cpu_ms:.2f} ms server CPU per workflow, errors {outcome['errors']}")
     console.print(f"stacks in {output} (collapsed; speedscope opens it)")
+
+
+@main.command()
+@click.option("--closed", default=200_000, show_default=True, help="Closed runs in the large database.")
+@click.option("--open", "opened", default=20_000, show_default=True, help="Open runs in the large database.")
+@click.option(
+    "--database", type=click.Path(path_type=Path), help="Keep the large database here, and use it again."
+)
+@click.option("--output", type=click.Path(path_type=Path), default=RESULTS / "size.json", help="The JSON.")
+@click.pass_obj
+def size(options: RunOptions, closed: int, opened: int, database: Path | None, output: Path) -> None:
+    """Compare throughput on a large database with an empty one."""
+    # Only here: everything else measures from outside and works without the store's code.
+    from benchmarks.seed import seed
+    from benchmarks.size import run_size
+
+    with tempfile.TemporaryDirectory(prefix="perdure-bench-") as scratch:
+        path = database or Path(scratch) / "large.db"
+        if not path.exists():
+            seed(path, closed, opened, tell)
+        result = run_size(path, {"closed": closed, "open": opened}, replace(options, only="raw"), tell)
+    report.write(result, output)
+    report.show_size(result, console)
+    sys.exit(0 if result["valid"] else 1)
 
 
 if __name__ == "__main__":

@@ -101,6 +101,28 @@ def _cell(entry: Json | None, pattern: str, report: Json, name: str, figure: str
     return pattern.format(entry["median"]) + times
 
 
+def show_size(result: Json, console: Console) -> None:
+    """Print the comparison of a large database with an empty one."""
+    sizes = result["sizes"]
+    table = Table(
+        title=f"{sizes['closed']:,} closed and {sizes['open']:,} open runs, {result['database_mb']:,.0f} MB",
+        title_justify="left",
+    )
+    for heading in ("", "empty", "large"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for figure in result["figures"]["empty"]:
+        values = [result["figures"][name][figure] for name in ("empty", "large")]
+        table.add_row(figure, *("" if value is None else f"{value:,.2f}" for value in values))
+    console.print(table)
+    kept = result["throughput_kept"]
+    if kept is not None:
+        met = kept >= result["least_share"]
+        verdict = "[green]met[/green]" if met else "[red]MISSED[/red]"
+        console.print(f"{verdict} throughput kept: {kept:.0%} (goal >= {result['least_share']:.0%})")
+    for reason in result["invalid_reasons"]:
+        console.print(f"[red]INVALID[/red] {reason}", highlight=False)
+
+
 def write(report: Json, path: Path) -> None:
     """Keep the report as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -91,7 +91,12 @@ class RequestTemplates:
     """The constant parts of each request for one namespace and task queue."""
 
     def __init__(
-        self, namespace: str, task_queue: str, sticky_queue: str | None, eager_activity: bool
+        self,
+        namespace: str,
+        task_queue: str,
+        sticky_queue: str | None,
+        eager_activity: bool,
+        run_timeout_s: int = 300,
     ) -> None:
         self.namespace = namespace
         queue = TaskQueue(name=task_queue, kind=TaskQueueKind.TASK_QUEUE_KIND_NORMAL)
@@ -99,7 +104,8 @@ class RequestTemplates:
             namespace=namespace, identity=IDENTITY, task_queue=queue, input=json_payloads('{"order":"A-1"}')
         )
         start.workflow_type.name = "Order"
-        start.workflow_run_timeout.seconds = 300
+        if run_timeout_s:
+            start.workflow_run_timeout.seconds = run_timeout_s
         start.workflow_task_timeout.seconds = 10
         self.start_prefix = start.SerializeToString()
         history = GetWorkflowExecutionHistoryRequest(
@@ -123,10 +129,10 @@ class RequestTemplates:
         self.poll_activity = PollActivityTaskQueueRequest(
             namespace=namespace, identity=IDENTITY, task_queue=queue
         ).SerializeToString()
-        self.schedule_prefix = self._decision(
+        self.schedule_prefix = self.decision(
             namespace, sticky_queue, self._schedule_activity(queue, eager_activity)
         )
-        self.close_prefix = self._decision(namespace, sticky_queue, self._complete_workflow())
+        self.close_prefix = self.decision(namespace, sticky_queue, self._complete_workflow())
         completed = RespondActivityTaskCompletedRequest(
             namespace=namespace, identity=IDENTITY, result=json_payloads('"charged"')
         )
@@ -150,7 +156,8 @@ class RequestTemplates:
         return command
 
     @staticmethod
-    def _decision(namespace: str, sticky_queue: str | None, command: Command) -> bytes:
+    def decision(namespace: str, sticky_queue: str | None, command: Command) -> bytes:
+        """A workflow task's completion with one command, without its token."""
         request = RespondWorkflowTaskCompletedRequest(
             namespace=namespace,
             identity=IDENTITY,
