@@ -165,8 +165,9 @@ async def measure(store: SqliteStore, first: int, concurrency: int, seconds: flo
     await asyncio.gather(*(client() for _ in range(concurrency)))
     elapsed, cpu = time.perf_counter() - started, time.process_time() - cpu_started
     latencies.sort()
+    kind = "backlog" if backlog else ""
     print(
-        f"concurrency {concurrency:>3}{' backlog' if backlog else '        '}: {len(latencies) / elapsed:>7,.0f} commits/s, "
+        f"concurrency {concurrency:>3} {kind:<7}: {len(latencies) / elapsed:>7,.0f} commits/s, "
         f"{cpu / len(latencies) * 1e6:>5.0f} us CPU each, latency ms p50 {statistics.median(latencies) * 1e3:.2f} "
         f"p99 {latencies[int(len(latencies) * 0.99)] * 1e3:.2f} max {latencies[-1] * 1e3:.1f}"
     )
@@ -209,9 +210,8 @@ async def run(arguments: argparse.Namespace, folder: Path) -> None:
             first += await measure(store, first, concurrency, arguments.seconds, backlog) + concurrency
     await timed_reads(store, first)
     size_mb = (folder / "bench.db").stat().st_size / 1e6
-    print(
-        f"database {size_mb:,.0f} MB, process at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:,.0f} MB"
-    )
+    memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    print(f"database {size_mb:,.0f} MB, process at most {memory_mb:,.0f} MB")
     await store.close()
 
 
