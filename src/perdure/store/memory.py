@@ -117,7 +117,8 @@ class MemoryStore:
         self._task_sequence = 0
 
     async def open(self) -> None:
-        """Nothing to open."""
+        """Makes the store usable (again): a simulated server that restarts finds what it left."""
+        self._closed = False
 
     async def close(self) -> None:
         """Makes further calls fail."""

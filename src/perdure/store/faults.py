@@ -1,0 +1,165 @@
+"""A store that fails where it is told to: for tests and the simulator.
+
+It wraps any store. Before each call it asks a function what shall become of it: nothing, failing before the act (no
+trace is left), or failing after it (the act is done whole but reported as failed, like an answer that got lost).
+No clock and no randomness: the same decisions give the same run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias, TypeVar
+
+from perdure.core.errors import StoreUnavailableError
+from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunWrite, Task
+from perdure.core.visibility import Node
+from perdure.store.protocol import CurrentRun, ListPage, Store, StoredNamespace, StoredRun, TaskCursor, Wakeup
+
+_T = TypeVar("_T")
+
+
+class Fault(Enum):
+    """What becomes of one call."""
+
+    NONE = "none"
+    BEFORE = "before"
+    """It raises `StoreUnavailableError` and has done nothing."""
+    AFTER = "after"
+    """It does everything and raises `StoreUnavailableError` instead of returning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a store, as the deciding function sees it."""
+
+    method: str
+    number: int
+    """1 for the first call of any method."""
+    number_of_method: int
+    """1 for the first call of this method."""
+
+
+Decide: TypeAlias = Callable[[Call], Fault]
+
+
+def no_faults(_call: Call) -> Fault:
+    """Every call succeeds."""
+    return Fault.NONE
+
+
+def fail_call(number: int, fault: Fault) -> Decide:
+    """Only the call of that number, counted over all methods from 1, fails."""
+    return lambda call: fault if call.number == number else Fault.NONE
+
+
+def fail_method(method: str, fault: Fault, number: int = 1) -> Decide:
+    """Only the call of that number, counted from 1, of one method fails."""
+    return lambda call: fault if (call.method, call.number_of_method) == (method, number) else Fault.NONE
+
+
+class FaultyStore:
+    """A `Store` around another. `open` and `close` are passed on and not counted.
+
+    Args:
+        inner: the store that does the work.
+        decide: asked once for each call, in the order of calls. May be replaced at any time (`decide` attribute).
+    """
+
+    def __init__(self, inner: Store, decide: Decide = no_faults) -> None:
+        self.inner = inner
+        self.decide = decide
+        self.calls: dict[str, int] = {}
+        """Number of calls so far, by method."""
+
+    async def _do(self, method: str, act: Callable[[], Awaitable[_T]]) -> _T:
+        self.calls[method] = self.calls.get(method, 0) + 1
+        fault = self.decide(Call(method, sum(self.calls.values()), self.calls[method]))
+        if fault is Fault.BEFORE:
+            raise StoreUnavailableError(f"Injected fault: {method} failed before it acted.")
+        result = await act()
+        if fault is Fault.AFTER:
+            raise StoreUnavailableError(f"Injected fault: {method} acted and its answer was lost.")
+        return result
+
+    async def open(self) -> None:
+        """See `Store.open`."""
+        await self.inner.open()
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        await self.inner.close()
+
+    async def cluster_id(self) -> str:
+        """See `Store.cluster_id`."""
+        return await self._do("cluster_id", self.inner.cluster_id)
+
+    async def is_durable(self) -> bool:
+        """See `Store.is_durable`."""
+        return await self._do("is_durable", self.inner.is_durable)
+
+    async def commit(self, unit: Sequence[RunWrite]) -> None:
+        """See `Store.commit`."""
+        await self._do("commit", lambda: self.inner.commit(unit))
+
+    async def load_run(self, run: RunKey) -> StoredRun | None:
+        """See `Store.load_run`."""
+        return await self._do("load_run", lambda: self.inner.load_run(run))
+
+    async def current_run(self, namespace_id: str, workflow_id: str) -> CurrentRun | None:
+        """See `Store.current_run`."""
+        return await self._do("current_run", lambda: self.inner.current_run(namespace_id, workflow_id))
+
+    async def delete_run(self, run: RunKey) -> bool:
+        """See `Store.delete_run`."""
+        return await self._do("delete_run", lambda: self.inner.delete_run(run))
+
+    async def read_history(
+        self, run: RunKey, first_event_id: int, end_event_id: int, max_bytes: int, *, reverse: bool = False
+    ) -> Sequence[EventBatch]:
+        """See `Store.read_history`."""
+        return await self._do(
+            "read_history",
+            lambda: self.inner.read_history(run, first_event_id, end_event_id, max_bytes, reverse=reverse),
+        )
+
+    async def due_wakeups(self, until_ns: int, after: Wakeup | None, limit: int) -> Sequence[Wakeup]:
+        """See `Store.due_wakeups`."""
+        return await self._do("due_wakeups", lambda: self.inner.due_wakeups(until_ns, after, limit))
+
+    async def read_tasks(
+        self, queue: QueueKey, after: TaskCursor | None, limit: int
+    ) -> Sequence[tuple[TaskCursor, Task]]:
+        """See `Store.read_tasks`."""
+        return await self._do("read_tasks", lambda: self.inner.read_tasks(queue, after, limit))
+
+    async def count_tasks(self, queue: QueueKey) -> tuple[int, int | None]:
+        """See `Store.count_tasks`."""
+        return await self._do("count_tasks", lambda: self.inner.count_tasks(queue))
+
+    async def list_runs(
+        self, namespace_id: str, where: Node | None, page_size: int, cursor: bytes | None
+    ) -> ListPage:
+        """See `Store.list_runs`."""
+        return await self._do(
+            "list_runs", lambda: self.inner.list_runs(namespace_id, where, page_size, cursor)
+        )
+
+    async def count_runs(
+        self, namespace_id: str, where: Node | None, group_by: str | None
+    ) -> Sequence[tuple[object, int]]:
+        """See `Store.count_runs`."""
+        return await self._do("count_runs", lambda: self.inner.count_runs(namespace_id, where, group_by))
+
+    async def list_namespaces(self) -> Sequence[StoredNamespace]:
+        """See `Store.list_namespaces`."""
+        return await self._do("list_namespaces", self.inner.list_namespaces)
+
+    async def put_namespace(self, namespace: StoredNamespace) -> None:
+        """See `Store.put_namespace`."""
+        await self._do("put_namespace", lambda: self.inner.put_namespace(namespace))
+
+    async def delete_namespace(self, namespace_id: str) -> bool:
+        """See `Store.delete_namespace`."""
+        return await self._do("delete_namespace", lambda: self.inner.delete_namespace(namespace_id))
