@@ -17,6 +17,7 @@ from perdure.core.visibility.attributes import (
     AttributeType,
     is_definable,
 )
+from perdure.core.visibility.cache import QueryCache
 from perdure.core.visibility.evaluate import matches
 from perdure.core.visibility.nodes import (
     And,
@@ -57,6 +58,7 @@ __all__ = [
     "Or",
     "OrderBy",
     "Query",
+    "QueryCache",
     "StartsWith",
     "is_definable",
     "matches",

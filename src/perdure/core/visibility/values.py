@@ -30,7 +30,7 @@ INT64_MAX: Final = 2**63 - 1
 _NS_PER_SECOND: Final = 1_000_000_000
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _INTEGER: Final = re.compile(r"[0-9]+")
-_REAL: Final = re.compile(r"[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?")
+_REAL: Final = re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _RFC3339: Final = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{1,2}):([0-9]{2}):([0-9]{2})(?:[.,]([0-9]+))?"
     r"(?:Z|([+-])([0-9]{2}):([0-9]{2}))"
@@ -110,7 +110,7 @@ def parse_number(text: str, *, negative: bool = False) -> int | float:
         number = int(sign + digits)
         if INT64_MIN <= number <= INT64_MAX:
             return number
-    if _REAL.fullmatch(text) and any(character.isdigit() for character in text):
+    if _REAL.fullmatch(text):
         real = float(sign + text)
         if math.isfinite(real):
             return real
