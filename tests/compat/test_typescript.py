@@ -1,0 +1,125 @@
+"""The official TypeScript SDK from npm, worker and client, against the server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.support.target import target_server
+
+PACKAGE: Final = Path(__file__).resolve().parent / "typescript"
+LEAST_NODE: Final = (20, 3)
+INSTALL_TIMEOUT_S: Final = 300.0
+READY_TIMEOUT_S: Final = 90.0
+SCENARIOS_TIMEOUT_S: Final = 90.0
+
+pytestmark = pytest.mark.timeout(INSTALL_TIMEOUT_S + READY_TIMEOUT_S + SCENARIOS_TIMEOUT_S)
+
+EXPECTED: Final[dict[str, dict[str, Any]]] = {
+    "activity": {
+        "result": {"greeting": "Hello, Ada!", "attempt": 3, "local": "Hello, local!"},
+        "replayed": True,
+    },
+    "timer": {"result": [1, 2, 0, "cancelled"], "replayed": True},
+    "condition_timeout": {"result": "gave up"},
+    "signal_and_query": {
+        "result": ["one", "two", "three"],
+        "seen": [1, 2, 3],
+        "unknown": True,
+        "afterwards": ["one", "two", "three"],
+        "replayed": True,
+    },
+    "signal_with_start": {"result": ["first", "second"], "same_run": True},
+    "cancel": {"cancelled": True, "status": "CANCELLED", "events": 17},
+    "terminate": {"terminated": True, "message": "enough"},
+    "list": {"type": "gives_up", "queue": True},
+}
+
+
+def _node_version() -> tuple[int, ...]:
+    shown = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+    return tuple(int(part) for part in shown.strip().removeprefix("v").split("."))
+
+
+def _install() -> None:
+    """`npm ci` unless the installed packages are those of the lockfile; one process at a time."""
+    stamp = PACKAGE / "node_modules" / ".installed-lockfile"
+    with (PACKAGE / "package-lock.json").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        digest = hashlib.sha256(lock.read()).hexdigest()
+        if stamp.exists() and stamp.read_text(encoding="utf-8") == digest:
+            return
+        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        subprocess.run(command, cwd=PACKAGE, check=True, timeout=INSTALL_TIMEOUT_S, capture_output=True)
+        stamp.write_text(digest, encoding="utf-8")
+
+
+@contextlib.asynccontextmanager
+async def _running_worker(*arguments: str) -> AsyncIterator[None]:
+    """The worker process, yielded when it polls; killed afterwards."""
+    worker = await asyncio.create_subprocess_exec(
+        "node", "worker.js", *arguments, cwd=PACKAGE,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            while worker.stdout is not None:
+                line = await worker.stdout.readline()
+                assert line, "the worker ended before it was ready"
+                if line.strip() == b"ready":
+                    break
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            worker.kill()
+        await worker.communicate()
+
+
+async def _client_output(*arguments: str) -> str:
+    client = await asyncio.create_subprocess_exec(
+        "node", "client.js", *arguments, cwd=PACKAGE,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        output, _ = await asyncio.wait_for(client.communicate(), SCENARIOS_TIMEOUT_S)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            client.kill()
+        await client.wait()
+    return output.decode()
+
+
+async def _run_scenarios(folder: Path) -> dict[str, dict[str, Any]]:
+    bundle = str(folder / "workflows.bundle.js")
+    async with target_server() as server, _running_worker(server.address, "typescript", bundle):
+        output = await _client_output(server.address, "typescript", bundle)
+    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    return {line["name"]: line for line in lines}
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What every scenario came to, run once for the module."""
+    if shutil.which("npm") is None or shutil.which("node") is None:
+        pytest.skip("npm and node are not installed: the TypeScript SDK was not tested")
+    if _node_version() < LEAST_NODE:
+        pytest.skip(f"node is older than {LEAST_NODE[0]}.{LEAST_NODE[1]}: the TypeScript SDK was not tested")
+    _install()
+    return asyncio.run(_run_scenarios(tmp_path_factory.mktemp("typescript")))
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_typescript_sdk(outcomes: dict[str, dict[str, Any]], name: str) -> None:
+    """Each scenario ends as it does against the official server; histories replay in the SDK's own replayer."""
+    assert name in outcomes, f"the client ended before {name}"
+    assert outcomes[name].get("value") == EXPECTED[name], outcomes[name]
