@@ -22,7 +22,12 @@ from tests.differential.runner import (
 )
 from tests.support.servers import PerdureServer, RealServer
 
-TARGETS = {"real": ("real",), "perdure": ("perdure",), "both": ("real", "perdure"), "twice": ("real", "again")}
+TARGETS = {
+    "real": ("real",),
+    "perdure": ("perdure",),
+    "both": ("real", "perdure"),
+    "twice": ("real", "again"),
+}
 
 
 def _arguments() -> argparse.Namespace:

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -231,7 +232,7 @@ class Run:
             {
                 "ids": [event.event_id for event in events] == list(range(1, len(events) + 1)),
                 "times": times == sorted(times),
-                "task ids": all(a.task_id < b.task_id for a, b in zip(events, events[1:], strict=False)),
+                "task ids": all(a.task_id < b.task_id for a, b in pairwise(events)),
             },
         )
         return events

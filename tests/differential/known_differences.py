@@ -51,6 +51,4 @@ def unused(
     found: Sequence[tuple[str, Difference]], known: Sequence[KnownDifference] = KNOWN_DIFFERENCES
 ) -> list[KnownDifference]:
     """The entries that accept none of the differences found (pairs of scenario name and difference)."""
-    return [
-        entry for entry in known if not any(entry.covers(name, difference) for name, difference in found)
-    ]
+    return [entry for entry in known if not any(entry.covers(name, difference) for name, difference in found)]

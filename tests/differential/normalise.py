@@ -10,17 +10,16 @@ from __future__ import annotations
 import re
 from typing import Any, cast
 
-from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
+from tests.support.proto import AnyMessage, Duration, Timestamp
 from tests.support.rpc import RpcError
 
 Data = Any  # None, bool, int, float, str, list[Data] or dict[str, Data]
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+# With dashes, or without as the Python SDK writes them into queue names.
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b[0-9a-f]{32}\b")
 
 # Fields (by name, in any message) whose value says nothing about behaviour: replaced when set.
 PLACEHOLDERS = {
@@ -34,6 +33,9 @@ PLACEHOLDERS = {
 
 # Durations computed from two clock readings: compared to the tenth of a second.
 MEASURED_DURATIONS = frozenset({"current_retry_interval"})
+
+# Lists in which the SDK keeps a set: their order is its hash order.
+SET_FIELDS = frozenset({"core_used_flags", "lang_used_flags"})
 
 # Fields that hold advice computed from load at the moment: their presence is a matter of timing.
 IGNORED_FIELDS = frozenset({"poller_scaling_decision"})
@@ -113,6 +115,8 @@ class Normaliser:
         if map_entry is not None and map_entry.GetOptions().map_entry:
             value_field = map_entry.fields_by_name["value"]
             return {self.text(str(key)): self._scalar(value_field, value[key]) for key in sorted(value)}
+        if field.name in SET_FIELDS:
+            return sorted(value)
         if field.is_repeated:
             return [self._scalar(field, item) for item in value]
         return self._scalar(field, value)

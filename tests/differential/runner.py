@@ -39,7 +39,9 @@ async def run_scenario(scenario: Scenario, address: str) -> Outcome:
         try:
             async with asyncio.timeout(SCENARIO_TIMEOUT_S):
                 await scenario.body(context)
-        except Exception as error:  # Whatever a server answered must become a comparison, never end the others.
+        except (
+            Exception
+        ) as error:  # Whatever a server answered must become a comparison, never end the others.
             context.record(BROKEN_OFF, f"{type(error).__name__} {error}")
     return Outcome(tuple(context.records), time.monotonic() - started_s)
 

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from google.protobuf.duration_pb2 import Duration
-
-from tests.support.proto import command, common, enums, failure, sdk, taskqueue
+from tests.support.proto import Duration, command, common, enums, failure, sdk, taskqueue
 
 CommandType = enums.CommandType
 
@@ -39,9 +37,7 @@ def payload_map(values: Mapping[str, str]) -> dict[str, common.Payload]:
 
 def keyword(text: str) -> common.Payload:
     """A search attribute value of type Keyword."""
-    return common.Payload(
-        metadata={"encoding": b"json/plain", "type": b"Keyword"}, data=f'"{text}"'.encode()
-    )
+    return common.Payload(metadata={"encoding": b"json/plain", "type": b"Keyword"}, data=f'"{text}"'.encode())
 
 
 def header(values: Mapping[str, str]) -> common.Header:

@@ -13,11 +13,12 @@ from typing import Any, Self, TypeVar, cast
 
 import grpc
 import grpc.aio
-from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
 from tests.support.builders import queue
 from tests.support.proto import (
+    AnyMessage,
+    Status,
     command,
     common,
     enums,
@@ -47,9 +48,6 @@ _CHANNEL_OPTIONS = (
 
 ResponseT = TypeVar("ResponseT", bound=Message)
 
-# Same field numbers and types as google.rpc.Status, which is in no package the tests install.
-_Status = errordetails.MultiOperationExecutionFailure.OperationStatus
-
 
 class RpcError(Exception):
     """A call answered with an error status: code name, message and the details as messages.
@@ -76,7 +74,7 @@ def to_rpc_error(error: grpc.aio.AioRpcError) -> RpcError:
     details: list[Message] = []
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            details.extend(_unpack(packed) for packed in _Status.FromString(value).details)
+            details.extend(_unpack(packed) for packed in Status.FromString(value).details)
     return RpcError(error.code().name, error.details() or "", details)
 
 
@@ -173,7 +171,11 @@ class RawClient:
         )
 
     async def poll_workflow_task(
-        self, task_queue: str | taskqueue.TaskQueue, *, timeout_s: float | None = CALL_TIMEOUT_S, **fields: Any
+        self,
+        task_queue: str | taskqueue.TaskQueue,
+        *,
+        timeout_s: float | None = CALL_TIMEOUT_S,
+        **fields: Any,
     ) -> workflowservice.PollWorkflowTaskQueueResponse:
         """PollWorkflowTaskQueue; an empty task token in the answer means that no task came."""
         values: dict[str, Any] = {

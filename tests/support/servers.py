@@ -108,9 +108,7 @@ class ServerProcess:
         async with RawClient(self.address) as client:
             while True:
                 if process.returncode is not None:
-                    raise ServerStartError(
-                        f"{self.name} ended with {process.returncode}:\n{self.log_tail()}"
-                    )
+                    raise ServerStartError(f"{self.name} ended with {process.returncode}:\n{self.log_tail()}")
                 try:
                     await client.invoke(workflowservice.GetSystemInfoRequest(), timeout_s=2)
                     await client.invoke(

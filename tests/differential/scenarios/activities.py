@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from google.protobuf.message import Message
 
 from tests.differential.context import ActivityTask, Context, Run
@@ -24,10 +26,10 @@ from tests.support.proto import command, common, enums, failure, workflowservice
 FIRST_ACTIVITY_EVENT = 5  # started, scheduled, started, completed, then the first command's event
 
 
-async def _run_with(ctx: Context, label: str = "wf", **fields: object) -> Run:
+async def _run_with(ctx: Context, label: str = "wf", **fields: Any) -> Run:
     """A run whose first task scheduled one activity `a` with these fields (see `schedule_activity`)."""
     run = await ctx.start(label)
-    await run.step(schedule_activity("a", run.task_queue, **fields))  # type: ignore[arg-type]
+    await run.step(schedule_activity("a", run.task_queue, **fields))
     return run
 
 
@@ -73,7 +75,7 @@ async def activity_every_field(ctx: Context) -> None:
 @scenario
 async def activity_timeout_defaults(ctx: Context) -> None:
     """Which timeouts are filled in from which, and capped by what."""
-    cases: dict[str, tuple[float | None, dict[str, float | None]]] = {
+    cases: dict[str, tuple[float | None, dict[str, Any]]] = {
         "start to close only": (None, {"start_to_close_s": 5}),
         "schedule to close only": (None, {"start_to_close_s": None, "schedule_to_close_s": 7}),
         "start above schedule to close": (None, {"start_to_close_s": 20, "schedule_to_close_s": 7}),
@@ -85,7 +87,12 @@ async def activity_timeout_defaults(ctx: Context) -> None:
         "run timeout, start to close only": (60, {"start_to_close_s": 5}),
         "run timeout caps": (
             60,
-            {"start_to_close_s": 600, "schedule_to_close_s": 900, "schedule_to_start_s": 700, "heartbeat_s": 800},
+            {
+                "start_to_close_s": 600,
+                "schedule_to_close_s": 900,
+                "schedule_to_start_s": 700,
+                "heartbeat_s": 800,
+            },
         ),
         "run timeout, schedule to close only": (60, {"start_to_close_s": None, "schedule_to_close_s": 90}),
         "run timeout, schedule to start": (60, {"start_to_close_s": 5, "schedule_to_start_s": 90}),
@@ -93,7 +100,7 @@ async def activity_timeout_defaults(ctx: Context) -> None:
     }
     for label, (run_timeout_s, timeouts) in cases.items():
         run = await ctx.start(label.replace(" ", "-"), workflow_run_timeout=duration(run_timeout_s))
-        await run.step(schedule_activity("a", run.task_queue, **timeouts))  # type: ignore[arg-type]
+        await run.step(schedule_activity("a", run.task_queue, **timeouts))
         ctx.record(label, list((await run.events())[4:]))
         task = await run.poll_activity()
         ctx.record(f"{label}: task", task)
@@ -332,7 +339,7 @@ async def activity_cancel_in_same_task(ctx: Context) -> None:
     await _finish(run)
 
 
-async def _cancel_requested(ctx: Context, **fields: object) -> tuple[Run, ActivityTask]:
+async def _cancel_requested(ctx: Context, **fields: Any) -> tuple[Run, ActivityTask]:
     """A run whose activity `a` is started and has a cancel request."""
     run = await _run_with(ctx, **fields)
     task = await run.poll_activity()
@@ -393,7 +400,9 @@ async def activity_cancel_after_finish(ctx: Context) -> None:
     await run.signal()
     workflow_task = await run.poll()
     await ctx.client.complete_activity(task.task_token, payloads("out"))
-    await ctx.attempt("buffered completion", run.complete(workflow_task, cancel_activity(FIRST_ACTIVITY_EVENT)))
+    await ctx.attempt(
+        "buffered completion", run.complete(workflow_task, cancel_activity(FIRST_ACTIVITY_EVENT))
+    )
     ctx.record("history", list(await run.events()))
     workflow_task = await run.poll()
     await ctx.attempt("finished", run.complete(workflow_task, cancel_activity(FIRST_ACTIVITY_EVENT)))
@@ -482,8 +491,8 @@ async def activity_answers_after_termination(ctx: Context) -> None:
     await run.record_history()
 
 
-def _by_id(run: Run, activity_id: str = "a", **changes: object) -> dict[str, object]:
-    values: dict[str, object] = {
+def _by_id(run: Run, activity_id: str = "a", **changes: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {
         "namespace": "default",
         "workflow_id": run.workflow_id,
         "run_id": run.run_id,
@@ -493,17 +502,17 @@ def _by_id(run: Run, activity_id: str = "a", **changes: object) -> dict[str, obj
     return values | changes
 
 
-def _requests_by_id(values: dict[str, object]) -> dict[str, Message]:
+def _requests_by_id(values: dict[str, Any]) -> dict[str, Message]:
     """One request of each by-id call with these fields."""
     service = workflowservice
     return {
-        "heartbeat": service.RecordActivityTaskHeartbeatByIdRequest(**values),  # type: ignore[arg-type]
-        "complete": service.RespondActivityTaskCompletedByIdRequest(**values),  # type: ignore[arg-type]
+        "heartbeat": service.RecordActivityTaskHeartbeatByIdRequest(**values),
+        "complete": service.RespondActivityTaskCompletedByIdRequest(**values),
         "fail": service.RespondActivityTaskFailedByIdRequest(
-            **values,  # type: ignore[arg-type]
+            **values,
             failure=application_failure(non_retryable=True),
         ),
-        "cancel": service.RespondActivityTaskCanceledByIdRequest(**values),  # type: ignore[arg-type]
+        "cancel": service.RespondActivityTaskCanceledByIdRequest(**values),
     }
 
 
@@ -558,7 +567,9 @@ async def activity_result_too_big(ctx: Context) -> None:
     """Result, failure and heartbeat details above the limit."""
     big = payloads("x" * (2 * 1024 * 1024))
     run = await ctx.start()
-    await run.step(*(schedule_activity(name, run.task_queue, retry=retry_policy(attempts=1)) for name in "abc"))
+    await run.step(
+        *(schedule_activity(name, run.task_queue, retry=retry_policy(attempts=1)) for name in "abc")
+    )
     tasks = {task.activity_id: task for task in [await run.poll_activity() for _ in range(3)]}
     await ctx.attempt("result", ctx.client.complete_activity(tasks["a"].task_token, big))
     await ctx.attempt(
@@ -566,7 +577,7 @@ async def activity_result_too_big(ctx: Context) -> None:
     )
     await ctx.attempt("heartbeat", ctx.client.heartbeat_activity(tasks["c"].task_token, big))
     events = await run.events()
-    by_schedule: dict[str, object] = {}
+    by_schedule: dict[str, Any] = {}
     for event in events[7:]:
         by_schedule[f"{event.event_type}-{len(by_schedule)}"] = event
     ctx.record("events", by_schedule)
@@ -626,9 +637,7 @@ async def activity_bad_attributes(ctx: Context) -> None:
     queue_name = ctx.id("queue")
     long_text = "x" * 1001
     cases = {
-        "no attributes": command.Command(
-            command_type=enums.CommandType.COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK
-        ),
+        "no attributes": command.Command(command_type=enums.CommandType.COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK),
         "no id": schedule_activity("", queue_name),
         "no queue": schedule_activity("a", ""),
         "long id": schedule_activity(long_text, queue_name),

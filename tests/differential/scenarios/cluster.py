@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from google.protobuf.message import Message
 
 from tests.differential.context import Context
@@ -42,12 +44,12 @@ async def namespace_default(ctx: Context) -> None:
     ctx.record("by id", by_id.namespace_info.name)
 
 
-def _register(name: str, **fields: object) -> workflowservice.RegisterNamespaceRequest:
-    values: dict[str, object] = {
+def _register(name: str, **fields: Any) -> workflowservice.RegisterNamespaceRequest:
+    values: dict[str, Any] = {
         "namespace": name,
         "workflow_execution_retention_period": duration(3 * 86400),
     }
-    return workflowservice.RegisterNamespaceRequest(**(values | fields))  # type: ignore[arg-type]
+    return workflowservice.RegisterNamespaceRequest(**(values | fields))
 
 
 @scenario
@@ -141,7 +143,8 @@ async def namespaces_are_separate(ctx: Context) -> None:
     task = await ctx.client.poll_workflow_task(ctx.id("queue"), namespace=name, timeout_s=20)
     ctx.record("task of the other", {"got one": bool(task.task_token)})
     await ctx.attempt(
-        "token in the wrong namespace", ctx.client.complete_workflow_task(task.task_token, namespace="default")
+        "token in the wrong namespace",
+        ctx.client.complete_workflow_task(task.task_token, namespace="default"),
     )
     await ctx.attempt("token in its own", ctx.client.complete_workflow_task(task.task_token, namespace=name))
 
@@ -154,8 +157,12 @@ async def search_attributes_listed(ctx: Context) -> None:
         operatorservice.ListSearchAttributesResponse,
     )
     types = enums.IndexedValueType
-    ctx.record("custom", {name: types.Name(kind) for name, kind in sorted(response.custom_attributes.items())})
-    ctx.record("system", {name: types.Name(kind) for name, kind in sorted(response.system_attributes.items())})
+    ctx.record(
+        "custom", {name: types.Name(kind) for name, kind in sorted(response.custom_attributes.items())}
+    )
+    ctx.record(
+        "system", {name: types.Name(kind) for name, kind in sorted(response.system_attributes.items())}
+    )
 
 
 @scenario

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 from tests.differential.context import Context, Run
 from tests.differential.registry import scenario, slow_scenario
@@ -20,7 +21,7 @@ from tests.support.builders import (
     retry_policy,
     user_metadata,
 )
-from tests.support.proto import common, enums, taskqueue, workflowservice
+from tests.support.proto import common, enums, taskqueue, workflow, workflowservice
 
 Reuse = enums.WorkflowIdReusePolicy
 Conflict = enums.WorkflowIdConflictPolicy
@@ -96,7 +97,7 @@ async def start_timeouts_capped(ctx: Context) -> None:
         "task above run": {"workflow_run_timeout": 5, "workflow_task_timeout": 60},
     }
     for label, values in cases.items():
-        fields = {name: duration(seconds) for name, seconds in values.items()}
+        fields: dict[str, Any] = {name: duration(seconds) for name, seconds in values.items()}
         run = await ctx.start(label.replace(" ", "-"), **fields)
         await run.record_history(label)
 
@@ -105,7 +106,7 @@ async def start_timeouts_capped(ctx: Context) -> None:
 async def start_validation(ctx: Context) -> None:
     """Each way a start request can be wrong, with code, message and details."""
     long_id = "x" * 1001
-    cases: dict[str, dict[str, object]] = {
+    cases: dict[str, dict[str, Any]] = {
         "no workflow id": {"workflow_id": ""},
         "long workflow id": {"workflow_id": long_id},
         "no type": {"workflow_type": None},
@@ -163,7 +164,9 @@ async def start_payload_too_big(ctx: Context) -> None:
     """Input, memo and header above the limits are refused."""
     big = payloads("x" * (2 * 1024 * 1024))
     await ctx.attempt("input", ctx.client.start(ctx.id("a"), ctx.id("queue"), input=big))
-    await ctx.attempt("memo", ctx.client.start(ctx.id("b"), ctx.id("queue"), memo=memo({"m": "x" * 2_200_000})))
+    await ctx.attempt(
+        "memo", ctx.client.start(ctx.id("b"), ctx.id("queue"), memo=memo({"m": "x" * 2_200_000}))
+    )
     await ctx.attempt(
         "search attribute",
         ctx.client.start(
@@ -248,8 +251,6 @@ async def start_request_id_dedup(ctx: Context) -> None:
 @scenario
 async def start_use_existing_attach(ctx: Context) -> None:
     """USE_EXISTING with on_conflict_options attaches the request id by an options event."""
-    from tests.support.proto import workflow
-
     run = await ctx.start()
     options = workflow.OnConflictOptions(attach_request_id=True)
     request = ctx.client.start_request(
@@ -280,7 +281,7 @@ async def start_delay(ctx: Context) -> None:
 @scenario
 async def start_delay_terminate_and_cancel(ctx: Context) -> None:
     """Terminating and cancelling a run whose first task is still held back."""
-    delayed = {"workflow_start_delay": duration(60)}
+    delayed: dict[str, Any] = {"workflow_start_delay": duration(60)}
     terminated = await ctx.start("terminated", **delayed)
     await ctx.client.terminate(terminated.workflow_id)
     await terminated.record_history("terminated")
@@ -325,9 +326,9 @@ async def start_eager_with_delay(ctx: Context) -> None:
 
 
 def _signal_with_start(
-    ctx: Context, label: str, **fields: object
+    ctx: Context, label: str, **fields: Any
 ) -> workflowservice.SignalWithStartWorkflowExecutionRequest:
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         "namespace": "default",
         "workflow_id": ctx.id(label),
         "workflow_type": common.WorkflowType(name="flow"),
@@ -337,7 +338,7 @@ def _signal_with_start(
         "signal_name": "go",
         "signal_input": payloads("hello"),
     }
-    return workflowservice.SignalWithStartWorkflowExecutionRequest(**(values | fields))  # type: ignore[arg-type]
+    return workflowservice.SignalWithStartWorkflowExecutionRequest(**(values | fields))
 
 
 @scenario
@@ -388,7 +389,9 @@ async def signal_with_start_policies(ctx: Context) -> None:
     ctx.record("first run", int((await run.describe()).workflow_execution_info.status))
     await ctx.client.terminate(run.workflow_id)
     for name in ("failed only", "reject"):
-        request = _signal_with_start(ctx, "wf", workflow_id_reuse_policy=REUSE_POLICIES[name], request_id=name)
+        request = _signal_with_start(
+            ctx, "wf", workflow_id_reuse_policy=REUSE_POLICIES[name], request_id=name
+        )
         await ctx.attempt(f"reuse {name}", request)
     await ctx.attempt("no signal name", _signal_with_start(ctx, "x", signal_name=""))
     await ctx.attempt("long signal name", _signal_with_start(ctx, "x", signal_name="s" * 1001))

@@ -176,9 +176,7 @@ async def task_force_new(ctx: Context) -> None:
     ctx.record("response without return", response)
     second = await run.poll()
     ctx.record("second", _outline(second))
-    response = await run.complete(
-        second, force_create_new_workflow_task=True, return_new_workflow_task=True
-    )
+    response = await run.complete(second, force_create_new_workflow_task=True, return_new_workflow_task=True)
     ctx.record("response with return", response)
     await run.complete(response.workflow_task, complete_workflow())
     await run.record_history()
@@ -371,7 +369,9 @@ async def task_tokens(ctx: Context) -> None:
     )
     await run.complete(task)
     await ctx.attempt("complete twice", run.complete(task))
-    await ctx.attempt("fail after completion", ctx.client.fail_workflow_task(task.task_token, UNHANDLED_FAILURE))
+    await ctx.attempt(
+        "fail after completion", ctx.client.fail_workflow_task(task.task_token, UNHANDLED_FAILURE)
+    )
     await ctx.client.terminate(run.workflow_id)
     await ctx.attempt("complete after termination", run.complete(task))
     await run.record_history()
@@ -457,7 +457,9 @@ async def unhandled_command_inline(ctx: Context) -> None:
 async def task_poll_validation(ctx: Context) -> None:
     """Polls that are refused: no queue, no deadline, too short a deadline, over-long names, bad kinds."""
     client = ctx.client
-    await ctx.attempt("no queue", client.invoke(workflowservice.PollWorkflowTaskQueueRequest(namespace="default")))
+    await ctx.attempt(
+        "no queue", client.invoke(workflowservice.PollWorkflowTaskQueueRequest(namespace="default"))
+    )
     await ctx.attempt("empty queue", client.poll_workflow_task("", timeout_s=5))
     await ctx.attempt("long queue", client.poll_workflow_task("q" * 1001, timeout_s=5))
     await ctx.attempt("reserved queue", client.poll_workflow_task("/_sys/x", timeout_s=5))
@@ -467,11 +469,13 @@ async def task_poll_validation(ctx: Context) -> None:
     await ctx.attempt(
         "sticky without normal name",
         client.poll_workflow_task(
-            taskqueue.TaskQueue(name=ctx.id("s"), kind=enums.TaskQueueKind.TASK_QUEUE_KIND_STICKY), timeout_s=3
+            taskqueue.TaskQueue(name=ctx.id("s"), kind=enums.TaskQueueKind.TASK_QUEUE_KIND_STICKY),
+            timeout_s=3,
         ),
     )
     await ctx.attempt(
-        "unknown namespace", client.poll_workflow_task(ctx.id("q"), namespace="no-such-namespace", timeout_s=5)
+        "unknown namespace",
+        client.poll_workflow_task(ctx.id("q"), namespace="no-such-namespace", timeout_s=5),
     )
     await ctx.attempt("no namespace", client.poll_workflow_task(ctx.id("q"), namespace="", timeout_s=5))
     await ctx.attempt("no deadline", client.poll_workflow_task(ctx.id("q"), timeout_s=None))
@@ -511,7 +515,9 @@ async def task_history_paging(ctx: Context) -> None:
     await run.signal("one")
     task = await run.poll()
     ctx.record("task", _outline(task))
-    page = await run.client.history_page(run.workflow_id, run_id=run.run_id, next_page_token=task.next_page_token)
+    page = await run.client.history_page(
+        run.workflow_id, run_id=run.run_id, next_page_token=task.next_page_token
+    )
     ctx.record(
         "next page",
         {"events": [event.event_id for event in page.history.events], "more": bool(page.next_page_token)},
@@ -544,7 +550,8 @@ async def task_sequence_after_close(ctx: Context) -> None:
     other = await ctx.start("twice")
     task = await other.poll()
     await ctx.attempt(
-        "two closing commands", other.complete(task, complete_workflow(), fail_workflow(application_failure()))
+        "two closing commands",
+        other.complete(task, complete_workflow(), fail_workflow(application_failure())),
     )
     await other.record_history("two closing commands: history")
 
@@ -565,6 +572,7 @@ async def task_on_another_queue(ctx: Context) -> None:
     )
     ctx.record("describe queue", response)
     await ctx.attempt(
-        "describe without name", workflowservice.DescribeTaskQueueRequest(namespace="default", task_queue=queue(""))
+        "describe without name",
+        workflowservice.DescribeTaskQueueRequest(namespace="default", task_queue=queue("")),
     )
     await ctx.attempt("describe without queue", workflowservice.DescribeTaskQueueRequest(namespace="default"))

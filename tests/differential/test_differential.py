@@ -1,0 +1,85 @@
+"""Every scenario against the official dev server and against Perdure: what they record must be equal.
+
+All scenarios run once against each server, many at a time, before the first comparison; each test below compares
+one scenario. An intended difference belongs into `known_differences`, with its reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.differential.compare import differences, unified
+from tests.differential.known_differences import KNOWN_DIFFERENCES, unexpected, unused
+from tests.differential.registry import Scenario, all_scenarios
+from tests.differential.runner import BROKEN_OFF, DYNAMIC_CONFIG, SEARCH_ATTRIBUTES, Outcome, run_all
+from tests.support.servers import PerdureServer, RealServer
+
+SCENARIOS = all_scenarios()
+MINIMUM_SCENARIOS = 70
+
+# The scenarios measure time, so they have the machine for themselves; the first test waits for all of them.
+pytestmark = [pytest.mark.serial, pytest.mark.timeout(300)]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What every scenario recorded on each side."""
+
+    real: Mapping[str, Outcome]
+    perdure: Mapping[str, Outcome]
+
+
+async def _run_both() -> Outcomes:
+    options: dict[str, Any] = {"dynamic_config": DYNAMIC_CONFIG, "search_attributes": SEARCH_ATTRIBUTES}
+    async with RealServer(**options) as real, PerdureServer(**options) as perdure:
+        on_real, on_perdure = await asyncio.gather(
+            run_all(SCENARIOS, real.address), run_all(SCENARIOS, perdure.address)
+        )
+    return Outcomes(on_real, on_perdure)
+
+
+@pytest.fixture(scope="session")
+def outcomes() -> Outcomes:
+    """Both servers started, all scenarios run against both, both stopped."""
+    return asyncio.run(_run_both())
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_same_as_the_official_server(scenario: Scenario, outcomes: Outcomes) -> None:
+    """One scenario records the same on both servers, apart from the known differences."""
+    real = outcomes.real[scenario.name].records
+    perdure = outcomes.perdure[scenario.name].records
+    broken = [record for record in real if record.label == BROKEN_OFF]
+    assert not broken, f"the scenario itself does not work: {broken[0].data}"
+    found = unexpected(scenario.name, differences(real, perdure))
+    if found:
+        paths = "\n".join(f"  {difference}" for difference in found)
+        pytest.fail(
+            f"{scenario.purpose}\n{len(found)} differences:\n{paths}\n\n{unified(real, perdure)}",
+            pytrace=False,
+        )
+
+
+def test_known_differences_still_exist(outcomes: Outcomes) -> None:
+    """An entry of the list that accepts nothing any more must be removed."""
+    found = [
+        (name, difference)
+        for name, outcome in outcomes.real.items()
+        for difference in differences(outcome.records, outcomes.perdure[name].records)
+    ]
+    assert not unused(found), unused(found)
+
+
+def test_known_differences_say_why() -> None:
+    """Each entry of the list has a reason a reader can judge."""
+    assert all(len(entry.reason) > 20 for entry in KNOWN_DIFFERENCES)
+
+
+def test_enough_scenarios() -> None:
+    """The scenarios are found (an empty list would make every comparison pass)."""
+    assert len(SCENARIOS) >= MINIMUM_SCENARIOS
