@@ -1,0 +1,1 @@
+"""Stores: one conformance suite that runs on every implementation, and what only a durable one must show."""
