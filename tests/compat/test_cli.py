@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 from datetime import timedelta
@@ -185,7 +186,8 @@ async def test_describe_shows_what_was_asked_for(client: Client) -> None:
     assert (config["workflowRunTimeout"], config["workflowExecutionTimeout"]) == ("90s", "600s")
     assert (info["historyLength"], info["type"]["name"]) == ("2", "Collector")
     assert info["memo"]["fields"] == {"note": "hello"}
-    assert info["searchAttributes"]["indexedFields"]["Colour"] == "red"
+    colour = info["searchAttributes"]["indexedFields"]["Colour"]
+    assert base64.b64decode(colour["data"]) == b'"red"'
     assert described["pendingWorkflowTask"]["state"] == "PENDING_WORKFLOW_TASK_STATE_SCHEDULED"
     await temporal(client, "workflow", "terminate", "-w", workflow_id)
 
