@@ -15,6 +15,8 @@ from typing import ClassVar, Final
 from sqlglot import exp
 from sqlglot.dialects.mysql import MySQL
 from sqlglot.errors import ParseError, SqlglotError
+from sqlglot.parser import binary_range_parser
+from sqlglot.parsers.mysql import MySQLParser
 from sqlglot.tokenizer_core import Token, TokenType
 
 from perdure.core.errors import InvalidArgumentError
@@ -25,9 +27,17 @@ class _Dialect(MySQL):
     """MySQL's quoting (two kinds of strings, names in backquotes) and the operator STARTS_WITH."""
 
     class Tokenizer(MySQL.Tokenizer):
-        """MySQL's words and STARTS_WITH, which sqlglot's parser knows as PostgreSQL's `^@`."""
+        """MySQL's words and STARTS_WITH, as the token of PostgreSQL's operator `^@`."""
 
         KEYWORDS: ClassVar = {**MySQL.Tokenizer.KEYWORDS, "STARTS_WITH": TokenType.CARET_AT}
+
+    class Parser(MySQLParser):
+        """MySQL's grammar and STARTS_WITH."""
+
+        RANGE_PARSERS: ClassVar = {
+            **MySQLParser.RANGE_PARSERS,
+            TokenType.CARET_AT: binary_range_parser(exp.StartsWith),
+        }
 
 
 _DIALECT: Final = _Dialect()
