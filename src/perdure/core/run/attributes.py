@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
+import re
 from collections.abc import Mapping
 
 from perdure.api.common.v1 import Payload, SearchAttributes
@@ -31,6 +33,10 @@ SETTABLE_PREDEFINED = frozenset(
     }
 )
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_INT64 = range(-(2**63), 2**63)
+_RFC3339 = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:[.,]([0-9]+))?(Z|[+-][0-9]{2}:[0-9]{2})"
+)
 
 
 def is_nil(payload: Payload) -> bool:
@@ -122,36 +128,50 @@ def decode(payload: Payload, attribute_type: AttributeType) -> AttributeValue | 
 def _typed(value: object, attribute_type: AttributeType) -> AttributeValue | None:
     match attribute_type:
         case AttributeType.KEYWORD | AttributeType.TEXT:
-            return value if isinstance(value, str) else None
+            return _text(value) if isinstance(value, str) else None
         case AttributeType.INT:
-            return value if isinstance(value, int) and not isinstance(value, bool) else None
+            is_int = isinstance(value, int) and not isinstance(value, bool)
+            return value if is_int and value in _INT64 else None  # type: ignore[return-value]  # checked
         case AttributeType.DOUBLE:
-            return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+            return _double(value)
         case AttributeType.BOOL:
             return value if isinstance(value, bool) else None
         case AttributeType.DATETIME:
             return datetime_ns(value) if isinstance(value, str) else None
         case AttributeType.KEYWORD_LIST:
             items = value if isinstance(value, list) else [value]
-            texts = [item for item in items if isinstance(item, str)]
+            texts = [_text(item) for item in items if isinstance(item, str)]
             return texts if texts and len(texts) == len(items) else None
 
 
-def datetime_ns(text: str) -> int | None:
-    """An RFC 3339 time in nanoseconds since the epoch, or None if it is not one."""
-    whole, dot, rest = text.partition(".")
-    digits = ""
-    if dot:
-        digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-        rest = rest[len(digits) :]
+def _text(value: str) -> str:
+    """The text without lone surrogates, which JSON can write but no store can keep."""
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _double(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
     try:
-        moment = datetime.datetime.fromisoformat(whole + rest)
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def datetime_ns(text: str) -> int | None:
+    """An RFC 3339 time in nanoseconds since the epoch, cut to 64 bits as in queries, or None if it is not one."""
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        return None
+    whole, digits, zone = match.groups(default="")
+    try:
+        moment = datetime.datetime.fromisoformat(whole + zone)
     except ValueError:
         return None
-    if moment.tzinfo is None:
-        return None
     delta = moment - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000_000 + int(digits[:9].ljust(9, "0") or 0)
+    time_ns = (delta.days * 86_400 + delta.seconds) * 1_000_000_000 + int(digits[:9].ljust(9, "0"))
+    return min(max(time_ns, _INT64.start), _INT64.stop - 1)
 
 
 def decode_all(fields: SearchAttributes, custom: Mapping[str, AttributeType]) -> dict[str, AttributeValue]:

@@ -12,7 +12,7 @@ _CANCEL_REQUESTED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUES
 
 
 def request(tx: Transition, *, reason: str, identity: str, request_id: str, links: Iterable[Link]) -> bool:
-    """Records the request.
+    """Records the request. A first workflow task that is held back (start delay) is due now.
 
     Returns:
         whether it was the first; a repeated one changes nothing.
@@ -21,6 +21,7 @@ def request(tx: Transition, *, reason: str, identity: str, request_id: str, link
         return False
     tx.header.cancel_requested = True
     tx.header.cancel_request_id = request_id
+    tx.header.first_task_at_ns = 0
     event = tx.new_event(_CANCEL_REQUESTED)
     attributes = event.workflow_execution_cancel_requested_event_attributes
     attributes.cause = reason

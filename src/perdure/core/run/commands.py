@@ -16,7 +16,7 @@ from perdure.api.enums.v1 import CommandType, WorkflowTaskFailedCause
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.run import activity, attributes, lifecycle, marker, properties, timer
 from perdure.core.run.limits import Limits
-from perdure.core.run.protos import checked_duration_ns
+from perdure.core.run.protos import cap_duration
 from perdure.core.run.transition import Transition
 from perdure.core.visibility.attributes import AttributeType
 
@@ -197,7 +197,7 @@ def _schedule_activity(context: CommandContext, command: Any) -> None:
 
 
 def _request_cancel_activity(context: CommandContext, command: Any) -> None:
-    if not command.scheduled_event_id:
+    if command.scheduled_event_id <= 0:
         raise InvalidArgumentError("ScheduledEventId is not set on RequestCancelActivityTaskCommand.")
     pending = context.tx.activities.get(command.scheduled_event_id)
     activity.request_cancel(
@@ -210,7 +210,7 @@ def _request_cancel_activity(context: CommandContext, command: Any) -> None:
 def _start_timer(context: CommandContext, command: Any) -> None:
     _check_id(command.timer_id, "TimerId", "StartTimer", context.limits)
     try:
-        checked_duration_ns(command.start_to_fire_timeout, "")
+        cap_duration(command.start_to_fire_timeout, "")
     except InvalidArgumentError as error:
         reason = str(error).removeprefix("invalid : ")
         raise InvalidArgumentError(
@@ -231,7 +231,7 @@ def _cancel_timer(context: CommandContext, command: Any) -> None:
 
 def _record_marker(context: CommandContext, command: Any) -> None:
     _check_id(command.marker_name, "MarkerName", "RecordMarker", context.limits)
-    size = sum(len(key) + payloads.ByteSize() for key, payloads in command.details.items())
+    size = sum(len(key.encode()) + payloads.ByteSize() for key, payloads in command.details.items())
     _check_size(
         size,
         context.limits.blob_bytes,
@@ -250,6 +250,12 @@ def _upsert_search_attributes(context: CommandContext, command: Any) -> None:
     if not update.indexed_fields:
         raise InvalidArgumentError(f"IndexedFields is not set on {label}.")
     attributes.validate(update, context.custom, tx.header.namespace, context.limits)
+    _check_size(
+        _map_size(update.indexed_fields),
+        context.limits.blob_bytes,
+        "BAD_SEARCH_ATTRIBUTES",
+        "UpsertWorkflowSearchAttributesCommandAttributes exceeds size limit.",
+    )
     properties.upsert_search_attributes(tx, update, context.completed_event_id)
     try:
         attributes.validate_size(properties.search_attributes(tx), context.limits)
@@ -265,6 +271,8 @@ def _modify_properties(context: CommandContext, command: Any) -> None:
     if not update.fields:
         raise InvalidArgumentError(f"UpsertedMemo.Fields is not set on {label}.")
     cause = "BAD_MODIFY_WORKFLOW_PROPERTIES_ATTRIBUTES"
+    message = "ModifyWorkflowPropertiesCommandAttributes exceeds size limit."
+    _check_size(_map_size(update.fields), context.limits.blob_bytes, cause, message)
     properties.upsert_memo(context.tx, update, context.completed_event_id)
     size = _map_size(properties.memo(context.tx).fields)
     message = "ModifyWorkflowPropertiesCommandAttributes. Memo exceeds size limit."

@@ -11,12 +11,13 @@ from perdure.core.visibility.attributes import AttributeType
 
 
 def record(tx: Transition, custom: Mapping[str, AttributeType]) -> VisibilityRecord:
-    """The visibility record of the run as this transition leaves it.
+    """The visibility record of the run as this transition leaves it; nothing more may happen in it.
 
     Args:
         tx: the transition.
         custom: the namespace's own search attributes.
     """
+    tx.settle()
     header = tx.header
     fields = properties.search_attributes(tx)
     return VisibilityRecord(

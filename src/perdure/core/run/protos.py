@@ -21,14 +21,23 @@ def checked_duration_ns(duration: Duration, name: str) -> int:
     """Like `duration_ns`, capped at a hundred years.
 
     Raises:
-        InvalidArgumentError: negative, or seconds and nanos of different signs.
+        InvalidArgumentError: negative, seconds and nanos of different signs, or more nanos than a second has.
     """
+    if duration.seconds * duration.nanos < 0:
+        raise InvalidArgumentError(f"invalid {name}: duration has seconds and nanos with different signs")
     value = duration_ns(duration)
-    if value < 0 or duration.nanos < 0 or duration.seconds < 0:
+    if value < 0:
         raise InvalidArgumentError(f"invalid {name}: negative duration")
     if duration.nanos > 999_999_999:
         raise InvalidArgumentError(f"invalid {name}: nanos out of range")
     return min(value, MAX_DURATION_NS)
+
+
+def cap_duration(duration: Duration, name: str) -> None:
+    """Checks a Duration field like `checked_duration_ns` and cuts it to a hundred years; an unset one stays unset."""
+    value = checked_duration_ns(duration, name)
+    if value != duration_ns(duration):
+        set_duration(duration, value)
 
 
 def set_duration(target: Duration, value_ns: int) -> None:

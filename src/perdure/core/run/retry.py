@@ -13,7 +13,7 @@ from perdure.api.enums.v1 import RetryState, TimeoutType
 from perdure.api.failure.v1 import Failure
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.run.limits import SECOND_NS
-from perdure.core.run.protos import checked_duration_ns, duration_ns, set_duration
+from perdure.core.run.protos import MAX_DURATION_NS, cap_duration, duration_ns, set_duration
 
 _TIMEOUT_PREFIX = "TemporalTimeout:"
 IN_PROGRESS = RetryState.Value("RETRY_STATE_IN_PROGRESS")
@@ -47,24 +47,25 @@ def fill_defaults(policy: RetryPolicy) -> None:
     if not duration_ns(policy.initial_interval):
         set_duration(policy.initial_interval, SECOND_NS)
     if not duration_ns(policy.maximum_interval):
-        set_duration(policy.maximum_interval, 100 * duration_ns(policy.initial_interval))
+        maximum_ns = 100 * duration_ns(policy.initial_interval)
+        set_duration(policy.maximum_interval, min(max(maximum_ns, -MAX_DURATION_NS), MAX_DURATION_NS))
     if policy.backoff_coefficient == 0:
         policy.backoff_coefficient = 2.0
 
 
 def validate(policy: RetryPolicy) -> None:
-    """Checks a filled policy.
+    """Checks a filled policy; intervals are cut to a hundred years.
 
     Raises:
         InvalidArgumentError: a field no policy can have; the message names it.
     """
     if policy.maximum_attempts == 1:
         return  # no retries: the rest does not matter
-    initial_ns = checked_duration_ns(policy.initial_interval, "InitialInterval set on retry policy")
+    cap_duration(policy.initial_interval, "InitialInterval set on retry policy")
     if not policy.backoff_coefficient >= 1:
         raise InvalidArgumentError("BackoffCoefficient cannot be less than 1 on retry policy.")
-    maximum_ns = checked_duration_ns(policy.maximum_interval, "MaximumInterval set on retry policy")
-    if 0 < maximum_ns < initial_ns:
+    cap_duration(policy.maximum_interval, "MaximumInterval set on retry policy")
+    if 0 < duration_ns(policy.maximum_interval) < duration_ns(policy.initial_interval):
         raise InvalidArgumentError("MaximumInterval cannot be less than InitialInterval on retry policy.")
     if policy.maximum_attempts < 0:
         raise InvalidArgumentError("MaximumAttempts cannot be negative on retry policy.")
@@ -134,7 +135,8 @@ def _application_delay_ns(failure: Failure | None) -> int | None:
         return None
     if not failure.application_failure_info.HasField("next_retry_delay"):
         return None
-    return max(duration_ns(failure.application_failure_info.next_retry_delay), 0)
+    delay_ns = duration_ns(failure.application_failure_info.next_retry_delay)
+    return min(max(delay_ns, 0), MAX_DURATION_NS)
 
 
 def _exponential_ns(initial_ns: int, coefficient: float, attempt: int, maximum_ns: int) -> int:
@@ -142,6 +144,6 @@ def _exponential_ns(initial_ns: int, coefficient: float, attempt: int, maximum_n
         interval = initial_ns * coefficient ** (attempt - 1)
     except OverflowError:
         interval = float("inf")
-    if maximum_ns and (interval <= 0 or interval > maximum_ns):
+    if maximum_ns and not 0 < interval <= maximum_ns:
         return maximum_ns
     return int(interval) if interval < 2**63 else 0

@@ -6,13 +6,16 @@ from collections.abc import Iterable
 
 from perdure.api.common.v1 import Header, Link, Payloads
 from perdure.api.enums.v1 import EventType
-from perdure.core.errors import InvalidArgumentError
+from perdure.core.errors import InvalidArgumentError, ResourceExhaustedError
 from perdure.core.run.limits import Limits
 from perdure.core.run.transition import Transition
 
 _SIGNALED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED")
 
 LIMIT_EXCEEDED = "exceeded workflow execution limit for signal events"
+CLOSING = "workflow operation can not be applied because workflow is closing"
+_CAUSE_BUSY_WORKFLOW = 5
+_SCOPE_NAMESPACE = 1
 
 
 def receive(
@@ -33,11 +36,14 @@ def receive(
 
     Raises:
         InvalidArgumentError: the run had too many signals.
+        ResourceExhaustedError: the run tries to close and would be kept from it once more.
     """
     if request_id and request_id in tx.signal_request_ids:
         return False
     if tx.header.signal_count >= limits.signals:
         raise InvalidArgumentError(LIMIT_EXCEEDED)
+    if tx.header.task_close_refused and tx.header.has_started_task:
+        raise ResourceExhaustedError(CLOSING, _CAUSE_BUSY_WORKFLOW, _SCOPE_NAMESPACE)
     if request_id:
         tx.signal_request_ids.put(request_id, 0)
     tx.header.signal_count += 1

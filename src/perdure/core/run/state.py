@@ -1,8 +1,8 @@
 """The state of a run: one header and items by kind, and their encoding as JSON.
 
 Only plain data here; the primitives' modules decide what changes. Fields at their default are left out of the
-encoding; a newer release's fields are refused by the store's schema version, so decoding is strict. Durations and times are integer
-nanoseconds; 0 means "none" where a field allows none. Event ids start at 1; 0 means "none".
+encoding; a newer release's fields are refused by the store's schema version, so decoding is strict. Durations and
+times are integer nanoseconds; 0 means "none" where a field allows none. Event ids start at 1; 0 means "none".
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ class RunHeader:
     """The pending sticky task waits on the normal queue, because nobody polls the sticky one."""
     task_history_size_bytes: int = 0
     task_suggest_reasons: list[int] = field(default_factory=list)
+    task_close_refused: bool = False
+    """The last workflow task tried to close the run while events it had not seen were waiting (UNHANDLED_COMMAND)."""
     last_completed_task_started_event_id: int = 0
     sticky_queue: str = ""
     sticky_timeout_ns: int = 0

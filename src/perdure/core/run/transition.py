@@ -1,7 +1,7 @@
 """The history core: one transition of one run, from a committed state to what must be committed next.
 
-It knows event ids, which events wait while a workflow task is started, in which order they are flushed, and what changed.
-It knows no primitive: activities, timers, signals and the rest are modules beside it that use a Transition.
+It knows event ids, which events wait while a workflow task is started, in which order they are flushed, and what
+changed. It knows no primitive: activities, timers, signals and the rest are modules beside it that use a Transition.
 
 A Transition never changes the state it was made from. What it wrote lives in overlays until the store has committed it
 and the engine calls `absorb`; dropping it undoes everything.
@@ -28,6 +28,7 @@ from perdure.core.run.records import (
 )
 from perdure.core.run.state import Activity, RunHeader, RunState, Timer, encode
 
+_LAST_PRIORITY = 5
 Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
 
@@ -228,6 +229,7 @@ class Transition:
         self.visibility_changed = False
         self._wakeup_ns: int | None = None
         self._touched = False
+        self._batches: tuple[EventBatch, ...] | None = None
 
     # --- events ---
 
@@ -248,6 +250,7 @@ class Transition:
         return event
 
     def _number(self, event: HistoryEvent) -> None:
+        invariant(self._batches is None, "an event after the last one", run=self.state.run)
         event_id = self.header.next_event_id
         event.event_id = event_id
         event.task_id = event_id
@@ -260,7 +263,17 @@ class Transition:
 
     def buffered_keys(self) -> list[int]:
         """Keys of the buffered events, in order of arrival."""
-        return sorted({*self.state.buffered, *self.buffered.changes})
+        return sorted(key for key in {*self.state.buffered, *self.buffered.changes} if key in self.buffered)
+
+    def _own(self, key: int) -> HistoryEvent:
+        """A buffered event that this transition may number: a copy if it belongs to the committed state."""
+        if key in self.buffered.changes:
+            own = self.buffered.changes[key]
+            invariant(own is not None, "this buffered event is gone", key=key)
+            return own  # type: ignore[return-value]  # checked above
+        copied = HistoryEvent()
+        copied.CopyFrom(self.state.buffered[key])
+        return copied
 
     def flush(self) -> bool:
         """Writes the buffered events: first everything but completions, in order of arrival, then the completions.
@@ -268,7 +281,7 @@ class Transition:
         Returns:
             whether there were any.
         """
-        waiting = list(self.buffered)
+        waiting = [self._own(key) for key in self.buffered_keys()]
         if not waiting:
             return False
         self.buffered.clear()
@@ -340,7 +353,7 @@ class Transition:
             TaskKey(TaskKind.ACTIVITY, activity.scheduled_event_id),
             QueueKey(run.namespace_id, activity.task_queue, TaskKind.ACTIVITY),
             activity.scheduled_ns,
-            _priority_key(activity.priority or self.header.priority),
+            _priority_key(activity.priority) or _priority_key(self.header.priority),
             False,
             str(activity.stamp),
         )
@@ -367,6 +380,18 @@ class Transition:
             _compare(self.activity_dispatch(committed), self.activity_dispatch(activity), put, deleted)
         return put, deleted
 
+    def settle(self) -> None:
+        """Ends the events: serialises them and counts their size and the transition in the header. Nothing may be
+        appended afterwards. `finish` does it if nobody did; the visibility record needs the counts before."""
+        if self._batches is not None:
+            return
+        self._batches = ()
+        if self.events:
+            data = History(events=self.events).SerializeToString()
+            self.header.history_size_bytes += len(data)
+            self._batches = (EventBatch(self.events[0].event_id, self.events[-1].event_id, data),)
+        self.header.transition_count += 1
+
     def finish(
         self,
         wakeup_ns: int | None,
@@ -389,12 +414,7 @@ class Transition:
             "events are buffered although no workflow task is started",
             run=state.run,
         )
-        batches: tuple[EventBatch, ...] = ()
-        if self.events:
-            data = History(events=self.events).SerializeToString()
-            header.history_size_bytes += len(data)
-            batches = (EventBatch(self.events[0].event_id, self.events[-1].event_id, data),)
-        header.transition_count += 1
+        self.settle()
         put, deleted = self._task_changes()
         self._wakeup_ns = wakeup_ns
         return RunWrite(
@@ -403,7 +423,7 @@ class Transition:
             status=header.status,
             header=encode(header),
             wakeup_ns=wakeup_ns,
-            events=batches,
+            events=self._batches or (),
             items=tuple(self._item_changes()),
             tasks_put=tuple(put),
             tasks_deleted=tuple(deleted),
@@ -446,7 +466,8 @@ def _compare(before: Task | None, after: Task | None, put: list[Task], deleted: 
 
 
 def _priority_key(priority: bytes) -> int:
-    """The priority key of a serialised temporal.api.common.v1.Priority (field 1, a varint); 0 when not given."""
+    """The priority key of a serialised temporal.api.common.v1.Priority (field 1, a varint); 0 when not given.
+    Keys above the last level are of the last level."""
     if len(priority) >= 2 and priority[0] == 8:
-        return priority[1] if priority[1] < 128 else 0
+        return min(priority[1], _LAST_PRIORITY)
     return 0

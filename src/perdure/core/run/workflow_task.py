@@ -38,7 +38,7 @@ _START_TO_CLOSE = TimeoutType.Value("TIMEOUT_TYPE_START_TO_CLOSE")
 _SCHEDULE_TO_START = TimeoutType.Value("TIMEOUT_TYPE_SCHEDULE_TO_START")
 _REASON_SIZE = SuggestContinueAsNewReason.Value("SUGGEST_CONTINUE_AS_NEW_REASON_HISTORY_SIZE_TOO_LARGE")
 _REASON_EVENTS = SuggestContinueAsNewReason.Value("SUGGEST_CONTINUE_AS_NEW_REASON_TOO_MANY_HISTORY_EVENTS")
-_UNHANDLED = WorkflowTaskFailedCause.Value("WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND")
+UNHANDLED = WorkflowTaskFailedCause.Value("WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND")
 FORCE_CLOSE = WorkflowTaskFailedCause.Value("WORKFLOW_TASK_FAILED_CAUSE_FORCE_CLOSE_COMMAND")
 _RESETS_ATTEMPT = frozenset(
     WorkflowTaskFailedCause.Value(f"WORKFLOW_TASK_FAILED_CAUSE_{name}")
@@ -273,6 +273,7 @@ def fail(
         attributes.binary_checksum = binary_checksum
         tx.append(event)
     _after_failure(header, increment=True)
+    header.task_close_refused = cause == UNHANDLED
     if cause in _RESETS_ATTEMPT:
         header.task_attempt = 1
 
@@ -311,6 +312,7 @@ def _clear(header: RunHeader) -> None:
     header.task_rerouted = False
     header.task_history_size_bytes = 0
     header.task_suggest_reasons = []
+    header.task_close_refused = False
 
 
 def clear_pending(header: RunHeader) -> None:
