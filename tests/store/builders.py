@@ -38,7 +38,9 @@ def write(run: RunKey, version: int = 0, **changes: Any) -> RunWrite:
         if version == 0
         else {}
     )
-    fields = {"status": 1, "header": f"header {version + 1}".encode(), "wakeup_ns": None} | first | changes
+    fields: dict[str, Any] = (
+        {"status": 1, "header": f"header {version + 1}".encode(), "wakeup_ns": None} | first | changes
+    )
     return RunWrite(run, version, **fields)
 
 

@@ -38,6 +38,12 @@ def filter_record(run: RunKey, record: VisibilityRecord) -> dict[str, object]:
     }
 
 
+def group_of(attribute: str, run: RunKey, record: VisibilityRecord) -> object:
+    """The group that a count puts the run in. Custom attributes group by strings; anything else is missing (None)."""
+    value = filter_record(run, record).get(attribute)
+    return None if attribute in record.attributes and not isinstance(value, str) else value
+
+
 def sort_groups(groups: Iterable[tuple[object, int]]) -> list[tuple[object, int]]:
     """The groups of a count in the order all stores return them: largest first, then by value."""
     return sorted(groups, key=lambda group: (-group[1], str(group[0])))

@@ -27,7 +27,7 @@ from perdure.store.checks import (
     version_conflict,
 )
 from perdure.store.cursor import ListPosition, close_key, decode_cursor, encode_cursor
-from perdure.store.listing import filter_record, sort_groups
+from perdure.store.listing import filter_record, group_of, sort_groups
 from perdure.store.protocol import (
     CurrentRun,
     ListedRun,
@@ -360,7 +360,7 @@ class MemoryStore:
         self._check_open()
         groups: dict[object, int] = {} if group_by else {None: 0}
         for row in self._listed(namespace_id, where, None):
-            value = filter_record(row.run, row.record).get(group_by) if group_by else None
+            value = group_of(group_by, row.run, row.record) if group_by else None
             groups[value] = groups.get(value, 0) + 1
         return sort_groups(groups.items())
 
