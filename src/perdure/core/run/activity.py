@@ -5,6 +5,8 @@ Attempts that fail and are retried leave no event; ActivityTaskStarted is writte
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from perdure.api.command.v1 import ScheduleActivityTaskCommandAttributes
 from perdure.api.common.v1 import Payloads, RetryPolicy
 from perdure.api.enums.v1 import EventType
@@ -28,9 +30,6 @@ _FINISHED = frozenset((_COMPLETED, _FAILED, _TIMED_OUT, _CANCELED))
 _SERVER = "Server"
 
 NOT_FOUND = "invalid activityID or activity already timed out or invoking workflow is completed"
-NO_SUCH_ACTIVITY = (
-    "Can't find pending activity with such ID. Invalid activityID or activity already completed"
-)
 NO_TIME_FOR_RETRY = (
     "Not enough time to schedule next retry before activity ScheduleToClose timeout, giving up retrying"
 )
@@ -131,7 +130,8 @@ def schedule(
     """
     if by_id(tx, attributes.activity_id) is not None:
         raise InvalidArgumentError(
-            f"invalid history builder state for action: add-activitytask-scheduled-event, ActivityID: {attributes.activity_id}"
+            "invalid history builder state for action: add-activitytask-scheduled-event, "
+            f"ActivityID: {attributes.activity_id}"
         )
     event = tx.new_event(_SCHEDULED)
     target = event.activity_task_scheduled_event_attributes
@@ -190,31 +190,54 @@ def by_id(tx: Transition, activity_id: str) -> Activity | None:
     return None
 
 
-def current(
-    tx: Transition, scheduled_event_id: int, activity_id: str, attempt: int, started_ns: int
-) -> Activity:
-    """The started activity that a task token names, as an editable copy.
+@dataclass(frozen=True, slots=True)
+class ActivityToken:
+    """Which activity attempt a worker holds; a call by id has no scheduled event and fits any attempt."""
+
+    scheduled_event_id: int = 0
+    activity_id: str = ""
+    attempt: int = 0
+    started_ns: int = 0
+
+
+def current(tx: Transition, token: ActivityToken, *, start_as: str = "") -> Activity:
+    """The started activity that a token names, as an editable copy.
 
     Args:
-        scheduled_event_id: 0 for calls by id, which name `activity_id` instead and fit any attempt.
-        attempt, started_ns: from the token; ignored for calls by id.
+        tx: the transition.
+        token: which attempt.
+        start_as: for a completion by id: an activity that no worker took is started by this identity first.
 
     Raises:
         NotFoundError: the run is closed, the activity is gone, or the attempt is over.
     """
     if not tx.header.is_open:
         raise NotFoundError(RUN_CLOSED)
-    if not scheduled_event_id:
-        found = by_id(tx, activity_id)
-        if found is None:
-            raise NotFoundError(NO_SUCH_ACTIVITY)
-        if not found.started_ns:
-            raise NotFoundError(NOT_FOUND)
-        return tx.activities.edit(found.scheduled_event_id)
-    found = tx.activities.get(scheduled_event_id)
-    if found is None or not found.started_ns or found.attempt != attempt or found.started_ns != started_ns:
+    if not token.scheduled_event_id:
+        return _current_by_id(tx, token.activity_id, start_as)
+    found = tx.activities.get(token.scheduled_event_id)
+    if (
+        found is None
+        or not found.started_ns
+        or found.attempt != token.attempt
+        or found.started_ns != token.started_ns
+    ):
         raise NotFoundError(NOT_FOUND)
-    return tx.activities.edit(scheduled_event_id)
+    return tx.activities.edit(token.scheduled_event_id)
+
+
+def _current_by_id(tx: Transition, activity_id: str, start_as: str) -> Activity:
+    found = by_id(tx, activity_id)
+    if found is None:
+        raise NotFoundError(
+            f"cannot find pending activity with ActivityID {activity_id}, check workflow execution history for "
+            "more details"
+        )
+    if found.started_ns:
+        return tx.activities.edit(found.scheduled_event_id)
+    if not start_as:
+        raise NotFoundError(NOT_FOUND)
+    return start(tx, found.scheduled_event_id, "", start_as)
 
 
 # --- an attempt ---

@@ -1,4 +1,4 @@
-"""A worker's answer to a workflow task: all that RespondWorkflowTaskCompleted and RespondWorkflowTaskFailed do to a run.
+"""A worker's answer to a workflow task: all that completing or failing it does to the run.
 
 It puts the history core, the workflow task and the commands together; each rule lives in their modules.
 """
@@ -18,13 +18,12 @@ from perdure.core.run import activity, commands, lifecycle, workflow_task
 from perdure.core.run.commands import CommandContext, TaskFailure, cause_number
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import checked_duration_ns
-from perdure.core.run.state import RunState
+from perdure.core.run.state import Activity, RunState
 from perdure.core.run.transition import Transition
 from perdure.core.visibility.attributes import AttributeType
 
 INLINE_REQUEST_ID = "request-from-RespondWorkflowTaskCompleted"
 """The request id in WorkflowTaskStarted events of tasks that are returned by the completion of the one before."""
-SERVER_IDENTITY = "history-service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +45,14 @@ class Completion:
         error: what the worker is told after the commit, if its task failed.
         new_task_inline: the next workflow task is started and goes back in the answer.
         eager: scheduled event ids of activities started for this worker, to go back in the answer.
+        started: those activities as started.
     """
 
     tx: Transition
     error: ServiceError | None = None
     new_task_inline: bool = False
     eager: list[int] = field(default_factory=list)
+    started: dict[int, Activity] = field(default_factory=dict)
 
 
 def respond_completed(
@@ -88,15 +89,17 @@ def respond_completed(
     if not tx.header.is_open:
         return Completion(tx)
     eager = [event_id for event_id in context.eager if event_id in tx.activities]
-    for event_id in eager:
-        activity.start(tx, event_id, f"eager-{state.run.run_id}-{event_id}", request.identity)
+    started = {
+        event_id: activity.start(tx, event_id, f"eager-{state.run.run_id}-{event_id}", request.identity)
+        for event_id in eager
+    }
     inline = False
     if request.force_create_new_workflow_task or context.must_handle_events or context.cancelled_unstarted:
         workflow_task.schedule(tx, first_scheduled_ns if heartbeat else 0)
         inline = request.return_new_workflow_task
         if inline:
             workflow_task.start(tx, INLINE_REQUEST_ID, request.identity, limits)
-    return Completion(tx, new_task_inline=inline, eager=eager)
+    return Completion(tx, new_task_inline=inline, eager=eager, started=started)
 
 
 def _check(tx: Transition, token: TaskToken) -> None:
@@ -129,7 +132,7 @@ def _failed(
     workflow_task.fail(tx, failure.cause, server_failure, request.identity, request.binary_checksum)
     if failure.terminates:
         tx.flush()
-        lifecycle.terminate(tx, reason=str(failure), details=None, identity=SERVER_IDENTITY)
+        lifecycle.terminate(tx, reason=str(failure), details=None, identity=lifecycle.SERVER_IDENTITY)
     else:
         workflow_task.schedule(tx)
     return Completion(tx, InvalidArgumentError(str(failure)))
@@ -160,5 +163,5 @@ def overflow_buffer(tx: Transition, limits: Limits) -> None:
         len(waiting) < 2 or sum(event.ByteSize() for event in waiting) <= limits.buffered_bytes
     ):
         return
-    workflow_task.fail(tx, workflow_task.FORCE_CLOSE)
+    workflow_task.fail(tx, workflow_task.FORCE_CLOSE, identity=lifecycle.SERVER_IDENTITY)
     workflow_task.schedule(tx)

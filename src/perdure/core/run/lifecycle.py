@@ -35,6 +35,9 @@ STATUS_FAILED = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_FAILED"
 STATUS_CANCELED = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_CANCELED")
 STATUS_TERMINATED = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_TERMINATED")
 STATUS_TIMED_OUT = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_TIMED_OUT")
+_TIMEOUT = RetryState.Value("RETRY_STATE_TIMEOUT")
+SERVER_IDENTITY = "history-service"
+"""Who did it, in events that the server writes by itself."""
 _POLICY_NOT_SET = RetryState.Value("RETRY_STATE_RETRY_POLICY_NOT_SET")
 
 _COPIED_MESSAGES = (
@@ -195,13 +198,14 @@ def time_out(tx: Transition) -> None:
     """The run's time is over."""
     _force_close(tx)
     event = tx.new_event(_TIMED_OUT)
-    event.workflow_execution_timed_out_event_attributes.retry_state = _POLICY_NOT_SET
+    state = _TIMEOUT if tx.header.execution_timeout_ns else _POLICY_NOT_SET
+    event.workflow_execution_timed_out_event_attributes.retry_state = state
     _close(tx, event, STATUS_TIMED_OUT)
 
 
 def _force_close(tx: Transition) -> None:
     if tx.header.has_started_task:
-        workflow_task.fail(tx, workflow_task.FORCE_CLOSE)
+        workflow_task.fail(tx, workflow_task.FORCE_CLOSE, identity=SERVER_IDENTITY)
     tx.flush()
 
 

@@ -42,7 +42,10 @@ Compute = Callable[[RunState, int], tuple[Transition | None, Result]]
 """From a run's state and the time to a transition (None: nothing changes) and what the caller wants to know."""
 
 CONFLICT_RETRIES = 10
-RUN_NOT_FOUND = "workflow execution not found"
+
+
+class RunNotFoundError(NotFoundError):
+    """The store has no such run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class Pending:
         tx: the transition.
         reserved: pollers that get a task of this transition.
         becomes_current, expected_current_run_id: for a new run, see RunWrite.
+        on_commit: called once the transition is committed, before anything of it is handed over.
     """
 
     slot: RunSlot
@@ -74,6 +78,7 @@ class Pending:
     reserved: list[tuple[Poller, Task]]
     becomes_current: bool = False
     expected_current_run_id: str | None = None
+    on_commit: Callable[[RunSlot], None] | None = None
 
 
 class Engine:
@@ -97,6 +102,7 @@ class Engine:
         self.matching = Matching(store, runtime, self.start_task)
         self.timers = Timers(store, runtime, self._wake)
         self.tokens = TokenSealer("")
+        self.is_stopping = False
         self._working: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
@@ -106,7 +112,10 @@ class Engine:
 
     def end_long_polls(self) -> None:
         """Lets every waiting poll return empty, and every new one at once."""
+        self.is_stopping = True
         self.matching.close()
+        for slot in self.runs.slots():
+            slot.wake()
 
     async def stop(self) -> None:
         """Finishes what is being committed. The store is closed by its owner afterwards."""
@@ -116,7 +125,9 @@ class Engine:
 
     # --- transitions ---
 
-    async def transact(self, run: RunKey, compute: Compute[Result]) -> Result:
+    async def transact(
+        self, run: RunKey, compute: Compute[Result], on_commit: Callable[[RunSlot], None] | None = None
+    ) -> Result:
         """Computes and commits one transition of a run.
 
         It is finished even if the caller is cancelled meanwhile. A conflict with another writer is computed again.
@@ -124,6 +135,7 @@ class Engine:
         Args:
             run: which run.
             compute: see `Compute`; it may raise, then nothing has happened. It may be called again.
+            on_commit: called with the run's slot once the transition is committed, before anything is handed over.
 
         Returns:
             what `compute` returned, after the commit.
@@ -132,7 +144,7 @@ class Engine:
             NotFoundError: there is no such run.
             UnavailableError: the store could not do it; the outcome may be unknown.
         """
-        return await self.finish_anyway(self._transact(run, compute))
+        return await self.finish_anyway(self._transact(run, compute, on_commit))
 
     async def finish_anyway(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Runs `work` to its end even if the caller is cancelled while it waits."""
@@ -141,7 +153,9 @@ class Engine:
         task.add_done_callback(self._working.discard)
         return await asyncio.shield(task)
 
-    async def _transact(self, run: RunKey, compute: Compute[Result]) -> Result:
+    async def _transact(
+        self, run: RunKey, compute: Compute[Result], on_commit: Callable[[RunSlot], None] | None
+    ) -> Result:
         slot = self.runs.pin(run)
         try:
             async with slot.lock:
@@ -150,8 +164,10 @@ class Engine:
                     tx, result = compute(state, self.runtime.now_ns())
                     if tx is None or tx.is_untouched:
                         return result
+                    pending = self.prepare(slot, tx)
+                    pending.on_commit = on_commit
                     try:
-                        await self.commit([self.prepare(slot, tx)])
+                        await self.commit([pending])
                     except VersionConflictError:
                         continue
                     return result
@@ -170,7 +186,7 @@ class Engine:
             return slot.state
         stored = await self.reading(self.store.load_run(slot.key))
         if stored is None:
-            raise NotFoundError(RUN_NOT_FOUND)
+            raise RunNotFoundError("workflow execution not found")
         slot.tail.clear()
         slot.state = decode_run(stored.run, stored.version, stored.header, stored.items, stored.wakeup_ns)
         return slot.state
@@ -253,14 +269,23 @@ class Engine:
 
     def _publish(self, pending: Pending, write: RunWrite) -> None:
         slot, tx = pending.slot, pending.tx
+        before = tx.state.header
         tx.absorb()
         slot.state = tx.state
+        if pending.on_commit is not None:
+            pending.on_commit(slot)
+        if before.has_started_task and (
+            tx.header.task_stamp != before.task_stamp or not tx.header.has_pending_task
+        ):
+            slot.queries.put_back()
         slot.tail.append(write.events)
         self.timers.note(write.run, write.wakeup_ns)
         for poller, task in pending.reserved:
             self.matching.deliver(poller, self._delivery(slot, tx, task))
         for task in write.tasks_put:
             self.matching.offer(task)
+        if not tx.header.has_pending_task:
+            slot.unblock_queries()
         slot.wake()
 
     # --- starting tasks ---

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 
+from perdure.api.query.v1 import WorkflowQueryResult
 from perdure.core.run.query import QueryRegistry
 from perdure.core.run.records import EventBatch, RunKey
 from perdure.core.run.state import RunState
@@ -63,7 +64,8 @@ class RunSlot:
         lock: whoever computes and commits a transition of the run holds it.
         state: the committed state, None when it must be loaded.
         tail: the newest history.
-        queries: questions that wait for a workflow task.
+        queries: questions that wait for a workflow task, and `query_futures` their askers by query id.
+        waiters: who waits for the next commit.
         pins: how many callers use the slot; a pinned slot is not evicted.
     """
 
@@ -75,7 +77,7 @@ class RunSlot:
         self.state: RunState | None = None
         self.tail = HistoryTail()
         self.queries = QueryRegistry()
-        self.query_futures: dict[str, asyncio.Future[object]] = {}
+        self.query_futures: dict[str, asyncio.Future[WorkflowQueryResult | None]] = {}
         self.waiters: list[asyncio.Future[None]] = []
         self.pins = 0
 
@@ -83,6 +85,13 @@ class RunSlot:
         """Drops the cached state: what was committed is not known for sure, or was proven stale."""
         self.state = None
         self.tail.clear()
+
+    def unblock_queries(self) -> None:
+        """No workflow task is pending: questions that waited for one may be asked directly."""
+        for query_id in list(self.queries.waiting):
+            future = self.query_futures.get(query_id)
+            if future is not None and not future.done():
+                future.set_result(None)
 
     def wake(self) -> None:
         """Something was committed: everybody who waits for news looks again."""
@@ -125,6 +134,10 @@ class RunCache:
         if slot is not None:
             slot.forget()
             slot.wake()
+
+    def slots(self) -> list[RunSlot]:
+        """Every slot in memory."""
+        return list(self._slots.values())
 
     def __len__(self) -> int:
         return len(self._slots)

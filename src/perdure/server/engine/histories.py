@@ -1,0 +1,144 @@
+"""Reading histories: from memory when the newest part suffices, else from the store; and waiting for news."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from perdure.api.history.v1 import History as HistoryMessage
+from perdure.api.history.v1 import HistoryEvent
+from perdure.core.errors import NotFoundError
+from perdure.core.invariant import invariant
+from perdure.core.run.records import EventBatch, RunKey
+from perdure.core.run.state import RunState
+from perdure.server.engine.engine import Engine
+from perdure.server.engine.runs import RunSlot
+
+PAGE_BYTES = 2 * 1024 * 1024
+"""A page of history ends with the batch that reaches this size, so that answers stay well below what clients accept."""
+
+
+class Histories:
+    """Histories of an engine's runs."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def resolve(self, namespace_id: str, workflow_id: str, run_id: str) -> RunKey:
+        """The run a request names; without run id the workflow id's newest.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        if run_id:
+            return RunKey(namespace_id, workflow_id, run_id)
+        current = await self._engine.reading(self._engine.store.current_run(namespace_id, workflow_id))
+        if current is None:
+            raise NotFoundError(f"workflow not found for ID: {workflow_id}")
+        return current.run
+
+    async def state(self, run: RunKey) -> RunState:
+        """The run's committed state; only to be read, and only until the next await.
+
+        Raises:
+            NotFoundError: there is no such run.
+        """
+        slot = self._engine.runs.pin(run)
+        try:
+            if slot.state is not None:
+                return slot.state
+            async with slot.lock:
+                return await self._engine.load(slot)
+        except NotFoundError as error:
+            raise not_found(run) from error
+        finally:
+            self._engine.runs.unpin(slot)
+
+    async def wait_for_news(self, run: RunKey, next_event_id: int, timeout_s: float) -> RunState:
+        """Waits until the run has events from `next_event_id` on or is closed, at most `timeout_s`.
+
+        Returns:
+            the run's state then; the caller looks what came.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        slot = self._engine.runs.pin(run)
+        try:
+            while True:
+                state = await self.state(run)
+                remaining_s = deadline - loop.time()
+                news = state.header.next_event_id > next_event_id or not state.header.is_open
+                if news or remaining_s <= 0 or self._engine.is_stopping:
+                    return state
+                await self._wait(slot, remaining_s)
+        finally:
+            self._engine.runs.unpin(slot)
+
+    async def _wait(self, slot: RunSlot, timeout_s: float) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        slot.waiters.append(waiter)
+        timer = asyncio.get_running_loop().call_later(timeout_s, _resolve, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            if waiter in slot.waiters:
+                slot.waiters.remove(waiter)
+
+    async def read(
+        self,
+        run: RunKey,
+        first_event_id: int,
+        end_event_id: int,
+        *,
+        max_batches: int = 0,
+        reverse: bool = False,
+    ) -> Sequence[EventBatch]:
+        """Batches that hold the events of [first_event_id, end_event_id), newest first if `reverse`.
+
+        Args:
+            max_batches: at most so many; 0 for as many as fit into a page.
+        """
+        if first_event_id >= end_event_id:
+            return []
+        slot = self._engine.runs.pin(run)
+        try:
+            batches: Sequence[EventBatch]
+            if slot.tail.covers(first_event_id, end_event_id):
+                batches = slot.tail.read(first_event_id, end_event_id)
+                if reverse:
+                    batches = batches[::-1]
+            else:
+                batches = await self._engine.reading(
+                    self._engine.store.read_history(
+                        run, first_event_id, end_event_id, PAGE_BYTES, reverse=reverse
+                    )
+                )
+        finally:
+            self._engine.runs.unpin(slot)
+        return batches[:max_batches] if max_batches else batches
+
+    async def event(self, run: RunKey, event_id: int) -> HistoryEvent:
+        """One event of a run."""
+        for found in events(await self.read(run, event_id, event_id + 1)):
+            if found.event_id == event_id:
+                return found
+        invariant(False, "an event is missing from the history", run=run, event_id=event_id)
+        raise AssertionError  # invariant raised
+
+
+def events(batches: Sequence[EventBatch]) -> list[HistoryEvent]:
+    """The events of batches, in order."""
+    return list(HistoryMessage.FromString(b"".join(batch.data for batch in batches)).events)
+
+
+def not_found(run: RunKey) -> NotFoundError:
+    """The error for a run that is not there."""
+    return NotFoundError(
+        f'workflow execution not found for workflow ID "{run.workflow_id}" and run ID "{run.run_id}"'
+    )
+
+
+def _resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -1,0 +1,230 @@
+"""Starting runs: workflow ids, reuse and conflict policies, repeated requests, signal-with-start, eager first tasks.
+
+A workflow id has at most one open run. Which run is current is decided by the store in the commit that starts one; what is read
+before is only a guess, and a lost race is tried again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from perdure.api.enums.v1 import WorkflowIdConflictPolicy, WorkflowIdReusePolicy
+from perdure.api.workflowservice.v1 import StartWorkflowExecutionRequest
+from perdure.core.errors import (
+    CurrentRunConflictError,
+    NotFoundError,
+    UnavailableError,
+    VersionConflictError,
+    WorkflowAlreadyStartedError,
+)
+from perdure.core.run import lifecycle, workflow_task
+from perdure.core.run.protos import text_payloads
+from perdure.core.run.records import QueueKey, RunKey, Task, TaskKey, TaskKind
+from perdure.core.run.state import RUNNING, RunHeader, RunState
+from perdure.core.run.transition import Transition
+from perdure.server.engine.deliveries import WorkflowTaskDelivery
+from perdure.server.engine.engine import CONFLICT_RETRIES, Engine, Pending
+from perdure.server.engine.runs import RunSlot
+from perdure.server.namespaces import Namespace
+from perdure.store.protocol import CurrentRun
+
+_FAILED_STATUSES = frozenset(
+    (
+        lifecycle.STATUS_FAILED,
+        lifecycle.STATUS_CANCELED,
+        lifecycle.STATUS_TERMINATED,
+        lifecycle.STATUS_TIMED_OUT,
+    )
+)
+_REJECT = WorkflowIdReusePolicy.Value("WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE")
+_FAILED_ONLY = WorkflowIdReusePolicy.Value("WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY")
+_USE_EXISTING = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING")
+_TERMINATE_EXISTING = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING")
+
+OnRun = Callable[[Transition], None]
+"""Something to do to the run in the same transition, such as recording a signal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The answer to a start.
+
+    Attributes:
+        run: the run that the workflow id stands for now.
+        first_run_id: the first of its chain.
+        started: this request started it (now, or an earlier time it was sent).
+        status: of the run.
+        eager_task: the first workflow task, when it was asked for with the answer.
+    """
+
+    run: RunKey
+    first_run_id: str
+    started: bool
+    status: int = RUNNING
+    eager_task: WorkflowTaskDelivery | None = None
+
+
+class Starts:
+    """Starts runs on an engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def start(
+        self, namespace: Namespace, request: StartWorkflowExecutionRequest, on_new: OnRun | None = None
+    ) -> Started:
+        """Starts a run, or finds the one that the policies let stand for it.
+
+        Args:
+            namespace: where.
+            request: checked, with policies and timeouts filled in.
+            on_new: done to the new run in its first transition, before its first workflow task.
+
+        Raises:
+            WorkflowAlreadyStartedError: the policies forbid it.
+            UnavailableError: the store could not do it, or others kept starting the same id.
+        """
+        return await self._engine.finish_anyway(self._start(namespace, request, on_new))
+
+    async def _start(
+        self, namespace: Namespace, request: StartWorkflowExecutionRequest, on_new: OnRun | None
+    ) -> Started:
+        engine = self._engine
+        for _ in range(CONFLICT_RETRIES):
+            current = await engine.reading(
+                engine.store.current_run(namespace.namespace_id, request.workflow_id)
+            )
+            if current is not None:
+                found = self._existing(current, request)
+                if found is not None:
+                    return found
+            try:
+                return await self._create(namespace, request, current, on_new)
+            except (CurrentRunConflictError, VersionConflictError):
+                continue
+        raise UnavailableError(f"workflow id {request.workflow_id} is being started by others; try again")
+
+    def _existing(self, current: CurrentRun, request: StartWorkflowExecutionRequest) -> Started | None:
+        """What the current run means for the request: the answer, or None to start a new run (in its place)."""
+        if current.start_request_id == request.request_id:
+            return Started(current.run, current.first_run_id, True, current.status)
+        if current.status == RUNNING:
+            if request.workflow_id_conflict_policy == _USE_EXISTING:
+                return Started(current.run, current.first_run_id, False, current.status)
+            if request.workflow_id_conflict_policy == _TERMINATE_EXISTING:
+                return None
+            raise _already(
+                current,
+                "Workflow execution is already running. WorkflowId: {}, RunId: {}.",
+                request.workflow_id,
+            )
+        if request.workflow_id_reuse_policy == _REJECT:
+            raise _already(
+                current,
+                "Workflow execution already finished. WorkflowId: {}, RunId: {}. Workflow Id reuse policy: reject "
+                "duplicate workflow Id.",
+                request.workflow_id,
+            )
+        if request.workflow_id_reuse_policy == _FAILED_ONLY and current.status not in _FAILED_STATUSES:
+            raise _already(
+                current,
+                "Workflow execution already finished successfully. WorkflowId: {}, RunId: {}. Workflow Id reuse "
+                "policy: allow duplicate workflow Id if last run failed.",
+                request.workflow_id,
+            )
+        return None
+
+    async def _create(
+        self,
+        namespace: Namespace,
+        request: StartWorkflowExecutionRequest,
+        current: CurrentRun | None,
+        on_new: OnRun | None,
+    ) -> Started:
+        if current is not None and current.status == RUNNING:
+            return await self._replace(namespace, request, current, on_new)
+        return await self._commit_new(namespace, request, current, on_new, [])
+
+    async def _replace(
+        self,
+        namespace: Namespace,
+        request: StartWorkflowExecutionRequest,
+        current: CurrentRun,
+        on_new: OnRun | None,
+    ) -> Started:
+        """Terminates the current run and starts the new one, in one commit."""
+        engine = self._engine
+        slot = engine.runs.pin(current.run)
+        try:
+            async with slot.lock:
+                try:
+                    state = await engine.load(slot)
+                except NotFoundError as error:
+                    raise CurrentRunConflictError("the current run was deleted") from error
+                if not state.header.is_open:
+                    raise CurrentRunConflictError("the current run closed")
+                return await self._commit_new(namespace, request, current, on_new, [(slot, state)])
+        finally:
+            engine.runs.unpin(slot)
+
+    async def _commit_new(
+        self,
+        namespace: Namespace,
+        request: StartWorkflowExecutionRequest,
+        current: CurrentRun | None,
+        on_new: OnRun | None,
+        replaced: list[tuple[RunSlot, RunState]],
+    ) -> Started:
+        engine = self._engine
+        run = RunKey(namespace.namespace_id, request.workflow_id, engine.runtime.new_run_id())
+        slot = engine.runs.pin(run)
+        try:
+            async with slot.lock:
+                now_ns = engine.runtime.now_ns()
+                unit = [self._terminated(old_slot, state, now_ns, run) for old_slot, state in replaced]
+                eager = request.request_eager_execution
+                tx = Transition(RunState(run, 0, RunHeader()), now_ns)
+                lifecycle.start(
+                    tx, request, lifecycle.StartContext(namespace.name, namespace.retention_ns, eager)
+                )
+                if on_new is not None:
+                    on_new(tx)
+                workflow_task.schedule_if_needed(tx)
+                eager = eager and tx.header.has_pending_task
+                if eager:
+                    workflow_task.start(tx, engine.runtime.new_id(), request.identity, engine.limits.run)
+                pending = engine.prepare(slot, tx)
+                pending.becomes_current = True
+                pending.expected_current_run_id = current.run.run_id if current is not None else None
+                await engine.commit([*unit, pending])
+                task = self._eager_task(slot, tx) if eager else None
+                return Started(run, run.run_id, True, RUNNING, task)
+        finally:
+            engine.runs.unpin(slot)
+
+    def _terminated(self, slot: RunSlot, state: RunState, now_ns: int, new_run: RunKey) -> Pending:
+        tx = Transition(state, now_ns)
+        lifecycle.terminate(
+            tx,
+            reason="TerminateIfRunning WorkflowIdReusePolicy",
+            details=text_payloads(f"terminated by new runID: {new_run.run_id}"),
+            identity=lifecycle.SERVER_IDENTITY,
+        )
+        return self._engine.prepare(slot, tx)
+
+    def _eager_task(self, slot: RunSlot, tx: Transition) -> WorkflowTaskDelivery:
+        header = tx.header
+        queue = QueueKey(tx.state.run.namespace_id, header.task_queue, TaskKind.WORKFLOW)
+        key = TaskKey(TaskKind.WORKFLOW, header.task_scheduled_event_id)
+        task = Task(tx.state.run, key, queue, header.task_scheduled_ns)
+        return self._engine.workflow_task_delivery(slot, tx, task)
+
+
+def _already(current: CurrentRun, message: str, workflow_id: str) -> WorkflowAlreadyStartedError:
+    return WorkflowAlreadyStartedError(
+        message.format(workflow_id, current.run.run_id),
+        start_request_id=current.start_request_id,
+        run_id=current.run.run_id,
+        first_run_id=current.first_run_id,
+    )

@@ -1,0 +1,258 @@
+"""RPCs of workers on activities: poll, heartbeat, complete, fail, cancel; by task token or by id."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from perdure.api.common.v1 import Payloads
+from perdure.api.failure.v1 import Failure
+from perdure.api.workflowservice.v1 import (
+    PollActivityTaskQueueRequest,
+    PollActivityTaskQueueResponse,
+    RecordActivityTaskHeartbeatByIdRequest,
+    RecordActivityTaskHeartbeatByIdResponse,
+    RecordActivityTaskHeartbeatRequest,
+    RecordActivityTaskHeartbeatResponse,
+    RespondActivityTaskCanceledByIdRequest,
+    RespondActivityTaskCanceledByIdResponse,
+    RespondActivityTaskCanceledRequest,
+    RespondActivityTaskCanceledResponse,
+    RespondActivityTaskCompletedByIdRequest,
+    RespondActivityTaskCompletedByIdResponse,
+    RespondActivityTaskCompletedRequest,
+    RespondActivityTaskCompletedResponse,
+    RespondActivityTaskFailedByIdRequest,
+    RespondActivityTaskFailedByIdResponse,
+    RespondActivityTaskFailedRequest,
+    RespondActivityTaskFailedResponse,
+)
+from perdure.core.errors import InvalidArgumentError, NotFoundError
+from perdure.core.run import activity
+from perdure.core.run.activity import ActivityToken
+from perdure.core.run.records import QueueKey, RunKey, TaskKind
+from perdure.core.run.state import Activity, RunState
+from perdure.core.run.transition import Transition
+from perdure.server.engine.engine import Engine, RunNotFoundError
+from perdure.server.engine.histories import Histories, not_found
+from perdure.server.service import checks
+from perdure.server.service.call import Call
+from perdure.server.service.task_responses import ACTIVITY_TASK, TaskResponses
+from perdure.server.service.worker_tasks import open_token
+
+Named = tuple[RunKey, ActivityToken]
+
+
+class ByToken(Protocol):
+    """A request that names its activity by task token."""
+
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def task_token(self) -> bytes: ...
+
+
+class ById(Protocol):
+    """A request that names its activity by workflow and activity id."""
+
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def workflow_id(self) -> str: ...
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def activity_id(self) -> str: ...
+
+
+class ActivityTasks:
+    """Handlers of the RPCs on activities.
+
+    Args:
+        engine: the runs.
+        histories: finds runs by workflow id.
+        responses: builds answers to polls.
+        long_poll_s: how long a poll waits at most.
+    """
+
+    def __init__(
+        self, engine: Engine, histories: Histories, responses: TaskResponses, long_poll_s: float = 60.0
+    ) -> None:
+        self._engine = engine
+        self._limits = engine.limits.run
+        self._histories = histories
+        self._responses = responses
+        self._long_poll_s = long_poll_s
+
+    async def poll_activity_task_queue(
+        self, request: PollActivityTaskQueueRequest, call: Call
+    ) -> PollActivityTaskQueueResponse:
+        """PollActivityTaskQueue: waits for an activity; empty when none came in time."""
+        namespace = self._engine.namespaces.get(request.namespace)
+        timeout_s = checks.long_poll_s(call, self._long_poll_s)
+        if checks.too_long(request.identity, self._limits):
+            raise InvalidArgumentError("Identity length exceeds limit.")
+        name = checks.task_queue(request.task_queue if request.HasField("task_queue") else None, self._limits)
+        key = QueueKey(namespace.namespace_id, name, TaskKind.ACTIVITY)
+        matching = self._engine.matching
+        delivery = await matching.poll(key, request.identity, self._engine.runtime.new_id(), timeout_s)
+        if delivery is None:
+            return PollActivityTaskQueueResponse()
+        try:
+            return await self._responses.activity_task(delivery)
+        except asyncio.CancelledError:
+            matching.give_back(delivery)
+            raise
+
+    # --- by token ---
+
+    async def record_activity_task_heartbeat(
+        self, request: RecordActivityTaskHeartbeatRequest, call: Call
+    ) -> RecordActivityTaskHeartbeatResponse:
+        """RecordActivityTaskHeartbeat: the reply says whether cancellation was asked for."""
+        details = request.details if request.HasField("details") else None
+        asked = await self._heartbeat(self._by_token(request), details)
+        return RecordActivityTaskHeartbeatResponse(cancel_requested=asked)
+
+    async def respond_activity_task_completed(
+        self, request: RespondActivityTaskCompletedRequest, call: Call
+    ) -> RespondActivityTaskCompletedResponse:
+        """RespondActivityTaskCompleted."""
+        result = request.result if request.HasField("result") else None
+        await self._complete(self._by_token(request), result, request.identity)
+        return RespondActivityTaskCompletedResponse()
+
+    async def respond_activity_task_failed(
+        self, request: RespondActivityTaskFailedRequest, call: Call
+    ) -> RespondActivityTaskFailedResponse:
+        """RespondActivityTaskFailed: the server decides whether it is retried."""
+        named = self._by_token(request)
+        details = request.last_heartbeat_details if request.HasField("last_heartbeat_details") else None
+        await self._fail(named, request.failure, request.HasField("failure"), details, request.identity)
+        return RespondActivityTaskFailedResponse()
+
+    async def respond_activity_task_canceled(
+        self, request: RespondActivityTaskCanceledRequest, call: Call
+    ) -> RespondActivityTaskCanceledResponse:
+        """RespondActivityTaskCanceled: confirms a requested cancellation."""
+        details = request.details if request.HasField("details") else None
+        await self._cancel(self._by_token(request), details, request.identity)
+        return RespondActivityTaskCanceledResponse()
+
+    # --- by id ---
+
+    async def record_activity_task_heartbeat_by_id(
+        self, request: RecordActivityTaskHeartbeatByIdRequest, call: Call
+    ) -> RecordActivityTaskHeartbeatByIdResponse:
+        """RecordActivityTaskHeartbeatById."""
+        details = request.details if request.HasField("details") else None
+        asked = await self._heartbeat(await self._by_id(request), details)
+        return RecordActivityTaskHeartbeatByIdResponse(cancel_requested=asked)
+
+    async def respond_activity_task_completed_by_id(
+        self, request: RespondActivityTaskCompletedByIdRequest, call: Call
+    ) -> RespondActivityTaskCompletedByIdResponse:
+        """RespondActivityTaskCompletedById: also completes an activity that no worker has taken yet."""
+        result = request.result if request.HasField("result") else None
+        await self._complete(await self._by_id(request), result, request.identity, start_as=request.identity)
+        return RespondActivityTaskCompletedByIdResponse()
+
+    async def respond_activity_task_failed_by_id(
+        self, request: RespondActivityTaskFailedByIdRequest, call: Call
+    ) -> RespondActivityTaskFailedByIdResponse:
+        """RespondActivityTaskFailedById."""
+        named = await self._by_id(request)
+        details = request.last_heartbeat_details if request.HasField("last_heartbeat_details") else None
+        await self._fail(named, request.failure, request.HasField("failure"), details, request.identity)
+        return RespondActivityTaskFailedByIdResponse()
+
+    async def respond_activity_task_canceled_by_id(
+        self, request: RespondActivityTaskCanceledByIdRequest, call: Call
+    ) -> RespondActivityTaskCanceledByIdResponse:
+        """RespondActivityTaskCanceledById."""
+        details = request.details if request.HasField("details") else None
+        await self._cancel(await self._by_id(request), details, request.identity)
+        return RespondActivityTaskCanceledByIdResponse()
+
+    # --- which activity ---
+
+    def _by_token(self, request: ByToken) -> Named:
+        namespace = self._engine.namespaces.get(request.namespace)
+        fields = open_token(self._engine, ACTIVITY_TASK, request.task_token, namespace)
+        return RunKey(*fields[:3]), ActivityToken(*fields[3:])  # type: ignore[arg-type]  # sealed by us
+
+    async def _by_id(self, request: ById) -> Named:
+        namespace = self._engine.namespaces.get(request.namespace)
+        if not request.activity_id:
+            raise InvalidArgumentError("ActivityId is not set on request.")
+        if not request.workflow_id:
+            raise NotFoundError(f"activity not found for ID: {request.activity_id}")
+        if request.run_id and not checks.is_uuid(request.run_id):
+            raise InvalidArgumentError("RunId is not valid UUID.")
+        run = await self._histories.resolve(namespace.namespace_id, request.workflow_id, request.run_id)
+        return run, ActivityToken(activity_id=request.activity_id)
+
+    # --- what happens to it ---
+
+    async def _update(
+        self, named: Named, change: Callable[[Transition, Activity], bool], start_as: str = ""
+    ) -> bool:
+        run, token = named
+
+        def apply(state: RunState, now_ns: int) -> tuple[Transition, bool]:
+            tx = Transition(state, now_ns)
+            return tx, change(tx, activity.current(tx, token, start_as=start_as))
+
+        try:
+            return await self._engine.transact(run, apply)
+        except RunNotFoundError as error:
+            raise not_found(run) from error
+
+    async def _heartbeat(self, named: Named, details: Payloads | None) -> bool:
+        if details is not None:
+            checks.blob(details.ByteSize(), self._limits)
+
+        def change(tx: Transition, pending: Activity) -> bool:
+            activity.heartbeat(tx, pending, details)
+            return pending.cancel_requested_event_id != 0
+
+        return await self._update(named, change)
+
+    async def _complete(
+        self, named: Named, result: Payloads | None, identity: str, start_as: str = ""
+    ) -> None:
+        if result is not None:
+            checks.blob(result.ByteSize(), self._limits)
+
+        def change(tx: Transition, pending: Activity) -> bool:
+            activity.complete(tx, pending, result, identity)
+            return True
+
+        await self._update(named, change, start_as)
+
+    async def _fail(
+        self, named: Named, failure: Failure, given: bool, details: Payloads | None, identity: str
+    ) -> None:
+        if given and failure.WhichOneof("failure_info") != "application_failure_info":
+            raise InvalidArgumentError("Failure must have ApplicationFailureInfo.")
+        checks.blob(failure.ByteSize(), self._limits)
+        if details is not None:
+            checks.blob(details.ByteSize(), self._limits)
+
+        def change(tx: Transition, pending: Activity) -> bool:
+            if details is not None:
+                activity.heartbeat(tx, pending, details)
+            return activity.fail(tx, pending, failure, identity, self._limits)
+
+        await self._update(named, change)
+
+    async def _cancel(self, named: Named, details: Payloads | None, identity: str) -> None:
+        if details is not None:
+            checks.blob(details.ByteSize(), self._limits)
+
+        def change(tx: Transition, pending: Activity) -> bool:
+            activity.cancel(tx, pending, details, identity)
+            return True
+
+        await self._update(named, change)

@@ -1,0 +1,113 @@
+"""Checks that many RPCs share: lengths, run ids, deadlines, task queues, sizes. Messages as Temporal's server words them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+
+from google.protobuf.message import Message
+
+from perdure.api.common.v1 import Link, Payload, Priority, WorkflowExecution
+from perdure.api.taskqueue.v1 import TaskQueue
+from perdure.core.errors import DeadlineTooShortError, InvalidArgumentError
+from perdure.core.run.limits import Limits
+from perdure.server.service.call import Call
+
+MIN_LONG_POLL_S = 2.0
+_RESERVED_QUEUE_PREFIX = "/_sys/"
+MAX_LINKS = 10
+
+
+def too_long(value: str, limits: Limits) -> bool:
+    """Whether an id or name exceeds the limit."""
+    return len(value) > limits.id_bytes or len(value.encode()) > limits.id_bytes
+
+
+def request_id(value: str, limits: Limits) -> None:
+    """Checks a request id's length."""
+    if too_long(value, limits):
+        raise InvalidArgumentError("RequestId length exceeds limit.")
+
+
+def execution(message: Message, field: str = "workflow_execution") -> WorkflowExecution:
+    """The workflow execution a request names, checked.
+
+    Raises:
+        InvalidArgumentError: not set, without workflow id, or with a run id that is no UUID.
+    """
+    if not message.HasField(field):
+        raise InvalidArgumentError("Execution is not set on request.")
+    named: WorkflowExecution = getattr(message, field)
+    if not named.workflow_id:
+        raise InvalidArgumentError("WorkflowId is not set on request.")
+    if named.run_id and not is_uuid(named.run_id):
+        raise InvalidArgumentError("Invalid RunId.")
+    return named
+
+
+def is_uuid(text: str) -> bool:
+    """Whether a text is a UUID."""
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def task_queue(queue: TaskQueue | None, limits: Limits) -> str:
+    """The checked name of a task queue a request must name."""
+    if queue is None:
+        raise InvalidArgumentError("taskQueue is not set")
+    if not queue.name:
+        raise InvalidArgumentError("missing task queue name")
+    if too_long(queue.name, limits):
+        raise InvalidArgumentError("taskQueue length exceeds limit")
+    if queue.name.startswith(_RESERVED_QUEUE_PREFIX):
+        raise InvalidArgumentError(
+            f"task queue name cannot start with reserved prefix {_RESERVED_QUEUE_PREFIX}"
+        )
+    return queue.name
+
+
+def long_poll_s(call: Call, longest_s: float) -> float:
+    """How long a long poll may wait so that its empty answer still reaches the caller.
+
+    Raises:
+        InvalidArgumentError: the caller set no deadline.
+        DeadlineTooShortError: less than two seconds.
+    """
+    if call.deadline_s is None:
+        raise InvalidArgumentError("Context timeout is not set.")
+    if call.deadline_s < MIN_LONG_POLL_S:
+        raise DeadlineTooShortError("Context timeout is too short.")
+    return min(longest_s, call.deadline_s - 1.0)
+
+
+def blob(size: int, limits: Limits) -> None:
+    """Checks the size of a payload."""
+    if size > limits.blob_bytes:
+        raise InvalidArgumentError("Blob data size exceeds limit.")
+
+
+def memo(fields: Mapping[str, Payload], limits: Limits) -> None:
+    """Checks the size of a memo."""
+    if sum(len(key) + payload.ByteSize() for key, payload in fields.items()) > limits.memo_bytes:
+        raise InvalidArgumentError("Memo size exceeds limit.")
+
+
+def priority(value: Priority) -> None:
+    """Checks the range of a priority's fields."""
+    if value.priority_key < 0:
+        raise InvalidArgumentError("priority key can't be negative")
+    if value.priority_key > 5:
+        raise InvalidArgumentError("priority key can't be larger than 5")
+    if len(value.fairness_key.encode()) > 64:
+        raise InvalidArgumentError("fairness key length exceeds limit")
+
+
+def links(values: list[Link]) -> None:
+    """Checks how many links a request carries."""
+    if len(values) > MAX_LINKS:
+        raise InvalidArgumentError(
+            f"cannot attach more than {MAX_LINKS} links per request, got {len(values)}"
+        )

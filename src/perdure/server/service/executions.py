@@ -1,0 +1,391 @@
+"""RPCs on workflow executions: start, signal-with-start, signal, cancel, terminate, delete.
+
+Reading them (describe, history, query) is in the modules beside this one.
+"""
+
+from __future__ import annotations
+
+from perdure.api.common.v1 import Link
+from perdure.api.enums.v1 import EventType, WorkflowIdConflictPolicy, WorkflowIdReusePolicy
+from perdure.api.workflowservice.v1 import (
+    DeleteWorkflowExecutionRequest,
+    DeleteWorkflowExecutionResponse,
+    RequestCancelWorkflowExecutionRequest,
+    RequestCancelWorkflowExecutionResponse,
+    SignalWithStartWorkflowExecutionRequest,
+    SignalWithStartWorkflowExecutionResponse,
+    SignalWorkflowExecutionRequest,
+    SignalWorkflowExecutionResponse,
+    StartWorkflowExecutionRequest,
+    StartWorkflowExecutionResponse,
+    TerminateWorkflowExecutionRequest,
+    TerminateWorkflowExecutionResponse,
+)
+from perdure.core.errors import InvalidArgumentError, NotFoundError, UnimplementedError
+from perdure.core.run import activity, attributes, cancellation, lifecycle, retry, signal, workflow_task
+from perdure.core.run.limits import Limits
+from perdure.core.run.protos import checked_duration_ns, set_duration
+from perdure.core.run.records import RunKey
+from perdure.core.run.state import RunState
+from perdure.core.run.transition import Transition
+from perdure.server.engine.engine import Compute, Engine, RunNotFoundError
+from perdure.server.engine.histories import Histories, not_found
+from perdure.server.engine.starts import Started, Starts
+from perdure.server.namespaces import Namespace
+from perdure.server.service import checks
+from perdure.server.service.call import Call
+from perdure.server.service.task_responses import TaskResponses
+
+_STARTED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_STARTED")
+_SIGNALED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED")
+_ALLOW = WorkflowIdReusePolicy.Value("WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE")
+_REJECT = WorkflowIdReusePolicy.Value("WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE")
+_TERMINATE_IF_RUNNING = WorkflowIdReusePolicy.Value("WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING")
+_FAIL = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_FAIL")
+_USE_EXISTING = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING")
+_TERMINATE_EXISTING = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING")
+_DEFAULT_TERMINATE_REASON = "terminated by user via frontend"
+
+
+class Executions:
+    """Handlers of the RPCs that change workflow executions."""
+
+    def __init__(
+        self, engine: Engine, starts: Starts, histories: Histories, task_responses: TaskResponses
+    ) -> None:
+        self._engine = engine
+        self._namespaces = engine.namespaces
+        self._limits: Limits = engine.limits.run
+        self._starts = starts
+        self._histories = histories
+        self._task_responses = task_responses
+
+    # --- start ---
+
+    async def start_workflow_execution(
+        self, request: StartWorkflowExecutionRequest, call: Call
+    ) -> StartWorkflowExecutionResponse:
+        """StartWorkflowExecution: source workflowservice.v1."""
+        namespace = self._namespaces.get(request.namespace)
+        self._prepare_start(request, namespace, _FAIL)
+        started = await self._starts.start(namespace, request)
+        response = StartWorkflowExecutionResponse(
+            run_id=started.run.run_id, started=started.started, first_execution_run_id=started.first_run_id
+        )
+        response.status = started.status  # type: ignore[assignment]  # a WorkflowExecutionStatus number
+        _start_link(response.link, namespace, started)
+        if started.eager_task is not None:
+            task = await self._task_responses.workflow_task(started.eager_task)
+            response.eager_workflow_task.CopyFrom(task)
+        return response
+
+    async def signal_with_start_workflow_execution(
+        self, request: SignalWithStartWorkflowExecutionRequest, call: Call
+    ) -> SignalWithStartWorkflowExecutionResponse:
+        """SignalWithStartWorkflowExecution: signals the open run of the id, or starts one that begins with the signal."""
+        namespace = self._namespaces.get(request.namespace)
+        start = _start_part(request)
+        if not request.signal_name:
+            raise InvalidArgumentError("signal not set")
+        if checks.too_long(request.signal_name, self._limits):
+            length = len(request.signal_name.encode())
+            raise InvalidArgumentError(
+                f"signal name exceeds maximum allowed length ({length}/{self._limits.id_bytes})"
+            )
+        if not start.workflow_type.name:
+            raise InvalidArgumentError("workflow type not set")
+        if request.workflow_id_conflict_policy == _FAIL:
+            raise InvalidArgumentError(
+                "Invalid WorkflowIDConflictPolicy: WORKFLOW_ID_CONFLICT_POLICY_FAIL is not supported for this operation."
+            )
+        self._prepare_start(start, namespace, _USE_EXISTING)
+        checks.blob(request.signal_input.ByteSize(), self._limits)
+        while True:
+            started = await self._starts.start(namespace, start, lambda tx: self._receive(tx, request))
+            response = SignalWithStartWorkflowExecutionResponse(
+                run_id=started.run.run_id,
+                started=started.started,
+                first_execution_run_id=started.first_run_id,
+            )
+            if started.started:
+                return response
+            try:
+                await self._engine.transact(
+                    started.run, lambda s, now: self._signal_existing(s, now, request)
+                )
+            except NotFoundError:
+                continue  # it closed meanwhile: the reuse policy decides again
+            return response
+
+    def _signal_existing(
+        self, state: RunState, now_ns: int, request: SignalWithStartWorkflowExecutionRequest
+    ) -> tuple[Transition, None]:
+        tx = self._open(state, now_ns)
+        self._receive(tx, request)
+        if tx.header.first_task_at_ns:
+            # Signal-with-start does not wait for a delayed start: the first task is due now.
+            workflow_task.release_first_task(tx)
+        return tx, None
+
+    def _receive(self, tx: Transition, request: SignalWithStartWorkflowExecutionRequest) -> None:
+        signal.receive(
+            tx,
+            name=request.signal_name,
+            input=request.signal_input if request.HasField("signal_input") else None,
+            identity=request.identity,
+            header=request.header if request.HasField("header") else None,
+            request_id=request.request_id,
+            links=request.links,
+            limits=self._limits,
+        )
+
+    def _prepare_start(
+        self,
+        request: StartWorkflowExecutionRequest,
+        namespace: Namespace,
+        default_conflict: WorkflowIdConflictPolicy.ValueType,
+    ) -> None:
+        """Checks a start request and fills in what it leaves open."""
+        limits = self._limits
+        _policies(request, default_conflict)
+        if not request.workflow_id:
+            raise InvalidArgumentError("WorkflowId is not set on request.")
+        if checks.too_long(request.workflow_id, limits):
+            length = len(request.workflow_id.encode())
+            raise InvalidArgumentError(
+                f"WorkflowId exceeds maximum allowed length ({length}/{limits.id_bytes})"
+            )
+        if request.HasField("retry_policy"):
+            retry.fill_defaults(request.retry_policy)
+            retry.validate(request.retry_policy)
+        delay_ns = _duration(request, "workflow_start_delay", "WorkflowStartDelaySeconds")
+        if delay_ns and request.cron_schedule:
+            raise InvalidArgumentError("CronSchedule and WorkflowStartDelay may not be used together.")
+        if not request.workflow_type.name:
+            raise InvalidArgumentError("WorkflowType is not set on request.")
+        if checks.too_long(request.workflow_type.name, limits):
+            raise InvalidArgumentError("WorkflowType length exceeds limit.")
+        checks.task_queue(request.task_queue if request.HasField("task_queue") else None, limits)
+        if not request.task_queue.kind:
+            request.task_queue.kind = "TASK_QUEUE_KIND_NORMAL"  # type: ignore[assignment]  # names are accepted
+        self._timeouts(request)
+        checks.request_id(request.request_id, limits)
+        if not request.request_id:
+            request.request_id = self._engine.runtime.new_id()
+        attributes.validate(request.search_attributes, namespace.search_attributes, namespace.name, limits)
+        attributes.validate_size(request.search_attributes, limits)
+        checks.priority(request.priority)
+        checks.links(list(request.links))
+        checks.blob(request.input.ByteSize(), limits)
+        checks.memo(request.memo.fields, limits)
+        _refuse_what_is_missing(request)
+        if delay_ns or request.cron_schedule:
+            request.request_eager_execution = False
+
+    def _timeouts(self, request: StartWorkflowExecutionRequest) -> None:
+        execution_ns = _duration(request, "workflow_execution_timeout", "WorkflowExecutionTimeoutSeconds")
+        run_ns = _duration(request, "workflow_run_timeout", "WorkflowRunTimeoutSeconds")
+        task_ns = _duration(request, "workflow_task_timeout", "WorkflowTaskTimeoutSeconds")
+        if execution_ns:
+            run_ns = min(run_ns or execution_ns, execution_ns)
+        task_ns = min(task_ns or self._limits.task_timeout_default_ns, self._limits.task_timeout_max_ns)
+        if run_ns:
+            task_ns = min(task_ns, run_ns)
+            set_duration(request.workflow_run_timeout, run_ns)
+        set_duration(request.workflow_task_timeout, task_ns)
+
+    # --- signal, cancel, terminate, delete ---
+
+    async def signal_workflow_execution(
+        self, request: SignalWorkflowExecutionRequest, call: Call
+    ) -> SignalWorkflowExecutionResponse:
+        """SignalWorkflowExecution: recorded once per request id."""
+        namespace = self._namespaces.get(request.namespace)
+        named = checks.execution(request)
+        if not request.signal_name:
+            raise InvalidArgumentError("SignalName is not set on request.")
+        if checks.too_long(request.signal_name, self._limits):
+            raise InvalidArgumentError("SignalName length exceeds limit.")
+        checks.request_id(request.request_id, self._limits)
+        checks.blob(request.input.ByteSize(), self._limits)
+        checks.links(list(request.links))
+        run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
+
+        def apply(state: RunState, now_ns: int) -> tuple[Transition, None]:
+            tx = self._open(state, now_ns)
+            signal.receive(
+                tx,
+                name=request.signal_name,
+                input=request.input if request.HasField("input") else None,
+                identity=request.identity,
+                header=request.header if request.HasField("header") else None,
+                request_id=request.request_id,
+                links=request.links,
+                limits=self._limits,
+            )
+            return tx, None
+
+        await self._transact(run, apply)
+        response = SignalWorkflowExecutionResponse()
+        event = response.link.workflow_event
+        _name_run(event, namespace, run)
+        event.request_id_ref.request_id = request.request_id
+        event.request_id_ref.event_type = _SIGNALED
+        return response
+
+    async def request_cancel_workflow_execution(
+        self, request: RequestCancelWorkflowExecutionRequest, call: Call
+    ) -> RequestCancelWorkflowExecutionResponse:
+        """RequestCancelWorkflowExecution: no-op when asked before or when the run is closed."""
+        namespace = self._namespaces.get(request.namespace)
+        named = checks.execution(request)
+        run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
+
+        def apply(state: RunState, now_ns: int) -> tuple[Transition | None, None]:
+            _check_chain(state, request.first_execution_run_id)
+            if not state.header.is_open:
+                return None, None
+            tx = Transition(state, now_ns)
+            cancellation.request(
+                tx,
+                reason=request.reason,
+                identity=request.identity,
+                request_id=request.request_id,
+                links=request.links,
+            )
+            return tx, None
+
+        await self._transact(run, apply)
+        return RequestCancelWorkflowExecutionResponse()
+
+    async def terminate_workflow_execution(
+        self, request: TerminateWorkflowExecutionRequest, call: Call
+    ) -> TerminateWorkflowExecutionResponse:
+        """TerminateWorkflowExecution: closes the run at once."""
+        namespace = self._namespaces.get(request.namespace)
+        named = checks.execution(request)
+        run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
+
+        def apply(state: RunState, now_ns: int) -> tuple[Transition, None]:
+            _check_chain(state, request.first_execution_run_id)
+            tx = self._open(state, now_ns)
+            lifecycle.terminate(
+                tx,
+                reason=request.reason or _DEFAULT_TERMINATE_REASON,
+                details=request.details if request.HasField("details") else None,
+                identity=request.identity,
+                links=request.links,
+            )
+            return tx, None
+
+        await self._transact(run, apply)
+        return TerminateWorkflowExecutionResponse()
+
+    async def delete_workflow_execution(
+        self, request: DeleteWorkflowExecutionRequest, call: Call
+    ) -> DeleteWorkflowExecutionResponse:
+        """DeleteWorkflowExecution: terminates the run if it is open, then deletes everything of it."""
+        namespace = self._namespaces.get(request.namespace)
+        named = checks.execution(request)
+        run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
+
+        def apply(state: RunState, now_ns: int) -> tuple[Transition | None, None]:
+            if not state.header.is_open:
+                return None, None
+            tx = Transition(state, now_ns)
+            lifecycle.terminate(
+                tx, reason="Delete workflow execution", details=None, identity=lifecycle.SERVER_IDENTITY
+            )
+            return tx, None
+
+        await self._transact(run, apply)
+        await self._engine.finish_anyway(self._engine.delete_run(run))
+        return DeleteWorkflowExecutionResponse()
+
+    def _open(self, state: RunState, now_ns: int) -> Transition:
+        if not state.header.is_open:
+            raise NotFoundError(activity.RUN_CLOSED)
+        return Transition(state, now_ns)
+
+    async def _transact(self, run: RunKey, apply: Compute[None]) -> None:
+        try:
+            await self._engine.transact(run, apply)
+        except RunNotFoundError as error:
+            raise not_found(run) from error
+
+
+def _check_chain(state: RunState, first_run_id: str) -> None:
+    if first_run_id and state.header.first_run_id != first_run_id:
+        raise NotFoundError("workflow execution not found")
+
+
+def _duration(request: StartWorkflowExecutionRequest, field: str, label: str) -> int:
+    try:
+        return checked_duration_ns(getattr(request, field), "")
+    except InvalidArgumentError as error:
+        reason = str(error).removeprefix("invalid : ")
+        raise InvalidArgumentError(f"An invalid {label} is set on request. cause: {reason}") from error
+
+
+def _policies(
+    request: StartWorkflowExecutionRequest, default_conflict: WorkflowIdConflictPolicy.ValueType
+) -> None:
+    reuse, conflict = request.workflow_id_reuse_policy, request.workflow_id_conflict_policy
+    if reuse == _TERMINATE_IF_RUNNING:
+        if conflict:
+            raise InvalidArgumentError(
+                "Invalid WorkflowIDReusePolicy: WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING cannot be used together "
+                "with a WorkflowIDConflictPolicy"
+            )
+        request.workflow_id_reuse_policy = _ALLOW
+        request.workflow_id_conflict_policy = _TERMINATE_EXISTING
+        return
+    if reuse == _REJECT and conflict == _TERMINATE_EXISTING:
+        raise InvalidArgumentError(
+            "Invalid WorkflowIDReusePolicy: WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE cannot be used together with "
+            "WorkflowIdConflictPolicy WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING"
+        )
+    request.workflow_id_reuse_policy = reuse or _ALLOW
+    request.workflow_id_conflict_policy = conflict or default_conflict
+
+
+def _refuse_what_is_missing(request: StartWorkflowExecutionRequest) -> None:
+    """Features that would be accepted and then silently not happen are refused."""
+    if request.cron_schedule:
+        raise UnimplementedError("cron schedules are not supported by this release of Perdure")
+    if request.HasField("retry_policy") and request.retry_policy.maximum_attempts != 1:
+        raise UnimplementedError(
+            "retry policies of whole workflows are not supported by this release of Perdure; activities have them"
+        )
+    if request.completion_callbacks:
+        raise UnimplementedError("completion callbacks are not supported by this release of Perdure")
+
+
+_SHARED_START_FIELDS = frozenset(
+    field.name for field in SignalWithStartWorkflowExecutionRequest.DESCRIPTOR.fields
+) & frozenset(field.name for field in StartWorkflowExecutionRequest.DESCRIPTOR.fields)
+
+
+def _start_part(request: SignalWithStartWorkflowExecutionRequest) -> StartWorkflowExecutionRequest:
+    start = StartWorkflowExecutionRequest()
+    for field, value in request.ListFields():
+        if field.name not in _SHARED_START_FIELDS or field.name == "links":
+            continue
+        if field.message_type is None or field.is_repeated:
+            setattr(start, field.name, value)
+        else:
+            getattr(start, field.name).CopyFrom(value)
+    return start
+
+
+def _start_link(link: Link, namespace: Namespace, started: Started) -> None:
+    event = link.workflow_event
+    _name_run(event, namespace, started.run)
+    event.event_ref.event_id = 1
+    event.event_ref.event_type = _STARTED
+
+
+def _name_run(event: Link.WorkflowEvent, namespace: Namespace, run: RunKey) -> None:
+    event.namespace = namespace.name
+    event.workflow_id = run.workflow_id
+    event.run_id = run.run_id

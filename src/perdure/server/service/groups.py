@@ -1,0 +1,34 @@
+"""Which handler groups make up the service, and how they are wired to an engine. The one place that knows them all."""
+
+from __future__ import annotations
+
+from perdure.server.engine.engine import Engine
+from perdure.server.engine.histories import Histories
+from perdure.server.engine.queries import Queries
+from perdure.server.engine.starts import Starts
+from perdure.server.service.activity_tasks import ActivityTasks
+from perdure.server.service.executions import Executions
+from perdure.server.service.readings import Readings
+from perdure.server.service.task_queues import TaskQueues
+from perdure.server.service.task_responses import TaskResponses
+from perdure.server.service.worker_tasks import WorkerTasks
+
+
+def engine_groups(engine: Engine, *, long_poll_s: float = 60.0, history_wait_s: float = 20.0) -> list[object]:
+    """The handler groups that work on an engine's runs and task queues.
+
+    Args:
+        engine: the runs.
+        long_poll_s: how long polls of workers wait at most.
+        history_wait_s: how long a history request waits for news at most.
+    """
+    histories = Histories(engine)
+    queries = Queries(engine, histories)
+    responses = TaskResponses(engine, histories)
+    return [
+        Executions(engine, Starts(engine), histories, responses),
+        WorkerTasks(engine, queries, responses, long_poll_s),
+        ActivityTasks(engine, histories, responses, long_poll_s),
+        Readings(engine, histories, queries, history_wait_s),
+        TaskQueues(engine),
+    ]

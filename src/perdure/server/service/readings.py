@@ -1,0 +1,331 @@
+"""RPCs that read one workflow execution: history forward and reverse, query, describe."""
+
+from __future__ import annotations
+
+from perdure.api.enums.v1 import (
+    HistoryEventFilterType,
+    PendingActivityState,
+    PendingWorkflowTaskState,
+    QueryRejectCondition,
+)
+from perdure.api.history.v1 import History
+from perdure.api.workflow.v1 import PendingActivityInfo
+from perdure.api.workflowservice.v1 import (
+    DescribeWorkflowExecutionRequest,
+    DescribeWorkflowExecutionResponse,
+    GetWorkflowExecutionHistoryRequest,
+    GetWorkflowExecutionHistoryResponse,
+    GetWorkflowExecutionHistoryReverseRequest,
+    GetWorkflowExecutionHistoryReverseResponse,
+    QueryWorkflowRequest,
+    QueryWorkflowResponse,
+)
+from perdure.core.errors import InvalidArgumentError
+from perdure.core.run import lifecycle, listing, workflow_task
+from perdure.core.run.protos import set_duration, set_timestamp
+from perdure.core.run.records import RunKey
+from perdure.core.run.state import RUNNING, Activity, RunHeader, RunState
+from perdure.core.run.transition import Transition
+from perdure.server.engine.engine import Engine
+from perdure.server.engine.histories import Histories, events
+from perdure.server.engine.queries import Queries
+from perdure.server.namespaces import Namespace
+from perdure.server.service import checks
+from perdure.server.service.call import Call
+from perdure.server.service.execution_info import execution_info
+from perdure.server.service.task_responses import HISTORY_PAGE
+
+MAX_PAGE_BATCHES = 256
+_CLOSE_EVENT = HistoryEventFilterType.Value("HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT")
+_NOT_OPEN = QueryRejectCondition.Value("QUERY_REJECT_CONDITION_NOT_OPEN")
+_NOT_CLEAN = QueryRejectCondition.Value("QUERY_REJECT_CONDITION_NOT_COMPLETED_CLEANLY")
+_SCHEDULED = PendingActivityState.Value("PENDING_ACTIVITY_STATE_SCHEDULED")
+_STARTED = PendingActivityState.Value("PENDING_ACTIVITY_STATE_STARTED")
+_CANCEL_REQUESTED = PendingActivityState.Value("PENDING_ACTIVITY_STATE_CANCEL_REQUESTED")
+_TASK_SCHEDULED = PendingWorkflowTaskState.Value("PENDING_WORKFLOW_TASK_STATE_SCHEDULED")
+_TASK_STARTED = PendingWorkflowTaskState.Value("PENDING_WORKFLOW_TASK_STATE_STARTED")
+_WITHOUT_TRANSIENT_EVENTS = ("temporal-cli", "temporal-ui", "perdure-cli", "perdure-ui")
+BAD_PAGE_TOKEN = "Invalid NextPageToken."
+_REVERSE_PAGE = "reverse-page"
+
+
+class Readings:
+    """Handlers of the RPCs that read executions.
+
+    Args:
+        engine, histories, queries: what is read.
+        long_poll_s: how long GetWorkflowExecutionHistory waits for news at most.
+        query_s: how long a query waits for its answer when the caller sets no deadline.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        histories: Histories,
+        queries: Queries,
+        long_poll_s: float = 20.0,
+        query_s: float = 30.0,
+    ) -> None:
+        self._engine = engine
+        self._namespaces = engine.namespaces
+        self._histories = histories
+        self._queries = queries
+        self._long_poll_s = long_poll_s
+        self._query_s = query_s
+
+    # --- history ---
+
+    async def get_workflow_execution_history(
+        self, request: GetWorkflowExecutionHistoryRequest, call: Call
+    ) -> GetWorkflowExecutionHistoryResponse:
+        """GetWorkflowExecutionHistory: pages of whole batches; waits for news if asked; may show the close event only."""
+        namespace = self._namespaces.get(request.namespace)
+        run, first, end, version = await self._position(request, namespace)
+        wait = request.wait_new_event
+        close_only = request.history_event_filter_type == _CLOSE_EVENT
+        state = await self._histories.state(run)
+        if wait and state.header.is_open and version and (close_only or first >= state.header.next_event_id):
+            next_event_id = max(first, state.header.next_event_id) if close_only else first
+            state = await self._histories.wait_for_news(run, next_event_id, self._patience_s(call))
+        header = state.header
+        if close_only:
+            return await self._close_event(run, header, wait=wait)
+        end = header.next_event_id if wait or not end else end
+        return await self._page(request, call, run, state, first, end)
+
+    def _patience_s(self, call: Call) -> float:
+        if call.deadline_s is None:
+            return self._long_poll_s
+        return max(min(self._long_poll_s, call.deadline_s - 1.0), 0.0)
+
+    async def _position(
+        self, request: GetWorkflowExecutionHistoryRequest, namespace: Namespace
+    ) -> tuple[RunKey, int, int, int]:
+        """The run, first event, end and 'not the first call' of a request, from its token if it has one."""
+        named = checks.execution(request, "execution")
+        if not request.next_page_token:
+            run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
+            first_wait = request.history_event_filter_type == _CLOSE_EVENT
+            return run, 1, 0, int(first_wait)
+        fields = self._engine.tokens.open(HISTORY_PAGE, request.next_page_token, BAD_PAGE_TOKEN)
+        run = RunKey(*fields[:3])
+        if run.namespace_id != namespace.namespace_id or run.workflow_id != named.workflow_id:
+            raise InvalidArgumentError(BAD_PAGE_TOKEN)
+        if named.run_id and named.run_id != run.run_id:
+            raise InvalidArgumentError("RunId in the request does not match the NextPageToken.")
+        return run, fields[3], fields[4], 1
+
+    async def _close_event(
+        self, run: RunKey, header: RunHeader, *, wait: bool
+    ) -> GetWorkflowExecutionHistoryResponse:
+        response = GetWorkflowExecutionHistoryResponse()
+        response.history.SetInParent()
+        if not header.is_open:
+            last = await self._histories.event(run, header.close_event_id)
+            response.history.events.append(last)
+        elif wait:
+            response.next_page_token = self._token(run, 1, 0)
+        return response
+
+    async def _page(
+        self,
+        request: GetWorkflowExecutionHistoryRequest,
+        call: Call,
+        run: RunKey,
+        state: RunState,
+        first: int,
+        end: int,
+    ) -> GetWorkflowExecutionHistoryResponse:
+        header = state.header
+        size = request.maximum_page_size
+        batches = await self._histories.read(
+            run, first, end, max_batches=size if 0 < size < MAX_PAGE_BATCHES else MAX_PAGE_BATCHES
+        )
+        response = GetWorkflowExecutionHistoryResponse()
+        response.history.SetInParent()
+        if batches:
+            response.history.MergeFromString(b"".join(batch.data for batch in batches))
+            _trim(response.history, first, end)
+        following = batches[-1].last_event_id + 1 if batches else first
+        if following < end:
+            response.next_page_token = self._token(run, following, end)
+            return response
+        if request.wait_new_event and header.is_open:
+            response.next_page_token = self._token(run, following, 0)
+        elif header.is_open and end == header.next_event_id:
+            self._add_transient(response.history, call, state)
+        return response
+
+    def _add_transient(self, history: History, call: Call, state: RunState) -> None:
+        """Shows the pending transient task's events to SDKs, which expect them in a history that they fetch."""
+        header = state.header
+        if not header.is_task_transient or header.task_scheduled_event_id != header.next_event_id:
+            return
+        if call.metadata.get("client-name") in _WITHOUT_TRANSIENT_EVENTS:
+            return
+        for event in workflow_task.transient_events(Transition(state, self._engine.runtime.now_ns())):
+            event.ClearField("task_id")
+            history.events.append(event)
+
+    def _token(self, run: RunKey, first: int, end: int) -> bytes:
+        return self._engine.tokens.seal(HISTORY_PAGE, *run, first, end, 0)
+
+    async def get_workflow_execution_history_reverse(
+        self, request: GetWorkflowExecutionHistoryReverseRequest, call: Call
+    ) -> GetWorkflowExecutionHistoryReverseResponse:
+        """GetWorkflowExecutionHistoryReverse: newest first."""
+        namespace = self._namespaces.get(request.namespace)
+        named = checks.execution(request, "execution")
+        if request.next_page_token:
+            fields = self._engine.tokens.open(_REVERSE_PAGE, request.next_page_token, BAD_PAGE_TOKEN)
+            run, end = RunKey(*fields[:3]), fields[3]
+            if run.namespace_id != namespace.namespace_id or run.workflow_id != named.workflow_id:
+                raise InvalidArgumentError(BAD_PAGE_TOKEN)
+        else:
+            run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
+            end = (await self._histories.state(run)).header.next_event_id
+        size = request.maximum_page_size
+        batches = await self._histories.read(
+            run, 1, end, max_batches=size if 0 < size < MAX_PAGE_BATCHES else MAX_PAGE_BATCHES, reverse=True
+        )
+        response = GetWorkflowExecutionHistoryReverseResponse()
+        response.history.SetInParent()
+        for batch in batches:
+            for event in reversed(events([batch])):
+                if event.event_id < end:
+                    response.history.events.append(event)
+        if batches and batches[-1].first_event_id > 1:
+            response.next_page_token = self._engine.tokens.seal(
+                _REVERSE_PAGE, *run, batches[-1].first_event_id
+            )
+        return response
+
+    # --- query ---
+
+    async def query_workflow(self, request: QueryWorkflowRequest, call: Call) -> QueryWorkflowResponse:
+        """QueryWorkflow: asks the workflow through a worker."""
+        namespace = self._namespaces.get(request.namespace)
+        named = checks.execution(request, "execution")
+        if not request.HasField("query"):
+            raise InvalidArgumentError("WorkflowQuery is not set on request.")
+        if not request.query.query_type:
+            raise InvalidArgumentError("QueryType is not set on request.")
+        checks.blob(request.query.query_args.ByteSize(), self._engine.limits.run)
+        run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
+        status = (await self._histories.state(run)).header.status
+        response = QueryWorkflowResponse()
+        link = response.link.workflow
+        link.namespace, link.workflow_id, link.run_id = namespace.name, run.workflow_id, run.run_id
+        condition = request.query_reject_condition
+        if status != RUNNING and (
+            condition == _NOT_OPEN or (condition == _NOT_CLEAN and status != lifecycle.STATUS_COMPLETED)
+        ):
+            response.query_rejected.status = status  # type: ignore[assignment]  # a WorkflowExecutionStatus number
+            link.reason = "Query rejected"
+            return response
+        timeout_s = self._query_s if call.deadline_s is None else call.deadline_s
+        result = await self._queries.ask(run, request.query, timeout_s)
+        link.reason = "Query processed"
+        if result is not None:
+            response.query_result.CopyFrom(result)
+        return response
+
+    # --- describe ---
+
+    async def describe_workflow_execution(
+        self, request: DescribeWorkflowExecutionRequest, call: Call
+    ) -> DescribeWorkflowExecutionResponse:
+        """DescribeWorkflowExecution: what the run is doing now."""
+        namespace = self._namespaces.get(request.namespace)
+        named = checks.execution(request, "execution")
+        run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
+        state = await self._histories.state(run)
+        header = state.header
+        tx = Transition(state, self._engine.runtime.now_ns())
+        response = DescribeWorkflowExecutionResponse()
+        config = response.execution_config
+        config.task_queue.name = header.task_queue
+        config.task_queue.kind = "TASK_QUEUE_KIND_NORMAL"  # type: ignore[assignment]  # by name
+        set_duration(config.workflow_execution_timeout, header.execution_timeout_ns)
+        set_duration(config.workflow_run_timeout, header.run_timeout_ns)
+        set_duration(config.default_workflow_task_timeout, header.default_task_timeout_ns)
+        if header.user_metadata:
+            config.user_metadata.ParseFromString(header.user_metadata)
+        record = listing.record(tx, namespace.search_attributes)
+        response.workflow_execution_info.CopyFrom(execution_info(run, record, namespace.search_attributes))
+        info = response.workflow_execution_info
+        info.first_run_id = header.first_run_id
+        info.history_length = header.next_event_id - 1
+        info.history_size_bytes = header.history_size_bytes
+        info.state_transition_count = header.transition_count
+        if header.priority:
+            info.priority.ParseFromString(header.priority)
+        self._extended(response, header)
+        for pending in state.activities.values():
+            response.pending_activities.append(_pending_activity(pending, self._engine.runtime.now_ns()))
+        if header.is_open and header.has_pending_task:
+            task = response.pending_workflow_task
+            task.state = _TASK_STARTED if header.has_started_task else _TASK_SCHEDULED
+            task.attempt = header.task_attempt
+            set_timestamp(task.scheduled_time, header.task_scheduled_ns)
+            set_timestamp(task.original_scheduled_time, header.task_first_scheduled_ns)
+            set_timestamp(task.started_time, header.task_started_ns)
+        return response
+
+    def _extended(self, response: DescribeWorkflowExecutionResponse, header: RunHeader) -> None:
+        extended = response.workflow_extended_info
+        if header.execution_timeout_ns:
+            set_timestamp(
+                extended.execution_expiration_time, header.execution_ns + header.execution_timeout_ns
+            )
+        set_timestamp(extended.run_expiration_time, header.run_expiration_ns)
+        extended.cancel_requested = header.cancel_requested
+        set_timestamp(extended.original_start_time, header.start_ns)
+        info = extended.request_id_infos[header.start_request_id]
+        info.event_id = 1
+        info.event_type = "EVENT_TYPE_WORKFLOW_EXECUTION_STARTED"  # type: ignore[assignment]  # by name
+
+
+def _trim(history: History, first: int, end: int) -> None:
+    while history.events and history.events[-1].event_id >= end:
+        del history.events[-1]
+    skip = next((i for i, event in enumerate(history.events) if event.event_id >= first), 0)
+    del history.events[:skip]
+
+
+def _pending_activity(activity: Activity, now_ns: int) -> PendingActivityInfo:
+    info = PendingActivityInfo(activity_id=activity.activity_id, attempt=activity.attempt)
+    info.activity_type.name = activity.activity_type
+    if activity.cancel_requested_event_id:
+        info.state = _CANCEL_REQUESTED
+    else:
+        info.state = _STARTED if activity.started_ns else _SCHEDULED
+    info.maximum_attempts = activity.maximum_attempts
+    if activity.heartbeat_details:
+        info.heartbeat_details.ParseFromString(activity.heartbeat_details)
+    if activity.last_failure:
+        info.last_failure.ParseFromString(activity.last_failure)
+    if activity.priority:
+        info.priority.ParseFromString(activity.priority)
+    info.last_worker_identity = activity.worker_identity
+    set_timestamp(info.scheduled_time, activity.scheduled_ns)
+    set_timestamp(info.last_started_time, activity.started_ns)
+    set_timestamp(info.last_heartbeat_time, activity.last_heartbeat_ns or activity.started_ns)
+    set_timestamp(info.expiration_time, activity.expiration_ns)
+    set_timestamp(info.last_attempt_complete_time, activity.last_attempt_complete_ns)
+    if activity.backing_off:
+        set_timestamp(info.next_attempt_schedule_time, activity.scheduled_ns)
+        set_duration(info.current_retry_interval, activity.scheduled_ns - activity.last_attempt_complete_ns)
+    options = info.activity_options
+    options.task_queue.name = options.task_queue.normal_name = activity.task_queue
+    set_duration(options.schedule_to_close_timeout, activity.schedule_to_close_ns)
+    set_duration(options.schedule_to_start_timeout, activity.schedule_to_start_ns)
+    set_duration(options.start_to_close_timeout, activity.start_to_close_ns)
+    set_duration(options.heartbeat_timeout, activity.heartbeat_ns)
+    policy = options.retry_policy
+    set_duration(policy.initial_interval, activity.initial_interval_ns)
+    set_duration(policy.maximum_interval, activity.maximum_interval_ns)
+    policy.backoff_coefficient = activity.backoff_coefficient
+    policy.maximum_attempts = activity.maximum_attempts
+    policy.non_retryable_error_types.extend(activity.non_retryable_types)
+    return info

@@ -1,0 +1,208 @@
+"""RPCs of workers on workflow tasks: poll, complete, fail, answer queries, shut down."""
+
+from __future__ import annotations
+
+import asyncio
+
+from perdure.api.enums.v1 import TaskQueueKind, TaskQueueType
+from perdure.api.workflowservice.v1 import (
+    PollWorkflowTaskQueueRequest,
+    PollWorkflowTaskQueueResponse,
+    ResetStickyTaskQueueRequest,
+    ResetStickyTaskQueueResponse,
+    RespondQueryTaskCompletedRequest,
+    RespondQueryTaskCompletedResponse,
+    RespondWorkflowTaskCompletedRequest,
+    RespondWorkflowTaskCompletedResponse,
+    RespondWorkflowTaskFailedRequest,
+    RespondWorkflowTaskFailedResponse,
+    ShutdownWorkerRequest,
+    ShutdownWorkerResponse,
+)
+from perdure.core.errors import InvalidArgumentError, NotFoundError
+from perdure.core.run import activity, completion, workflow_task
+from perdure.core.run.completion import Completion, TaskToken
+from perdure.core.run.records import QueueKey, RunKey, TaskKey, TaskKind
+from perdure.core.run.records import Task as TaskRecord
+from perdure.core.run.state import RunState
+from perdure.core.run.transition import Transition
+from perdure.server.engine.deliveries import ActivityDelivery, Delivery, WorkflowTaskDelivery
+from perdure.server.engine.engine import Engine
+from perdure.server.engine.queries import Queries
+from perdure.server.namespaces import Namespace
+from perdure.server.service import checks
+from perdure.server.service.call import Call
+from perdure.server.service.task_responses import QUERY_TASK, WORKFLOW_TASK, TaskResponses
+
+BAD_TOKEN = "Error deserializing task token."
+NO_TOKEN = "Task token not set on request."
+WRONG_NAMESPACE = "Operation requested with a token from a different namespace."
+_STICKY = TaskQueueKind.Value("TASK_QUEUE_KIND_STICKY")
+_WORKFLOW_QUEUE = TaskQueueType.Value("TASK_QUEUE_TYPE_WORKFLOW")
+
+
+def open_token(engine: Engine, kind: str, token: bytes, namespace: Namespace) -> list[object]:
+    """The fields of a task token, which must be of this namespace.
+
+    Raises:
+        InvalidArgumentError: missing, not ours, or of another namespace.
+    """
+    if not token:
+        raise InvalidArgumentError(NO_TOKEN)
+    fields: list[object] = engine.tokens.open(kind, token, BAD_TOKEN)
+    if fields[0] != namespace.namespace_id:
+        raise InvalidArgumentError(WRONG_NAMESPACE)
+    return fields
+
+
+class WorkerTasks:
+    """Handlers of the RPCs on workflow tasks.
+
+    Args:
+        engine: the runs.
+        queries: answers to queries go there.
+        responses: builds answers to polls.
+        long_poll_s: how long a poll waits at most.
+    """
+
+    def __init__(
+        self, engine: Engine, queries: Queries, responses: TaskResponses, long_poll_s: float = 60.0
+    ) -> None:
+        self._engine = engine
+        self._namespaces = engine.namespaces
+        self._limits = engine.limits.run
+        self._queries = queries
+        self._responses = responses
+        self._long_poll_s = long_poll_s
+
+    async def poll_workflow_task_queue(
+        self, request: PollWorkflowTaskQueueRequest, call: Call
+    ) -> PollWorkflowTaskQueueResponse:
+        """PollWorkflowTaskQueue: waits for a workflow task or a query; empty when none came in time."""
+        namespace = self._namespaces.get(request.namespace)
+        timeout_s = checks.long_poll_s(call, self._long_poll_s)
+        if checks.too_long(request.identity, self._limits):
+            raise InvalidArgumentError("Identity length exceeds limit.")
+        name = checks.task_queue(request.task_queue if request.HasField("task_queue") else None, self._limits)
+        key = QueueKey(namespace.namespace_id, name, TaskKind.WORKFLOW)
+        matching = self._engine.matching
+        delivery = await matching.poll(key, request.identity, self._engine.runtime.new_id(), timeout_s)
+        if delivery is None:
+            return PollWorkflowTaskQueueResponse()
+        try:
+            return await self._responses.workflow_task_queue(delivery)
+        except asyncio.CancelledError:
+            matching.give_back(delivery)
+            raise
+
+    async def respond_workflow_task_completed(
+        self, request: RespondWorkflowTaskCompletedRequest, call: Call
+    ) -> RespondWorkflowTaskCompletedResponse:
+        """RespondWorkflowTaskCompleted: applies commands; may return the next task and eager activities."""
+        namespace = self._namespaces.get(request.namespace)
+        run, token = self._token(request.task_token, namespace)
+
+        def apply(state: RunState, now_ns: int) -> tuple[Transition, Completion]:
+            done = completion.respond_completed(
+                state, now_ns, token, request, self._limits, namespace.search_attributes
+            )
+            return done.tx, done
+
+        try:
+            done = await self._queries.transact_completion(run, apply, request.query_results)
+        except NotFoundError as error:
+            raise NotFoundError(workflow_task.NOT_FOUND) from error
+        if done.error is not None:
+            raise done.error
+        return await self._completed(run, done)
+
+    async def _completed(self, run: RunKey, done: Completion) -> RespondWorkflowTaskCompletedResponse:
+        response = RespondWorkflowTaskCompletedResponse()
+        deliveries: list[Delivery] = []
+        if done.new_task_inline:
+            deliveries.append(self._inline_delivery(run, done))
+        deliveries += [self._eager_delivery(run, done, event_id) for event_id in done.eager]
+        try:
+            for delivery in deliveries:
+                if isinstance(delivery, WorkflowTaskDelivery):
+                    response.workflow_task.CopyFrom(await self._responses.workflow_task(delivery))
+                else:
+                    response.activity_tasks.append(await self._responses.activity_task(delivery))
+        except asyncio.CancelledError:
+            for delivery in deliveries:
+                self._engine.matching.give_back(delivery)
+            raise
+        return response
+
+    def _inline_delivery(self, run: RunKey, done: Completion) -> WorkflowTaskDelivery:
+        header = done.tx.header
+        slot = self._engine.runs.pin(run)
+        try:
+            queue = QueueKey(run.namespace_id, header.sticky_queue or header.task_queue, TaskKind.WORKFLOW)
+            key = TaskKey(TaskKind.WORKFLOW, header.task_scheduled_event_id)
+            task = TaskRecord(run, key, queue, header.task_scheduled_ns, sticky=bool(header.sticky_queue))
+            return self._engine.workflow_task_delivery(slot, done.tx, task)
+        finally:
+            self._engine.runs.unpin(slot)
+
+    def _eager_delivery(self, run: RunKey, done: Completion, event_id: int) -> ActivityDelivery:
+        event = next(event for event in done.tx.events if event.event_id == event_id)
+        started = done.started[event_id]
+        queue = QueueKey(run.namespace_id, started.task_queue, TaskKind.ACTIVITY)
+        return ActivityDelivery(run, done.tx.header, queue, started, event)
+
+    async def respond_workflow_task_failed(
+        self, request: RespondWorkflowTaskFailedRequest, call: Call
+    ) -> RespondWorkflowTaskFailedResponse:
+        """RespondWorkflowTaskFailed: another attempt follows."""
+        namespace = self._namespaces.get(request.namespace)
+        run, token = self._token(request.task_token, namespace)
+
+        def apply(state: RunState, now_ns: int) -> tuple[Transition, None]:
+            if not state.header.is_open:
+                raise NotFoundError(activity.RUN_CLOSED)
+            return completion.respond_failed(state, now_ns, token, request), None
+
+        await self._engine.transact(run, apply)
+        return RespondWorkflowTaskFailedResponse()
+
+    def _token(self, token: bytes, namespace: Namespace) -> tuple[RunKey, TaskToken]:
+        fields = open_token(self._engine, WORKFLOW_TASK, token, namespace)
+        return RunKey(*fields[:3]), TaskToken(*fields[3:])  # type: ignore[arg-type]  # sealed by us
+
+    async def respond_query_task_completed(
+        self, request: RespondQueryTaskCompletedRequest, call: Call
+    ) -> RespondQueryTaskCompletedResponse:
+        """RespondQueryTaskCompleted: the answer to a query outside of a workflow task."""
+        namespace = self._namespaces.get(request.namespace)
+        fields = open_token(self._engine, QUERY_TASK, request.task_token, namespace)
+        self._queries.answer(str(fields[2]), request)
+        return RespondQueryTaskCompletedResponse()
+
+    async def reset_sticky_task_queue(
+        self, request: ResetStickyTaskQueueRequest, call: Call
+    ) -> ResetStickyTaskQueueResponse:
+        """ResetStickyTaskQueue: the run's next workflow task goes to the normal queue."""
+        namespace = self._namespaces.get(request.namespace)
+        named = checks.execution(request, "execution")
+        run = RunKey(namespace.namespace_id, named.workflow_id, named.run_id)
+
+        def apply(state: RunState, now_ns: int) -> tuple[Transition | None, None]:
+            if not state.header.is_open or not state.header.sticky_queue:
+                return None, None
+            tx = Transition(state, now_ns)
+            if tx.header.has_pending_task and not tx.header.has_started_task:
+                workflow_task.reroute_to_normal_queue(tx)
+            workflow_task.clear_sticky(tx.header)
+            return tx, None
+
+        await self._engine.transact(run, apply)
+        return ResetStickyTaskQueueResponse()
+
+    async def shutdown_worker(self, request: ShutdownWorkerRequest, call: Call) -> ShutdownWorkerResponse:
+        """ShutdownWorker: the worker's sticky queue is gone; its tasks go to the normal queue at once."""
+        namespace = self._namespaces.get(request.namespace)
+        if request.sticky_task_queue:
+            key = QueueKey(namespace.namespace_id, request.sticky_task_queue, TaskKind.WORKFLOW)
+            self._engine.matching.forget_sticky(key)
+        return ShutdownWorkerResponse()
