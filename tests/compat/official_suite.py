@@ -60,6 +60,8 @@ DYNAMIC_CONFIG: Final = (
 
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 10.0
+OUTPUT_TAIL: Final = 2_000
+"""Characters kept of a process's output."""
 OUTCOMES: Final = ("passed", "failed", "skipped")
 
 
@@ -72,6 +74,7 @@ class FileResult:
     timed_out: bool = False
     exit_code: int | None = None
     note: str = ""
+    server_log: str = ""
     outcomes: dict[str, str] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
 
@@ -108,7 +111,7 @@ def server_command(command: str, port: int, folder: Path, database: bool) -> lis
     line = [command, "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(port)]
     line += ["--log-level", "warn"]
     if database:
-        line += ["--db-filename", str(folder / "suite.db")]
+        line += ["--db-filename", str(folder / f"{port}.db")]
     for value in DYNAMIC_CONFIG:
         line += ["--dynamic-config-value", value]
     return line
@@ -127,37 +130,29 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], timeout_s: float)
 
 
 class Server:
-    """One server process for a whole run, started again when it was found dead."""
+    """One server process for one test file: what a file leaves behind can not disturb the next."""
 
     def __init__(self, target: str, command: str, folder: Path) -> None:
-        self.target = target
-        self.restarts = 0
-        self._command = command
-        self._folder = folder
         self._port = free_port()
-        self._log = (folder / f"{target}.log").open("ab")
-        self._process = self._start()
+        self.log_path = folder / f"{self._port}.log"
+        line = server_command(command, self._port, folder, database=target != "real")
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(line, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            wait_for_port(self._port, self._process, START_TIMEOUT_S)
+        except BaseException:  # nobody else knows the process yet
+            self.stop()
+            raise
 
     @property
     def address(self) -> str:
         """Where clients connect: host:port."""
         return f"127.0.0.1:{self._port}"
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        database = self.target != "real"
-        line = server_command(self._command, self._port, self._folder, database)
-        process = subprocess.Popen(line, stdout=self._log, stderr=subprocess.STDOUT)
-        wait_for_port(self._port, process, START_TIMEOUT_S)
-        return process
-
-    def ensure_alive(self) -> str:
-        """Start the server again if it died; return a note about it, empty if it was alive."""
-        if self._process.poll() is None:
-            return ""
-        code = self._process.returncode
-        self.restarts += 1
-        self._process = self._start()
-        return f"server had died (exit code {code}); started again"
+    def death(self) -> str:
+        """A note when the server died by itself; empty while it is alive."""
+        code = self._process.poll()
+        return "" if code is None else f"the server died with exit code {code}"
 
     def stop(self) -> None:
         """Ask the server to stop; kill it if it does not within the bound."""
@@ -168,7 +163,6 @@ class Server:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        self._log.close()
 
 
 def test_files(tests: Path, select: Sequence[str]) -> list[str]:
@@ -216,16 +210,30 @@ def read_results(path: Path, result: FileResult) -> None:
             result.messages[test] = "the process ended while this test ran"
 
 
-def run_file(options: Options, root: Path, file: str, server: Server) -> FileResult:
-    """Run one test file in a pytest process of its own; never longer than the file's bound."""
-    result = FileResult(file, note=server.ensure_alive())
-    results_path = root / (file.replace("/", "__") + f".{server.target}.jsonl")
-    environment = dict(os.environ)
-    environment[RESULTS_VARIABLE] = str(results_path)
-    environment["PYTHONPATH"] = str(HERE)
-    line = [str(options.python), "-m", "pytest", file, "-p", RECORDER, "-E", server.address, "-q"]
-    line += [f"--timeout={options.test_timeout_s:.0f}", "--tb=short", "-p", "no:cacheprovider"]
+def run_file(options: Options, root: Path, file: str, target: str) -> FileResult:
+    """Run one test file against a fresh server; never longer than the file's bound."""
+    result = FileResult(file)
+    results_path = root / (file.replace("/", "__") + ".jsonl")
+    server = Server(target, options.commands[target], root)
     started = time.monotonic()
+    try:
+        output = run_pytest(options, root, server.address, results_path, result)
+        result.note = server.death()
+    finally:
+        server.stop()
+    result.seconds = round(time.monotonic() - started, 1)
+    read_results(results_path, result)
+    if not result.outcomes:
+        result.note = f"{result.note} no test ran: {output[-OUTPUT_TAIL:]}".strip()
+    result.server_log = server.log_path.read_text(errors="replace")[-OUTPUT_TAIL:]
+    return result
+
+
+def run_pytest(options: Options, root: Path, address: str, results_path: Path, result: FileResult) -> str:
+    """Run pytest on the result's file; note how it ended; return what it printed."""
+    environment = {**os.environ, RESULTS_VARIABLE: str(results_path), "PYTHONPATH": str(HERE)}
+    line = [str(options.python), "-m", "pytest", result.file, "-p", RECORDER, "-E", address, "-q"]
+    line += [f"--timeout={options.test_timeout_s:.0f}", "--tb=short", "-p", "no:cacheprovider"]
     process = subprocess.Popen(
         line, cwd=root, env=environment, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
@@ -236,33 +244,22 @@ def run_file(options: Options, root: Path, file: str, server: Server) -> FileRes
         result.timed_out = True
         os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
-    result.seconds = round(time.monotonic() - started, 1)
     result.exit_code = process.returncode
-    read_results(results_path, result)
-    if not result.outcomes:
-        tail = output.decode(errors="replace")[-1_500:]
-        result.note = (result.note + "\n" if result.note else "") + f"no test ran: {tail}"
-    return result
+    return output.decode(errors="replace")
 
 
 def run_target(options: Options, target: str) -> list[FileResult]:
     """Run the whole suite against one server; print a line per file as it ends."""
-    with suite_copy(options.checkout) as root:
+    with suite_copy(options.checkout) as root, concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         files = test_files(root / "tests", options.select)
-        server = Server(target, options.commands[target], root)
-        print(f"{target}: {len(files)} files against {server.address}", flush=True)
+        print(f"{target}: {len(files)} files", flush=True)
         results: list[FileResult] = []
-        try:
-            with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-                pending = [pool.submit(run_file, options, root, file, server) for file in files]
-                for done in concurrent.futures.as_completed(pending):
-                    result = done.result()
-                    results.append(result)
-                    print(row_text(result), flush=True)
-                    save(options, target, results)
-        finally:
-            server.stop()
-            shutil.copy(root / f"{target}.log", options.output.with_suffix(f".{target}.log"))
+        pending = [pool.submit(run_file, options, root, file, target) for file in files]
+        for done in concurrent.futures.as_completed(pending):
+            result = done.result()
+            results.append(result)
+            print(row_text(result), flush=True)
+            save(options, target, results)
     return sorted(results, key=lambda each: each.file)
 
 

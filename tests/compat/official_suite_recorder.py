@@ -13,6 +13,8 @@ from typing import Final
 import pytest
 
 RESULTS_VARIABLE: Final = "PERDURE_SUITE_RESULTS"
+RESULTS_PATH: Final = os.environ[RESULTS_VARIABLE]
+"""Read once: the suite has tests that empty the environment."""
 MESSAGE_LIMIT: Final = 2_000
 """Characters kept of a failure's text: enough for the exception, not its whole log."""
 
@@ -41,11 +43,11 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         "seconds": round(report.duration, 3),
         "message": text[-MESSAGE_LIMIT:],
     }
-    with open(os.environ[RESULTS_VARIABLE], "a", encoding="utf-8") as results:
+    with open(RESULTS_PATH, "a", encoding="utf-8") as results:
         results.write(json.dumps(line) + "\n")
 
 
 def pytest_runtest_logstart(nodeid: str, location: tuple[str, int | None, str]) -> None:
     """Note that a test began, so a test during which the process was killed is known by name."""
-    with open(os.environ[RESULTS_VARIABLE], "a", encoding="utf-8") as results:
+    with open(RESULTS_PATH, "a", encoding="utf-8") as results:
         results.write(json.dumps({"test": nodeid, "outcome": "started"}) + "\n")
