@@ -18,7 +18,7 @@ from tests.differential.runner import (
     DYNAMIC_CONFIG,
     SEARCH_ATTRIBUTES,
     Outcome,
-    run_all,
+    run_on_each,
 )
 from tests.support.servers import PerdureServer, RealServer
 
@@ -102,19 +102,18 @@ async def _main(options: argparse.Namespace) -> int:
         for scenario in scenarios:
             print(f"{scenario.name}: {scenario.purpose}")
         return 0
-    results: list[Mapping[str, Outcome]] = []
-    problems = 0
+    targets = TARGETS[options.target]
     async with AsyncExitStack() as stack:
-        for target in TARGETS[options.target]:
-            address = await _address(target, options, stack)
-            outcomes = await run_all(scenarios, address, concurrency=options.concurrency)
-            slowest = sorted(outcomes, key=lambda name: -outcomes[name].seconds)[:5]
-            timing = ", ".join(f"{name} {outcomes[name].seconds:.1f}" for name in slowest)
-            print(f"# {target}: slowest {timing}", file=sys.stderr)
-            if options.show:
-                _show(outcomes)
-            problems += _report_broken(target, outcomes)
-            results.append(outcomes)
+        addresses = [await _address(target, options, stack) for target in targets]
+        results = await run_on_each(scenarios, addresses, concurrency=options.concurrency)
+    problems = 0
+    for target, outcomes in zip(targets, results, strict=True):
+        slowest = sorted(outcomes, key=lambda name: -outcomes[name].seconds)[:5]
+        timing = ", ".join(f"{name} {outcomes[name].seconds:.1f}" for name in slowest)
+        print(f"# {target}: slowest {timing}", file=sys.stderr)
+        if options.show:
+            _show(outcomes)
+        problems += _report_broken(target, outcomes)
     if len(results) == 2:
         problems += _compare(results[0], results[1], options.diff)
     return 1 if problems else 0

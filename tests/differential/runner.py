@@ -15,7 +15,7 @@ from tests.differential.context import Context
 from tests.differential.registry import Scenario
 from tests.support.rpc import RawClient
 
-CONCURRENCY = 30
+CONCURRENCY = 24
 SCENARIO_TIMEOUT_S = 75.0
 SEARCH_ATTRIBUTES = {"Shade": "Keyword", "Count": "Int", "Note": "Text"}
 DYNAMIC_CONFIG: dict[str, str] = {}
@@ -46,14 +46,21 @@ async def run_scenario(scenario: Scenario, address: str) -> Outcome:
     return Outcome(tuple(context.records), time.monotonic() - started_s)
 
 
-async def run_all(
-    scenarios: Sequence[Scenario], address: str, *, concurrency: int = CONCURRENCY
-) -> Mapping[str, Outcome]:
-    """Run scenarios against one server, at most so many at a time; outcomes by scenario name."""
+async def run_on_each(
+    scenarios: Sequence[Scenario], addresses: Sequence[str], *, concurrency: int = CONCURRENCY
+) -> list[Mapping[str, Outcome]]:
+    """Run scenarios against several servers; one result per address, in their order.
+
+    At most `concurrency` scenarios run at once over all servers. The first server's go first, so while its slowest
+    ones merely wait, the next server's already run.
+    """
     slots = asyncio.Semaphore(concurrency)
 
-    async def one(scenario: Scenario) -> tuple[str, Outcome]:
+    async def one(scenario: Scenario, address: str) -> tuple[str, Outcome]:
         async with slots:
             return scenario.name, await run_scenario(scenario, address)
 
-    return dict(await asyncio.gather(*(one(scenario) for scenario in scenarios)))
+    async def all_on(address: str) -> dict[str, Outcome]:
+        return dict(await asyncio.gather(*(one(scenario, address) for scenario in scenarios)))
+
+    return list(await asyncio.gather(*(all_on(address) for address in addresses)))

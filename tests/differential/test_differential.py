@@ -16,7 +16,7 @@ import pytest
 from tests.differential.compare import differences, unified
 from tests.differential.known_differences import KNOWN_DIFFERENCES, unexpected, unused
 from tests.differential.registry import Scenario, all_scenarios
-from tests.differential.runner import BROKEN_OFF, DYNAMIC_CONFIG, SEARCH_ATTRIBUTES, Outcome, run_all
+from tests.differential.runner import BROKEN_OFF, DYNAMIC_CONFIG, SEARCH_ATTRIBUTES, Outcome, run_on_each
 from tests.support.servers import PerdureServer, RealServer
 
 SCENARIOS = all_scenarios()
@@ -37,10 +37,7 @@ class Outcomes:
 async def _run_both() -> Outcomes:
     options: dict[str, Any] = {"dynamic_config": DYNAMIC_CONFIG, "search_attributes": SEARCH_ATTRIBUTES}
     async with RealServer(**options) as real, PerdureServer(**options) as perdure:
-        on_real, on_perdure = await asyncio.gather(
-            run_all(SCENARIOS, real.address), run_all(SCENARIOS, perdure.address)
-        )
-    return Outcomes(on_real, on_perdure)
+        return Outcomes(*await run_on_each(SCENARIOS, [real.address, perdure.address]))
 
 
 @pytest.fixture(scope="session")

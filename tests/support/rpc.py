@@ -109,7 +109,12 @@ class RawClient:
         await self.channel.close()
 
     async def invoke(
-        self, request: Message, *, timeout_s: float | None = CALL_TIMEOUT_S, wait_for_ready: bool = False
+        self,
+        request: Message,
+        *,
+        timeout_s: float | None = CALL_TIMEOUT_S,
+        wait_for_ready: bool = False,
+        metadata: Sequence[tuple[str, str]] = (),
     ) -> Message:
         """Send a request to the RPC its type names and return the response.
 
@@ -117,6 +122,7 @@ class RawClient:
             request: any `…Request` message of the workflow or operator service.
             timeout_s: the deadline in seconds; None sends none.
             wait_for_ready: wait (within the deadline) for a server that does not listen yet.
+            metadata: request headers, such as the `client-name` every SDK sends.
 
         Raises:
             RpcError: the server answered with an error status.
@@ -133,7 +139,9 @@ class RawClient:
             response_deserializer=response_type.FromString,
         )
         try:
-            response = await method(request, timeout=timeout_s, wait_for_ready=wait_for_ready)
+            response = await method(
+                request, timeout=timeout_s, wait_for_ready=wait_for_ready, metadata=tuple(metadata)
+            )
         except grpc.aio.AioRpcError as error:
             raise to_rpc_error(error) from None
         return cast(Message, response)

@@ -354,3 +354,27 @@ async def terminate_with_pending(ctx: Context) -> None:
     await ctx.client.terminate(run.workflow_id)
     await run.record_history()
     ctx.record("describe", await run.describe())
+
+
+@scenario
+async def links_on_client_events(ctx: Context) -> None:
+    """Links sent with a signal, a cancel request and a termination are kept in their events."""
+    run = await ctx.start()
+    link = common.Link(
+        workflow_event=common.Link.WorkflowEvent(
+            namespace="default",
+            workflow_id="other",
+            run_id="0190c7a8-0000-7000-8000-000000000001",
+            event_ref=common.Link.WorkflowEvent.EventReference(
+                event_id=3, event_type=enums.EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED
+            ),
+        )
+    )
+    await run.signal(links=[link])
+    await ctx.client.request_cancel(run.workflow_id, links=[link])
+    await ctx.client.terminate(run.workflow_id, links=[link])
+    await run.record_history()
+    too_many = ctx.client.signal(run.workflow_id, links=[link] * 11)
+    await ctx.attempt("too many links", too_many)
+    empty = common.Link(workflow_event=common.Link.WorkflowEvent(namespace="default"))
+    await ctx.attempt("incomplete link", ctx.client.signal(run.workflow_id, links=[empty]))

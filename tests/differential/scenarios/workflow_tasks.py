@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from tests.differential.context import Context, Run, WorkflowTask
 from tests.differential.registry import scenario, slow_scenario
 from tests.support.builders import (
@@ -576,3 +578,61 @@ async def task_on_another_queue(ctx: Context) -> None:
         workflowservice.DescribeTaskQueueRequest(namespace="default", task_queue=queue("")),
     )
     await ctx.attempt("describe without queue", workflowservice.DescribeTaskQueueRequest(namespace="default"))
+
+
+@scenario
+async def task_poll_cancelled(ctx: Context) -> None:
+    """A poll that its client gave up takes no task away: the next poll gets it."""
+    run = Run(ctx, ctx.id("wf"), "", ctx.id("queue"))
+    poll = await run.poll_in_background()
+    poll.cancel()
+    await asyncio.wait({poll})
+    run = await ctx.start(task_queue=ctx.id("queue"))
+    task = await run.poll()
+    ctx.record("task", _outline(task))
+    await run.complete(task, complete_workflow())
+    await run.record_history()
+
+
+@scenario
+async def task_transient_seen_by_clients(ctx: Context) -> None:
+    """Whether the history shows the uncommitted events of a transient task, by kind of client."""
+    run = await ctx.start()
+    await run.fail_task(await run.poll())
+    await run.until_described(
+        "transient task scheduled", lambda described: described.pending_workflow_task.attempt == 2
+    )
+    request = workflowservice.GetWorkflowExecutionHistoryRequest(namespace="default", execution=run.execution)
+    for client_name in ("", "temporal-python", "temporal-go", "temporal-cli", "temporal-ui"):
+        metadata = (("client-name", client_name), ("client-version", "1.30.0")) if client_name else ()
+        page = await ctx.client.invoke(request, metadata=metadata)
+        ctx.record(f"client {client_name!r}", page)
+
+
+@scenario
+async def task_sticky_history_paging(ctx: Context) -> None:
+    """A sticky task after more events than a page holds: first page, token, next page."""
+    run = await ctx.start()
+    name = ctx.id("sticky")
+    await run.step(sticky_attributes=run.sticky(name))
+    polling = await run.poll_in_background(sticky_name=name)
+    await run.signal("wake")
+    task = await polling
+    markers = [record_marker(f"m{number}") for number in range(300)]
+    for number in range(3):
+        await run.signal(f"s{number}")
+    polling = await run.poll_in_background(sticky_name=name)
+    await run.complete(task, *markers, sticky_attributes=run.sticky(name))
+    task = await polling
+    ctx.record("first event", task.history.events[0].event_id)
+    ctx.record("task", _outline(task))
+
+
+@scenario
+async def task_bad_sticky_attributes(ctx: Context) -> None:
+    """Bad sticky attributes on a completion."""
+    run = await ctx.start()
+    task = await run.poll()
+    attributes = run.sticky("s" * 1001)
+    await ctx.attempt("long sticky queue", run.complete(task, sticky_attributes=attributes))
+    await run.record_history()
