@@ -21,7 +21,7 @@ RUNNING = 1
 """temporal.api.enums.v1.WORKFLOW_EXECUTION_STATUS_RUNNING."""
 
 
-@dataclass(slots=True)
+@dataclass
 class RunHeader:
     """Everything about a run that is not one of many: written with every transition, so kept small."""
 
@@ -117,7 +117,7 @@ class RunHeader:
         return self.task_attempt > 1
 
 
-@dataclass(slots=True)
+@dataclass
 class Activity:
     """A pending activity; its input and header stay in its ActivityTaskScheduled event."""
 
@@ -161,7 +161,7 @@ class Activity:
         return self.first_scheduled_ns + self.schedule_to_close_ns if self.schedule_to_close_ns else 0
 
 
-@dataclass(slots=True)
+@dataclass
 class Timer:
     """A pending user timer."""
 
@@ -188,35 +188,42 @@ class RunState:
 
 
 Encoded = TypeVar("Encoded", RunHeader, Activity, Timer)
-_FIELDS: dict[type, tuple[tuple[str, object, bool], ...]] = {}
+Copied = TypeVar("Copied")
+
+_DEFAULTS: dict[type, dict[str, object]] = {
+    cls: {f.name: [] if f.default is MISSING else f.default for f in fields(cls)}
+    for cls in (RunHeader, Activity, Timer)
+}
+_BYTES: dict[type, tuple[str, ...]] = {
+    cls: tuple(name for name, default in defaults.items() if isinstance(default, bytes))
+    for cls, defaults in _DEFAULTS.items()
+}
+_to_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
-def _field_table(cls: type) -> tuple[tuple[str, object, bool], ...]:
-    table = _FIELDS.get(cls)
-    if table is None:
-        rows: list[tuple[str, object, bool]] = []
-        for f in fields(cls):
-            default: object = f.default if f.default is not MISSING else []
-            rows.append((f.name, default, isinstance(default, bytes)))
-        table = _FIELDS[cls] = tuple(rows)
-    return table
+def clone(value: Copied) -> Copied:
+    """A shallow copy of a header or item; several times faster than `copy.copy`, and made for every transition."""
+    copied = object.__new__(type(value))
+    copied.__dict__.update(value.__dict__)
+    return copied
 
 
 def encode(value: RunHeader | Activity | Timer) -> bytes:
     """The JSON encoding of a header or item, without fields at their defaults; bytes as base64."""
-    document: dict[str, Any] = {}
-    for name, default, is_bytes in _field_table(type(value)):
-        current = getattr(value, name)
-        if current != default:
-            document[name] = base64.b64encode(current).decode("ascii") if is_bytes else current
-    return json.dumps(document, separators=(",", ":")).encode()
+    cls = type(value)
+    defaults = _DEFAULTS[cls]
+    document = {name: field for name, field in value.__dict__.items() if field != defaults[name]}
+    for name in _BYTES[cls]:
+        if name in document:
+            document[name] = base64.b64encode(document[name]).decode("ascii")
+    return _to_json(document).encode()
 
 
 def decode(cls: type[Encoded], data: bytes) -> Encoded:
     """The inverse of `encode`."""
     document: dict[str, Any] = json.loads(data)
-    for name, _, is_bytes in _field_table(cls):
-        if is_bytes and name in document:
+    for name in _BYTES[cls]:
+        if name in document:
             document[name] = base64.b64decode(document[name])
     return cls(**document)
 

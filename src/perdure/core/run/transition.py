@@ -9,7 +9,6 @@ and the engine calls `absorb`; dropping it undoes everything.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
@@ -26,7 +25,7 @@ from perdure.core.run.records import (
     TaskKind,
     VisibilityRecord,
 )
-from perdure.core.run.state import Activity, RunHeader, RunState, Timer, encode
+from perdure.core.run.state import Activity, RunHeader, RunState, Timer, clone, encode
 
 _LAST_PRIORITY = 5
 Key = TypeVar("Key", bound=Hashable)
@@ -143,7 +142,7 @@ class Overlay(Generic[Key, Item]):
             invariant(
                 key in self._base and key not in self.changes, "edit of an item that is not there", key=key
             )
-            item = self.changes[key] = copy.copy(self._base[key])
+            item = self.changes[key] = clone(self._base[key])
         return item
 
     def put(self, key: Key, item: Item) -> None:
@@ -218,7 +217,7 @@ class Transition:
     def __init__(self, state: RunState, now_ns: int) -> None:
         self.state = state
         self.now_ns = now_ns
-        self.header: RunHeader = copy.copy(state.header)
+        self.header: RunHeader = clone(state.header)
         self.events: list[HistoryEvent] = []
         self.activities: Overlay[int, Activity] = Overlay(state.activities)
         self.timers: Overlay[str, Timer] = Overlay(state.timers)
