@@ -1,0 +1,157 @@
+"""`perdure server`: flags of `start-dev`, turned into a configuration. Running it is in `run_server`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+
+from perdure.cli.root import CONTEXT_SETTINGS, global_flag, global_options
+from perdure.core.visibility.attributes import AttributeType
+from perdure.server.config import ServerConfig, with_dynamic_values
+
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_TYPES: Final = {attribute_type.label.lower(): attribute_type for attribute_type in AttributeType}
+_LABELS: Final = ", ".join(attribute_type.label for attribute_type in AttributeType)
+
+_NOT_YET: Final = {
+    "http_port": "--http-port: the HTTP API",
+    "metrics_port": "--metrics-port: the metrics endpoint",
+    "ui_port": "--ui-port: the web UI",
+    "ui_ip": "--ui-ip: the web UI",
+    "ui_asset_path": "--ui-asset-path: the web UI",
+    "ui_codec_endpoint": "--ui-codec-endpoint: the web UI",
+    "ui_public_path": "--ui-public-path: the web UI",
+    "ui_disable_news_fetch": "--ui-disable-news-fetch: the web UI",
+}
+"""Flags that are accepted although their feature is not there yet: parameter to flag and feature."""
+
+
+@click.group(context_settings=CONTEXT_SETTINGS)
+@global_options
+def server() -> None:
+    """Run a server."""
+
+
+_PORT: Final = click.IntRange(0, 65535)
+
+
+@server.command("start-dev", context_settings=CONTEXT_SETTINGS)
+@click.option("--ip", default="localhost", show_default=True, help="Address the gRPC service listens on.")
+@click.option(
+    "--port", "-p", type=_PORT, default=7233, show_default=True, help="Port of the gRPC service; 0: any."
+)
+@click.option(
+    "--db-filename",
+    "-f",
+    metavar="PATH",
+    help="SQLite file to keep everything in. Without it everything is lost when the server ends.",
+)
+@click.option("--namespace", "-n", multiple=True, help="Namespace to create at start. Repeatable.")
+@click.option(
+    "--search-attribute",
+    multiple=True,
+    metavar="NAME=TYPE",
+    help=f"Search attribute to define at start; types: {_LABELS}. Repeatable.",
+)
+@click.option(
+    "--dynamic-config-value",
+    multiple=True,
+    metavar="KEY=JSON",
+    help='Dynamic configuration value, for example matching.longPollExpirationInterval="10s". Repeatable.',
+)
+@click.option(
+    "--sqlite-pragma", multiple=True, metavar="PRAGMA=VALUE", help="SQLite pragma statement. Repeatable."
+)
+@click.option("--headless", is_flag=True, help="Run without the web UI.")
+@click.option("--log-config", is_flag=True, help="Print the server's configuration to stderr.")
+@click.option("--http-port", type=_PORT, help="Port of the HTTP API.")
+@click.option("--metrics-port", type=_PORT, help="Port of the /metrics endpoint.")
+@click.option("--ui-port", type=_PORT, help="Port of the web UI.")
+@click.option("--ui-ip", metavar="IP", help="Address the web UI listens on.")
+@click.option("--ui-asset-path", metavar="PATH", help="Custom assets of the web UI.")
+@click.option("--ui-codec-endpoint", metavar="URL", help="Remote codec endpoint of the web UI.")
+@click.option("--ui-public-path", metavar="PATH", help="Base path of the web UI.")
+@click.option("--ui-disable-news-fetch", is_flag=True, help="The web UI fetches no news.")
+@global_options
+@click.pass_context
+def start_dev(ctx: click.Context, /, **flags: Any) -> None:
+    """Run a development server on this machine.
+
+    Everything is kept in memory unless --db-filename names a file.
+    """
+    from perdure.cli.run_server import DevServer, run_dev_server
+
+    if flags["sqlite_pragma"] and not flags["db_filename"]:
+        raise click.UsageError("--sqlite-pragma needs --db-filename")
+    values = _dynamic_values(flags["dynamic_config_value"])
+    config = ServerConfig(
+        host=flags["ip"],
+        port=flags["port"],
+        namespaces=flags["namespace"],
+        search_attributes=_search_attributes(flags["search_attribute"]),
+    )
+    config, unknown = with_dynamic_values(config, values)
+    notices = [f"{text} is not available yet; the flag is ignored" for text in _unavailable(flags)]
+    code = run_dev_server(
+        DevServer(
+            config=config,
+            db_filename=flags["db_filename"],
+            pragmas=_pairs(flags["sqlite_pragma"], "--sqlite-pragma"),
+            log_level=global_flag(ctx, "log_level", "warn"),
+            log_format=global_flag(ctx, "log_format", "text"),
+            show_ui_line=not flags["headless"],
+            show_config=flags["log_config"],
+            notices=notices,
+            unknown_keys=unknown,
+        )
+    )
+    ctx.exit(code)
+
+
+def _unavailable(flags: dict[str, Any]) -> list[str]:
+    # Without a UI its flags have no effect anywhere, so there is nothing to say about them.
+    return [
+        text
+        for name, text in _NOT_YET.items()
+        if flags[name] and not (flags["headless"] and name.startswith("ui_"))
+    ]
+
+
+def _pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise click.UsageError(f"{flag} {text!r}: it must be NAME=VALUE")
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def _search_attributes(texts: Sequence[str]) -> dict[str, int]:
+    attributes = {}
+    for name, type_name in _pairs(texts, "--search-attribute").items():
+        attribute_type = _TYPES.get(type_name.lower())
+        if attribute_type is None:
+            raise click.UsageError(
+                f"--search-attribute {name}={type_name}: the type must be one of {_LABELS}"
+            )
+        attributes[name] = int(attribute_type)
+    return attributes
+
+
+def _dynamic_values(texts: Sequence[str]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for key, text in _pairs(texts, "--dynamic-config-value").items():
+        if not _IDENTIFIER.fullmatch(key):
+            raise click.UsageError(f"--dynamic-config-value {key}: the key is not an identifier")
+        try:
+            values[key] = json.loads(text)
+        except ValueError:
+            raise click.UsageError(
+                f"--dynamic-config-value {key}={text}: the value is not JSON (a text needs quotes)"
+            ) from None
+    return values

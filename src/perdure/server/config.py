@@ -1,0 +1,215 @@
+"""What a server can be told: its names, limits, timings and capabilities; and the dynamic configuration keys it knows.
+
+Data only. `Capabilities` is the one place that says what this server can do; everything that reports it reads it here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from perdure.core.errors import InvalidArgumentError
+from perdure.core.run.limits import Limits
+
+COMPATIBLE_VERSION = "1.32.0"
+"""The release of Temporal's server whose behaviour this one follows; clients gate features on it."""
+
+SECOND_NS = 1_000_000_000
+DAY_S = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What works, as clients and workers ask for it. A feature is switched to True in the change that makes it work.
+
+    The first group answers GetSystemInfo, the second DescribeNamespace; each name is the field's name there.
+    """
+
+    signal_and_query_header: bool = True
+    internal_error_differentiation: bool = True
+    activity_failure_include_heartbeat: bool = True
+    supports_schedules: bool = False
+    encoded_failure_attributes: bool = True
+    build_id_based_versioning: bool = False
+    upsert_memo: bool = True
+    eager_workflow_start: bool = True
+    sdk_metadata: bool = True
+    count_group_by_execution_status: bool = True
+    nexus: bool = False
+    server_scaled_deployments: bool = False
+    server_scaled_provider_cloud_run: bool = False
+
+    sync_update: bool = False
+    async_update: bool = False
+    worker_heartbeats: bool = False
+    reported_problems_search_attribute: bool = False
+    workflow_pause: bool = False
+    standalone_activities: bool = False
+    worker_poll_complete_on_shutdown: bool = False
+    poller_autoscaling: bool = False
+    worker_commands: bool = False
+    standalone_nexus_operation: bool = False
+    workflow_update_callbacks: bool = False
+    poller_autoscaling_auto_enroll: bool = False
+    workflow_task_completion_pagination: bool = False
+    standalone_activity_start_delay: bool = False
+    standalone_activity_batch_operations: bool = False
+    standalone_activity_operator_commands: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Everything a server can be told.
+
+    Attributes:
+        host, port: where the gRPC door listens; port 0 takes a free one.
+        namespaces: created at start beside `default`.
+        search_attributes: name to type number (see AttributeType), added to those namespaces at start.
+        cluster_name, server_version: what the cluster says of itself.
+        capabilities: what works.
+        limits: limits of one run.
+        long_poll_s: seconds a worker's poll waits before its empty answer.
+        history_wait_s: seconds a history long poll waits before its empty answer.
+        query_wait_s: seconds a query waits for a worker at most, when its caller sets no deadline.
+        history_page_events: most events of one history page.
+        list_page_size: most rows of one list page, and how many a request gets that asks for none.
+        retention_s: retention of the namespaces made at start, seconds.
+        min_retention_s: least retention a namespace may have, seconds.
+        max_receive_bytes: largest request message, bytes.
+        min_ping_interval_s: a client that pings more often than this is disconnected.
+        max_concurrent_calls: calls under way at once, long polls included; more are refused.
+        cached_runs: runs the engine keeps in memory.
+        eager_workflow_start: answer a start with its first task where the client asks for it.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 7233
+    namespaces: tuple[str, ...] = ()
+    search_attributes: Mapping[str, int] = field(default_factory=dict)
+    cluster_name: str = "active"
+    server_version: str = COMPATIBLE_VERSION
+    capabilities: Capabilities = field(default_factory=Capabilities)
+    limits: Limits = field(default_factory=Limits)
+    long_poll_s: float = 60.0
+    history_wait_s: float = 20.0
+    query_wait_s: float = 20.0
+    history_page_events: int = 256
+    list_page_size: int = 1000
+    retention_s: float = DAY_S
+    min_retention_s: float = 3600.0
+    max_receive_bytes: int = 4 * 1024 * 1024
+    min_ping_interval_s: float = 10.0
+    max_concurrent_calls: int = 20_000
+    cached_runs: int = 4_000
+    eager_workflow_start: bool = True
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("it must be a whole number, 0 or more")
+    return value
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if not isinstance(value, bool):
+        raise ValueError("it must be true or false")
+    return value
+
+
+_UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h|d)")
+
+
+def _seconds(value: Any) -> float:
+    """A number of seconds, or a text such as `1m30s`."""
+    if isinstance(value, str):
+        parts = _PART.findall(value)
+        if "".join(number + unit for number, unit in parts) == value and parts:
+            return float(sum(float(number) * _UNIT_S[unit] for number, unit in parts))
+        if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
+            return float(value)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+        return float(value)
+    raise ValueError('it must be a duration such as "20s"')
+
+
+def _nanoseconds(value: Any) -> int:
+    return round(_seconds(value) * SECOND_NS)
+
+
+Reader = Callable[[Any], Any]
+
+_SERVER_KEYS: Mapping[str, tuple[str, Reader]] = {
+    "matching.longPollExpirationInterval": ("long_poll_s", _seconds),
+    "history.longPollExpirationInterval": ("history_wait_s", _seconds),
+    "frontend.historyMaxPageSize": ("history_page_events", _integer),
+    "frontend.visibilityMaxPageSize": ("list_page_size", _integer),
+    "frontend.keepAliveMinTime": ("min_ping_interval_s", _seconds),
+    "system.namespaceMinRetentionLocal": ("min_retention_s", _seconds),
+    "system.enableEagerWorkflowStart": ("eager_workflow_start", _boolean),
+    "history.cacheMaxSize": ("cached_runs", _integer),
+}
+"""Dynamic configuration keys: field of `ServerConfig` and how to read the value."""
+
+_LIMIT_KEYS: Mapping[str, tuple[str, Reader]] = {
+    "limit.blobSize.error": ("blob_bytes", _integer),
+    "limit.memoSize.error": ("memo_bytes", _integer),
+    "limit.maxIDLength": ("id_bytes", _integer),
+    "limit.historyCount.error": ("history_events", _integer),
+    "limit.historySize.error": ("history_bytes", _integer),
+    "limit.historyCount.suggestContinueAsNew": ("suggest_continue_as_new_events", _integer),
+    "limit.historySize.suggestContinueAsNew": ("suggest_continue_as_new_bytes", _integer),
+    "limit.numPendingActivities.error": ("pending_activities", _integer),
+    "history.maximumSignalsPerExecution": ("signals", _integer),
+    "history.maximumBufferedEventsBatch": ("buffered_events", _integer),
+    "history.maximumBufferedEventsSizeInBytes": ("buffered_bytes", _integer),
+    "limit.mutableStateActivityFailureSize.error": ("stored_failure_bytes", _integer),
+    "history.defaultWorkflowTaskTimeout": ("task_timeout_default_ns", _nanoseconds),
+    "history.workflowTaskHeartbeatTimeout": ("task_heartbeat_ns", _nanoseconds),
+    "frontend.searchAttributesNumberOfKeysLimit": ("search_attribute_count", _integer),
+    "frontend.searchAttributesSizeOfValueLimit": ("search_attribute_value_bytes", _integer),
+    "frontend.searchAttributesTotalSizeLimit": ("search_attributes_bytes", _integer),
+}
+"""Dynamic configuration keys: field of `Limits` and how to read the value."""
+
+_KNOWN_KEYS = {key.lower(): entry for key, entry in {**_SERVER_KEYS, **_LIMIT_KEYS}.items()}
+_LIMIT_NAMES = frozenset(key.lower() for key in _LIMIT_KEYS)
+
+
+def with_dynamic_values(
+    config: ServerConfig, values: Mapping[str, object]
+) -> tuple[ServerConfig, tuple[str, ...]]:
+    """Applies dynamic configuration values. Keys are not sensitive to case.
+
+    Args:
+        config: what to start from.
+        values: key to decoded JSON value.
+
+    Returns:
+        the changed configuration, and the keys that mean nothing to this server, in order.
+
+    Raises:
+        InvalidArgumentError: a known key has a value of the wrong kind.
+    """
+    server_fields: dict[str, Any] = {}
+    limit_fields: dict[str, Any] = {}
+    unknown: list[str] = []
+    for key, value in values.items():
+        entry = _KNOWN_KEYS.get(key.lower())
+        if entry is None:
+            unknown.append(key)
+            continue
+        name, read = entry
+        try:
+            read_value = read(value)
+        except ValueError as error:
+            raise InvalidArgumentError(f"{key}={json.dumps(value)}: {error}") from None
+        (limit_fields if key.lower() in _LIMIT_NAMES else server_fields)[name] = read_value
+    return replace(config, **server_fields, limits=replace(config.limits, **limit_fields)), tuple(unknown)

@@ -1,0 +1,121 @@
+"""Errors to statuses: the one table from error classes to gRPC codes and the detail messages that clients look for.
+
+Codes are plain numbers, so every door can use them; nothing here knows a transport.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from google.protobuf.message import Message
+
+from perdure.api.errordetails.v1 import (
+    NamespaceAlreadyExistsFailure,
+    NamespaceNotFoundFailure,
+    NotFoundFailure,
+    PermissionDeniedFailure,
+    QueryFailedFailure,
+    ResourceExhaustedFailure,
+    WorkflowExecutionAlreadyStartedFailure,
+    WorkflowNotReadyFailure,
+)
+from perdure.api.failure.v1 import Failure
+from perdure.api.google.rpc import Status as RpcStatus
+from perdure.core import errors
+
+INVALID_ARGUMENT = 3
+RESOURCE_EXHAUSTED = 8
+INTERNAL = 13
+
+MAX_MESSAGE_CHARS = 4000
+_TYPE_URL_PREFIX = "type.googleapis.com/"
+
+Detail = Callable[[Any], Message]
+
+
+class Status(NamedTuple):
+    """A call's failure on the wire."""
+
+    code: int
+    message: str
+    details: bytes
+    """Serialised google.rpc.Status, empty when there is nothing to say beyond code and message."""
+
+
+class _Entry(NamedTuple):
+    code: int
+    detail: Detail | None = None
+
+
+def _already_started(error: errors.WorkflowAlreadyStartedError) -> Message:
+    return WorkflowExecutionAlreadyStartedFailure(
+        start_request_id=error.start_request_id,
+        run_id=error.run_id,
+        first_execution_run_id=error.first_run_id,
+    )
+
+
+def _exhausted(error: errors.ResourceExhaustedError) -> Message:
+    detail = ResourceExhaustedFailure()
+    # Plain numbers in the core; the enum's type is the wire's.
+    detail.cause = error.cause  # type: ignore[assignment]
+    detail.scope = error.scope  # type: ignore[assignment]
+    return detail
+
+
+TABLE: Mapping[type[Exception], _Entry] = {
+    errors.QueryFailedError: _Entry(
+        3, lambda error: QueryFailedFailure(failure=Failure.FromString(error.failure))
+    ),
+    errors.InvalidArgumentError: _Entry(3),
+    errors.NamespaceNotFoundError: _Entry(
+        5, lambda error: NamespaceNotFoundFailure(namespace=error.namespace)
+    ),
+    errors.NotFoundError: _Entry(5, lambda _: NotFoundFailure()),
+    errors.WorkflowAlreadyStartedError: _Entry(6, _already_started),
+    errors.NamespaceAlreadyExistsError: _Entry(6, lambda _: NamespaceAlreadyExistsFailure()),
+    errors.AlreadyExistsError: _Entry(6),
+    errors.PermissionDeniedError: _Entry(7, lambda _: PermissionDeniedFailure()),
+    errors.ResourceExhaustedError: _Entry(RESOURCE_EXHAUSTED, _exhausted),
+    errors.WorkflowNotReadyError: _Entry(9, lambda _: WorkflowNotReadyFailure()),
+    errors.FailedPreconditionError: _Entry(9),
+    errors.AbortedError: _Entry(10),
+    errors.UnimplementedError: _Entry(12),
+    errors.UnavailableError: _Entry(14),
+    errors.StoreUnavailableError: _Entry(14),
+}
+"""Error class to code and detail; a class that is not listed has the entry of its nearest listed base."""
+
+
+def status_of(error: Exception) -> Status | None:
+    """The status of an error that a caller may see.
+
+    Returns:
+        its status, or None for an error that is nobody's answer (a bug: the caller gets INTERNAL).
+    """
+    for base in type(error).__mro__:
+        entry = TABLE.get(base)
+        if entry is not None:
+            message = str(error)[:MAX_MESSAGE_CHARS]
+            return Status(
+                entry.code,
+                message,
+                _details(entry.code, message, entry.detail, error) if entry.detail else b"",
+            )
+    return None
+
+
+def _details(code: int, message: str, detail: Detail, error: Exception) -> bytes:
+    packed = detail(error)
+    status = RpcStatus(code=code, message=message)
+    # Clients read the first detail only.
+    status.details.add(
+        type_url=_TYPE_URL_PREFIX + packed.DESCRIPTOR.full_name, value=packed.SerializeToString()
+    )
+    return status.SerializeToString()
+
+
+def internal(error_id: str) -> Status:
+    """The status of a bug: says where to look, not what happened."""
+    return Status(INTERNAL, f"internal error; the server's log has the details under {error_id}", b"")

@@ -1,0 +1,132 @@
+"""The server: puts store, namespaces, engine, service and doors together; starts and stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from perdure.api.namespace.v1 import NamespaceInfo
+from perdure.core.errors import PerdureError
+from perdure.core.visibility.attributes import AttributeType
+from perdure.server.config import ServerConfig
+from perdure.server.doors.grpc_door import GrpcDoor
+from perdure.server.engine.engine import Engine, EngineLimits
+from perdure.server.namespaces import Namespace, Namespaces
+from perdure.server.runtime import Runtime
+from perdure.server.service.groups import engine_groups
+from perdure.server.service.namespace_rpcs import DELETED, REGISTERED, NamespaceRpcs, new_config
+from perdure.server.service.search_attributes import SearchAttributeRpcs, check_attribute, with_attributes
+from perdure.server.service.service import Service
+from perdure.server.service.system import System
+from perdure.store.protocol import Store
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_NAMESPACE = "default"
+
+
+class Server:
+    """One server over one store.
+
+    Args:
+        store: not yet opened; the server opens and closes it.
+        config: what it is told.
+        runtime: clock and ids.
+        store_name: what GetClusterInfo calls the store, such as `sqlite`.
+    """
+
+    def __init__(self, store: Store, config: ServerConfig, runtime: Runtime, store_name: str) -> None:
+        self._store = store
+        self._config = config
+        self._runtime = runtime
+        self._store_name = store_name
+        self.namespaces = Namespaces(store)
+        self.engine = Engine(
+            store, self.namespaces, runtime, EngineLimits(cached_runs=config.cached_runs, run=config.limits)
+        )
+        self.service = Service(self._groups())
+        self._door = GrpcDoor(self.service, config, runtime.new_id)
+        self._background: set[asyncio.Task[None]] = set()
+
+    def _groups(self) -> list[object]:
+        """The handler groups; the first that has a method for an RPC serves it."""
+        return [
+            System(self._store, self._config, self._store_name),
+            NamespaceRpcs(self.namespaces, self._config, self._runtime, self._remove_in_background),
+            SearchAttributeRpcs(self.namespaces),
+            *engine_groups(self.engine),
+        ]
+
+    @property
+    def port(self) -> int:
+        """The port of the gRPC door, once started."""
+        return self._door.port
+
+    async def start(self) -> None:
+        """Opens the store and serves; returns when calls are accepted. What was begun is undone when it fails.
+
+        Raises:
+            StoreOpenError: the database cannot be used.
+            PortError: the address cannot be listened on.
+            InvalidArgumentError: a requested namespace or search attribute is not possible.
+        """
+        await self._store.open()
+        try:
+            await self.namespaces.load()
+            await self._prepare_namespaces()
+            await self.engine.start()
+            await self._door.start()
+        except BaseException:
+            await self.stop(0)
+            raise
+        for namespace in list(self.namespaces.all()):
+            if namespace.info.state == DELETED:
+                self._remove_in_background(namespace)
+
+    async def stop(self, grace_s: float) -> None:
+        """Ends long polls with empty answers, finishes calls under way, closes the store.
+
+        Args:
+            grace_s: seconds that calls under way get before they are cancelled.
+        """
+        self.engine.end_long_polls()
+        await self._door.stop(grace_s)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self.engine.stop()
+        await self._store.close()
+
+    async def _prepare_namespaces(self) -> None:
+        attributes = {}
+        for name, number in self._config.search_attributes.items():
+            check_attribute(name, number)
+            attributes[name] = AttributeType(number)
+        for name in dict.fromkeys((DEFAULT_NAMESPACE, *self._config.namespaces)):
+            if not self.namespaces.has(name):
+                config = new_config(self._config.retention_s)
+                await self.namespaces.create(
+                    Namespace(self._runtime.new_run_id(), name, NamespaceInfo(state=REGISTERED), config)
+                )
+            namespace = self.namespaces.get(name)
+            if not attributes.keys() <= namespace.search_attributes.keys():
+                await self.namespaces.update(
+                    with_attributes(namespace, {**attributes, **namespace.search_attributes})
+                )
+
+    # --- removal of deleted namespaces ---
+
+    def _remove_in_background(self, namespace: Namespace) -> None:
+        task = asyncio.create_task(self._remove(namespace), name=f"remove {namespace.name}")
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _remove(self, namespace: Namespace) -> None:
+        """Removes a deleted namespace's runs, then its row. What is left when it fails is removed at the next start."""
+        try:
+            while (page := await self._store.list_runs(namespace.namespace_id, None, 100, None)).rows:
+                for row in page.rows:
+                    await self.engine.delete_run(row.run)
+            await self.namespaces.delete(namespace)
+        except PerdureError as error:
+            logger.error("namespace %s could not be removed: %s", namespace.name, error)
