@@ -509,37 +509,57 @@ async def task_poll_before_start(ctx: Context) -> None:
     await run.record_history()
 
 
-@scenario
+async def _all_pages(run: Run, task: WorkflowTask) -> list[int]:
+    """The ids of a task's events, with the pages that its token leads to."""
+    ids = [event.event_id for event in task.history.events]
+    token = task.next_page_token
+    while token:
+        page = await run.client.history_page(run.workflow_id, run_id=run.run_id, next_page_token=token)
+        ids += [event.event_id for event in page.history.events]
+        token = page.next_page_token
+    return ids
+
+
+@slow_scenario
 async def task_history_paging(ctx: Context) -> None:
-    """A run of many events: the task of a cold worker, and its next_page_token with the history call."""
+    """A task whose history needs several pages: they make up the history, without gap or repetition."""
     run = await ctx.start()
-    await run.step(*(record_marker(f"m{number}") for number in range(300)), start_timer("t", 60))
-    await run.signal("one")
+    for number in range(300):
+        await run.signal(f"s{number}")
     task = await run.poll()
-    ctx.record("task", _outline(task))
-    page = await run.client.history_page(
-        run.workflow_id, run_id=run.run_id, next_page_token=task.next_page_token
-    )
-    ctx.record(
-        "next page",
-        {"events": [event.event_id for event in page.history.events], "more": bool(page.next_page_token)},
-    )
+    ctx.record("more", bool(task.next_page_token))
+    ids = await _all_pages(run, task)
+    ctx.record("complete", ids == list(range(1, task.started_event_id + 1)))
+    ctx.record("started", task.started_event_id)
 
 
-@scenario
-async def task_history_paging_transient(ctx: Context) -> None:
-    """A cold worker's transient task on a run of many events: where the uncommitted events are."""
+@slow_scenario
+async def task_history_paging_retry(ctx: Context) -> None:
+    """The same for a transient task: its uncommitted events come once, at the end."""
     run = await ctx.start()
-    await run.step(*(record_marker(f"m{number}") for number in range(300)), start_timer("t", 60))
-    await run.signal("one")
+    for number in range(300):
+        await run.signal(f"s{number}")
     await run.fail_task(await run.poll())
     task = await run.poll()
-    ctx.record("task", _outline(task))
-    if task.next_page_token:
-        page = await run.client.history_page(
-            run.workflow_id, run_id=run.run_id, next_page_token=task.next_page_token
-        )
-        ctx.record("next page", [event.event_id for event in page.history.events])
+    ctx.record("more", bool(task.next_page_token))
+    ids = await _all_pages(run, task)
+    ctx.record("complete", ids == list(range(1, task.started_event_id + 1)))
+    ctx.record("attempt and started", [task.attempt, task.started_event_id])
+
+
+@slow_scenario
+async def task_buffer_overflow(ctx: Context) -> None:
+    """More events than the buffer holds fail the started task, and everything is written."""
+    run = await ctx.start()
+    task = await run.poll()
+    for number in range(105):
+        await run.signal(f"s{number}")
+    await ctx.attempt("completion", run.complete(task, complete_workflow()))
+    events = await run.events()
+    others = [event for event in events if not event.HasField("workflow_execution_signaled_event_attributes")]
+    ctx.record("events that are no signals", others)
+    next_task = await run.poll()
+    ctx.record("next task", [next_task.attempt, next_task.previous_started_event_id])
 
 
 @scenario
