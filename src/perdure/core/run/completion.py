@@ -5,6 +5,7 @@ It puts the history core, the workflow task and the commands together; each rule
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -90,7 +91,7 @@ def respond_completed(
         return Completion(tx)
     eager = [event_id for event_id in context.eager if event_id in tx.activities]
     started = {
-        event_id: activity.start(tx, event_id, f"eager-{state.run.run_id}-{event_id}", request.identity)
+        event_id: activity.start(tx, event_id, eager_request_id(state.run.run_id, event_id), request.identity)
         for event_id in eager
     }
     inline = False
@@ -100,6 +101,12 @@ def respond_completed(
         if inline:
             workflow_task.start(tx, INLINE_REQUEST_ID, request.identity, limits)
     return Completion(tx, new_task_inline=inline, eager=eager, started=started)
+
+
+def eager_request_id(run_id: str, scheduled_event_id: int) -> str:
+    """A request id in the form of a UUID for an activity started by a completion; the same for the same activity."""
+    digest = hashlib.blake2b(f"{run_id}/{scheduled_event_id}".encode(), digest_size=16).hexdigest()
+    return f"{digest[:8]}-{digest[8:12]}-4{digest[13:16]}-8{digest[17:20]}-{digest[20:]}"
 
 
 def _check(tx: Transition, token: TaskToken) -> None:
@@ -127,7 +134,7 @@ def _failed(
         # Leave it to time out: a task that keeps failing at once would otherwise spin.
         raise InvalidArgumentError(str(failure))
     tx = Transition(state, now_ns)
-    server_failure = Failure(message=str(failure), source="Server")
+    server_failure = Failure(message=str(failure))
     server_failure.server_failure_info.SetInParent()
     workflow_task.fail(tx, failure.cause, server_failure, request.identity, request.binary_checksum)
     if failure.terminates:

@@ -107,8 +107,12 @@ def _started_event(
     for name in _COPIED_MESSAGES:
         if request.HasField(name):  # type: ignore[arg-type]  # a row of the table above
             getattr(attributes, name).CopyFrom(getattr(request, name))
-    set_duration(attributes.workflow_execution_timeout, header.execution_timeout_ns)
-    set_duration(attributes.workflow_run_timeout, header.run_timeout_ns)
+    for name, timeout_ns in (
+        ("workflow_execution_timeout", header.execution_timeout_ns),
+        ("workflow_run_timeout", header.run_timeout_ns),
+    ):
+        if timeout_ns or request.HasField(name):  # type: ignore[arg-type]  # a row of the table above
+            set_duration(getattr(attributes, name), timeout_ns)
     set_duration(attributes.workflow_task_timeout, header.default_task_timeout_ns)
     set_duration(attributes.first_workflow_task_backoff, backoff_ns)
     if header.execution_timeout_ns:

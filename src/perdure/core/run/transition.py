@@ -31,7 +31,7 @@ _LAST_PRIORITY = 5
 Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
 
-_UNBUFFERED: frozenset[int] = frozenset(
+UNBUFFERED: frozenset[int] = frozenset(
     EventType.Value(f"EVENT_TYPE_{name}")
     for name in (
         "WORKFLOW_EXECUTION_STARTED",
@@ -240,7 +240,7 @@ class Transition:
 
     def append(self, event: HistoryEvent) -> HistoryEvent:
         """Writes the event now, or lets it wait in the buffer if its type waits; a flush follows in `finish`."""
-        if event.event_type in _UNBUFFERED:
+        if event.event_type in UNBUFFERED:
             self._number(event)
         else:
             key = self.header.next_buffer_key

@@ -181,9 +181,9 @@ def transient_events(tx: Transition) -> list[HistoryEvent]:
     if not header.is_task_transient or not header.has_started_task:
         return []
     scheduled = _scheduled_event(tx, header, header.task_scheduled_ns)
-    scheduled.event_id = scheduled.task_id = header.task_scheduled_event_id
+    scheduled.event_id = header.task_scheduled_event_id
     started = _started_event(tx, header)
-    started.event_id = started.task_id = header.task_started_event_id
+    started.event_id = header.task_started_event_id
     return [scheduled, started]
 
 

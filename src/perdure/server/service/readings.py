@@ -47,6 +47,8 @@ _TASK_STARTED = PendingWorkflowTaskState.Value("PENDING_WORKFLOW_TASK_STATE_STAR
 _WITHOUT_TRANSIENT_EVENTS = ("temporal-cli", "temporal-ui", "perdure-cli", "perdure-ui")
 BAD_PAGE_TOKEN = "Invalid NextPageToken."
 _REVERSE_PAGE = "reverse-page"
+_NEVER = 2**62
+"""An event id no run reaches: waiting for it means waiting for the close."""
 
 
 class Readings:
@@ -85,8 +87,8 @@ class Readings:
         close_only = request.history_event_filter_type == _CLOSE_EVENT
         state = await self._histories.state(run)
         if wait and state.header.is_open and version and (close_only or first >= state.header.next_event_id):
-            next_event_id = max(first, state.header.next_event_id) if close_only else first
-            state = await self._histories.wait_for_news(run, next_event_id, self._patience_s(call))
+            awaited = _NEVER if close_only else first
+            state = await self._histories.wait_for_news(run, awaited, self._patience_s(call))
         header = state.header
         if close_only:
             return await self._close_event(run, header, wait=wait)
@@ -164,7 +166,6 @@ class Readings:
         if call.metadata.get("client-name") in _WITHOUT_TRANSIENT_EVENTS:
             return
         for event in workflow_task.transient_events(Transition(state, self._engine.runtime.now_ns())):
-            event.ClearField("task_id")
             history.events.append(event)
 
     def _token(self, run: RunKey, first: int, end: int) -> bytes:
@@ -246,8 +247,10 @@ class Readings:
         config = response.execution_config
         config.task_queue.name = header.task_queue
         config.task_queue.kind = "TASK_QUEUE_KIND_NORMAL"  # type: ignore[assignment]  # by name
-        set_duration(config.workflow_execution_timeout, header.execution_timeout_ns)
-        set_duration(config.workflow_run_timeout, header.run_timeout_ns)
+        if header.execution_timeout_ns:
+            set_duration(config.workflow_execution_timeout, header.execution_timeout_ns)
+        if header.run_timeout_ns:
+            set_duration(config.workflow_run_timeout, header.run_timeout_ns)
         set_duration(config.default_workflow_task_timeout, header.default_task_timeout_ns)
         if header.user_metadata:
             config.user_metadata.ParseFromString(header.user_metadata)
@@ -310,7 +313,7 @@ def _pending_activity(activity: Activity, now_ns: int) -> PendingActivityInfo:
     info.last_worker_identity = activity.worker_identity
     set_timestamp(info.scheduled_time, activity.scheduled_ns)
     set_timestamp(info.last_started_time, activity.started_ns)
-    set_timestamp(info.last_heartbeat_time, activity.last_heartbeat_ns or activity.started_ns)
+    set_timestamp(info.last_heartbeat_time, activity.last_heartbeat_ns)
     set_timestamp(info.expiration_time, activity.expiration_ns)
     set_timestamp(info.last_attempt_complete_time, activity.last_attempt_complete_ns)
     if activity.backing_off:

@@ -140,7 +140,7 @@ class WorkerTasks:
         try:
             queue = QueueKey(run.namespace_id, header.sticky_queue or header.task_queue, TaskKind.WORKFLOW)
             key = TaskKey(TaskKind.WORKFLOW, header.task_scheduled_event_id)
-            task = TaskRecord(run, key, queue, header.task_scheduled_ns, sticky=bool(header.sticky_queue))
+            task = TaskRecord(run, key, queue, header.task_scheduled_ns, sticky=True)
             return self._engine.workflow_task_delivery(slot, done.tx, task)
         finally:
             self._engine.runs.unpin(slot)

@@ -1,0 +1,302 @@
+"""Rules about a run's whole event history and the state it must lead to, for `perdure.core.run.invariants`.
+
+A simple replay of the history, sharing no code with the primitives: what it says is pending must be what the state
+says is pending. Buffered events count as a history's unwritten end. Not cheap: tests and the simulator use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from perdure.api.enums.v1 import EventType
+from perdure.api.history.v1 import HistoryEvent
+from perdure.core.run.state import Activity, RunHeader, Timer
+
+_TASK = "WORKFLOW_TASK_"
+_RUN = "WORKFLOW_EXECUTION_"
+_RUN_ENDS = frozenset(
+    f"{_RUN}{end}"
+    for end in ("COMPLETED", "FAILED", "CANCELED", "TERMINATED", "TIMED_OUT", "CONTINUED_AS_NEW")
+)
+_ACTIVITY_ENDS = frozenset(f"ACTIVITY_TASK_{end}" for end in ("COMPLETED", "FAILED", "TIMED_OUT", "CANCELED"))
+_NEWS = _ACTIVITY_ENDS | {"TIMER_FIRED", f"{_RUN}SIGNALED", f"{_RUN}CANCEL_REQUESTED", f"{_RUN}STARTED"}
+"""What a workflow's code must be told."""
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What a history says about a run.
+
+    Attributes:
+        problems: what is wrong with the history by itself.
+        types: event types by id.
+        activities: pending ones: scheduled event id to activity id.
+        started: scheduled event ids of activities whose Started event is written, to its id.
+        timers: pending ones: timer id to started event id.
+        scheduled, began: the pending workflow task's events, 0 for none.
+        completed: the last WorkflowTaskCompleted event.
+        last_started: the WorkflowTaskStarted event of the last completed task.
+        news: types of events that no started workflow task has shown yet.
+        shown: news that the started workflow task shows.
+        signals: how many signals came.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    types: dict[int, str] = field(default_factory=dict)
+    activities: dict[int, str] = field(default_factory=dict)
+    cancel_requested: dict[int, int] = field(default_factory=dict)
+    started: dict[int, int] = field(default_factory=dict)
+    timers: dict[str, int] = field(default_factory=dict)
+    scheduled: int = 0
+    began: int = 0
+    completed: int = 0
+    last_started: int = 0
+    news: list[str] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
+    signals: int = 0
+    cancel_asked: bool = False
+    ended: str = ""
+
+    def expect(self, condition: object, problem: str) -> None:
+        """Notes a problem unless the condition holds."""
+        if not condition:
+            self.problems.append(problem)
+
+
+def replay(events: Sequence[HistoryEvent], buffered: Sequence[HistoryEvent] = ()) -> Replayed:
+    """Replays a history, and then what waits in the buffer."""
+    replayed = Replayed()
+    for position, event in enumerate((*events, *buffered), 1):
+        name = EventType.Name(event.event_type).removeprefix("EVENT_TYPE_")
+        attributes = getattr(event, name.lower() + "_event_attributes")
+        is_written = position <= len(events)
+        replayed.expect(event.event_id == (position if is_written else 0), f"{name} has id {event.event_id}")
+        replayed.expect(not replayed.ended, f"{name} after {replayed.ended}")
+        replayed.expect((position == 1) == (name == f"{_RUN}STARTED"), f"{name} is event {position}")
+        replayed.types[position] = name
+        if name in _NEWS:
+            replayed.news.append(name)
+        if completed := getattr(attributes, "workflow_task_completed_event_id", 0):
+            replayed.expect(
+                completed == replayed.completed, f"{position} {name} follows from task {completed}"
+            )
+        handler = _HANDLERS.get(name)
+        if handler is not None:
+            handler(replayed, position, attributes)
+        elif name in _RUN_ENDS:
+            replayed.ended = name
+            replayed.expect(not replayed.began, f"{name} while a workflow task is started")
+    return replayed
+
+
+# --- one handler per type ---
+
+
+def _task_scheduled(r: Replayed, event_id: int, attributes: object) -> None:
+    r.expect(not r.scheduled, f"{event_id}: a workflow task is scheduled already")
+    r.scheduled = event_id
+
+
+def _task_started(r: Replayed, event_id: int, attributes: object) -> None:
+    scheduled = attributes.scheduled_event_id  # type: ignore[attr-defined]  # by the event's type
+    r.expect(
+        r.scheduled == scheduled and not r.began, f"{event_id} starts {scheduled}, pending {r.scheduled}"
+    )
+    r.began = event_id
+    r.shown, r.news = r.shown + r.news, []
+
+
+def _task_completed(r: Replayed, event_id: int, attributes: object) -> None:
+    _end_task(r, event_id, attributes)
+    r.completed, r.last_started = event_id, attributes.started_event_id  # type: ignore[attr-defined]
+    r.shown = []
+
+
+def _task_not_completed(r: Replayed, event_id: int, attributes: object) -> None:
+    _end_task(r, event_id, attributes)
+    r.shown, r.news = [], r.shown + r.news or ["a failed workflow task"]
+
+
+def _end_task(r: Replayed, event_id: int, attributes: object) -> None:
+    ids = attributes.scheduled_event_id, attributes.started_event_id  # type: ignore[attr-defined]
+    r.expect(r.scheduled and ids == (r.scheduled, r.began), f"{event_id} ends {ids}, not the pending task")
+    r.scheduled = r.began = 0
+
+
+def _activity_scheduled(r: Replayed, event_id: int, attributes: object) -> None:
+    activity_id = attributes.activity_id  # type: ignore[attr-defined]
+    r.expect(activity_id not in r.activities.values(), f"{event_id}: {activity_id} is pending already")
+    r.expect(r.completed, f"{event_id}: an activity before the first completed task")
+    r.activities[event_id] = activity_id
+
+
+def _activity_started(r: Replayed, event_id: int, attributes: object) -> None:
+    scheduled = attributes.scheduled_event_id  # type: ignore[attr-defined]
+    r.expect(scheduled in r.activities and scheduled not in r.started, f"{event_id} starts {scheduled}")
+    r.started[scheduled] = event_id
+
+
+def _activity_ended(r: Replayed, event_id: int, attributes: object) -> None:
+    scheduled = attributes.scheduled_event_id  # type: ignore[attr-defined]
+    r.expect(scheduled in r.activities, f"{event_id} ends {scheduled}, which is not pending")
+    started = attributes.started_event_id  # type: ignore[attr-defined]
+    written = r.types.get(started) == "ACTIVITY_TASK_STARTED" and r.started.get(scheduled) == started
+    is_buffered = not started and r.started.get(scheduled) not in (None, 0)
+    r.expect(
+        written or (not started and scheduled not in r.started) or is_buffered,
+        f"{event_id} names started event {started}, actual {r.started.get(scheduled)}",
+    )
+    asked = getattr(attributes, "latest_cancel_requested_event_id", None)
+    if asked is not None:
+        r.expect(asked and asked == r.cancel_requested.get(scheduled), f"{event_id}: cancelled by {asked}")
+    r.activities.pop(scheduled, None)
+
+
+def _activity_cancel_requested(r: Replayed, event_id: int, attributes: object) -> None:
+    scheduled = attributes.scheduled_event_id  # type: ignore[attr-defined]
+    is_scheduled = r.types.get(scheduled) == "ACTIVITY_TASK_SCHEDULED"
+    r.expect(is_scheduled, f"{event_id}: cancels {scheduled}, which is no activity")
+    r.cancel_requested[scheduled] = event_id
+
+
+def _timer_started(r: Replayed, event_id: int, attributes: object) -> None:
+    timer_id = attributes.timer_id  # type: ignore[attr-defined]
+    r.expect(timer_id not in r.timers, f"{event_id}: timer {timer_id} runs already")
+    r.timers[timer_id] = event_id
+
+
+def _timer_ended(r: Replayed, event_id: int, attributes: object) -> None:
+    timer_id, started = attributes.timer_id, attributes.started_event_id  # type: ignore[attr-defined]
+    r.expect(r.timers.pop(timer_id, 0) == started, f"{event_id} ends timer {timer_id} of event {started}")
+
+
+def _signaled(r: Replayed, event_id: int, attributes: object) -> None:
+    r.signals += 1
+
+
+def _cancel_asked(r: Replayed, event_id: int, attributes: object) -> None:
+    r.expect(not r.cancel_asked, f"{event_id}: cancellation was requested before")
+    r.cancel_asked = True
+
+
+_HANDLERS: Mapping[str, Callable[[Replayed, int, object], None]] = {
+    f"{_TASK}SCHEDULED": _task_scheduled,
+    f"{_TASK}STARTED": _task_started,
+    f"{_TASK}COMPLETED": _task_completed,
+    f"{_TASK}FAILED": _task_not_completed,
+    f"{_TASK}TIMED_OUT": _task_not_completed,
+    "ACTIVITY_TASK_SCHEDULED": _activity_scheduled,
+    "ACTIVITY_TASK_STARTED": _activity_started,
+    **dict.fromkeys(_ACTIVITY_ENDS, _activity_ended),
+    "ACTIVITY_TASK_CANCEL_REQUESTED": _activity_cancel_requested,
+    "TIMER_STARTED": _timer_started,
+    "TIMER_FIRED": _timer_ended,
+    "TIMER_CANCELED": _timer_ended,
+    f"{_RUN}SIGNALED": _signaled,
+    f"{_RUN}CANCEL_REQUESTED": _cancel_asked,
+}
+
+
+# --- the rules ---
+
+
+@dataclass(frozen=True, slots=True)
+class HistorySubject:
+    """A state and the replay of its history, with and without the buffered events."""
+
+    header: RunHeader
+    activities: Mapping[int, Activity]
+    timers: Mapping[str, Timer]
+    written: Replayed
+    whole: Replayed
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRule:
+    """A named rule about a state and its history."""
+
+    name: str
+    holds: Callable[[HistorySubject], str | None]
+
+
+def _history_is_possible(s: HistorySubject) -> str | None:
+    return "; ".join(s.whole.problems) or None
+
+
+def _length_is_known(s: HistorySubject) -> str | None:
+    return (
+        None
+        if s.header.next_event_id == s.length + 1
+        else f"{s.length} events, next {s.header.next_event_id}"
+    )
+
+
+def _status_is_told(s: HistorySubject) -> str | None:
+    return (
+        None
+        if bool(s.written.ended) != s.header.is_open
+        else f"status {s.header.status}, {s.written.ended!r}"
+    )
+
+
+def _pending_activities_agree(s: HistorySubject) -> str | None:
+    pending = {key: activity.activity_id for key, activity in s.activities.items()}
+    told = s.whole.activities if s.header.is_open else {}
+    if pending != told:
+        return f"the state has {pending}, the history {told}"
+    for key, activity in s.activities.items():
+        if activity.cancel_requested_event_id != s.whole.cancel_requested.get(key, 0):
+            return f"cancellation of {key} requested by {activity.cancel_requested_event_id}"
+        if key in s.whole.started:
+            return f"{key} is pending and its Started event is written"
+    return None
+
+
+def _pending_timers_agree(s: HistorySubject) -> str | None:
+    pending = {key: timer.started_event_id for key, timer in s.timers.items()}
+    told = s.whole.timers if s.header.is_open else {}
+    return None if pending == told else f"the state has {pending}, the history {told}"
+
+
+def _workflow_task_agrees(s: HistorySubject) -> str | None:
+    header = s.header
+    told = (s.written.scheduled, s.written.began) if header.is_open else (0, 0)
+    kept = (header.task_scheduled_event_id, header.task_started_event_id)
+    if header.has_pending_task and header.is_task_transient:
+        return None if told == (0, 0) else f"a transient task, the history has {told}"
+    return None if kept == told else f"the state has {kept}, the history {told}"
+
+
+def _last_completed_agrees(s: HistorySubject) -> str | None:
+    kept, told = s.header.last_completed_task_started_event_id, s.written.last_started
+    return None if kept == told else f"the state has {kept}, the history {told}"
+
+
+def _news_are_looked_at(s: HistorySubject) -> str | None:
+    header = s.header
+    if not header.is_open or header.has_pending_task or header.first_task_at_ns or not s.whole.news:
+        return None
+    return f"nobody will look at {s.whole.news}"
+
+
+def _counts_agree(s: HistorySubject) -> str | None:
+    if s.header.is_open and s.header.signal_count != s.whole.signals:
+        return f"{s.header.signal_count} signals counted, {s.whole.signals} in the history"
+    if s.header.cancel_requested != s.whole.cancel_asked and s.header.is_open:
+        return "the request to cancel is in one place only"
+    return None
+
+
+HISTORY_RULES: tuple[HistoryRule, ...] = (
+    HistoryRule("the history is one that can have happened", _history_is_possible),
+    HistoryRule("the state knows the history's length", _length_is_known),
+    HistoryRule("a closing event is there when the run is closed", _status_is_told),
+    HistoryRule("pending activities follow from the history", _pending_activities_agree),
+    HistoryRule("pending timers follow from the history", _pending_timers_agree),
+    HistoryRule("the pending workflow task follows from the history", _workflow_task_agrees),
+    HistoryRule("the last completed workflow task follows from the history", _last_completed_agrees),
+    HistoryRule("every event that a workflow must hear of is looked at", _news_are_looked_at),
+    HistoryRule("signals and the request to cancel are counted", _counts_agree),
+)
