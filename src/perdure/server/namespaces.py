@@ -75,11 +75,15 @@ class Namespaces:
             NamespaceNotFoundError: there is none.
         """
         if not name:
-            raise InvalidArgumentError("Namespace not set on request.")
+            raise InvalidArgumentError("Namespace is empty.")
         namespace = self._by_name.get(name)
         if namespace is None:
             raise NamespaceNotFoundError(name)
         return namespace
+
+    def has(self, name: str) -> bool:
+        """Whether there is a namespace of this name."""
+        return name in self._by_name
 
     def by_id(self, namespace_id: str) -> Namespace | None:
         """The namespace of this id, or None."""

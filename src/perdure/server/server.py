@@ -18,6 +18,7 @@ from perdure.server.service.namespace_rpcs import DELETED, REGISTERED, Namespace
 from perdure.server.service.search_attributes import SearchAttributeRpcs, check_attribute, with_attributes
 from perdure.server.service.service import Service
 from perdure.server.service.system import System
+from perdure.server.service.visibility_rpcs import VisibilityRpcs
 from perdure.store.protocol import Store
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,12 @@ class Server:
             System(self._store, self._config, self._store_name),
             NamespaceRpcs(self.namespaces, self._config, self._runtime, self._remove_in_background),
             SearchAttributeRpcs(self.namespaces),
-            *engine_groups(self.engine),
+            VisibilityRpcs(self._store, self.namespaces, self._config),
+            *engine_groups(
+                self.engine,
+                long_poll_s=self._config.long_poll_s,
+                history_wait_s=self._config.history_wait_s,
+            ),
         ]
 
     @property

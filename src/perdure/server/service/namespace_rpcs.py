@@ -45,6 +45,7 @@ REGISTERED = NamespaceState.Value("NAMESPACE_STATE_REGISTERED")
 DEPRECATED = NamespaceState.Value("NAMESPACE_STATE_DEPRECATED")
 DELETED = NamespaceState.Value("NAMESPACE_STATE_DELETED")
 _ARCHIVAL_DISABLED = ArchivalState.Value("ARCHIVAL_STATE_DISABLED")
+_NORMAL = ReplicationState.Value("REPLICATION_STATE_NORMAL")
 _HANDOVER = ReplicationState.Value("REPLICATION_STATE_HANDOVER")
 
 DEFAULT_PAGE_SIZE = 100
@@ -139,7 +140,7 @@ class NamespaceRpcs:
         return info
 
     def _replication(self) -> NamespaceReplicationConfig:
-        replication = NamespaceReplicationConfig(active_cluster_name=self._config.cluster_name)
+        replication = NamespaceReplicationConfig(active_cluster_name=self._config.cluster_name, state=_NORMAL)
         replication.clusters.add(cluster_name=self._config.cluster_name)
         return replication
 
