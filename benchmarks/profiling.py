@@ -60,10 +60,11 @@ def record(target: str, options: RunOptions, output: Path, rate: int, native: bo
         )
         spy = [
             str(Path(sys.executable).parent / "py-spy"), "record", "--pid", str(server.pid), "--format", "raw",
-            "--output", str(output), "--rate", str(rate), "--nonblocking",
+            "--output", str(output), "--rate", str(rate),
             "--duration", str(max(1, round(options.seconds + options.warmup_s - ATTACH_S))),
         ]  # fmt: skip
-        subprocess.run([*spy, "--native"] if native else spy, check=True, capture_output=True)
+        # Reading the C stacks needs the process stopped for a moment; without them it may run on.
+        subprocess.run([*spy, "--native" if native else "--nonblocking"], check=True, capture_output=True)
         text, _ = load.communicate()
     outcome: Json = json.loads(text)
     return outcome

@@ -22,6 +22,7 @@ SETTING_HEADER_TABLE_SIZE, SETTING_INITIAL_WINDOW_SIZE, SETTING_MAX_FRAME_SIZE =
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DEFAULT_WINDOW = 65_535
 DEFAULT_FRAME_SIZE = 16_384
+TABLE_SIZE_ZERO = b"\x20"
 LARGE_WINDOW = 2**31 - 1
 WINDOW_REFILL = 2**30
 
@@ -122,7 +123,7 @@ class FrameProtocol(asyncio.Protocol):
     def flush(self) -> None:
         """Write everything queued in one call."""
         self.flush_planned = False
-        if self.outgoing and self.transport is not None:
+        if self.outgoing and self.transport is not None and not self.closed.done():
             data = b"".join(self.outgoing)
             self.outgoing.clear()
             self.transport.write(data)
@@ -211,6 +212,8 @@ class RawChannel(FrameProtocol):
     def __init__(self) -> None:
         super().__init__()
         self.next_stream = 1
+        # The first block says that our header table has size 0, whatever the server allows.
+        self.first_block_prefix = TABLE_SIZE_ZERO
         self.callbacks: dict[int, OnReply] = {}
         self.messages: dict[int, bytes] = {}
         self.statuses: dict[bytes, tuple[int, str] | None] = {}
@@ -239,6 +242,8 @@ class RawChannel(FrameProtocol):
         self.callbacks[stream] = on_reply
         self.calls += 1
         block, total = method.block, size + 5
+        if self.first_block_prefix:
+            block, self.first_block_prefix = self.first_block_prefix + block, b""
         header_frame = _frame_header.pack(
             len(block) >> 8, len(block) & 0xFF, HEADERS, FLAG_END_HEADERS, stream
         )
