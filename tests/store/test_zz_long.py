@@ -215,4 +215,4 @@ class StoreComparison(RuleBasedStateMachine):
 
 
 TestStoreComparison = StoreComparison.TestCase
-TestStoreComparison.settings = settings(max_examples=700, stateful_step_count=50, deadline=None)
+TestStoreComparison.settings = settings(max_examples=600, stateful_step_count=50, deadline=None)

@@ -53,6 +53,10 @@ class Applier:
         self._namespaces: dict[str, int] = {}
         self._rows: dict[RunKey, int] = {}
 
+    def disconnect(self) -> None:
+        """Lets go of the connection: a statement that is still held would keep it open behind `close`."""
+        self._cursor.close()
+
     def reconnect(self, connection: sqlite3.Connection) -> None:
         """Goes on with another connection to the same database."""
         self._cursor = connection.cursor()

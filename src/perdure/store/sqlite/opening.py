@@ -33,6 +33,9 @@ DEFAULT_PRAGMAS: Final[Mapping[str, str]] = {
     "journal_size_limit": "67108864",
 }
 
+OPEN_TIMEOUT_S: Final = 2.0
+"""How long opening waits for another program that holds the file, such as a backup."""
+
 _READER_PRAGMAS: Final = frozenset({"cache_size", "mmap_size", "temp_store"})
 """Pragmas that mean something for a connection that only reads."""
 
@@ -40,7 +43,6 @@ _ALLOWED_PRAGMAS: Final[Mapping[str, re.Pattern[str]]] = {
     name: re.compile(pattern, re.IGNORECASE)
     for name, pattern in {
         "auto_vacuum": r"none|full|incremental|[012]",
-        "busy_timeout": r"\d{1,6}",
         "cache_size": r"-?\d{1,9}",
         "journal_mode": r"wal",
         "journal_size_limit": r"-?\d{1,15}",
@@ -123,7 +125,7 @@ def connect_writer(path: Path, pragmas: Mapping[str, str]) -> sqlite3.Connection
     Raises:
         sqlite3.Error: the driver's reason.
     """
-    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(path, timeout=OPEN_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
         # Asked first, because it is the first statement that reads the file: if it is no database, nothing
         # was changed.

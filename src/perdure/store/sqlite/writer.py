@@ -87,7 +87,8 @@ class GroupWriter:
 
     Args:
         connect: opens a writing connection, in autocommit mode, usable from any thread.
-        applier_of: makes the applier for the first connection.
+        connection: the first one it opened.
+        applier: on that connection.
     """
 
     def __init__(
@@ -105,6 +106,8 @@ class GroupWriter:
         self._idle = asyncio.Event()
         self._idle.set()
         self._groups: SimpleQueue[_Group | None] = SimpleQueue()
+        # What the loop's thread finds held by another program is left to the commit thread, which may wait.
+        connection.execute("PRAGMA busy_timeout = 0")
         self._thread = threading.Thread(target=self._run_thread, name="perdure-sqlite-commit", daemon=True)
         self._thread.start()
 
@@ -149,6 +152,7 @@ class GroupWriter:
         """After `drain`, on any thread: ends the thread and closes the connection."""
         self._groups.put(None)
         self._thread.join()
+        self._applier.disconnect()
         self._connection.close()
 
     # --- on the loop's thread
@@ -262,12 +266,14 @@ class GroupWriter:
         log."""
         try:
             connection = self._connect()
+            self._applier.disconnect()
             self._connection.close()
             self._connection = connection
             self._applier.reconnect(connection)
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(queries.BUMP_META, ("fence",)).fetchone()
             connection.execute("COMMIT")
+            connection.execute("PRAGMA busy_timeout = 0")
         except sqlite3.Error as error:
             self._roll_back()
             return error

@@ -1,0 +1,303 @@
+"""Group commit of the SQLite store: isolation within a group, full disks, I/O errors, programs that hold the file."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from perdure.core.errors import StoreUnavailableError, VersionConflictError
+from perdure.core.run.records import RunWrite
+from perdure.store.sqlite import SqliteStore, writer
+from tests.store.builders import NAMESPACE, batch, dump, run_key, write
+
+
+class Connection(sqlite3.Connection):
+    """A connection that counts commits and fails where a test says."""
+
+    log: ClassVar[list[str]] = []
+    failing: ClassVar[dict[str, list[str]]] = {}
+    """Statement to the names of the errors that its next executions raise."""
+    disk: ClassVar[threading.Event] = threading.Event()
+    """Commits of other threads than the test's wait for it."""
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        Connection.log.append(sql)
+        if sql == "COMMIT" and threading.current_thread() is not threading.main_thread():
+            Connection.disk.wait(20)
+        if Connection.failing.get(sql):
+            name = Connection.failing[sql].pop(0)
+            error = sqlite3.OperationalError(f"injected {name}")
+            error.sqlite_errorname = name
+            error.sqlite_errorcode = getattr(sqlite3, name)
+            raise error
+        return super().execute(sql, *parameters)
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> type[Connection]:
+    """Writing connections that are watched."""
+    Connection.log.clear()
+    Connection.failing.clear()
+    Connection.disk.set()
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Connection))
+    return Connection
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SqliteStore:
+    return SqliteStore(tmp_path / "commits.db")
+
+
+async def _versions(store: SqliteStore, numbers: range) -> list[int]:
+    loaded = [await store.load_run(run_key(number)) for number in numbers]
+    return [found.version if found else 0 for found in loaded]
+
+
+# --- groups
+
+
+async def test_units_that_are_ready_together_share_one_commit(
+    watched: type[Connection], store: SqliteStore
+) -> None:
+    watched.log.clear()
+    await asyncio.gather(*(store.commit([write(run_key(number))]) for number in range(100)))
+    assert watched.log.count("COMMIT") == 1
+
+
+async def test_a_group_is_bounded_by_count(watched: type[Connection], store: SqliteStore) -> None:
+    watched.log.clear()
+    units = writer.MAX_GROUP_JOBS * 2 + 1
+    await asyncio.gather(*(store.commit([write(run_key(number))]) for number in range(units)))
+    assert watched.log.count("COMMIT") == 3
+
+
+async def test_a_group_is_bounded_by_bytes(watched: type[Connection], store: SqliteStore) -> None:
+    watched.log.clear()
+    data = b"x" * (writer.MAX_GROUP_BYTES // 2)
+    units = [[write(run_key(number), events=(batch(1, data=data),))] for number in range(3)]
+    await asyncio.gather(*map(store.commit, units))
+    assert watched.log.count("COMMIT") == 3
+
+
+async def test_the_queue_is_bounded(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "MAX_QUEUED_JOBS", 5)
+    commits = (store.commit([write(run_key(number))]) for number in range(9))
+    outcomes = await asyncio.gather(*commits, return_exceptions=True)
+    assert outcomes[:5] == [None] * 5
+    assert all(isinstance(outcome, StoreUnavailableError) for outcome in outcomes[5:])
+    await store.commit([write(run_key(50))])
+
+
+async def test_units_of_a_group_see_what_the_earlier_ones_of_the_group_wrote(
+    watched: type[Connection], store: SqliteStore
+) -> None:
+    watched.log.clear()
+    first, stale, second = [write(run_key(1))], [write(run_key(1))], [write(run_key(1), 1, header=b"second")]
+    outcomes = await asyncio.gather(*map(store.commit, [first, stale, second]), return_exceptions=True)
+    assert watched.log.count("COMMIT") == 1
+    assert [type(outcome) for outcome in outcomes] == [type(None), VersionConflictError, type(None)]
+    stored = await store.load_run(run_key(1))
+    assert stored is not None
+    assert stored.header == b"second"
+
+
+UNBINDABLE = write(run_key(3), header="not bytes \ud800")
+
+
+@pytest.mark.parametrize("bad", [UNBINDABLE, write(run_key(3), wakeup_ns=1 << 70)], ids=["type", "range"])
+async def test_a_unit_the_driver_cannot_write_fails_alone(store: SqliteStore, bad: RunWrite) -> None:
+    """Its group is rolled back and done again unit by unit."""
+    units = [[write(run_key(number))] if number != 3 else [write(run_key(33)), bad] for number in range(6)]
+    units.append([write(run_key(0))])
+    outcomes = await asyncio.gather(*map(store.commit, units), return_exceptions=True)
+    assert isinstance(outcomes[3], (TypeError, ValueError, OverflowError, sqlite3.Error))
+    assert isinstance(outcomes[6], VersionConflictError)
+    assert [outcomes[place] for place in (0, 1, 2, 4, 5)] == [None] * 5
+    assert await _versions(store, range(6)) == [1, 1, 1, 0, 1, 1]
+    assert await store.load_run(run_key(33)) is None
+    await store.commit([write(run_key(0), 1)])
+
+
+# --- disks
+
+
+async def test_a_full_disk_fails_the_group_and_heals_when_there_is_space(
+    watched: type[Connection], store: SqliteStore
+) -> None:
+    await store.commit([write(run_key(1))])
+    before = await dump(store, [run_key(1)])
+    watched.failing["COMMIT"] = ["SQLITE_FULL"]
+    outcomes = await asyncio.gather(
+        store.commit([write(run_key(1), 1)]), store.commit([write(run_key(2))]), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailableError] * 2
+    assert "SQLITE_FULL" in str(outcomes[0])
+    assert await dump(store, [run_key(1)]) == before
+    await asyncio.gather(store.commit([write(run_key(1), 1)]), store.commit([write(run_key(2))]))
+    assert await _versions(store, range(1, 3)) == [2, 1]
+
+
+async def test_a_database_that_reaches_its_size_limit_still_reads_and_takes_what_fits(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "small.db", {"max_page_count": "60"})
+    await store.open()
+    await store.commit([write(run_key(1))])
+    units = [[write(run_key(number), events=(batch(1, data=b"x" * 100_000),))] for number in (2, 3, 4)]
+    outcomes = await asyncio.gather(
+        *map(store.commit, units), store.commit([write(run_key(1), 1)]), return_exceptions=True
+    )
+    assert outcomes[0] is None, "done again by itself, the first unit fits"
+    assert [type(outcome) for outcome in outcomes[1:3]] == [StoreUnavailableError] * 2
+    assert outcomes[3] is None
+    assert await _versions(store, range(1, 5)) == [2, 1, 0, 0]
+    await store.delete_run(run_key(2))
+    await store.commit(units[1])
+    assert await _versions(store, range(1, 5)) == [2, 0, 1, 0]
+    await store.close()
+
+
+@contextmanager
+def _files_at_most(size_bytes: int) -> Iterator[None]:
+    """Makes the kernel refuse to let any file of this process grow beyond a size."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_when_the_kernel_refuses_to_write_nothing_is_told_until_a_fence_is_written(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    """A real I/O error: the log cannot grow, so no fence can be written either, and the store admits that."""
+    await store.commit([write(run_key(1))])
+    log_size = (tmp_path / "commits.db-wal").stat().st_size
+    big = b"x" * 300_000
+    with _files_at_most(log_size):
+        outcomes = await asyncio.gather(
+            store.commit([write(run_key(1), 1, header=big)]),
+            store.commit([write(run_key(2), header=big)]),
+            return_exceptions=True,
+        )
+        assert [type(outcome) for outcome in outcomes] == [StoreUnavailableError] * 2
+        with pytest.raises(StoreUnavailableError):
+            await store.load_run(run_key(1))
+        with pytest.raises(StoreUnavailableError):
+            await store.list_runs(NAMESPACE, None, 5, None)
+        with pytest.raises(StoreUnavailableError):
+            await store.commit([write(run_key(1), 1)])
+    assert await _versions(store, range(1, 3)) == [1, 0]
+    await store.commit([write(run_key(1), 1)])
+    assert await _versions(store, range(1, 3)) == [2, 0]
+
+
+async def test_after_a_failed_sync_the_connection_is_replaced_and_a_fence_committed(
+    watched: type[Connection], store: SqliteStore
+) -> None:
+    await store.commit([write(run_key(1))])
+    watched.failing["COMMIT"] = ["SQLITE_IOERR_FSYNC"]
+    watched.log.clear()
+    with pytest.raises(StoreUnavailableError, match="SQLITE_IOERR_FSYNC"):
+        await store.commit([write(run_key(1), 1)])
+    assert watched.log.count("COMMIT") == 2
+    assert any("fence" in sql or "meta" in sql for sql in watched.log)
+    assert await _versions(store, range(1, 2)) == [1]
+    await store.commit([write(run_key(1), 1)])
+
+
+async def test_until_a_fence_succeeds_every_call_tries_one_and_fails(
+    watched: type[Connection], store: SqliteStore
+) -> None:
+    await store.commit([write(run_key(1))])
+    watched.failing["COMMIT"] = ["SQLITE_IOERR_FSYNC"] * 4
+    with pytest.raises(StoreUnavailableError):
+        await store.commit([write(run_key(1), 1)])
+    with pytest.raises(StoreUnavailableError):
+        await store.load_run(run_key(1))
+    with pytest.raises(StoreUnavailableError):
+        await store.commit([write(run_key(1), 1)])
+    assert await _versions(store, range(1, 2)) == [1]
+    await store.commit([write(run_key(1), 1)])
+
+
+async def test_a_failed_rollback_replaces_the_connection(
+    watched: type[Connection], store: SqliteStore
+) -> None:
+    await store.commit([write(run_key(1))])
+    watched.failing["COMMIT"] = ["SQLITE_FULL"]
+    watched.failing["ROLLBACK"] = ["SQLITE_IOERR_WRITE"]
+    with pytest.raises(StoreUnavailableError):
+        await store.commit([write(run_key(1), 1)])
+    assert await _versions(store, range(1, 2)) == [1]
+    await store.commit([write(run_key(1), 1)])
+
+
+async def test_a_defect_in_the_commit_thread_fails_its_callers_and_not_the_store(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a defect")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer.GroupWriter, "_settle", broken)
+        with pytest.raises(StoreUnavailableError, match="a defect"):
+            await store.commit([write(run_key(1))])
+    await store.close()
+
+
+# --- other programs
+
+
+async def test_a_program_that_holds_the_database_for_a_moment_is_waited_for(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = sqlite3.connect(tmp_path / "commits.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    waiting = asyncio.ensure_future(store.commit([write(run_key(1))]))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    other.execute("ROLLBACK")
+    await asyncio.wait_for(waiting, 20)
+    other.close()
+
+
+async def test_a_program_that_holds_the_database_for_long_makes_writes_unavailable(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "BUSY_TIMEOUT_MS", 10)
+    other = sqlite3.connect(tmp_path / "commits.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailableError, match="SQLITE_BUSY"):
+        await store.commit([write(run_key(1))])
+    assert await store.load_run(run_key(1)) is None
+    other.execute("ROLLBACK")
+    await store.commit([write(run_key(1))])
+    other.close()
+
+
+async def test_reads_go_on_while_a_commit_waits_for_the_disk(
+    watched: type[Connection], store: SqliteStore
+) -> None:
+    await store.commit([write(run_key(1))])
+    watched.disk.clear()
+    first = asyncio.ensure_future(store.commit([write(run_key(1), 1)]))
+    while watched.log.count("COMMIT") < 2:
+        await asyncio.sleep(0)
+    later = [asyncio.ensure_future(store.commit([write(run_key(number))])) for number in (2, 3)]
+    assert await _versions(store, range(1, 4)) == [1, 0, 0]
+    assert not first.done()
+    watched.log.clear()
+    watched.disk.set()
+    await asyncio.gather(first, *later)
+    assert watched.log.count("COMMIT") == 1, "what came meanwhile shares the next commit"
+    assert await _versions(store, range(1, 4)) == [2, 1, 1]
