@@ -31,6 +31,12 @@ PLACEHOLDERS = {
     "execution_duration": "<duration>",
 }
 
+# The same for fields that are placeholders only in one message: the id a server gives its own start of a task.
+QUALIFIED_PLACEHOLDERS = {
+    "WorkflowTaskStartedEventAttributes.request_id": "<request id>",
+    "ActivityTaskStartedEventAttributes.request_id": "<request id>",
+}
+
 # Durations computed from two clock readings: compared to the tenth of a second.
 MEASURED_DURATIONS = frozenset({"current_retry_interval"})
 
@@ -109,6 +115,10 @@ class Normaliser:
     def _field(self, field: FieldDescriptor, value: Any) -> Data:
         if field.name in PLACEHOLDERS:
             return PLACEHOLDERS[field.name]
+        owner = field.containing_type
+        qualified = f"{owner.name}.{field.name}" if owner is not None else field.name
+        if qualified in QUALIFIED_PLACEHOLDERS:
+            return QUALIFIED_PLACEHOLDERS[qualified]
         if field.name in MEASURED_DURATIONS:
             return f"{value.seconds + value.nanos / 1_000_000_000:.1f}s"
         map_entry = field.message_type
