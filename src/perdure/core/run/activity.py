@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from perdure.api.command.v1 import ScheduleActivityTaskCommandAttributes
-from perdure.api.common.v1 import Payloads, RetryPolicy
+from perdure.api.common.v1 import Payloads, Priority, RetryPolicy
 from perdure.api.enums.v1 import EventType
 from perdure.api.failure.v1 import Failure
 from perdure.api.history.v1 import HistoryEvent
@@ -28,6 +28,7 @@ _CANCELED = EventType.Value("EVENT_TYPE_ACTIVITY_TASK_CANCELED")
 _CANCEL_REQUESTED = EventType.Value("EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED")
 _FINISHED = frozenset((_COMPLETED, _FAILED, _TIMED_OUT, _CANCELED))
 _SERVER = "Server"
+_FAIRNESS_KEY_BYTES = 64
 
 NOT_FOUND = "invalid activityID or activity already timed out or invoking workflow is completed"
 NO_TIME_FOR_RETRY = (
@@ -48,13 +49,15 @@ def normalize(attributes: ScheduleActivityTaskCommandAttributes, header: RunHead
     Raises:
         InvalidArgumentError: the message names the field.
     """
-    if not attributes.task_queue.name:
-        attributes.task_queue.name = header.task_queue
+    if not attributes.HasField("task_queue"):
+        raise InvalidArgumentError("taskQueue is not set")
     name = attributes.task_queue.name
+    if not name:
+        raise InvalidArgumentError("missing task queue name")
     if len(name.encode()) > limits.id_bytes:
         raise InvalidArgumentError("taskQueue length exceeds limit")
     if name.startswith("/_sys/"):
-        raise InvalidArgumentError(f"task queue name cannot start with reserved prefix /_sys/ (got {name!r})")
+        raise InvalidArgumentError("task queue name cannot start with reserved prefix /_sys/")
     if attributes.task_queue.kind == 0:
         attributes.task_queue.kind = "TASK_QUEUE_KIND_NORMAL"  # type: ignore[assignment]
     if not attributes.activity_id:
@@ -72,23 +75,17 @@ def normalize(attributes: ScheduleActivityTaskCommandAttributes, header: RunHead
             raise InvalidArgumentError(
                 f"{label} exceeds length limit. Length={length} Limit={limits.id_bytes}"
             )
-    if attributes.HasField("priority"):
-        check_priority(attributes.priority.priority_key, attributes.priority.fairness_key)
+    _check_priority(attributes.priority)
     _normalize_timeouts(attributes, header.run_timeout_ns)
 
 
-def check_priority(priority_key: int, fairness_key: str) -> None:
-    """Checks the fields of a temporal.api.common.v1.Priority.
-
-    Raises:
-        InvalidArgumentError: out of range.
-    """
-    if priority_key < 0:
+def _check_priority(priority: Priority) -> None:
+    if priority.priority_key < 0:
         raise InvalidArgumentError("invalid priorities: priority key can't be negative")
-    if priority_key > 5:
-        raise InvalidArgumentError("invalid priorities: priority key can't be larger than 5")
-    if len(fairness_key.encode()) > 64:
-        raise InvalidArgumentError("invalid priorities: fairness key length exceeds limit of 64")
+    if len(priority.fairness_key.encode()) > _FAIRNESS_KEY_BYTES:
+        raise InvalidArgumentError("invalid priorities: fairness key length exceeds limit")
+    if priority.fairness_weight < 0:
+        raise InvalidArgumentError("invalid priorities: must be greater than zero")
 
 
 def _normalize_timeouts(attributes: ScheduleActivityTaskCommandAttributes, run_timeout_ns: int) -> None:
@@ -200,13 +197,14 @@ class ActivityToken:
     started_ns: int = 0
 
 
-def current(tx: Transition, token: ActivityToken, *, start_as: str = "") -> Activity:
+def current(tx: Transition, token: ActivityToken, *, start_as: str | None = None) -> Activity:
     """The started activity that a token names, as an editable copy.
 
     Args:
         tx: the transition.
         token: which attempt.
         start_as: for a completion by id: an activity that no worker took is started by this identity first.
+            None: it is not found.
 
     Raises:
         NotFoundError: the run is closed, the activity is gone, or the attempt is over.
@@ -226,7 +224,7 @@ def current(tx: Transition, token: ActivityToken, *, start_as: str = "") -> Acti
     return tx.activities.edit(token.scheduled_event_id)
 
 
-def _current_by_id(tx: Transition, activity_id: str, start_as: str) -> Activity:
+def _current_by_id(tx: Transition, activity_id: str, start_as: str | None) -> Activity:
     found = by_id(tx, activity_id)
     if found is None:
         raise NotFoundError(
@@ -235,7 +233,7 @@ def _current_by_id(tx: Transition, activity_id: str, start_as: str) -> Activity:
         )
     if found.started_ns:
         return tx.activities.edit(found.scheduled_event_id)
-    if not start_as:
+    if start_as is None:
         raise NotFoundError(NOT_FOUND)
     return start(tx, found.scheduled_event_id, "", start_as)
 
@@ -247,6 +245,7 @@ def start(tx: Transition, scheduled_event_id: int, request_id: str, identity: st
     """A worker takes the waiting attempt. Leaves no event yet."""
     activity = tx.activities.edit(scheduled_event_id)
     activity.started_ns = tx.now_ns
+    activity.backing_off = False
     activity.request_id = request_id
     activity.worker_identity = identity
     activity.last_heartbeat_ns = 0

@@ -249,6 +249,8 @@ def _sticky_is_consistent(view: View) -> str | None:
         return "no sticky queue or no task"
     if header.sticky_queue and header.is_task_transient:
         return "a transient task while the run has a sticky queue"
+    if bool(header.sticky_queue) != bool(header.sticky_timeout_ns):
+        return "a sticky queue without a limit of waiting there, or the other way round"
     if header.task_rerouted and not header.task_on_sticky_queue:
         return "rerouted although not sticky"
     return None
@@ -407,7 +409,7 @@ def _deadlines(view: View) -> Iterator[int]:
         yield header.first_task_at_ns
     if header.has_started_task:
         yield header.task_started_ns + header.task_timeout_ns
-    elif header.task_on_sticky_queue and header.sticky_timeout_ns:
+    elif header.task_on_sticky_queue:
         yield header.task_scheduled_ns + header.sticky_timeout_ns
     yield from (timer.fire_ns for timer in view.timers.values())
     for activity in view.activities.values():

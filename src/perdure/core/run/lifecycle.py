@@ -199,10 +199,12 @@ def terminate(
 
 
 def time_out(tx: Transition) -> None:
-    """The run's time is over."""
+    """The run's time is over: its own, or that of the whole execution."""
     _force_close(tx)
     event = tx.new_event(_TIMED_OUT)
-    state = _TIMEOUT if tx.header.execution_timeout_ns else _POLICY_NOT_SET
+    header = tx.header
+    execution_over = 0 < header.execution_timeout_ns <= tx.now_ns - header.execution_ns
+    state = _TIMEOUT if execution_over else _POLICY_NOT_SET
     event.workflow_execution_timed_out_event_attributes.retry_state = state
     _close(tx, event, STATUS_TIMED_OUT)
 

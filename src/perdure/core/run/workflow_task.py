@@ -27,6 +27,7 @@ from perdure.core.run.transition import Transition
 _BACKOFF_AFTER_ATTEMPT = 3
 _BACKOFF_FIRST_NS = 5 * SECOND_NS
 _BACKOFF_MAX_NS = 10 * MINUTE_NS
+_STICKY_TIMEOUT_NS = 10 * SECOND_NS
 _NORMAL = TaskQueueKind.Value("TASK_QUEUE_KIND_NORMAL")
 _STICKY = TaskQueueKind.Value("TASK_QUEUE_KIND_STICKY")
 _SCHEDULED = EventType.Value("EVENT_TYPE_WORKFLOW_TASK_SCHEDULED")
@@ -240,10 +241,17 @@ def complete(tx: Transition, request: RespondWorkflowTaskCompletedRequest) -> in
 
 
 def set_sticky(header: RunHeader, request: RespondWorkflowTaskCompletedRequest, timeout_ns: int) -> None:
-    """Takes over, or clears, the sticky queue that a completion names."""
+    """Takes over, or clears, the sticky queue that a completion names.
+
+    Args:
+        header: of the transition.
+        request: the completion.
+        timeout_ns: how long a task may wait on the sticky queue. None given means 10 s, what SDKs ask for: without a
+            limit a task would wait for ever for a worker that is gone.
+    """
     name = request.sticky_attributes.worker_task_queue.name
     header.sticky_queue = name
-    header.sticky_timeout_ns = timeout_ns if name else 0
+    header.sticky_timeout_ns = (timeout_ns or _STICKY_TIMEOUT_NS) if name else 0
 
 
 def clear_sticky(header: RunHeader) -> None:
@@ -328,9 +336,7 @@ def deadline_ns(header: RunHeader) -> int:
     if header.has_started_task:
         return header.task_started_ns + header.task_timeout_ns
     if header.has_pending_task:
-        if header.task_on_sticky_queue and header.sticky_timeout_ns:
-            return header.task_scheduled_ns + header.sticky_timeout_ns
-        return 0
+        return header.task_scheduled_ns + header.sticky_timeout_ns if header.task_on_sticky_queue else 0
     return header.first_task_at_ns
 
 

@@ -196,7 +196,7 @@ class ActivityTasks:
     # --- what happens to it ---
 
     async def _update(
-        self, named: Named, change: Callable[[Transition, Activity], bool], start_as: str = ""
+        self, named: Named, change: Callable[[Transition, Activity], bool], start_as: str | None = None
     ) -> bool:
         run, token = named
 
@@ -220,7 +220,7 @@ class ActivityTasks:
         return await self._update(named, change)
 
     async def _complete(
-        self, named: Named, result: Payloads | None, identity: str, start_as: str = ""
+        self, named: Named, result: Payloads | None, identity: str, start_as: str | None = None
     ) -> None:
         if result is not None:
             checks.blob(result.ByteSize(), self._limits)

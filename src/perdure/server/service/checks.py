@@ -99,10 +99,10 @@ def priority(value: Priority) -> None:
     """Checks the range of a priority's fields."""
     if value.priority_key < 0:
         raise InvalidArgumentError("priority key can't be negative")
-    if value.priority_key > 5:
-        raise InvalidArgumentError("priority key can't be larger than 5")
     if len(value.fairness_key.encode()) > 64:
         raise InvalidArgumentError("fairness key length exceeds limit")
+    if value.fairness_weight < 0:
+        raise InvalidArgumentError("must be greater than zero")
 
 
 def links(values: list[Link]) -> None:
