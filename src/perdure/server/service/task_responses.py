@@ -86,7 +86,10 @@ class TaskResponses:
         _name_queue(response, delivery)
         query: WorkflowQuery = response.query
         query.CopyFrom(delivery.query)
-        if not delivery.partial_history:
+        if delivery.partial_history:
+            # A worker refuses a task without a history, even where it has the run in its cache.
+            response.history.SetInParent()
+        else:
             await self._first_page(response, delivery.run, 1, header.next_event_id)
         return response
 
