@@ -119,7 +119,7 @@ async def test_signal_and_query(client: Client) -> None:
         await _start(client, workflow_id, worker.task_queue)
         await temporal(client, "workflow", "signal", "-w", workflow_id, "--name", "add", "--input", '"one"')
         answer = await temporal(client, "workflow", "query", "-w", workflow_id, "--type", "items")
-        assert answer == {"queryResult": [["one"]]}
+        assert answer["queryResult"] == [["one"]]
         _, errors = await temporal_failing(
             client, "workflow", "query", "-w", workflow_id, "--type", "nowhere"
         )
@@ -139,7 +139,7 @@ async def test_signal_with_start(client: Client) -> None:
             "--task-queue", worker.task_queue, "--signal-name", "add", "--signal-input", '"first"',
         )  # fmt: skip
         answer = await temporal(client, "workflow", "query", "-w", workflow_id, "--type", "items")
-        assert answer == {"queryResult": [["first"]]}
+        assert answer["queryResult"] == [["first"]]
         await temporal(client, "workflow", "terminate", "-w", workflow_id)
 
 

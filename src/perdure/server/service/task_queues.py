@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from perdure.api.enums.v1 import TaskQueueType
-from perdure.api.taskqueue.v1 import TaskQueueStats
+from perdure.api.enums.v1 import DescribeTaskQueueMode, TaskQueueType
+from perdure.api.taskqueue.v1 import PollerInfo, TaskQueueStats
 from perdure.api.workflowservice.v1 import (
     DescribeTaskQueueRequest,
     DescribeTaskQueueResponse,
@@ -19,6 +19,7 @@ from perdure.server.service.call import Call
 _ACTIVITY = TaskQueueType.Value("TASK_QUEUE_TYPE_ACTIVITY")
 _WORKFLOW = TaskQueueType.Value("TASK_QUEUE_TYPE_WORKFLOW")
 _KINDS = {_WORKFLOW: TaskKind.WORKFLOW, _ACTIVITY: TaskKind.ACTIVITY}
+_ENHANCED = DescribeTaskQueueMode.Value("DESCRIBE_TASK_QUEUE_MODE_ENHANCED")
 _POLLS_PER_SECOND = 100_000.0
 
 
@@ -35,19 +36,42 @@ class TaskQueues:
         namespace = self._engine.namespaces.get(request.namespace)
         queue = request.task_queue if request.HasField("task_queue") else None
         name = checks.task_queue(queue, self._engine.limits.run)
+        if request.api_mode == _ENHANCED:
+            return await self._describe_enhanced(namespace.namespace_id, name, request)
         response = DescribeTaskQueueResponse()
-        kinds = [request.task_queue_type, *request.task_queue_types] or [_WORKFLOW]
+        kinds = [request.task_queue_type, *request.task_queue_types]
         asked = [_KINDS[kind] for kind in dict.fromkeys(kinds) if kind in _KINDS] or [TaskKind.WORKFLOW]
         key = QueueKey(namespace.namespace_id, name, asked[0])
-        for identity, seen_ns in self._engine.matching.recent_pollers(key):
-            poller = response.pollers.add(identity=identity, rate_per_second=_POLLS_PER_SECOND)
-            set_timestamp(poller.last_access_time, seen_ns)
+        response.pollers.extend(self._pollers(key))
         if request.report_stats or request.include_task_queue_status:
             stats = await self._stats(key)
             response.stats.CopyFrom(stats)
             if request.include_task_queue_status:
                 response.task_queue_status.backlog_count_hint = stats.approximate_backlog_count
         return response
+
+    async def _describe_enhanced(
+        self, namespace_id: str, name: str, request: DescribeTaskQueueRequest
+    ) -> DescribeTaskQueueResponse:
+        """The mode that the official command uses: both kinds of tasks, by version (there is one)."""
+        response = DescribeTaskQueueResponse()
+        unversioned = response.versions_info[""]
+        for number in dict.fromkeys(request.task_queue_types or _KINDS):
+            if number not in _KINDS:
+                continue
+            key = QueueKey(namespace_id, name, _KINDS[number])
+            described = unversioned.types_info[number]
+            described.pollers.extend(self._pollers(key))
+            described.stats.CopyFrom(await self._stats(key))
+        return response
+
+    def _pollers(self, key: QueueKey) -> list[PollerInfo]:
+        pollers = []
+        for identity, seen_ns in self._engine.matching.recent_pollers(key):
+            poller = PollerInfo(identity=identity, rate_per_second=_POLLS_PER_SECOND)
+            set_timestamp(poller.last_access_time, seen_ns)
+            pollers.append(poller)
+        return pollers
 
     async def _stats(self, key: QueueKey) -> TaskQueueStats:
         count, oldest_ns = await self._engine.reading(self._engine.store.count_tasks(key))
