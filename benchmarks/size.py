@@ -11,6 +11,14 @@ from benchmarks.targets import TARGETS, ServerFailedError, running
 
 TARGET = "perdure-file"
 LEAST_SHARE = 0.8
+FIGURES = (
+    "startup_s",
+    "idle_resident_mb",
+    "raw.workflows_per_s",
+    "raw.server_cpu_ms_per_workflow",
+    "raw_sequential.p50_ms",
+    "raw_sequential.server_cpu_ms_per_workflow",
+)
 
 
 def run_size(database: Path, sizes: dict[str, int], options: RunOptions, tell: Callable[[str], None]) -> Json:
@@ -32,11 +40,7 @@ def run_size(database: Path, sizes: dict[str, int], options: RunOptions, tell: C
                 tell(f"{name}: {error}")
     reasons = invalid_reasons(results, options)
     figures = {
-        name: {
-            figure: _median(results, name, figure)
-            for figure in ("startup_s", "idle_resident_mb", "raw.workflows_per_s", "raw_sequential.p50_ms")
-        }
-        for name in ("empty", "large")
+        name: {figure: _median(results, name, figure) for figure in FIGURES} for name in ("empty", "large")
     }
     empty, large = figures["empty"]["raw.workflows_per_s"], figures["large"]["raw.workflows_per_s"]
     return {
