@@ -40,7 +40,8 @@ _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # A restarted server is found again quickly; the default backoff starts at a second.
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
+    # Also how long one attempt to connect may take, so not small: a busy machine is not a missing server.
+    ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 500),
     # Two clients in one process never share a connection.
     ("grpc.use_local_subchannel_pool", 1),

@@ -293,7 +293,7 @@ async def cancel_request_errors(ctx: Context) -> None:
 
 @scenario
 async def workflow_fails(ctx: Context) -> None:
-    """The failures a run may end with, as recorded, without and with a retry policy that does not apply."""
+    """The failures a run may end with, as recorded."""
     endings = {
         "application": application_failure(),
         "non retryable": application_failure(non_retryable=True),
@@ -303,14 +303,6 @@ async def workflow_fails(ctx: Context) -> None:
         run = await ctx.start(label.replace(" ", "-"))
         await run.step(fail_workflow(failed))
         await run.record_history(label)
-    policy = common.RetryPolicy(maximum_attempts=1)
-    run = await ctx.start("one-attempt", retry_policy=policy)
-    await run.step(fail_workflow(application_failure()))
-    await run.record_history("one attempt")
-    policy = common.RetryPolicy(non_retryable_error_types=["Boom"])
-    run = await ctx.start("listed", retry_policy=policy)
-    await run.step(fail_workflow(application_failure()))
-    await run.record_history("listed type")
 
 
 @scenario

@@ -57,13 +57,12 @@ async def start_plain(ctx: Context) -> None:
 
 @scenario
 async def start_with_every_field(ctx: Context) -> None:
-    """Timeouts, retry policy, memo, search attributes, header, metadata, priority, links: all preserved."""
+    """Timeouts, memo, search attributes, header, metadata, priority, links: all preserved."""
     run = await ctx.start(
         input=payloads("one", "two"),
         workflow_execution_timeout=duration(100),
         workflow_run_timeout=duration(90),
         workflow_task_timeout=duration(7),
-        retry_policy=retry_policy(attempts=3),
         memo=memo({"m": "memo"}),
         header=header({"h": "header"}),
         search_attributes=common.SearchAttributes(indexed_fields={"Shade": keyword("blue")}),
@@ -84,6 +83,21 @@ async def start_with_every_field(ctx: Context) -> None:
     await run.complete(task, complete_workflow(payloads("done")))
     await run.record_history()
     ctx.record("describe", await run.describe())
+
+
+@scenario
+async def start_retry_policy(ctx: Context) -> None:
+    """A retry policy of the whole run: completed with the defaults, and ending after its only attempt."""
+    queue_name = ctx.id("queue")
+    policy = retry_policy(attempts=3)
+    await ctx.attempt("partly given", ctx.client.start(ctx.id("wf"), queue_name, retry_policy=policy))
+    await ctx.attempt("history", ctx.client.history_page(ctx.id("wf")))
+    only_one = retry_policy(attempts=1)
+    await ctx.attempt("one attempt", ctx.client.start(ctx.id("one"), ctx.id("one"), retry_policy=only_one))
+    task = await ctx.client.poll_workflow_task(ctx.id("one"), timeout_s=3)
+    if task.task_token:
+        await ctx.client.complete_workflow_task(task.task_token, [fail_workflow(application_failure())])
+    await ctx.attempt("history of one attempt", ctx.client.history_page(ctx.id("one")))
 
 
 @scenario
