@@ -31,6 +31,9 @@ from examples.order_demo.workflows import OrderWorkflow
 STEP_TIMEOUT_S: Final = 30.0
 """No single wait of the demonstration takes longer than this."""
 
+LINE_LIMIT: Final = 160
+"""Characters shown of a line that another process prints."""
+
 Handle = WorkflowHandle[OrderWorkflow, OrderResult]
 
 
@@ -58,7 +61,7 @@ class Terminal:
 
     def output_of(self, name: str) -> Callable[[str], None]:
         """A callback that shows a process's own output under its name."""
-        return lambda line: self._print(f"    {name} | {line}", "2") if line.strip() else None
+        return lambda line: self._print(f"    {name} | {line[:LINE_LIMIT]}", "2") if line.strip() else None
 
     def _print(self, text: str, style: str) -> None:
         line = f"{self.elapsed_s:6.2f}s  {text}"
