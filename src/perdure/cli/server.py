@@ -10,7 +10,8 @@ from typing import Any, Final
 import click
 
 from perdure.cli.root import CONTEXT_SETTINGS, global_flag, global_options
-from perdure.core.visibility.attributes import AttributeType
+from perdure.core.errors import InvalidArgumentError
+from perdure.core.visibility.attributes import AttributeType, is_definable
 from perdure.server.config import ServerConfig, with_dynamic_values
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
@@ -83,7 +84,7 @@ def start_dev(ctx: click.Context, /, **flags: Any) -> None:
 
     Everything is kept in memory unless --db-filename names a file.
     """
-    from perdure.cli.run_server import DevServer, run_dev_server
+    from perdure.cli.run_server import DevServer, end_process, run_dev_server
 
     if flags["sqlite_pragma"] and not flags["db_filename"]:
         raise click.UsageError("--sqlite-pragma needs --db-filename")
@@ -94,7 +95,10 @@ def start_dev(ctx: click.Context, /, **flags: Any) -> None:
         namespaces=flags["namespace"],
         search_attributes=_search_attributes(flags["search_attribute"]),
     )
-    config, unknown = with_dynamic_values(config, values)
+    try:
+        config, unknown = with_dynamic_values(config, values)
+    except InvalidArgumentError as error:
+        raise click.UsageError(f"--dynamic-config-value {error}") from None
     notices = [f"{text} is not available yet; the flag is ignored" for text in _unavailable(flags)]
     code = run_dev_server(
         DevServer(
@@ -109,7 +113,7 @@ def start_dev(ctx: click.Context, /, **flags: Any) -> None:
             unknown_keys=unknown,
         )
     )
-    ctx.exit(code)
+    end_process(code)
 
 
 def _unavailable(flags: dict[str, Any]) -> list[str]:
@@ -139,6 +143,8 @@ def _search_attributes(texts: Sequence[str]) -> dict[str, int]:
             raise click.UsageError(
                 f"--search-attribute {name}={type_name}: the type must be one of {_LABELS}"
             )
+        if not is_definable(name):
+            raise click.UsageError(f"--search-attribute {name}: the name is reserved")
         attributes[name] = int(attribute_type)
     return attributes
 

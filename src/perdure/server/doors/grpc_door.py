@@ -195,8 +195,10 @@ async def _bindable_address(host: str, port: int) -> str:
         infos = await asyncio.get_running_loop().getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-    except (socket.gaierror, OverflowError, UnicodeError) as error:
-        raise PortError(f"cannot listen on {host}:{port}: {error}") from error
+    except socket.gaierror as error:
+        raise PortError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    except UnicodeError as error:
+        raise PortError(f"cannot listen on {host}:{port}: this is not a host name") from error
     family, kind, protocol, _, address = min(infos, key=lambda info: info[0] != socket.AF_INET)
     # grpc says only "failed to bind" and logs the reason; the system's own error is what a person can act on.
     try:
