@@ -1,0 +1,312 @@
+"""Random sequences of everything that can happen to a run; every invariant is checked after every transition.
+
+The invariants live in `perdure.core.run.invariants`; the driver compares with the store's rows and the history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from perdure.core.errors import InvalidArgumentError, NotFoundError, ResourceExhaustedError
+from perdure.core.run import workflow_task
+from perdure.core.run.completion import Completion, TaskToken
+from perdure.core.run.limits import SECOND_NS, Limits
+from tests.support.builders import (
+    application_failure,
+    bare_command,
+    cancel_activity,
+    cancel_timer,
+    cancel_workflow,
+    canceled_failure,
+    complete_workflow,
+    duration,
+    fail_workflow,
+    modify_memo,
+    payload,
+    record_marker,
+    retry_policy,
+    schedule_activity,
+    start_timer,
+    sticky,
+    upsert_search_attributes,
+)
+from tests.support.proto import command, enums, failure
+from tests.unit.core.driver import QUEUE, STICKY, Driver, name_of
+
+LIMITS = Limits(buffered_events=6, signals=60, task_heartbeat_ns=40 * SECOND_NS, stored_failure_bytes=200)
+NAMES = "abcd"
+IDS = st.sampled_from(NAMES)
+SECONDS = st.sampled_from([None, 0, 0.5, 2, 5, 20])
+POLICIES = st.sampled_from(
+    [
+        None,
+        retry_policy(attempts=1),
+        retry_policy(attempts=2, initial_s=1),
+        retry_policy(initial_s=3, coefficient=1, non_retryable=("Fatal", "TemporalTimeout:Heartbeat")),
+    ]
+)
+FAILURES = st.sampled_from(
+    [
+        application_failure(),
+        application_failure("long " * 200),
+        application_failure(type="Fatal"),
+        application_failure(non_retryable=True),
+        application_failure(next_retry_delay_s=0),
+        application_failure(next_retry_delay_s=7),
+        canceled_failure(),
+        failure.Failure(),
+    ]
+)
+ANY_ACTIVITY: dict[str, st.SearchStrategy[Any]] = {
+    "task_queue": st.sampled_from([QUEUE, "other-queue"]),
+    "start_to_close_s": st.sampled_from([3, 10]),
+    "schedule_to_close_s": st.sampled_from([None, 6, 30]),
+    "schedule_to_start_s": st.sampled_from([None, 4]),
+    "heartbeat_s": st.sampled_from([None, 2]),
+    "retry": POLICIES,
+    "eager": st.booleans(),
+}
+PLAIN = [
+    record_marker("marker"),
+    modify_memo({"key": payload("value")}),
+    upsert_search_attributes({"Kw": payload("word")}),
+]
+CLUMSY = st.one_of(
+    st.builds(schedule_activity, IDS, **ANY_ACTIVITY),
+    st.builds(start_timer, IDS, SECONDS),
+    st.builds(cancel_timer, IDS),
+    st.builds(cancel_activity, st.integers(0, 12)),
+    st.sampled_from([*PLAIN, bare_command(enums.CommandType.COMMAND_TYPE_START_TIMER)]),
+)
+"""Commands of a worker that has lost its way: often bad ones."""
+
+
+@st.composite
+def sensible(draw: st.DrawFn, driver: Driver) -> list[command.Command]:
+    """Commands that a worker could send which knows the run's state."""
+    state = driver.state
+    activity_ids = {activity.activity_id for activity in state.activities.values()}
+    timer_ids = set(state.timers)
+    fired = [
+        event.timer_fired_event_attributes.timer_id
+        for event in state.buffered.values()
+        if name_of(event) == "TIMER_FIRED"
+    ]
+    cancellable = [key for key, pending in state.activities.items() if not pending.cancel_requested_event_id]
+    commands: list[command.Command] = []
+    for _ in range(draw(st.sampled_from([3, 2, 1, 0]))):
+        kind = draw(st.sampled_from(["activity", "timer", "cancel activity", "cancel timer", "plain"]))
+        if kind == "activity" and len(activity_ids) < len(NAMES):
+            name = draw(st.sampled_from([name for name in NAMES if name not in activity_ids]))
+            activity_ids.add(name)
+            commands.append(draw(st.builds(schedule_activity, st.just(name), **ANY_ACTIVITY)))
+        elif kind == "timer" and len(timer_ids) < len(NAMES):
+            name = draw(st.sampled_from([name for name in NAMES if name not in timer_ids]))
+            timer_ids.add(name)
+            commands.append(start_timer(name, draw(SECONDS)))
+        elif kind == "cancel activity" and cancellable:
+            commands.append(cancel_activity(cancellable.pop()))
+        elif kind == "cancel timer" and (fired or state.timers.keys() & timer_ids):
+            name = fired.pop() if fired else min(state.timers.keys() & timer_ids)
+            timer_ids.discard(name)
+            commands.append(cancel_timer(name))
+        else:
+            commands.append(draw(st.sampled_from(PLAIN)))
+    return commands
+
+
+CLOSING = st.sampled_from(
+    [complete_workflow(), fail_workflow(application_failure()), cancel_workflow(), fail_workflow(None)]
+)
+
+
+class Run(RuleBasedStateMachine):
+    """One run, its clients, its workers and the time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.driver = Driver(LIMITS)
+        self.token: TaskToken | None = None
+
+    @initialize(
+        run_s=st.sampled_from([0, 0, 0, 200]),
+        execution_s=st.sampled_from([0, 0, 200]),
+        delay_s=st.sampled_from([0, 0, 0, 15]),
+    )
+    def start(self, run_s: int, execution_s: int, delay_s: int) -> None:
+        """The run starts, perhaps with timeouts, perhaps delayed."""
+        self.driver.start(
+            workflow_run_timeout=duration(run_s or execution_s or None),
+            workflow_execution_timeout=duration(execution_s or None),
+            workflow_start_delay=duration(delay_s or None),
+        )
+
+    # --- clients ---
+
+    def is_open(self) -> bool:
+        """Whether there is anything left to do to the run."""
+        return self.driver.header.is_open
+
+    @precondition(is_open)
+    @rule(request_id=st.sampled_from(["", "", "one", "two"]))
+    def signal(self, request_id: str) -> None:
+        """A signal comes, perhaps for the second time."""
+        try:
+            self.driver.signal(request_id=request_id)
+        except InvalidArgumentError:
+            assert self.driver.header.signal_count == LIMITS.signals
+        except ResourceExhaustedError:
+            assert self.driver.header.task_close_refused
+
+    @precondition(is_open)
+    @rule()
+    def cancel(self) -> None:
+        """A client asks the run to cancel."""
+        self.driver.cancel()
+
+    @precondition(lambda self: self.is_open() and self.driver.header.next_event_id > 40)
+    @rule()
+    def terminate(self) -> None:
+        """A client terminates the run."""
+        self.driver.terminate()
+
+    # --- workflow tasks ---
+
+    def has_started_task(self) -> bool:
+        """Whether a worker holds a workflow task."""
+        return self.driver.header.has_started_task
+
+    @precondition(lambda self: self.driver.waiting_workflow_task() is not None)
+    @rule()
+    def poll(self) -> None:
+        """A worker takes the waiting workflow task."""
+        self.driver.poll()
+
+    @precondition(lambda self: getattr(self.driver.waiting_workflow_task(), "sticky", False))
+    @rule()
+    def reroute(self) -> None:
+        """Nobody polls the sticky queue."""
+        self.driver.apply(workflow_task.reroute_to_normal_queue)
+
+    def has_task(self) -> bool:
+        """Whether a workflow task waits or is started."""
+        return self.driver.header.has_pending_task
+
+    @precondition(has_task)
+    @rule(data=st.data(), is_sticky=st.booleans(), force=st.booleans(), inline=st.booleans())
+    def complete(self, data: st.DataObject, is_sticky: bool, force: bool, inline: bool) -> None:
+        """A worker (takes and) completes the workflow task."""
+        if not self.has_started_task():
+            self.driver.poll()
+        commands = data.draw(sensible(self.driver))
+        fields = {"force_create_new_workflow_task": force, "return_new_workflow_task": inline}
+        self._respond(commands, sticky_attributes=sticky(STICKY, QUEUE) if is_sticky else None, **fields)
+
+    @precondition(has_started_task)
+    @rule(commands=st.lists(CLUMSY, max_size=4))
+    def complete_badly(self, commands: Sequence[command.Command]) -> None:
+        """The worker completes its task with commands that are often bad."""
+        self._respond(commands)
+
+    @precondition(has_started_task)
+    @rule(inline=st.booleans(), seconds=st.sampled_from([0, 9]))
+    def heartbeat_task(self, inline: bool, seconds: float) -> None:
+        """The worker says that it needs more time, again and again."""
+        for _ in range(6):
+            if not self.has_started_task():
+                break
+            self.driver.sleep(seconds)
+            done = self._respond([], force_create_new_workflow_task=True, return_new_workflow_task=inline)
+            if done is not None and done.error is not None:
+                assert str(done.error) == "workflow task heartbeat timeout"
+
+    @precondition(lambda self: self.has_started_task() and self.driver.header.next_event_id > 20)
+    @rule(data=st.data(), closing=CLOSING)
+    def close(self, data: st.DataObject, closing: command.Command) -> None:
+        """The worker closes the run, if nothing came in between."""
+        self._respond([*data.draw(sensible(self.driver)), closing])
+
+    def _respond(self, commands: Sequence[command.Command], **fields: Any) -> Completion | None:
+        before = self.driver.state.version
+        try:
+            return self.driver.respond(*commands, **fields)
+        except InvalidArgumentError:
+            # A later attempt with bad commands is left to time out.
+            assert self.driver.header.task_attempt > 1
+            assert self.driver.state.version == before
+            return None
+
+    @rule(what=st.sampled_from(["complete", "fail"]))
+    def stale_token(self, what: str) -> None:
+        """A worker answers a workflow task that is not the started one any more."""
+        current = self.driver.token()
+        if not self.is_open() or self.token not in (None, current):
+            answer = self.driver.fail_task if what == "fail" else self.driver.respond
+            with pytest.raises(NotFoundError, match="Workflow task not found"):
+                answer(token=self.token or current)
+        self.token = current if self.has_started_task() else self.token
+
+    @precondition(has_started_task)
+    @rule()
+    def fail_task(self) -> None:
+        """The worker's code fails."""
+        self.driver.fail_task()
+
+    # --- activities ---
+
+    def started_activities(self) -> list[int]:
+        """Activities that a worker holds."""
+        return [key for key, activity in self.driver.state.activities.items() if activity.started_ns]
+
+    @precondition(lambda self: self.driver.waiting_activities())
+    @rule(data=st.data())
+    def start_activity(self, data: st.DataObject) -> None:
+        """A worker takes a waiting activity."""
+        self.driver.start_activity(data.draw(st.sampled_from(sorted(self.driver.waiting_activities()))))
+
+    @precondition(lambda self: bool(self.started_activities() or self.driver.waiting_activities()))
+    @rule(data=st.data(), cause=FAILURES, what=st.sampled_from(["complete", "fail", "heartbeat", "cancel"]))
+    def answer_activity(self, data: st.DataObject, cause: failure.Failure, what: str) -> None:
+        """A worker that holds (or takes) an activity says something."""
+        if not self.started_activities():
+            self.start_activity(data)
+        event_id = data.draw(st.sampled_from(sorted(self.started_activities())))
+        if what == "complete":
+            self.driver.complete_activity(event_id)
+        elif what == "heartbeat":
+            self.driver.heartbeat(event_id, "progress")
+        elif what == "fail":
+            self.driver.fail_activity(event_id, cause)
+        elif self.driver.state.activities[event_id].cancel_requested_event_id:
+            self.driver.cancel_activity(event_id)
+        else:
+            with pytest.raises(InvalidArgumentError, match="without activity being request canceled"):
+                self.driver.cancel_activity(event_id)
+
+    # --- time ---
+
+    @precondition(lambda self: self.driver.state.wakeup_ns is not None and self.is_open())
+    @rule(late_s=st.sampled_from([0, 0, 3, 60]))
+    def wake(self, late_s: float) -> None:
+        """Time passes to the next deadline or beyond it."""
+        self.driver.wake(late_s)
+
+    @precondition(is_open)
+    @rule(seconds=st.sampled_from([0.1, 1, 4]))
+    def too_early(self, seconds: float) -> None:
+        """A wake-up that comes for nothing does nothing."""
+        self.driver.sleep(seconds)
+        if self.driver.state.wakeup_ns is None or self.driver.now_ns < self.driver.state.wakeup_ns:
+            events = len(self.driver.history)
+            self.driver.fire()
+            assert len(self.driver.history) == events
+
+
+TestRun = Run.TestCase
+TestRun.settings = settings(max_examples=60, stateful_step_count=70)
