@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NoReturn
+from typing import Final
 
 from perdure import __version__
 from perdure.cli import logs
@@ -70,18 +70,6 @@ def run_dev_server(asked: DevServer) -> int:
     except PerdureError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
-
-
-def end_process(code: int) -> NoReturn:
-    """Ends the process at once.
-
-    A thread of grpc's may still be on its way out when everything is stopped; an interpreter that shuts down meanwhile
-    can be aborted by it, which would turn a clean end into a crash.
-    """
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 async def _serve(asked: DevServer) -> int:

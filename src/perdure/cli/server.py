@@ -84,7 +84,7 @@ def start_dev(ctx: click.Context, /, **flags: Any) -> None:
 
     Everything is kept in memory unless --db-filename names a file.
     """
-    from perdure.cli.run_server import DevServer, end_process, run_dev_server
+    from perdure.cli.run_server import DevServer, run_dev_server
 
     if flags["sqlite_pragma"] and not flags["db_filename"]:
         raise click.UsageError("--sqlite-pragma needs --db-filename")
@@ -113,7 +113,7 @@ def start_dev(ctx: click.Context, /, **flags: Any) -> None:
             unknown_keys=unknown,
         )
     )
-    end_process(code)
+    ctx.exit(code)
 
 
 def _unavailable(flags: dict[str, Any]) -> list[str]:
