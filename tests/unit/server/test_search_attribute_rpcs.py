@@ -1,0 +1,135 @@
+"""Search attributes over RPCs: added once, removed, listed beside the built-in ones, and names that are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from perdure.api.enums.v1 import IndexedValueType
+from perdure.api.operatorservice.v1 import (
+    AddSearchAttributesRequest,
+    ListSearchAttributesRequest,
+    RemoveSearchAttributesRequest,
+)
+from perdure.api.workflowservice.v1 import GetSearchAttributesRequest
+from perdure.core.errors import InvalidArgumentError, NamespaceNotFoundError
+from perdure.core.visibility import PREDEFINED_ATTRIBUTES, SYSTEM_ATTRIBUTES
+from perdure.server.namespaces import Namespaces
+from perdure.server.service.search_attributes import MAX_ATTRIBUTES, SearchAttributeRpcs
+from tests.unit.server.support import CALL, make_namespaces, run
+
+KEYWORD = IndexedValueType.Value("INDEXED_VALUE_TYPE_KEYWORD")
+INT = IndexedValueType.Value("INDEXED_VALUE_TYPE_INT")
+
+
+async def _add(rpcs: SearchAttributeRpcs, **attributes: int) -> None:
+    request = AddSearchAttributesRequest(namespace="default")
+    for name, number in attributes.items():
+        request.search_attributes[name] = number  # type: ignore[assignment]
+    await rpcs.add_search_attributes(request, CALL)
+
+
+async def _custom(rpcs: SearchAttributeRpcs, namespace: str = "default") -> dict[str, int]:
+    answer = await rpcs.list_search_attributes(ListSearchAttributesRequest(namespace=namespace), CALL)
+    return dict(answer.custom_attributes)
+
+
+def test_attributes_are_added_to_one_namespace_kept_in_the_store_and_removed() -> None:
+    async def scenario() -> None:
+        store, namespaces = await make_namespaces("other")
+        rpcs = SearchAttributeRpcs(namespaces)
+        await _add(rpcs, Colour=KEYWORD, Weight=INT)
+        assert await _custom(rpcs) == {"Colour": KEYWORD, "Weight": INT}
+        assert await _custom(rpcs, "other") == {}
+        again = Namespaces(store)
+        await again.load()
+        assert await _custom(SearchAttributeRpcs(again)) == {"Colour": KEYWORD, "Weight": INT}
+
+        await rpcs.remove_search_attributes(
+            RemoveSearchAttributesRequest(namespace="default", search_attributes=["Colour", "Unheard"]), CALL
+        )
+        assert await _custom(rpcs) == {"Weight": INT}
+
+    run(scenario())
+
+
+def test_an_attribute_that_exists_keeps_its_type() -> None:
+    async def scenario() -> None:
+        _, namespaces = await make_namespaces()
+        rpcs = SearchAttributeRpcs(namespaces)
+        await _add(rpcs, Colour=KEYWORD)
+        before = namespaces.get("default")
+        await _add(rpcs, Colour=INT)
+        assert namespaces.get("default") is before
+
+    run(scenario())
+
+
+def test_built_in_attributes_are_listed_for_every_namespace() -> None:
+    async def scenario() -> None:
+        _, namespaces = await make_namespaces()
+        rpcs = SearchAttributeRpcs(namespaces)
+        listed = await rpcs.list_search_attributes(ListSearchAttributesRequest(namespace="default"), CALL)
+        everywhere = await rpcs.get_search_attributes(GetSearchAttributesRequest(), CALL)
+        expected = {name: int(kind) for name, kind in {**SYSTEM_ATTRIBUTES, **PREDEFINED_ATTRIBUTES}.items()}
+        assert dict(listed.system_attributes) == dict(everywhere.keys) == expected
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "message"),
+    [
+        ("WorkflowId", KEYWORD, "Search attribute WorkflowId is reserved by system."),
+        ("TemporalAnything", KEYWORD, "Search attribute TemporalAnything is reserved by system."),
+        ("NamespaceId", KEYWORD, "Search attribute NamespaceId is reserved by system."),
+        ("Colour", 0, "Unknown search attribute type: 0."),
+        ("Colour", 99, "Unknown search attribute type: 99."),
+        ("", KEYWORD, "Search attribute name is not set."),
+    ],
+)
+def test_a_bad_definition_is_refused_and_nothing_of_the_request_is_done(
+    name: str, number: int, message: str
+) -> None:
+    async def scenario() -> None:
+        _, namespaces = await make_namespaces()
+        rpcs = SearchAttributeRpcs(namespaces)
+        with pytest.raises(InvalidArgumentError) as caught:
+            await _add(rpcs, Good=KEYWORD, **{name: number})
+        assert str(caught.value) == message
+        assert await _custom(rpcs) == {}
+
+    run(scenario())
+
+
+def test_requests_that_say_nothing_or_name_no_namespace_are_refused() -> None:
+    async def scenario() -> None:
+        _, namespaces = await make_namespaces()
+        rpcs = SearchAttributeRpcs(namespaces)
+        with pytest.raises(InvalidArgumentError, match="SearchAttributes are not set"):
+            await rpcs.add_search_attributes(AddSearchAttributesRequest(namespace="default"), CALL)
+        with pytest.raises(InvalidArgumentError, match="SearchAttributes are not set"):
+            await rpcs.remove_search_attributes(RemoveSearchAttributesRequest(namespace="default"), CALL)
+        with pytest.raises(
+            InvalidArgumentError, match="Unable to remove non-custom search attributes: RunId"
+        ):
+            await rpcs.remove_search_attributes(
+                RemoveSearchAttributesRequest(namespace="default", search_attributes=["RunId"]), CALL
+            )
+        with pytest.raises(InvalidArgumentError, match="Namespace is not set"):
+            await _custom(rpcs, "")
+        with pytest.raises(NamespaceNotFoundError):
+            await _custom(rpcs, "gone")
+
+    run(scenario())
+
+
+def test_a_namespace_has_a_limited_number_of_attributes() -> None:
+    async def scenario() -> None:
+        _, namespaces = await make_namespaces()
+        rpcs = SearchAttributeRpcs(namespaces)
+        await _add(rpcs, **{f"A{number}": KEYWORD for number in range(MAX_ATTRIBUTES)})
+        with pytest.raises(InvalidArgumentError, match="cannot have more than 100"):
+            await _add(rpcs, OneMore=KEYWORD)
+        assert len(await _custom(rpcs)) == MAX_ATTRIBUTES
+
+    run(scenario())
