@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import History, HistoryEvent
 from perdure.core.invariant import invariant
+from perdure.core.run.protos import set_timestamp
 from perdure.core.run.records import (
     EventBatch,
     ItemChange,
@@ -235,7 +236,7 @@ class Transition:
     def new_event(self, event_type: int, event_ns: int | None = None) -> HistoryEvent:
         """An event of this moment (or of `event_ns`) without id; fill in its attributes, then `append` it."""
         event = HistoryEvent(event_type=event_type)  # type: ignore[arg-type]  # enum numbers are plain ints here
-        event.event_time.FromNanoseconds(self.now_ns if event_ns is None else event_ns)
+        set_timestamp(event.event_time, self.now_ns if event_ns is None else event_ns)
         return event
 
     def append(self, event: HistoryEvent) -> HistoryEvent:
