@@ -71,19 +71,16 @@ class Queries:
             raise WorkflowNotReadyError("Workflow task is not scheduled yet.")
         if header.task_attempt >= FAILING_ATTEMPT:
             raise WorkflowNotReadyError("Unable to query workflow due to Workflow Task in failed state.")
-        async with asyncio.timeout(timeout_s) as limit:
-            try:
+        try:
+            async with asyncio.timeout(timeout_s):
                 if header.has_pending_task or not answered_before:
                     result = await self._ask_with_task(run, query)
                     if result is not None:
                         return _answer(result)
                     header = (await self._histories.state(run)).header
                 return await self._ask_directly(run, header, query)
-            except TimeoutError as error:
-                if not limit.expired():
-                    raise
-                raise UnavailableError("the query was not answered in time") from error
-        raise UnavailableError("the query was not answered in time")
+        except TimeoutError as error:
+            raise UnavailableError("the query was not answered in time") from error
 
     # --- with a workflow task ---
 
