@@ -141,7 +141,7 @@ def test_a_bad_registration_is_refused(case: str) -> None:
 
     async def scenario() -> None:
         setup = await _setup()
-        base = {"namespace": "new", "workflow_execution_retention_period": _days(1)}
+        base: dict[str, Any] = {"namespace": "new", "workflow_execution_retention_period": _days(1)}
         with pytest.raises(InvalidArgumentError) as caught:
             await setup.rpcs.register_namespace(RegisterNamespaceRequest(**(base | fields)), CALL)
         assert str(caught.value) == message
@@ -265,8 +265,8 @@ _BAD_UPDATES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "promotion": (
         {"promote_namespace": True},
-        "global namespace is not enabled on this cluster, cannot update global namespace or promote local "
-        "namespace: default",
+        "global namespace is not enabled on this cluster, "
+        + "cannot update global namespace or promote local namespace: default",
     ),
     "unknown state": (
         {"update_info": {"state": 77}},

@@ -64,7 +64,7 @@ def _detail(error: Exception) -> Message | None:
     return message
 
 
-@pytest.mark.parametrize("error_class", _subclasses(ServiceError), ids=lambda c: c.__name__)
+@pytest.mark.parametrize("error_class", list(_subclasses(ServiceError)), ids=lambda c: c.__name__)
 def test_every_answer_has_its_code_and_its_detail(error_class: type[ServiceError]) -> None:
     error = _ARGUMENTS.get(error_class) or error_class("what happened")
     status = status_of(error)

@@ -83,6 +83,8 @@ TABLE: Mapping[type[Exception], _Entry] = {
     errors.AbortedError: _Entry(10),
     errors.UnimplementedError: _Entry(12),
     errors.UnavailableError: _Entry(14),
+    errors.ServiceError: _Entry(2),
+    # The engine makes an UnavailableError of it; what reads the store directly need not.
     errors.StoreUnavailableError: _Entry(14),
 }
 """Error class to code and detail; a class that is not listed has the entry of its nearest listed base."""
