@@ -99,18 +99,18 @@ def test_the_cluster_id_is_made_once(path: Path) -> None:
 
 
 def test_tasks_put_after_a_restart_come_after_older_ones(path: Path) -> None:
-    _fill(path)
-
-    async def read() -> list[str]:
+    async def put_again(run_number: int, version: int) -> list[str]:
         store = SqliteStore(path)
         await store.open()
-        later = run_key(2)
-        await store.commit([write(later, tasks_put=(task(later),))])
+        run = run_key(run_number)
+        await store.commit([write(run, version, tasks_put=(task(run),))])
         waiting = [found.run.run_id for _, found in await store.read_tasks(QUEUE, None, 9)]
         await store.close()
         return waiting
 
-    assert asyncio.run(read()) == [RUN.run_id, run_key(2).run_id]
+    for number in (1, 2, 3):
+        asyncio.run(put_again(number, 0))
+    assert asyncio.run(put_again(1, 1)) == [run_key(number).run_id for number in (2, 3, 1)]
 
 
 def test_closing_leaves_one_file_and_the_lock(path: Path) -> None:
