@@ -238,7 +238,7 @@ class Engine:
         writes = [self._write(pending) for pending in unit]
         try:
             await self.store.commit([write for write, _ in writes])
-        except BaseException as error:
+        except BaseException as error:  # whatever it was: what is in memory is not known to be true any more
             for pending in unit:
                 pending.slot.forget()
                 for poller, task in pending.reserved:
