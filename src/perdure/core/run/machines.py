@@ -1,0 +1,247 @@
+"""The state machines inside a run, as tables: which state follows which input.
+
+The primitives are code; these tables say what that code may do. Tests hold every call of an input against them and
+demand that each row is seen, and the diagrams in docs/state-machines.md are drawn from them, so neither can lie.
+An input is a function of this package, `module.function`. Nothing here runs in production.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from perdure.api.enums.v1 import EventType, WorkflowExecutionStatus
+from perdure.core.run.state import RunHeader
+from perdure.core.run.transition import Transition
+
+Edge = tuple[str, str, str]
+"""A state, an input and the state that follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One state machine.
+
+    Attributes:
+        name: what it is the machine of.
+        about: a sentence or two for the documentation.
+        states: every state with what it means, the initial one first.
+        edges: every change of state that may happen.
+    """
+
+    name: str
+    about: str
+    states: dict[str, str]
+    edges: frozenset[Edge]
+
+    @property
+    def initial(self) -> str:
+        """The state before the first input."""
+        return next(iter(self.states))
+
+    @property
+    def final(self) -> list[str]:
+        """States that nothing leads out of."""
+        return [name for name in self.states if all(edge[0] != name for edge in self.edges)]
+
+
+def _edges(*rows: tuple[str, str, str]) -> frozenset[Edge]:
+    """Rows of `states input states`; several states or inputs in one cell are separated by spaces."""
+    return frozenset(
+        (before, name, after)
+        for befores, names, afters in rows
+        for before in befores.split()
+        for name in names.split()
+        for after in afters.split()
+    )
+
+
+# --- the run ---
+
+RUN = Machine(
+    "run",
+    "A run is started once and closes once; what closes it decides its status.",
+    {
+        "none": "not started",
+        "running": "open",
+        "completed": "its code returned",
+        "failed": "its code raised",
+        "canceled": "its code ended because it was asked to",
+        "terminated": "closed from outside, or by the server for a payload that is too large",
+        "timed_out": "its run or execution timeout is over",
+    },
+    _edges(
+        ("none", "lifecycle.start", "running"),
+        ("running", "lifecycle.complete", "completed"),
+        ("running", "lifecycle.fail", "failed"),
+        ("running", "lifecycle.cancel", "canceled"),
+        ("running", "lifecycle.terminate", "terminated"),
+        ("running", "lifecycle.time_out", "timed_out"),
+    ),
+)
+
+
+def run_state(tx: Transition) -> str:
+    """The run's state in this transition."""
+    if not tx.state.version and not tx.events:
+        return "none"
+    name = WorkflowExecutionStatus.Name(tx.header.status)  # type: ignore[arg-type]  # enum numbers are plain ints
+    return name.removeprefix("WORKFLOW_EXECUTION_STATUS_").lower()
+
+
+# --- its workflow task ---
+
+WORKFLOW_TASK = Machine(
+    "workflow task",
+    "At most one workflow task is pending. While one is started, what happens to the run waits in the buffer. A task "
+    "after a failure is transient: it has no events until it completes; if anything was written to the history "
+    "meanwhile it becomes a normal first attempt.",
+    {
+        "idle": "none is pending; nothing has happened that one must look at",
+        "held_back": "the first one waits for the end of the start delay",
+        "waiting": "scheduled on the normal queue",
+        "waiting_sticky": "scheduled on a worker's own queue, for a limited time",
+        "waiting_rerouted": "scheduled on a worker's own queue that nobody polls; waits on the normal one",
+        "waiting_transient": "scheduled again after a failure, without events",
+        "started": "a worker has it",
+        "started_transient": "a worker has it, without events",
+        "failing": "none is pending within the transition; the next one is transient",
+        "closed": "the run is closed",
+    },
+    _edges(
+        ("idle", "lifecycle.start", "held_back"),
+        ("held_back", "cancellation.request", "idle"),
+        ("held_back", "workflow_task.release_first_task", "waiting"),
+        ("idle", "workflow_task.schedule", "waiting waiting_sticky"),
+        ("failing", "workflow_task.schedule", "waiting_transient waiting"),
+        ("waiting_sticky", "workflow_task.reroute_to_normal_queue", "waiting_rerouted"),
+        ("waiting waiting_sticky waiting_rerouted", "workflow_task.start", "started"),
+        ("waiting_transient", "workflow_task.start", "started_transient started"),
+        ("started started_transient", "workflow_task.complete", "idle"),
+        ("started", "workflow_task.fail workflow_task.time_out", "failing idle"),
+        ("started_transient", "workflow_task.fail workflow_task.time_out", "failing"),
+        ("waiting_sticky waiting_rerouted", "workflow_task.time_out", "idle"),
+        (
+            "idle held_back waiting waiting_sticky waiting_rerouted waiting_transient failing",
+            "lifecycle._close",
+            "closed",
+        ),
+    ),
+)
+
+
+def workflow_task_state(header: RunHeader) -> str:
+    """The state of a run's workflow task."""
+    if not header.is_open:
+        return "closed"
+    if not header.has_pending_task:
+        if header.first_task_at_ns:
+            return "held_back"
+        return "failing" if header.is_task_transient else "idle"
+    transient = "_transient" if header.is_task_transient else ""
+    if header.has_started_task:
+        return f"started{transient}"
+    if header.task_on_sticky_queue:
+        return "waiting_rerouted" if header.task_rerouted else "waiting_sticky"
+    return f"waiting{transient}"
+
+
+# --- an activity ---
+
+ACTIVITY = Machine(
+    "activity",
+    "An attempt leaves no event; the Started event is written together with the event that closes the activity. "
+    "`activity.fire` is the passing of time: the end of a backoff, or one of the four timeouts.",
+    {
+        "none": "not scheduled",
+        "waiting": "an attempt waits for a worker",
+        "started": "a worker has it",
+        "cancel_requested": "a worker has it and is told at its next heartbeat",
+        "backing_off": "an attempt failed, the next one is not due yet",
+        "completed": "closed: a result",
+        "failed": "closed: a failure that is not retried",
+        "timed_out": "closed: a timeout that is not retried",
+        "canceled": "closed: cancelled before a worker had it, or confirmed by the worker",
+        "dropped": "its run closed first",
+    },
+    _edges(
+        ("none", "activity.schedule", "waiting"),
+        ("waiting backing_off", "activity.start", "started"),
+        ("started cancel_requested", "activity.complete", "completed"),
+        ("started", "activity.fail", "backing_off waiting failed"),
+        ("cancel_requested", "activity.fail", "failed"),
+        ("waiting backing_off", "activity.request_cancel", "canceled"),
+        ("started", "activity.request_cancel", "cancel_requested"),
+        ("cancel_requested", "activity.cancel", "canceled"),
+        ("backing_off", "activity.fire", "waiting"),
+        ("started", "activity.fire", "backing_off timed_out"),
+        ("waiting cancel_requested", "activity.fire", "timed_out"),
+        ("waiting started cancel_requested backing_off", "lifecycle._close", "dropped"),
+    ),
+)
+_ACTIVITY_ENDS = {
+    EventType.Value(f"EVENT_TYPE_ACTIVITY_TASK_{name.upper()}"): (
+        name,
+        f"activity_task_{name}_event_attributes",
+    )
+    for name in ("completed", "failed", "timed_out", "canceled")
+}
+
+
+def activity_state(tx: Transition, scheduled_event_id: int) -> str:
+    """The state of an activity that is pending, or was closed in this transition."""
+    pending = tx.activities.get(scheduled_event_id)
+    if pending is not None:
+        if not pending.started_ns:
+            return "backing_off" if pending.backing_off else "waiting"
+        return "cancel_requested" if pending.cancel_requested_event_id else "started"
+    if not tx.header.is_open:
+        return "dropped"
+    for event in (*tx.buffered, *tx.events):
+        if event.event_type in _ACTIVITY_ENDS:
+            name, attributes = _ACTIVITY_ENDS[event.event_type]
+            if getattr(event, attributes).scheduled_event_id == scheduled_event_id:
+                return name
+    return "none"
+
+
+# --- a timer ---
+
+TIMER = Machine(
+    "timer",
+    "A timer that fired while a workflow task was started can still be cancelled by that task: its TimerFired event "
+    "waits in the buffer and is taken back.",
+    {
+        "none": "not started",
+        "running": "its time has not come",
+        "fired": "its time came; TimerFired is written, or waits in the buffer",
+        "canceled": "cancelled by the workflow",
+        "dropped": "its run closed first",
+    },
+    _edges(
+        ("none", "timer.start", "running"),
+        ("running", "timer.fire", "fired"),
+        ("running fired", "timer.cancel", "canceled"),
+        ("running", "lifecycle._close", "dropped"),
+    ),
+)
+_TIMER_ENDS = {
+    EventType.Value(f"EVENT_TYPE_TIMER_{name.upper()}"): (name, f"timer_{name}_event_attributes")
+    for name in ("fired", "canceled")
+}
+
+
+def timer_state(tx: Transition, started_event_id: int) -> str:
+    """The state of a timer that is pending, fired and waiting to be written, or ended in this transition."""
+    if any(timer.started_event_id == started_event_id for timer in tx.timers):
+        return "running"
+    if not tx.header.is_open:
+        return "dropped"
+    for event in (*tx.events, *tx.buffered):
+        if event.event_type in _TIMER_ENDS:
+            name, attributes = _TIMER_ENDS[event.event_type]
+            if getattr(event, attributes).started_event_id == started_event_id:
+                return name
+    return "none"
+
+
+MACHINES = (RUN, WORKFLOW_TASK, ACTIVITY, TIMER)

@@ -1,0 +1,218 @@
+"""The tables of state machines: the code does what they say, all of it, and the diagrams are drawn from them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from perdure.core.run import activity, workflow_task
+from perdure.core.run.activity import ActivityToken
+from perdure.core.run.machines import ACTIVITY, MACHINES, RUN, TIMER, WORKFLOW_TASK, Machine
+from tests.support.builders import (
+    application_failure,
+    cancel_activity,
+    cancel_timer,
+    cancel_workflow,
+    complete_workflow,
+    duration,
+    fail_workflow,
+    payloads,
+    retry_policy,
+    schedule_activity,
+    start_timer,
+)
+from tests.unit.core import observe
+from tests.unit.core.driver import QUEUE, STICKY, Driver, begun, with_commands
+from tests.unit.core.observe import Seen, observed
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def _activity(**fields: object) -> Driver:
+    """A run whose activity "a" is event 5."""
+    return with_commands(schedule_activity("a", QUEUE, **fields))  # type: ignore[arg-type]
+
+
+def _started(**fields: object) -> Driver:
+    driver = _activity(**fields)
+    driver.start_activity(5)
+    return driver
+
+
+def _cancel_requested(**fields: object) -> Driver:
+    driver = _started(**fields)
+    driver.signal()
+    driver.complete(cancel_activity(5))
+    return driver
+
+
+def _backing_off(**fields: object) -> Driver:
+    driver = _started(**fields)
+    driver.fail_activity(5, application_failure())
+    return driver
+
+
+def _closed(driver: Driver) -> None:
+    driver.terminate()
+
+
+# --- the run ---
+
+
+def _runs_close() -> None:
+    for closing in (complete_workflow(), fail_workflow(application_failure()), cancel_workflow()):
+        with_commands(closing)
+    begun().terminate()
+    begun(workflow_run_timeout=duration(5)).wake()
+
+
+# --- the workflow task ---
+
+
+def _sticky() -> Driver:
+    driver = begun()
+    driver.complete(sticky_on=STICKY)
+    driver.signal()
+    return driver
+
+
+def _transient() -> Driver:
+    driver = begun()
+    driver.poll()
+    driver.fail_task()
+    return driver
+
+
+def _workflow_tasks() -> None:
+    begun(workflow_start_delay=duration(5)).wake()
+    begun(workflow_start_delay=duration(5)).cancel()
+    _sticky().poll()
+    _sticky().wake()
+    for then in (Driver.poll, Driver.wake, _closed):
+        rerouted = _sticky()
+        rerouted.apply(workflow_task.reroute_to_normal_queue)
+        then(rerouted)
+    failing = _transient()
+    failing.poll()
+    failing.fail_task()
+    failing.poll()
+    failing.wake()
+    failing.poll()
+    failing.signal()
+    failing.fail_task()  # flushed: a normal first attempt
+    converted = _transient()
+    converted.signal()
+    converted.poll()
+    completed = _transient()
+    completed.complete()
+    for end in (Driver.fail_task, Driver.wake):
+        for driver in (begun(), _sticky()):
+            driver.poll()
+            end(driver)
+    for driver in (
+        begun(),
+        _sticky(),
+        _transient(),
+        with_commands(),
+        begun(workflow_start_delay=duration(5)),
+    ):
+        _closed(driver)
+    started = begun()
+    started.poll()
+    _closed(started)
+
+
+# --- activities ---
+
+
+def _activities() -> None:
+    once = retry_policy(attempts=1)
+    for driver in (_activity(), _started(), _cancel_requested(), _backing_off()):
+        _closed(driver)
+    _started().complete_activity(5)
+    _cancel_requested().complete_activity(5)
+    _started(retry=once).fail_activity(5, application_failure())
+    _started().fail_activity(5, application_failure(next_retry_delay_s=0))
+    _cancel_requested().fail_activity(5, application_failure())
+    for driver in (_activity(), _backing_off(schedule_to_close_s=60)):
+        if not driver.header.has_pending_task:
+            driver.signal()
+        driver.complete(cancel_activity(5))
+    _cancel_requested().cancel_activity(5)
+    _backing_off().wake()
+    for driver in (
+        _started(),
+        _started(retry=once),
+        _activity(schedule_to_start_s=3),
+        _cancel_requested(),
+    ):
+        driver.sleep(8)
+        driver.wake()
+    by_id = _backing_off()
+    by_id.apply(
+        lambda tx: activity.complete(
+            tx, activity.current(tx, ActivityToken(activity_id="a"), start_as="me"), payloads("r"), "me"
+        )
+    )
+
+
+# --- timers ---
+
+
+def _timers() -> None:
+    with_commands(start_timer("t", 5)).wake()
+    _closed(with_commands(start_timer("t", 5)))
+    running = with_commands(start_timer("t", 5))
+    running.signal()
+    running.complete(cancel_timer("t"))
+    fired = with_commands(start_timer("t", 5))
+    fired.signal()
+    fired.poll()
+    fired.wake()
+    fired.respond(cancel_timer("t"))
+
+
+@pytest.mark.parametrize(
+    ("machine", "scenario"),
+    [(RUN, _runs_close), (WORKFLOW_TASK, _workflow_tasks), (ACTIVITY, _activities), (TIMER, _timers)],
+    ids=lambda value: value.name if isinstance(value, Machine) else "",
+)
+def test_every_row_of_a_table_is_seen(machine: Machine, scenario: Callable[[], None]) -> None:
+    """A row that nothing does any more must leave the table (and the diagram)."""
+    seen: Seen = {}
+    with observed(seen):
+        scenario()
+    assert seen[machine.name] == machine.edges
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
+def test_every_state_of_a_table_is_named_and_reached(machine: Machine) -> None:
+    named = {state for before, _, after in machine.edges for state in (before, after)}
+    assert named == set(machine.states)
+    assert {after for _, _, after in machine.edges} >= set(machine.states) - {machine.initial}
+
+
+def test_a_change_that_no_table_has_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The observation can fail: without its row, a change is an error."""
+    poorer = replace(
+        TIMER, edges=TIMER.edges - {("running", "timer.fire", "fired")} | {("none", "timer.fire", "x")}
+    )
+    rows = [(poorer if row[0] is TIMER else row[0], *row[1:]) for row in observe.WATCHED]
+    monkeypatch.setattr(observe, "WATCHED", rows)
+    driver = with_commands(start_timer("t", 5))
+    with observed({}), pytest.raises(AssertionError, match="is not in the table"):
+        driver.wake()
+
+
+def test_the_diagrams_are_fresh() -> None:
+    """docs/state-machines.md is what docs/make_diagrams.py makes of the tables."""
+    spec = importlib.util.spec_from_file_location("make_diagrams", ROOT / "docs" / "make_diagrams.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.TARGET.read_text() == module.page(), "run `python docs/make_diagrams.py`"
