@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from perdure.core.run.records import RunKey, VisibilityRecord
+
+
+def copy_record(record: VisibilityRecord) -> VisibilityRecord:
+    """The record with attributes of its own, so that nobody can change it through the original."""
+    attributes = {
+        name: value[:] if isinstance(value, list) else value for name, value in record.attributes.items()
+    }
+    return replace(record, attributes=attributes)
 
 
 def filter_record(run: RunKey, record: VisibilityRecord) -> dict[str, object]:

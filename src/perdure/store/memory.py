@@ -8,7 +8,6 @@ hashes: the simulator gets the same answers from the same calls.
 
 from __future__ import annotations
 
-import copy
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,7 @@ from perdure.store.checks import (
     version_conflict,
 )
 from perdure.store.cursor import ListPosition, close_key, decode_cursor, encode_cursor
-from perdure.store.listing import filter_record, group_of, sort_groups
+from perdure.store.listing import copy_record, filter_record, group_of, sort_groups
 from perdure.store.protocol import (
     CurrentRun,
     ListedRun,
@@ -190,7 +189,7 @@ class MemoryStore:
         for task in write.tasks_put:
             self._put_task(stored, task)
         if write.visibility is not None:
-            self._set_visibility(run, stored, copy.deepcopy(write.visibility))
+            self._set_visibility(run, stored, copy_record(write.visibility))
         if write.becomes_current:
             stored.start_request_id = write.start_request_id
             stored.first_run_id = write.first_run_id
@@ -350,7 +349,7 @@ class MemoryStore:
                     close_key(last.record.close_time_ns), last.record.start_time_ns, last.run.run_id
                 )
                 return ListPage(tuple(rows), encode_cursor(position))
-            rows.append(replace(row, record=copy.deepcopy(row.record)))
+            rows.append(replace(row, record=copy_record(row.record)))
         return ListPage(tuple(rows), None)
 
     async def count_runs(
