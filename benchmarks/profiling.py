@@ -21,17 +21,22 @@ ATTACH_S = 2.0
 
 @dataclass(frozen=True)
 class Profile:
-    """Samples by function: in the function itself, and in it or below it."""
+    """Samples by function (in the function itself, and in it or below it) and by part of Perdure.
+
+    A sample belongs to the part whose function is innermost on the stack: what it calls in libraries is its cost.
+    """
 
     samples: int
     own: Counter[str]
     inclusive: Counter[str]
+    parts: Counter[str]
 
 
 def read_collapsed(text: str) -> Profile:
     """Count samples from collapsed stacks (`frame;frame;frame count`), leaving line numbers out."""
     own: Counter[str] = Counter()
     inclusive: Counter[str] = Counter()
+    parts: Counter[str] = Counter()
     total = 0
     for line in text.splitlines():
         stack, _, number = line.rpartition(" ")
@@ -42,7 +47,17 @@ def read_collapsed(text: str) -> Profile:
         own[frames[-1]] += count
         for name in set(frames):
             inclusive[name] += count
-    return Profile(total, own, inclusive)
+        parts[_part(frames)] += count
+    return Profile(total, own, inclusive, parts)
+
+
+def _part(frames: list[str]) -> str:
+    """The folder of Perdure that a stack's innermost function of Perdure is in."""
+    for frame in reversed(frames):
+        place = frame.partition(" (")[2].rstrip(")")
+        if "perdure/" in place:
+            return place[place.rindex("perdure/") :].rpartition("/")[0]
+    return "event loop and threads"
 
 
 def _function(frame: str) -> str:
@@ -79,3 +94,9 @@ def show(profile: Profile, console: Console) -> None:
         share, whole = count / profile.samples * 100, profile.inclusive[name] / profile.samples * 100
         table.add_row(f"{share:.1f}", f"{whole:.1f}", name)
     console.print(table)
+    parts = Table(title="by part of Perdure (with the libraries it calls)", title_justify="left")
+    for heading in ("%", "part"):
+        parts.add_column(heading, justify="left" if heading == "part" else "right")
+    for name, count in profile.parts.most_common():
+        parts.add_row(f"{count / profile.samples * 100:.1f}", name)
+    console.print(parts)

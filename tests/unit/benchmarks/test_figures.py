@@ -102,6 +102,16 @@ def test_stacks_are_counted_by_function_not_by_line() -> None:
     assert profile.inclusive == {"work (b.py)": 5, "main (a.py)": 6}
 
 
+def test_samples_are_attributed_to_the_innermost_part_of_perdure() -> None:
+    stacks = (
+        "run (asyncio/base_events.py:1);serve (perdure/server/service/service.py:3);dumps (json/encoder.py:9) 4\n"
+        "run (asyncio/base_events.py:1);serve (perdure/server/service/service.py:3);put (perdure/store/x.py:1) 3\n"
+        "run (asyncio/base_events.py:1) 2\n"
+    )
+    parts = read_collapsed(stacks).parts
+    assert parts == {"perdure/server/service": 4, "perdure/store": 3, "event loop and threads": 2}
+
+
 def test_usage_of_this_process() -> None:
     own = usage(os.getpid())
     assert own.cpu_s > 0
