@@ -147,6 +147,9 @@ class Store(Protocol):
     ) -> ListPage:
         """Runs that match, open ones first, then by close time, start time (newest first) and run id.
 
+        `page_size` is at least 1. Of a record, `close_time_ns` is None exactly while the run is open, and statuses 1
+        (running) and 2 to 7 (closed) agree with it.
+
         Raises:
             InvalidArgumentError: `cursor` is not one of ours.
         """

@@ -94,6 +94,7 @@ class SqliteStore:
         except BaseException:
             connection.close()
             raise
+        self._point_namespaces, self._list_namespaces = reads.Namespaces(), reads.Namespaces()
         self._list_thread = ThreadPoolExecutor(1, thread_name_prefix="perdure-sqlite-lists")
         self._writer = GroupWriter(connect, connection, Applier(connection, opened))
 
