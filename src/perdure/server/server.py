@@ -95,6 +95,7 @@ class Server:
         Args:
             grace_s: seconds that calls under way get before they are cancelled.
         """
+        self._door.turn_away()
         self.engine.end_long_polls()
         await self._door.stop(grace_s)
         for task in self._background:

@@ -247,6 +247,10 @@ def test_an_update_that_changes_nothing_writes_nothing() -> None:
     run(scenario())
 
 
+_NOT_GLOBAL = (
+    "global namespace is not enabled on this cluster, cannot update global namespace or promote local "
+    "namespace: default"
+)
 _BAD_UPDATES: dict[str, tuple[dict[str, Any], str]] = {
     "retention": (
         {"config": NamespaceConfig(workflow_execution_retention_ttl=Duration(seconds=1))},
@@ -265,8 +269,7 @@ _BAD_UPDATES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "promotion": (
         {"promote_namespace": True},
-        "global namespace is not enabled on this cluster, "
-        + "cannot update global namespace or promote local namespace: default",
+        _NOT_GLOBAL,
     ),
     "unknown state": (
         {"update_info": {"state": 77}},

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import grpc
@@ -20,7 +21,14 @@ from google.protobuf.message import DecodeError
 from perdure.core.errors import PerdureError
 from perdure.server.config import ServerConfig
 from perdure.server.doors.standard_services import StandardServices
-from perdure.server.doors.status import INVALID_ARGUMENT, RESOURCE_EXHAUSTED, Status, internal, status_of
+from perdure.server.doors.status import (
+    INVALID_ARGUMENT,
+    RESOURCE_EXHAUSTED,
+    UNAVAILABLE,
+    Status,
+    internal,
+    status_of,
+)
 from perdure.server.service.call import Call
 from perdure.server.service.service import Method, Service
 
@@ -32,6 +40,10 @@ KEEPALIVE_TIME_S: Final = 60
 KEEPALIVE_TIMEOUT_S: Final = 10
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+
+FLUSH_S: Final = 0.1
+"""How long the last answers may take to leave when the door stops."""
+_STOPPING: Final = Status(UNAVAILABLE, "the server is stopping", b"")
 
 Serve = Callable[[bytes, Any], Awaitable[bytes]]
 
@@ -52,9 +64,12 @@ class GrpcDoor:
     def __init__(self, service: Service, config: ServerConfig, new_id: Callable[[], str]) -> None:
         self._config = config
         self._standard = StandardServices()
+        self._under_way = _CallsUnderWay()
         self._server: grpc.aio.Server | None = None
         self._handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-            path: grpc.unary_unary_rpc_method_handler(_server_function(service, method, config, new_id))
+            path: grpc.unary_unary_rpc_method_handler(
+                _server_function(service, method, config, new_id, self._under_way)
+            )
             for path, method in service.methods.items()
         }
         self.port = 0
@@ -77,13 +92,41 @@ class GrpcDoor:
         await self._standard.start()
         await self._server.start()
 
+    def turn_away(self) -> None:
+        """Answers new calls with UNAVAILABLE from now on; those under way go on."""
+        self._under_way.stopping = True
+
     async def stop(self, grace_s: float) -> None:
         """Takes no new calls, lets those under way finish for `grace_s` seconds, then cancels them."""
-        if self._server is None:
+        server, self._server = self._server, None
+        if server is None:
             return
+        self.turn_away()
         await self._standard.stop()
-        await self._server.stop(grace_s)
-        self._server = None
+        # grpc would cancel calls that come in while it stops, and clients do not repeat a cancelled call.
+        await self._under_way.drain(grace_s)
+        await server.stop(FLUSH_S)
+
+
+class _CallsUnderWay:
+    """Counts calls, so that a stopping door knows when the last one is done."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.stopping = False
+        self._idle = asyncio.Event()
+
+    def done(self) -> None:
+        """One call less."""
+        self.count -= 1
+        if self.stopping and self.count == 0:
+            self._idle.set()
+
+    async def drain(self, grace_s: float) -> None:
+        """Waits until there is none, at most `grace_s` seconds. New ones must be turned away already."""
+        if self.count:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), grace_s)
 
 
 class _Methods(grpc.GenericRpcHandler):
@@ -127,16 +170,23 @@ class Metadata(Mapping[str, str]):
 
 
 def _server_function(
-    service: Service, method: Method, config: ServerConfig, new_id: Callable[[], str]
+    service: Service,
+    method: Method,
+    config: ServerConfig,
+    new_id: Callable[[], str],
+    under_way: _CallsUnderWay,
 ) -> Serve:
     """The function that serves one method."""
     path, parse, max_bytes = method.path, method.request.FromString, config.max_receive_bytes
     call_service = service.call
 
     async def serve(data: bytes, context: Any) -> bytes:
+        under_way.count += 1
         try:
             if len(data) > max_bytes:
                 status = _too_large(len(data), max_bytes)
+            elif under_way.stopping:
+                status = _STOPPING
             else:
                 request = parse(data)
                 response = await call_service(
@@ -149,6 +199,8 @@ def _server_function(
             Exception
         ) as error:  # Whatever a handler raises must become one answer, and the server stays up.
             status = status_of(error) or _log_bug(error, path, new_id)
+        finally:
+            under_way.done()
         await _abort(context, status)
         return b""
 

@@ -27,6 +27,7 @@ from perdure.core import errors
 INVALID_ARGUMENT = 3
 RESOURCE_EXHAUSTED = 8
 INTERNAL = 13
+UNAVAILABLE = 14
 
 MAX_MESSAGE_CHARS = 4000
 _TYPE_URL_PREFIX = "type.googleapis.com/"
@@ -82,10 +83,10 @@ TABLE: Mapping[type[Exception], _Entry] = {
     errors.FailedPreconditionError: _Entry(9),
     errors.AbortedError: _Entry(10),
     errors.UnimplementedError: _Entry(12),
-    errors.UnavailableError: _Entry(14),
+    errors.UnavailableError: _Entry(UNAVAILABLE),
     errors.ServiceError: _Entry(2),
     # The engine makes an UnavailableError of it; what reads the store directly need not.
-    errors.StoreUnavailableError: _Entry(14),
+    errors.StoreUnavailableError: _Entry(UNAVAILABLE),
 }
 """Error class to code and detail; a class that is not listed has the entry of its nearest listed base."""
 
