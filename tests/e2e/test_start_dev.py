@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from google.protobuf.message import Message
 from temporalio import workflow
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
@@ -256,6 +257,12 @@ def test_files_that_are_not_ours_are_refused_in_one_line_and_left_alone(tmp_path
     assert "no-such-folder" in _refused("--headless", "--db-filename", str(missing))
 
 
+async def _repeat(client: RawClient, request: Message) -> None:
+    """Asks until there is an error: for the end of something that happens in the background."""
+    while True:
+        await client.invoke(request)
+
+
 @workflow.defn
 class Greeting:
     """Answers without any activity."""
@@ -302,9 +309,7 @@ def test_a_deleted_namespace_disappears_with_its_runs() -> None:
                 )
                 gone = workflowservice.DescribeNamespaceRequest(namespace=deleted.deleted_namespace)
                 with pytest.raises(RpcError, match="NOT_FOUND"):
-                    # Removal is in the background; this ends when it is done.
-                    while True:
-                        await client.invoke(gone)
+                    await _repeat(client, gone)
 
     _run(scenario)
 

@@ -40,43 +40,54 @@ def server() -> None:
 _PORT: Final = click.IntRange(0, 65535)
 
 
+_FLAGS: Final = (
+    click.option("--ip", default="localhost", show_default=True, help="Address the gRPC service listens on."),
+    click.option(
+        "--port", "-p", type=_PORT, default=7233, show_default=True, help="Port of the gRPC service; 0: any."
+    ),
+    click.option(
+        "--db-filename",
+        "-f",
+        metavar="PATH",
+        help="SQLite file to keep everything in. Without it everything is lost when the server ends.",
+    ),
+    click.option("--namespace", "-n", multiple=True, help="Namespace to create at start. Repeatable."),
+    click.option(
+        "--search-attribute",
+        multiple=True,
+        metavar="NAME=TYPE",
+        help=f"Search attribute to define at start; types: {_LABELS}. Repeatable.",
+    ),
+    click.option(
+        "--dynamic-config-value",
+        multiple=True,
+        metavar="KEY=JSON",
+        help='Dynamic configuration value, for example matching.longPollExpirationInterval="10s". Repeatable.',
+    ),
+    click.option(
+        "--sqlite-pragma", multiple=True, metavar="PRAGMA=VALUE", help="SQLite pragma statement. Repeatable."
+    ),
+    click.option("--headless", is_flag=True, help="Run without the web UI."),
+    click.option("--log-config", is_flag=True, help="Print the server's configuration to stderr."),
+    click.option("--http-port", type=_PORT, help="Port of the HTTP API."),
+    click.option("--metrics-port", type=_PORT, help="Port of the /metrics endpoint."),
+    click.option("--ui-port", type=_PORT, help="Port of the web UI."),
+    click.option("--ui-ip", metavar="IP", help="Address the web UI listens on."),
+    click.option("--ui-asset-path", metavar="PATH", help="Custom assets of the web UI."),
+    click.option("--ui-codec-endpoint", metavar="URL", help="Remote codec endpoint of the web UI."),
+    click.option("--ui-public-path", metavar="PATH", help="Base path of the web UI."),
+    click.option("--ui-disable-news-fetch", is_flag=True, help="The web UI fetches no news."),
+)
+
+
+def _start_dev_flags(function: Any) -> Any:
+    for flag in reversed(_FLAGS):
+        function = flag(function)
+    return function
+
+
 @server.command("start-dev", context_settings=CONTEXT_SETTINGS)
-@click.option("--ip", default="localhost", show_default=True, help="Address the gRPC service listens on.")
-@click.option(
-    "--port", "-p", type=_PORT, default=7233, show_default=True, help="Port of the gRPC service; 0: any."
-)
-@click.option(
-    "--db-filename",
-    "-f",
-    metavar="PATH",
-    help="SQLite file to keep everything in. Without it everything is lost when the server ends.",
-)
-@click.option("--namespace", "-n", multiple=True, help="Namespace to create at start. Repeatable.")
-@click.option(
-    "--search-attribute",
-    multiple=True,
-    metavar="NAME=TYPE",
-    help=f"Search attribute to define at start; types: {_LABELS}. Repeatable.",
-)
-@click.option(
-    "--dynamic-config-value",
-    multiple=True,
-    metavar="KEY=JSON",
-    help='Dynamic configuration value, for example matching.longPollExpirationInterval="10s". Repeatable.',
-)
-@click.option(
-    "--sqlite-pragma", multiple=True, metavar="PRAGMA=VALUE", help="SQLite pragma statement. Repeatable."
-)
-@click.option("--headless", is_flag=True, help="Run without the web UI.")
-@click.option("--log-config", is_flag=True, help="Print the server's configuration to stderr.")
-@click.option("--http-port", type=_PORT, help="Port of the HTTP API.")
-@click.option("--metrics-port", type=_PORT, help="Port of the /metrics endpoint.")
-@click.option("--ui-port", type=_PORT, help="Port of the web UI.")
-@click.option("--ui-ip", metavar="IP", help="Address the web UI listens on.")
-@click.option("--ui-asset-path", metavar="PATH", help="Custom assets of the web UI.")
-@click.option("--ui-codec-endpoint", metavar="URL", help="Remote codec endpoint of the web UI.")
-@click.option("--ui-public-path", metavar="PATH", help="Base path of the web UI.")
-@click.option("--ui-disable-news-fetch", is_flag=True, help="The web UI fetches no news.")
+@_start_dev_flags
 @global_options
 @click.pass_context
 def start_dev(ctx: click.Context, /, **flags: Any) -> None:

@@ -82,7 +82,7 @@ class Server:
             await self._prepare_namespaces()
             await self.engine.start()
             await self._door.start()
-        except BaseException:
+        except BaseException:  # Also when cancelled: what was opened is closed before anybody hears of it.
             await self.stop(0)
             raise
         for namespace in list(self.namespaces.all()):
