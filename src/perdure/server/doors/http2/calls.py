@@ -74,6 +74,8 @@ class Dispatcher:
         self.deadlines = Deadlines(loop)
         self.cancelled: set[asyncio.Task[None]] = set()
         """Tasks whose callers are gone and which have not ended yet. They count as calls."""
+        self.turned_away: StatusError | None = None
+        """What new calls are answered, once the server stops."""
 
     def cancel(self, task: asyncio.Task[None]) -> None:
         """Cancels a call's task and keeps it until it has ended."""
@@ -137,6 +139,9 @@ class CallsOfConnection:
             return
         if shared.budget.calls + len(shared.cancelled) > shared.limits.calls:
             self.fail(call, StatusError(Code.RESOURCE_EXHAUSTED, "too many calls at once"))
+            return
+        if shared.turned_away is not None:
+            self.fail(call, shared.turned_away)
             return
         if headers.has_bad_timeout:
             self.fail(call, StatusError(Code.INTERNAL, "malformed grpc-timeout"))

@@ -32,6 +32,7 @@ from perdure.server.doors.http2.limits import (
     MAX_IDLE_S,
     MAX_PING_STRIKES,
     MAX_REMEMBERED_RESETS,
+    MAX_STREAMS,
     RESET_BURST,
     RESETS_PER_S,
     STALL_BYTES,
@@ -178,7 +179,7 @@ class Connection:
             frames.settings(
                 {
                     frames.HEADER_TABLE_SIZE: 0,
-                    frames.MAX_CONCURRENT_STREAMS: limits.calls,
+                    frames.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
                     frames.INITIAL_WINDOW_SIZE: self._stream_window,
                     frames.MAX_HEADER_LIST_SIZE: MAX_HEADER_LIST_BYTES,
                 }
@@ -437,7 +438,7 @@ class Connection:
             return
         headers = self._headers.request(block)
         self._last_stream_id = stream_id
-        if self.state is State.DRAINING or len(self.streams) >= self._limits.calls:
+        if self.state is State.DRAINING or len(self.streams) >= MAX_STREAMS:
             raise StreamBrokenError(stream_id, ErrorCode.REFUSED_STREAM, "no more streams are taken")
         if headers.malformed:
             raise StreamBrokenError(stream_id, ErrorCode.PROTOCOL_ERROR, headers.malformed)

@@ -66,13 +66,19 @@ class GrpcDoor:
             raise PortError(f"cannot listen on {config.host}:{config.port}: {reason}") from error
         self._health, self._server, self.port = health, server, server.port
 
+    def turn_away(self) -> None:
+        """Answers new calls with UNAVAILABLE from now on; those under way go on."""
+        if self._server is not None:
+            self._server.turn_away()
+
     async def stop(self, grace_s: float) -> None:
         """Takes no new calls, lets those under way finish for `grace_s` seconds, then cancels them."""
-        if self._server is None or self._health is None:
+        server, self._server = self._server, None
+        if server is None or self._health is None:
             return
+        server.turn_away()
         self._health.stop()
-        await self._server.stop(grace_s)
-        self._server = None
+        await server.stop(grace_s)
 
     def _translate(self, error: Exception, path: str) -> StatusError:
         if isinstance(error, StatusError):

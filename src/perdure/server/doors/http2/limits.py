@@ -24,6 +24,8 @@ TICK_S: Final = 5.0
 
 # --- size
 MAX_CONNECTIONS: Final = 10_000
+MAX_STREAMS: Final = 20_000
+"""Calls of one connection. Clients hold back calls beyond it."""
 STREAM_WINDOW_SLACK: Final = 64 * 1024
 """By how much a stream's window exceeds the longest message, so that a unary call never needs more window."""
 CONNECTION_WINDOW: Final = 32 * 1024 * 1024

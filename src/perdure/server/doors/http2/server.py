@@ -27,6 +27,8 @@ BACKLOG: Final = 1024
 CLOSE_S: Final = 1.0
 """How long a peer has to read our last words before its connection is cut."""
 
+STOPPING: Final = StatusError(Code.UNAVAILABLE, "the server is stopping")
+
 
 class Http2Server:
     """A gRPC server.
@@ -75,17 +77,23 @@ class Http2Server:
             transport.tick(now_s)
         self._ticker = loop.call_later(TICK_S, self._tick)
 
+    def turn_away(self) -> None:
+        """Answers new calls with UNAVAILABLE from now on; those under way go on."""
+        if self._dispatcher is not None:
+            self._dispatcher.turned_away = STOPPING
+
     async def stop(self, grace_s: float) -> None:
         """Takes no new connections and calls, lets calls under way finish for `grace_s` seconds, fails the rest."""
         if self._server is None or self._dispatcher is None:
             return
         self._server.close()
         self._server = None
+        self.turn_away()
         if self._ticker is not None:
             self._ticker.cancel()
         for transport in list(self._transports):
             transport.leave()
-        # Calls that were sent before the peers heard of it are still served; no longer than this, though.
+        # Calls that were sent before the peers heard of it still get an answer; no longer than this, though.
         heard_s = min(DRAIN_PING_S, grace_s)
         if not await self._wait_until_gone(heard_s):
             for transport in list(self._transports):
@@ -187,7 +195,7 @@ class Transport(asyncio.Protocol):
 
     def _flush(self) -> None:
         transport, connection = self._transport, self._connection
-        if transport is None:
+        if transport is None or self._is_closing:
             return
         data = connection.take()
         if data and not transport.is_closing():
@@ -198,7 +206,7 @@ class Transport(asyncio.Protocol):
                 return
         if connection.outbox.has_more:
             self.flush_soon()
-        elif connection.has_ended and not self._is_closing:
+        elif connection.has_ended:
             self._close(transport)
 
     def _close(self, transport: asyncio.Transport) -> None:
@@ -227,10 +235,10 @@ class Transport(asyncio.Protocol):
 
     def fail_all(self) -> None:
         """Fails the calls under way and closes."""
-        self._calls.fail_all(StatusError(Code.UNAVAILABLE, "the server stops"))
+        self._calls.fail_all(STOPPING)
         self._connection.resume()
         self._flush()
-        self._connection.end(ErrorCode.NO_ERROR, "the server stops")
+        self._connection.end(ErrorCode.NO_ERROR, STOPPING.message)
         self._flush()
 
     def abort(self) -> None:
