@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from perdure.core.errors import InvalidArgumentError, NotFoundError
-from perdure.core.run import activity, retry
+from perdure.core.run import activity, failures, retry
 from perdure.core.run.activity import ActivityToken
 from perdure.core.run.limits import SECOND_NS, Limits
 from perdure.core.run.state import Activity
@@ -189,7 +189,7 @@ def test_a_large_failure_is_kept_in_part(kind: str | None, value: Any) -> None:
     large = failure.Failure(message="ä" * 5000, source="sdk", stack_trace="s" * 5000)
     if kind is not None:
         getattr(large, kind).CopyFrom(value)
-    kept = activity.truncated_failure(large, 4096)
+    kept = failures.truncated_failure(large, 4096)
     assert kept.message == "Failure exceeds size limit."
     assert kept.HasField("server_failure_info")
     assert kept.cause.source == "sdk"
@@ -201,7 +201,7 @@ def test_a_large_failure_is_kept_in_part(kind: str | None, value: Any) -> None:
 
 def test_a_small_failure_is_kept_whole() -> None:
     small = application_failure()
-    assert activity.truncated_failure(small, small.ByteSize()) is small
+    assert failures.truncated_failure(small, small.ByteSize()) is small
 
 
 # --- timeouts ---
@@ -312,12 +312,13 @@ def test_heartbeats_keep_an_activity_alive_and_their_details_go_on() -> None:
     driver = started(heartbeat_s=5, start_to_close_s=60)
     driver.sleep(4)
     driver.heartbeat(5, "progress")
-    assert driver.state.wakeup_ns == driver.now_ns + 5 * SECOND_NS
+    beat_ns = driver.now_ns
+    assert driver.state.wakeup_ns == beat_ns + 5 * SECOND_NS
     driver.wake()
     assert pending(driver).heartbeat_details == payloads("progress").SerializeToString()
     driver.wake()
     driver.start_activity(5)
-    assert pending(driver).last_heartbeat_ns == 0
+    assert pending(driver).last_heartbeat_ns == beat_ns
     assert driver.state.wakeup_ns == driver.now_ns + 5 * SECOND_NS
 
 

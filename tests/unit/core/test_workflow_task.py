@@ -251,7 +251,8 @@ def test_a_transient_tasks_events_are_shown_to_the_worker_only() -> None:
     driver = failing(1)
     driver.sleep(1)
     driver.poll("request", "me")
-    scheduled, started = workflow_task.transient_events(driver.transition())
+    scheduled, started = workflow_task.transient_events(driver.transition(), "me")
+    assert started.workflow_task_started_event_attributes.identity == "me"
     assert (scheduled.event_id, started.event_id) == (5, 6)
     assert scheduled.workflow_task_scheduled_event_attributes.attempt == 2
     assert started.workflow_task_started_event_attributes.scheduled_event_id == 5
@@ -259,12 +260,29 @@ def test_a_transient_tasks_events_are_shown_to_the_worker_only() -> None:
     assert started.event_time.ToNanoseconds() == scheduled.event_time.ToNanoseconds() + SECOND_NS
 
 
-def test_tasks_with_events_have_no_transient_ones() -> None:
+def test_a_transient_task_that_waits_shows_that_it_is_scheduled() -> None:
+    """Readers of the history see it; nobody has it, so there is no Started event."""
+    (scheduled,) = workflow_task.transient_events(failing(1).transition())
+    assert (scheduled.event_id, name_of(scheduled)) == (5, "WORKFLOW_TASK_SCHEDULED")
+
+
+def _news_after_failure() -> Driver:
+    driver = failing(1)
+    driver.signal()
+    return driver
+
+
+@pytest.mark.parametrize("prepare", [begun, with_commands, _news_after_failure, lambda: _polled()])
+def test_tasks_whose_events_are_or_will_be_written_have_no_transient_ones(
+    prepare: Callable[[], Driver],
+) -> None:
+    assert workflow_task.transient_events(prepare().transition()) == []
+
+
+def _polled() -> Driver:
     driver = begun()
-    assert workflow_task.transient_events(driver.transition()) == []
     driver.poll()
-    assert workflow_task.transient_events(driver.transition()) == []
-    assert workflow_task.transient_events(failing(1).transition()) == []
+    return driver
 
 
 def test_a_transient_task_that_completes_writes_all_three_events() -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from perdure.api.command.v1 import ScheduleActivityTaskCommandAttributes
-from perdure.api.common.v1 import Payloads, Priority, RetryPolicy
+from perdure.api.common.v1 import Payloads, Priority, RetryPolicy, WorkerVersionStamp
 from perdure.api.enums.v1 import EventType
 from perdure.api.failure.v1 import Failure
 from perdure.api.history.v1 import HistoryEvent
 from perdure.core.errors import InvalidArgumentError, NotFoundError
 from perdure.core.run import retry
+from perdure.core.run.failures import truncated_failure
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import checked_duration_ns, duration_ns, set_duration, text_payloads
 from perdure.core.run.state import Activity, RunHeader
@@ -248,7 +249,6 @@ def start(tx: Transition, scheduled_event_id: int, request_id: str, identity: st
     activity.backing_off = False
     activity.request_id = request_id
     activity.worker_identity = identity
-    activity.last_heartbeat_ns = 0
     return activity
 
 
@@ -258,9 +258,15 @@ def heartbeat(tx: Transition, activity: Activity, details: Payloads | None) -> N
     activity.heartbeat_details = details.SerializeToString() if details is not None else b""
 
 
-def complete(tx: Transition, activity: Activity, result: Payloads | None, identity: str) -> None:
-    """The attempt succeeded."""
-    _close_started(tx, activity)
+def complete(
+    tx: Transition,
+    activity: Activity,
+    result: Payloads | None,
+    identity: str,
+    version: WorkerVersionStamp | None = None,
+) -> None:
+    """The attempt succeeded. `version` is the worker's, if it says."""
+    _close_started(tx, activity, version)
     event = tx.new_event(_COMPLETED)
     attributes = event.activity_task_completed_event_attributes
     attributes.scheduled_event_id = activity.scheduled_event_id
@@ -270,21 +276,37 @@ def complete(tx: Transition, activity: Activity, result: Payloads | None, identi
     _finish(tx, activity, event)
 
 
-def fail(tx: Transition, activity: Activity, failure: Failure, identity: str, limits: Limits) -> bool:
+def fail(
+    tx: Transition,
+    activity: Activity,
+    failure: Failure | None,
+    identity: str,
+    limits: Limits,
+    version: WorkerVersionStamp | None = None,
+) -> bool:
     """The attempt failed: retries it later, or closes the activity.
+
+    Args:
+        tx: the transition.
+        activity: its editable copy.
+        failure: why; None if the worker does not say.
+        identity: the worker's.
+        limits: for what is kept of the failure between attempts.
+        version: the worker's, if it says.
 
     Returns:
         whether it is retried.
     """
     activity.last_attempt_complete_ns = tx.now_ns
-    state = _retry(tx, activity, failure, limits)
+    state = _retry(tx, activity, failure or Failure(), limits)
     if state == retry.IN_PROGRESS:
         return True
-    _close_started(tx, activity)
+    _close_started(tx, activity, version)
     event = tx.new_event(_FAILED)
     attributes = event.activity_task_failed_event_attributes
     attributes.scheduled_event_id = activity.scheduled_event_id
-    attributes.failure.CopyFrom(failure)
+    if failure is not None:
+        attributes.failure.CopyFrom(failure)
     attributes.retry_state = state  # type: ignore[assignment]
     attributes.identity = identity
     _finish(tx, activity, event)
@@ -312,7 +334,7 @@ def cancel(tx: Transition, activity: Activity, details: Payloads | None, identit
     _finish(tx, activity, event)
 
 
-def _close_started(tx: Transition, activity: Activity) -> None:
+def _close_started(tx: Transition, activity: Activity, version: WorkerVersionStamp | None = None) -> None:
     if not activity.started_ns:
         return
     event = tx.new_event(_STARTED, activity.started_ns)
@@ -323,6 +345,8 @@ def _close_started(tx: Transition, activity: Activity) -> None:
     attributes.request_id = activity.request_id
     if activity.last_failure:
         attributes.last_failure.ParseFromString(activity.last_failure)
+    if version is not None:
+        attributes.worker_version.CopyFrom(version)
     tx.append(event)
 
 
@@ -364,26 +388,6 @@ def _retry(tx: Transition, activity: Activity, failure: Failure, limits: Limits)
     activity.request_id = ""
     activity.last_failure = truncated_failure(failure, limits.stored_failure_bytes).SerializeToString()
     return retry.IN_PROGRESS
-
-
-def truncated_failure(failure: Failure, limit_bytes: int) -> Failure:
-    """The failure as it is kept between attempts: whole if small, else message and type only."""
-    if failure.ByteSize() <= limit_bytes:
-        return failure
-    outer = Failure(message="Failure exceeds size limit.", source=_SERVER)
-    outer.server_failure_info.SetInParent()
-    inner = outer.cause
-    inner.source = failure.source
-    inner.message = failure.message.encode()[: limit_bytes // 2].decode(errors="ignore")
-    room = max(limit_bytes // 2 - 64, 0)
-    inner.stack_trace = failure.stack_trace.encode()[:room].decode(errors="ignore")
-    kind = failure.WhichOneof("failure_info")
-    if kind == "application_failure_info":
-        inner.application_failure_info.type = failure.application_failure_info.type[:100]
-        inner.application_failure_info.non_retryable = failure.application_failure_info.non_retryable
-    elif kind == "server_failure_info":
-        inner.server_failure_info.non_retryable = failure.server_failure_info.non_retryable
-    return outer
 
 
 # --- cancellation request ---

@@ -9,20 +9,21 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from perdure.api.failure.v1 import Failure
 from perdure.api.workflowservice.v1 import (
     RespondWorkflowTaskCompletedRequest,
     RespondWorkflowTaskFailedRequest,
 )
 from perdure.core.errors import InvalidArgumentError, NotFoundError, ServiceError
 from perdure.core.run import activity, commands, lifecycle, workflow_task
-from perdure.core.run.commands import CommandContext, TaskFailure, cause_number
+from perdure.core.run.commands import CommandContext, TaskFailure, cause_label, cause_number
+from perdure.core.run.failures import server_failure
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import checked_duration_ns
 from perdure.core.run.state import Activity, RunState
 from perdure.core.run.transition import Transition
 from perdure.core.visibility.attributes import AttributeType
 
+_TOO_LARGE = cause_number("GRPC_MESSAGE_TOO_LARGE")
 INLINE_REQUEST_ID = "request-from-RespondWorkflowTaskCompleted"
 """The request id in WorkflowTaskStarted events of tasks that are returned by the completion of the one before."""
 
@@ -99,7 +100,8 @@ def respond_completed(
         workflow_task.schedule(tx, first_scheduled_ns if heartbeat else 0)
         inline = request.return_new_workflow_task
         if inline:
-            workflow_task.start(tx, INLINE_REQUEST_ID, request.identity, limits)
+            version = workflow_task.worker_version(request)
+            workflow_task.start(tx, INLINE_REQUEST_ID, request.identity, limits, version)
     return Completion(tx, new_task_inline=inline, eager=eager, started=started)
 
 
@@ -134,9 +136,9 @@ def _failed(
         # Leave it to time out: a task that keeps failing at once would otherwise spin.
         raise InvalidArgumentError(str(failure))
     tx = Transition(state, now_ns)
-    server_failure = Failure(message=str(failure))
-    server_failure.server_failure_info.SetInParent()
-    workflow_task.fail(tx, failure.cause, server_failure, request.identity, request.binary_checksum)
+    workflow_task.fail(
+        tx, failure.cause, server_failure(str(failure)), request.identity, request.binary_checksum
+    )
     if failure.terminates:
         tx.flush()
         lifecycle.terminate(tx, reason=str(failure), details=None, identity=lifecycle.SERVER_IDENTITY)
@@ -148,13 +150,22 @@ def _failed(
 def respond_failed(
     state: RunState, now_ns: int, token: TaskToken, request: RespondWorkflowTaskFailedRequest
 ) -> Transition:
-    """Applies a workflow task that the worker could not do: a new attempt follows.
+    """Applies a workflow task that the worker could not do: a new attempt follows, unless none can succeed.
 
     Raises:
         NotFoundError: the token's task is not the started one.
     """
     tx = Transition(state, now_ns)
     _check(tx, token)
+    if request.cause == _TOO_LARGE:
+        # The worker could not take the task's history in, or not send its answer: no attempt can.
+        lifecycle.terminate(
+            tx,
+            reason=cause_label(request.cause),
+            details=None,
+            identity=lifecycle.SERVER_IDENTITY,
+        )
+        return tx
     failure = request.failure if request.HasField("failure") else None
     workflow_task.fail(tx, request.cause, failure, request.identity, request.binary_checksum)
     workflow_task.schedule(tx)
@@ -171,4 +182,6 @@ def overflow_buffer(tx: Transition, limits: Limits) -> None:
     ):
         return
     workflow_task.fail(tx, workflow_task.FORCE_CLOSE, identity=lifecycle.SERVER_IDENTITY)
+    # Written before the next task is scheduled: that one then counts as a further attempt.
+    tx.flush()
     workflow_task.schedule(tx)

@@ -280,8 +280,8 @@ def _activities_are_consistent(view: View) -> str | None:
             return f"{name} was cancelled unstarted and is still there"
         if activity.last_failure and activity.attempt == 1:
             return f"{name} is at its first attempt and has a last failure"
-        if activity.last_heartbeat_ns and activity.last_heartbeat_ns < activity.started_ns:
-            return f"{name} has a heartbeat of an earlier attempt"
+        if activity.last_heartbeat_ns and activity.last_heartbeat_ns < activity.first_scheduled_ns:
+            return f"{name} has a heartbeat from before it was scheduled"
     return None
 
 

@@ -24,6 +24,8 @@ class Limits:
     buffered_events: int = 100
     buffered_bytes: int = 2 * 1024 * 1024
     stored_failure_bytes: int = 4 * 1024
+    kept_failure_bytes: int = 512 * 1024
+    """How much is kept of a failure above `blob_bytes`."""
     task_timeout_default_ns: int = 10 * SECOND_NS
     task_timeout_max_ns: int = 120 * SECOND_NS
     task_heartbeat_ns: int = 30 * MINUTE_NS

@@ -301,6 +301,11 @@ class Transition:
                     closing.started_event_id = event_id
         return True
 
+    def new_bytes(self) -> int:
+        """The size that this transition's events so far will add to the history."""
+        sizes = [event.ByteSize() for event in self.events]
+        return sum(size + 1 + (size.bit_length() + 6) // 7 for size in sizes)
+
     # --- what changed ---
 
     def touch(self) -> None:

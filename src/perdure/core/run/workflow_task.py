@@ -6,6 +6,7 @@ until it completes, so a workflow whose code keeps failing does not grow its his
 
 from __future__ import annotations
 
+from perdure.api.common.v1 import WorkerVersionStamp
 from perdure.api.enums.v1 import (
     EventType,
     SuggestContinueAsNewReason,
@@ -124,7 +125,15 @@ def current_queue(header: RunHeader) -> TaskQueue:
 # --- start ---
 
 
-def start(tx: Transition, request_id: str, identity: str, limits: Limits) -> None:
+def start(
+    tx: Transition,
+    request_id: str,
+    identity: str,
+    limits: Limits,
+    version: WorkerVersionStamp | None = None,
+    *,
+    counts_new_events: bool = False,
+) -> None:
     """A worker takes the pending task.
 
     Args:
@@ -132,6 +141,9 @@ def start(tx: Transition, request_id: str, identity: str, limits: Limits) -> Non
         request_id: the poll's id, written into the Started event.
         identity: the worker's.
         limits: for the advice to continue as new.
+        version: the worker's, written into the Started event.
+        counts_new_events: the history size that the worker is told includes this transition's events: to the worker,
+            they were there before its task started.
     """
     header = tx.header
     invariant(
@@ -147,43 +159,61 @@ def start(tx: Transition, request_id: str, identity: str, limits: Limits) -> Non
     header.task_started_ns = tx.now_ns
     header.task_request_id = request_id
     header.task_worker_identity = identity
-    header.task_history_size_bytes = header.history_size_bytes
+    header.task_history_size_bytes = header.history_size_bytes + (tx.new_bytes() if counts_new_events else 0)
     header.task_suggest_reasons = _suggest_reasons(header, limits)
     header.task_started_event_id = header.task_scheduled_event_id + 1
     if written:
-        event = tx.append(_started_event(tx, header))
+        event = tx.append(_started_event(tx, header, identity, version))
         header.task_started_event_id = event.event_id
 
 
 def _suggest_reasons(header: RunHeader, limits: Limits) -> list[int]:
     reasons: list[int] = []
-    if header.history_size_bytes >= limits.suggest_continue_as_new_bytes:
+    if header.task_history_size_bytes >= limits.suggest_continue_as_new_bytes:
         reasons.append(_REASON_SIZE)
     if header.next_event_id > limits.suggest_continue_as_new_events:
         reasons.append(_REASON_EVENTS)
     return reasons
 
 
-def _started_event(tx: Transition, header: RunHeader) -> HistoryEvent:
+def _started_event(
+    tx: Transition, header: RunHeader, identity: str, version: WorkerVersionStamp | None
+) -> HistoryEvent:
     event = tx.new_event(_STARTED, header.task_started_ns)
     attributes = event.workflow_task_started_event_attributes
     attributes.scheduled_event_id = header.task_scheduled_event_id
-    attributes.identity = header.task_worker_identity
+    attributes.identity = identity
     attributes.request_id = header.task_request_id
     attributes.suggest_continue_as_new = bool(header.task_suggest_reasons)
     attributes.suggest_continue_as_new_reasons.extend(header.task_suggest_reasons)  # type: ignore[arg-type]
     attributes.history_size_bytes = header.task_history_size_bytes
+    if version is not None and not version.use_versioning:
+        attributes.worker_version.CopyFrom(version)
     return event
 
 
-def transient_events(tx: Transition) -> list[HistoryEvent]:
-    """The Scheduled and Started events of a started transient task, as its poll response shows them; else none."""
+def transient_events(tx: Transition, identity: str = "") -> list[HistoryEvent]:
+    """The pending transient task's events, which are not in the history: Scheduled, and Started once a worker has it.
+
+    Args:
+        tx: the transition; only read.
+        identity: the worker's, when the events are for the worker itself.
+
+    Returns:
+        none when no transient task is pending, or when events came after it was scheduled (its start is then written).
+    """
     header = tx.header
-    if not header.is_task_transient or not header.has_started_task:
+    if (
+        not header.is_task_transient
+        or not header.has_pending_task
+        or header.task_scheduled_event_id != header.next_event_id
+    ):
         return []
     scheduled = _scheduled_event(tx, header, header.task_scheduled_ns)
     scheduled.event_id = header.task_scheduled_event_id
-    started = _started_event(tx, header)
+    if not header.has_started_task:
+        return [scheduled]
+    started = _started_event(tx, header, identity, None)
     started.event_id = header.task_started_event_id
     return [scheduled, started]
 
@@ -210,6 +240,11 @@ def check_current(
         raise NotFoundError(NOT_FOUND)
 
 
+def worker_version(request: RespondWorkflowTaskCompletedRequest) -> WorkerVersionStamp | None:
+    """The version of the worker that completes a task; None if it does not say."""
+    return request.worker_version_stamp if request.HasField("worker_version_stamp") else None
+
+
 def complete(tx: Transition, request: RespondWorkflowTaskCompletedRequest) -> int:
     """Writes the completion of the started task (for a transient one also its Scheduled and Started events).
 
@@ -220,7 +255,8 @@ def complete(tx: Transition, request: RespondWorkflowTaskCompletedRequest) -> in
     if header.is_task_transient:
         scheduled = tx.append(_scheduled_event(tx, header, header.task_scheduled_ns))
         header.task_scheduled_event_id = scheduled.event_id
-        header.task_started_event_id = tx.append(_started_event(tx, header)).event_id
+        started = _started_event(tx, header, request.identity, worker_version(request))
+        header.task_started_event_id = tx.append(started).event_id
     event = tx.new_event(_COMPLETED)
     attributes = event.workflow_task_completed_event_attributes
     attributes.scheduled_event_id = header.task_scheduled_event_id
@@ -231,8 +267,9 @@ def complete(tx: Transition, request: RespondWorkflowTaskCompletedRequest) -> in
         if request.HasField(name):
             target = "worker_version" if name == "worker_version_stamp" else name
             getattr(attributes, target).CopyFrom(getattr(request, name))
-    if request.HasField("deployment_options"):
-        attributes.worker_deployment_name = request.deployment_options.deployment_name
+    attributes.worker_deployment_name = (
+        request.deployment_options.deployment_name or request.deployment.series_name
+    )
     header.last_completed_task_started_event_id = header.task_started_event_id
     header.task_attempt = 1
     _clear(header)

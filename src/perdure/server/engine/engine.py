@@ -223,7 +223,14 @@ class Engine:
                 continue
             reserved.append((poller, task))
             if task.key.kind is TaskKind.WORKFLOW:
-                workflow_task.start(tx, poller.request_id, poller.identity, self.limits.run)
+                workflow_task.start(
+                    tx,
+                    poller.request_id,
+                    poller.identity,
+                    self.limits.run,
+                    poller.version,
+                    counts_new_events=True,
+                )
             else:
                 activity.start(tx, task.key.scheduled_event_id, poller.request_id, poller.identity)
         return reserved
@@ -301,7 +308,7 @@ class Engine:
 
     def workflow_task_delivery(self, slot: RunSlot, tx: Transition, task: Task) -> WorkflowTaskDelivery:
         """The delivery of the workflow task that `tx` started."""
-        transient: list[HistoryEvent] = workflow_task.transient_events(tx)
+        transient: list[HistoryEvent] = workflow_task.transient_events(tx, tx.header.task_worker_identity)
         return WorkflowTaskDelivery(
             tx.state.run, tx.header, task.queue, task.sticky, tuple(transient), slot.queries.take()
         )
@@ -334,7 +341,7 @@ class Engine:
         if current is None or current.key != task.key or current.delivery_id != task.delivery_id:
             return None
         if task.key.kind is TaskKind.WORKFLOW:
-            workflow_task.start(tx, poller.request_id, poller.identity, self.limits.run)
+            workflow_task.start(tx, poller.request_id, poller.identity, self.limits.run, poller.version)
         else:
             activity.start(tx, task.key.scheduled_event_id, poller.request_id, poller.identity)
         await self.commit([Pending(slot, tx, [])])

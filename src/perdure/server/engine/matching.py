@@ -12,6 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from perdure.api.common.v1 import WorkerVersionStamp
 from perdure.core.run.records import QueueKey, Task
 from perdure.server.engine.deliveries import Delivery, QueryDelivery
 from perdure.server.runtime import Runtime
@@ -36,11 +37,13 @@ class Poller:
     Attributes:
         identity: the worker's.
         request_id: this poll's id, written into Started events.
+        version: the worker's, written into WorkflowTaskStarted events; None if it does not say.
         future: resolved with a delivery, with a task to start, or with None to end the poll empty.
     """
 
     identity: str
     request_id: str
+    version: WorkerVersionStamp | None
     future: asyncio.Future[Delivery | Task | None]
 
 
@@ -86,7 +89,14 @@ class Matching:
 
     # --- polling ---
 
-    async def poll(self, key: QueueKey, identity: str, request_id: str, timeout_s: float) -> Delivery | None:
+    async def poll(
+        self,
+        key: QueueKey,
+        identity: str,
+        request_id: str,
+        timeout_s: float,
+        version: WorkerVersionStamp | None = None,
+    ) -> Delivery | None:
         """Waits for work on a queue.
 
         Args:
@@ -94,6 +104,7 @@ class Matching:
             identity: the worker's.
             request_id: an id for this poll.
             timeout_s: how long to wait at most.
+            version: the worker's, if it says.
 
         Returns:
             the work, started and committed; None when there was none in time. If the caller is gone, `give_back` it.
@@ -101,8 +112,9 @@ class Matching:
         queue = self._queue(key)
         queue.active_polls += 1
         self._note_poller(queue, identity)
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        poller = Poller(identity, request_id, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        poller = Poller(identity, request_id, version, loop.create_future())
         try:
             while not self._closed:
                 item = self._ready(queue) or await self._from_backlog(key, queue)
@@ -110,7 +122,7 @@ class Matching:
                     item = await self._wait(queue, poller, deadline)
                     if item is None:
                         return None
-                    poller = Poller(identity, request_id, asyncio.get_running_loop().create_future())
+                    poller = Poller(identity, request_id, version, loop.create_future())
                 if not isinstance(item, Task):
                     return item
                 delivery = await self._start(item, poller)
