@@ -6,7 +6,7 @@ import asyncio
 import resource
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import pytest
 
 from perdure.core.errors import StoreUnavailableError, VersionConflictError
-from perdure.core.run.records import RunWrite
-from perdure.store.sqlite import SqliteStore, writer
+from perdure.core.run.records import ItemChange, RunWrite
+from perdure.store.sqlite import SqliteStore, queries, writer
 from tests.store.builders import NAMESPACE, batch, dump, run_key, write
 
 
@@ -26,6 +26,8 @@ class Connection(sqlite3.Connection):
     log: ClassVar[list[str]] = []
     failing: ClassVar[dict[str, list[str]]] = {}
     """Statement to the names of the errors that its next executions raise."""
+    interference: ClassVar[dict[str, Callable[[], object]]] = {}
+    """Statement to what happens once, right before its next execution."""
     disk: ClassVar[threading.Event] = threading.Event()
     """Commits of other threads than the test's wait for it."""
 
@@ -33,6 +35,8 @@ class Connection(sqlite3.Connection):
         Connection.log.append(sql)
         if sql == "COMMIT" and threading.current_thread() is not threading.main_thread():
             Connection.disk.wait(20)
+        if sql in Connection.interference:
+            Connection.interference.pop(sql)()
         if Connection.failing.get(sql):
             name = Connection.failing[sql].pop(0)
             error = sqlite3.OperationalError(f"injected {name}")
@@ -47,6 +51,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> type[Connection]:
     """Writing connections that are watched."""
     Connection.log.clear()
     Connection.failing.clear()
+    Connection.interference.clear()
     Connection.disk.set()
     monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Connection))
     return Connection
@@ -301,3 +306,30 @@ async def test_reads_go_on_while_a_commit_waits_for_the_disk(
     await asyncio.gather(first, *later)
     assert watched.log.count("COMMIT") == 1, "what came meanwhile shares the next commit"
     assert await _versions(store, range(1, 4)) == [2, 1, 1]
+
+
+async def test_a_run_is_loaded_as_it_was_at_one_moment(
+    watched: type[Connection], store: SqliteStore, tmp_path: Path
+) -> None:
+    """A commit between the two statements of a load is seen by neither of them."""
+    await store.commit([write(run_key(1), items=(ItemChange("timer", "t", b"old"),))])
+    other = sqlite3.connect(tmp_path / "commits.db", isolation_level=None)
+    watched.interference[queries.LOAD_ITEMS] = lambda: other.execute("UPDATE items SET data = x'ff'")
+    stored = await store.load_run(run_key(1))
+    assert stored is not None
+    assert stored.items == (("timer", "t", b"old"),)
+    stored = await store.load_run(run_key(1))
+    assert stored is not None
+    assert stored.items == (("timer", "t", b"\xff"),)
+    other.close()
+
+
+async def test_a_history_is_read_as_it_was_at_one_moment(
+    watched: type[Connection], store: SqliteStore, tmp_path: Path
+) -> None:
+    await store.commit([write(run_key(1), events=(batch(1), batch(2)))])
+    other = sqlite3.connect(tmp_path / "commits.db", isolation_level=None)
+    watched.interference[queries.READ_EVENTS] = lambda: other.execute("DELETE FROM events")
+    assert len(await store.read_history(run_key(1), 1, 9, 1_000)) == 2
+    assert len(await store.read_history(run_key(1), 1, 9, 1_000)) == 0
+    other.close()

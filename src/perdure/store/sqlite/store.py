@@ -73,7 +73,7 @@ class SqliteStore:
         except sqlite3.Error as error:
             self._release()
             raise StoreOpenError(_why_not_opened(self._path, error)) from error
-        except BaseException:
+        except BaseException:  # whatever it was, the lock must go
             self._release()
             raise
 
@@ -91,7 +91,7 @@ class SqliteStore:
             connection.execute("COMMIT")
             self._point_reader = connect_reader(self._path, pragmas)
             self._list_reader = connect_reader(self._path, pragmas)
-        except BaseException:
+        except BaseException:  # whatever it was, nobody else closes it
             connection.close()
             raise
         self._point_namespaces, self._list_namespaces = reads.Namespaces(), reads.Namespaces()
