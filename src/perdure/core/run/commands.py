@@ -114,7 +114,7 @@ def check_sequence(commands: Iterable[Command]) -> None:
                 f"invalid command sequence: [{names}], command {closing.label} must be the last command."
             )
         if handler is None:
-            raise InvalidArgumentError(f"unknown command type: {command.command_type}")
+            raise InvalidArgumentError(f"unknown command type: {command.command_type or 'Unspecified'}")
         if handler.closes:
             closing = handler
 
