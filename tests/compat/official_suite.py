@@ -95,6 +95,7 @@ class Options:
     test_timeout_s: float
     file_timeout_s: float
     select: tuple[str, ...]
+    keyword: str
     output: Path
     against: Path | None
 
@@ -234,6 +235,8 @@ def run_pytest(options: Options, root: Path, address: str, results_path: Path, r
     environment = {**os.environ, RESULTS_VARIABLE: str(results_path), "PYTHONPATH": str(HERE)}
     line = [str(options.python), "-m", "pytest", result.file, "-p", RECORDER, "-E", address, "-q"]
     line += [f"--timeout={options.test_timeout_s:.0f}", "--tb=short", "-p", "no:cacheprovider"]
+    if options.keyword:
+        line += ["-k", options.keyword]
     process = subprocess.Popen(
         line, cwd=root, env=environment, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
@@ -342,6 +345,7 @@ def parse_arguments(arguments: Sequence[str]) -> Options:
     parser.add_argument("--test-timeout", type=float, default=60.0, metavar="SECONDS")
     parser.add_argument("--file-timeout", type=float, default=900.0, metavar="SECONDS")
     parser.add_argument("--select", nargs="*", default=(), help="only files whose path has one of these")
+    parser.add_argument("--keyword", default="", help="only tests whose name matches (pytest's -k)")
     parser.add_argument("--output", type=Path, default=Path("official_suite.json"))
     parser.add_argument("--against", type=Path, help="an earlier JSON result to compare with")
     given = parser.parse_args(arguments)
@@ -352,7 +356,7 @@ def parse_arguments(arguments: Sequence[str]) -> Options:
         checkout=given.checkout, python=given.python.absolute(), targets=targets,
         commands={"perdure": given.perdure_command, "real": given.real_command},
         jobs=given.jobs, test_timeout_s=given.test_timeout, file_timeout_s=given.file_timeout,
-        select=tuple(given.select), output=given.output, against=given.against,
+        select=tuple(given.select), keyword=given.keyword, output=given.output, against=given.against,
     )  # fmt: skip
 
 
