@@ -33,7 +33,8 @@ class Capabilities:
     activity_failure_include_heartbeat: bool = True
     supports_schedules: bool = False
     encoded_failure_attributes: bool = True
-    build_id_based_versioning: bool = False
+    build_id_based_versioning: bool = True
+    """Build ids are recorded in histories; workers that ask for routing by them are refused."""
     upsert_memo: bool = True
     eager_workflow_start: bool = True
     sdk_metadata: bool = True

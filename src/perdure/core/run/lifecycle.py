@@ -48,6 +48,8 @@ _COPIED_MESSAGES = (
     "retry_policy",
     "versioning_override",
     "priority",
+    "continued_failure",
+    "last_completion_result",
 )
 
 

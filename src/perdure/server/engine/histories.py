@@ -14,6 +14,8 @@ from perdure.core.run.state import RunState
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.runs import RunSlot
 
+PAGE_BATCHES = 256
+"""Batches of a page of history at most."""
 PAGE_BYTES = 2 * 1024 * 1024
 """A page of history ends with the batch that reaches this size, so that answers stay well below what clients accept."""
 

@@ -193,7 +193,7 @@ class Starts:
                 workflow_task.schedule_if_needed(tx)
                 eager = eager and tx.header.has_pending_task
                 if eager:
-                    workflow_task.start(tx, engine.runtime.new_id(), request.identity, engine.limits.run)
+                    workflow_task.start(tx, request.request_id, request.identity, engine.limits.run)
                 pending = engine.prepare(slot, tx)
                 pending.becomes_current = True
                 pending.expected_current_run_id = current.run.run_id if current is not None else None

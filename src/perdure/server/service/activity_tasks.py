@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from perdure.api.common.v1 import Payloads
+from perdure.api.common.v1 import Payloads, WorkerVersionStamp
 from perdure.api.failure.v1 import Failure
 from perdure.api.workflowservice.v1 import (
     PollActivityTaskQueueRequest,
@@ -31,6 +31,7 @@ from perdure.api.workflowservice.v1 import (
 from perdure.core.errors import InvalidArgumentError, NotFoundError
 from perdure.core.run import activity
 from perdure.core.run.activity import ActivityToken
+from perdure.core.run.failures import oversized, server_failure
 from perdure.core.run.records import QueueKey, RunKey, TaskKind
 from perdure.core.run.state import Activity, RunState
 from perdure.core.run.transition import Transition
@@ -42,6 +43,10 @@ from perdure.server.service.task_responses import ACTIVITY_TASK, TaskResponses
 from perdure.server.service.worker_tasks import open_token
 
 Named = tuple[RunKey, ActivityToken]
+
+RESULT_TOO_LARGE = "Complete result exceeds size limit."
+HEARTBEAT_TOO_LARGE = "Heartbeat details exceed size limit."
+CANCEL_TOO_LARGE = "Cancel details exceed size limit."
 
 
 class ByToken(Protocol):
@@ -93,6 +98,7 @@ class ActivityTasks:
         timeout_s = checks.long_poll_s(call, self._long_poll_s)
         if checks.too_long(request.identity, self._limits):
             raise InvalidArgumentError("Identity length exceeds limit.")
+        checks.unversioned(request.worker_version_capabilities, request.deployment_options)
         name = checks.task_queue(request.task_queue if request.HasField("task_queue") else None, self._limits)
         key = QueueKey(namespace.namespace_id, name, TaskKind.ACTIVITY)
         matching = self._engine.matching
@@ -112,7 +118,7 @@ class ActivityTasks:
     ) -> RecordActivityTaskHeartbeatResponse:
         """RecordActivityTaskHeartbeat: the reply says whether cancellation was asked for."""
         details = request.details if request.HasField("details") else None
-        asked = await self._heartbeat(self._by_token(request), details)
+        asked = await self._heartbeat(self._by_token(request), details, request.identity)
         return RecordActivityTaskHeartbeatResponse(cancel_requested=asked)
 
     async def respond_activity_task_completed(
@@ -120,17 +126,17 @@ class ActivityTasks:
     ) -> RespondActivityTaskCompletedResponse:
         """RespondActivityTaskCompleted."""
         result = request.result if request.HasField("result") else None
-        await self._complete(self._by_token(request), result, request.identity)
+        version = request.worker_version if request.HasField("worker_version") else None
+        await self._complete(self._by_token(request), result, request.identity, version=version)
         return RespondActivityTaskCompletedResponse()
 
     async def respond_activity_task_failed(
         self, request: RespondActivityTaskFailedRequest, call: Call
     ) -> RespondActivityTaskFailedResponse:
         """RespondActivityTaskFailed: the server decides whether it is retried."""
-        named = self._by_token(request)
-        details = request.last_heartbeat_details if request.HasField("last_heartbeat_details") else None
-        await self._fail(named, request.failure, request.HasField("failure"), details, request.identity)
-        return RespondActivityTaskFailedResponse()
+        version = request.worker_version if request.HasField("worker_version") else None
+        complaints = await self._failed(self._by_token(request), request, version)
+        return RespondActivityTaskFailedResponse(failures=complaints)
 
     async def respond_activity_task_canceled(
         self, request: RespondActivityTaskCanceledRequest, call: Call
@@ -147,7 +153,7 @@ class ActivityTasks:
     ) -> RecordActivityTaskHeartbeatByIdResponse:
         """RecordActivityTaskHeartbeatById."""
         details = request.details if request.HasField("details") else None
-        asked = await self._heartbeat(await self._by_id(request), details)
+        asked = await self._heartbeat(await self._by_id(request), details, request.identity)
         return RecordActivityTaskHeartbeatByIdResponse(cancel_requested=asked)
 
     async def respond_activity_task_completed_by_id(
@@ -162,10 +168,8 @@ class ActivityTasks:
         self, request: RespondActivityTaskFailedByIdRequest, call: Call
     ) -> RespondActivityTaskFailedByIdResponse:
         """RespondActivityTaskFailedById."""
-        named = await self._by_id(request)
-        details = request.last_heartbeat_details if request.HasField("last_heartbeat_details") else None
-        await self._fail(named, request.failure, request.HasField("failure"), details, request.identity)
-        return RespondActivityTaskFailedByIdResponse()
+        complaints = await self._failed(await self._by_id(request), request)
+        return RespondActivityTaskFailedByIdResponse(failures=complaints)
 
     async def respond_activity_task_canceled_by_id(
         self, request: RespondActivityTaskCanceledByIdRequest, call: Call
@@ -209,9 +213,10 @@ class ActivityTasks:
         except RunNotFoundError as error:
             raise not_found(run) from error
 
-    async def _heartbeat(self, named: Named, details: Payloads | None) -> bool:
-        if details is not None:
-            checks.blob(details.ByteSize(), self._limits)
+    async def _heartbeat(self, named: Named, details: Payloads | None, identity: str) -> bool:
+        if self._too_large(details):
+            await self._fail(named, server_failure(HEARTBEAT_TOO_LARGE, non_retryable=True), None, identity)
+            return True
 
         def change(tx: Transition, pending: Activity) -> bool:
             activity.heartbeat(tx, pending, details)
@@ -220,39 +225,73 @@ class ActivityTasks:
         return await self._update(named, change)
 
     async def _complete(
-        self, named: Named, result: Payloads | None, identity: str, start_as: str | None = None
+        self,
+        named: Named,
+        result: Payloads | None,
+        identity: str,
+        start_as: str | None = None,
+        version: WorkerVersionStamp | None = None,
     ) -> None:
-        if result is not None:
-            checks.blob(result.ByteSize(), self._limits)
+        if self._too_large(result):
+            await self._fail(named, server_failure(RESULT_TOO_LARGE, non_retryable=True), None, identity)
+            return
 
         def change(tx: Transition, pending: Activity) -> bool:
-            activity.complete(tx, pending, result, identity)
+            activity.complete(tx, pending, result, identity, version)
             return True
 
         await self._update(named, change, start_as)
 
-    async def _fail(
-        self, named: Named, failure: Failure, given: bool, details: Payloads | None, identity: str
-    ) -> None:
-        if given and failure.WhichOneof("failure_info") != "application_failure_info":
-            raise InvalidArgumentError("Failure must have ApplicationFailureInfo.")
-        checks.blob(failure.ByteSize(), self._limits)
-        if details is not None:
-            checks.blob(details.ByteSize(), self._limits)
+    async def _failed(
+        self,
+        named: Named,
+        request: RespondActivityTaskFailedRequest | RespondActivityTaskFailedByIdRequest,
+        version: WorkerVersionStamp | None = None,
+    ) -> list[Failure]:
+        """A worker reports a failure.
 
+        Returns:
+            what could not be taken as it was sent, as failures for the answer.
+        """
+        failure = request.failure if request.HasField("failure") else None
+        details = request.last_heartbeat_details if request.HasField("last_heartbeat_details") else None
+        if failure is not None and not failure.HasField("application_failure_info"):
+            raise InvalidArgumentError("Failure must have ApplicationFailureInfo.")
+        complaints: list[Failure] = []
+        if self._too_large(details):
+            complaints.append(server_failure(HEARTBEAT_TOO_LARGE, non_retryable=True))
+            details = None
+        if failure is not None and self._too_large(failure):
+            failure = oversized(failure, self._limits.kept_failure_bytes, non_retryable=True)
+            complaints.append(failure)
+        await self._fail(named, failure, details, request.identity, version)
+        return complaints
+
+    async def _fail(
+        self,
+        named: Named,
+        failure: Failure | None,
+        details: Payloads | None,
+        identity: str,
+        version: WorkerVersionStamp | None = None,
+    ) -> None:
         def change(tx: Transition, pending: Activity) -> bool:
             if details is not None:
                 activity.heartbeat(tx, pending, details)
-            return activity.fail(tx, pending, failure, identity, self._limits)
+            return activity.fail(tx, pending, failure, identity, self._limits, version)
 
         await self._update(named, change)
 
     async def _cancel(self, named: Named, details: Payloads | None, identity: str) -> None:
-        if details is not None:
-            checks.blob(details.ByteSize(), self._limits)
+        if self._too_large(details):
+            await self._fail(named, server_failure(CANCEL_TOO_LARGE, non_retryable=True), None, identity)
+            return
 
         def change(tx: Transition, pending: Activity) -> bool:
             activity.cancel(tx, pending, details, identity)
             return True
 
         await self._update(named, change)
+
+    def _too_large(self, value: Payloads | Failure | None) -> bool:
+        return value is not None and value.ByteSize() > self._limits.blob_bytes

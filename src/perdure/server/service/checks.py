@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from google.protobuf.message import Message
 
-from perdure.api.common.v1 import Link, Payload, Priority, WorkflowExecution
+from perdure.api.common.v1 import Link, Payload, Priority, WorkerVersionCapabilities, WorkflowExecution
+from perdure.api.deployment.v1 import WorkerDeploymentOptions
+from perdure.api.enums.v1 import WorkerVersioningMode
 from perdure.api.taskqueue.v1 import TaskQueue
-from perdure.core.errors import DeadlineTooShortError, InvalidArgumentError
+from perdure.core.errors import DeadlineTooShortError, InvalidArgumentError, UnimplementedError
 from perdure.core.run.limits import Limits
 from perdure.server.service.call import Call
 
 MIN_LONG_POLL_S = 2.0
 _RESERVED_QUEUE_PREFIX = "/_sys/"
 MAX_LINKS = 10
+MAX_LINK_BYTES = 4000
+MAX_BUILD_ID_BYTES = 255
+_VERSIONED = WorkerVersioningMode.Value("WORKER_VERSIONING_MODE_VERSIONED")
+_NAMESPACE = ("namespace", "namespace field")
+_WORKFLOW_ID = ("workflow_id", "workflow ID field")
+_RUN_ID = ("run_id", "run ID field")
+_LINK_FIELDS: Mapping[str, tuple[str, tuple[tuple[str, str], ...]]] = {
+    "workflow_event": ("workflow event", (_NAMESPACE, _WORKFLOW_ID, _RUN_ID)),
+    "workflow": ("workflow", (_NAMESPACE, _WORKFLOW_ID, _RUN_ID)),
+    "activity": ("activity", (_NAMESPACE, ("activity_id", "activity ID field"), _RUN_ID)),
+    "nexus_operation": (
+        "nexus operation",
+        (_NAMESPACE, ("operation_id", "operation ID field"), _RUN_ID),
+    ),
+    "batch_job": ("batch job", (("job_id", "job ID"),)),
+}
+"""By variant of a link: its name in messages, and the fields it must have with theirs."""
 
 
 def too_long(value: str, limits: Limits) -> bool:
@@ -105,9 +124,44 @@ def priority(value: Priority) -> None:
         raise InvalidArgumentError("must be greater than zero")
 
 
-def links(values: list[Link]) -> None:
-    """Checks how many links a request carries."""
+def links(values: Sequence[Link]) -> None:
+    """Checks how many links a request carries, their sizes, and that each says what it points to."""
     if len(values) > MAX_LINKS:
         raise InvalidArgumentError(
             f"cannot attach more than {MAX_LINKS} links per request, got {len(values)}"
+        )
+    for link in values:
+        if link.ByteSize() > MAX_LINK_BYTES:
+            raise InvalidArgumentError(
+                f"link exceeds allowed size of {MAX_LINK_BYTES}, got {link.ByteSize()}"
+            )
+        variant = link.WhichOneof("variant")
+        if variant is None or variant not in _LINK_FIELDS:
+            raise InvalidArgumentError("unsupported link variant")
+        label, required = _LINK_FIELDS[variant]
+        target = getattr(link, variant)
+        for field, name in required:
+            if not getattr(target, field):
+                raise InvalidArgumentError(f"{label} link must not have an empty {name}")
+        if variant == "workflow_event" and target.event_ref.event_id and not target.event_ref.event_type:
+            raise InvalidArgumentError(
+                "workflow event link ref cannot have an unspecified event type and a non-zero event ID"
+            )
+
+
+def unversioned(capabilities: WorkerVersionCapabilities, options: WorkerDeploymentOptions) -> None:
+    """Refuses a poll of a worker that relies on tasks being routed by its version, which does not exist yet.
+
+    Raises:
+        UnimplementedError: it does.
+        InvalidArgumentError: its build id is too long.
+    """
+    if capabilities.use_versioning or options.worker_versioning_mode == _VERSIONED:
+        raise UnimplementedError(
+            "routing of tasks by worker version is not supported by this release of Perdure; start the worker without "
+            "versioning (its build id is recorded all the same)"
+        )
+    if len(capabilities.build_id.encode()) > MAX_BUILD_ID_BYTES:
+        raise InvalidArgumentError(
+            "Build ID exceeds configured limit.workerBuildIdSize, use a shorter build ID."
         )

@@ -99,6 +99,7 @@ class Executions:
                 "Invalid WorkflowIDConflictPolicy: WORKFLOW_ID_CONFLICT_POLICY_FAIL is not supported for this operation."
             )
         self._prepare_start(start, namespace, _USE_EXISTING)
+        checks.links(request.links)
         checks.blob(request.signal_input.ByteSize(), self._limits)
         while True:
             started = await self._starts.start(namespace, start, lambda tx: self._receive(tx, request))
@@ -107,6 +108,7 @@ class Executions:
                 started=started.started,
                 first_execution_run_id=started.first_run_id,
             )
+            _signal_link(response.signal_link, namespace, started.run, request.request_id)
             if started.started:
                 return response
             try:
@@ -175,7 +177,7 @@ class Executions:
         attributes.validate(request.search_attributes, namespace.search_attributes, namespace.name, limits)
         attributes.validate_size(request.search_attributes, limits)
         checks.priority(request.priority)
-        checks.links(list(request.links))
+        checks.links(request.links)
         checks.blob(request.input.ByteSize(), limits)
         checks.memo(request.memo.fields, limits)
         _refuse_what_is_missing(request)
@@ -208,7 +210,7 @@ class Executions:
             raise InvalidArgumentError("SignalName length exceeds limit.")
         checks.request_id(request.request_id, self._limits)
         checks.blob(request.input.ByteSize(), self._limits)
-        checks.links(list(request.links))
+        checks.links(request.links)
         run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
 
         def apply(state: RunState, now_ns: int) -> tuple[Transition, None]:
@@ -227,10 +229,7 @@ class Executions:
 
         await self._transact(run, apply)
         response = SignalWorkflowExecutionResponse()
-        event = response.link.workflow_event
-        _name_run(event, namespace, run)
-        event.request_id_ref.request_id = request.request_id
-        event.request_id_ref.event_type = _SIGNALED
+        _signal_link(response.link, namespace, run, request.request_id)
         return response
 
     async def request_cancel_workflow_execution(
@@ -383,6 +382,13 @@ def _start_link(link: Link, namespace: Namespace, started: Started) -> None:
     _name_run(event, namespace, started.run)
     event.event_ref.event_id = 1
     event.event_ref.event_type = _STARTED
+
+
+def _signal_link(link: Link, namespace: Namespace, run: RunKey, request_id: str) -> None:
+    event = link.workflow_event
+    _name_run(event, namespace, run)
+    event.request_id_ref.request_id = request_id
+    event.request_id_ref.event_type = _SIGNALED
 
 
 def _name_run(event: Link.WorkflowEvent, namespace: Namespace, run: RunKey) -> None:

@@ -48,6 +48,7 @@ _ARCHIVAL_DISABLED = ArchivalState.Value("ARCHIVAL_STATE_DISABLED")
 _NORMAL = ReplicationState.Value("REPLICATION_STATE_NORMAL")
 _HANDOVER = ReplicationState.Value("REPLICATION_STATE_HANDOVER")
 
+_NO_NAME = "Namespace not set on request."
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 MAX_BAD_BINARIES = 10
@@ -113,11 +114,16 @@ class NamespaceRpcs:
                 "GetNamespace operation failed.  Both ID and Name specified in request."
             )
         if not namespace_id:
-            return self._namespaces.get(name)
+            return self._named(name)
         namespace = self._namespaces.by_id(namespace_id)
         if namespace is None:
             raise NamespaceNotFoundError(namespace_id)
         return namespace
+
+    def _named(self, name: str) -> Namespace:
+        if not name:
+            raise InvalidArgumentError(_NO_NAME)
+        return self._namespaces.get(name)
 
     def _described(self, namespace: Namespace) -> DescribeNamespaceResponse:
         return DescribeNamespaceResponse(
@@ -172,7 +178,7 @@ class NamespaceRpcs:
 
     async def update_namespace(self, request: UpdateNamespaceRequest, call: Call) -> UpdateNamespaceResponse:
         """UpdateNamespace: what the request sets is changed, maps are merged."""
-        namespace = self._namespaces.get(request.namespace)
+        namespace = self._named(request.namespace)
         if request.promote_namespace:
             raise InvalidArgumentError(
                 "global namespace is not enabled on this cluster, cannot update global namespace or promote "
@@ -344,6 +350,6 @@ def _update_info(info: NamespaceInfo, update: UpdateNamespaceInfo) -> None:
 
 def _check_name(name: str, config: ServerConfig) -> None:
     if not name:
-        raise InvalidArgumentError("Namespace not set on request.")
+        raise InvalidArgumentError(_NO_NAME)
     if len(name.encode()) > config.limits.id_bytes:
         raise InvalidArgumentError("Namespace length exceeds limit.")

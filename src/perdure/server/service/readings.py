@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from perdure.api.common.v1 import WorkflowExecution
 from perdure.api.enums.v1 import (
     HistoryEventFilterType,
     PendingActivityState,
@@ -27,7 +28,7 @@ from perdure.core.run.records import RunKey
 from perdure.core.run.state import RUNNING, Activity, RunHeader, RunState
 from perdure.core.run.transition import Transition
 from perdure.server.engine.engine import Engine
-from perdure.server.engine.histories import Histories, events
+from perdure.server.engine.histories import PAGE_BATCHES, Histories, events
 from perdure.server.engine.queries import Queries
 from perdure.server.namespaces import Namespace
 from perdure.server.service import checks
@@ -35,7 +36,6 @@ from perdure.server.service.call import Call
 from perdure.server.service.execution_info import execution_info
 from perdure.server.service.task_responses import HISTORY_PAGE
 
-MAX_PAGE_BATCHES = 256
 _CLOSE_EVENT = HistoryEventFilterType.Value("HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT")
 _NOT_OPEN = QueryRejectCondition.Value("QUERY_REJECT_CONDITION_NOT_OPEN")
 _NOT_CLEAN = QueryRejectCondition.Value("QUERY_REJECT_CONDITION_NOT_COMPLETED_CLEANLY")
@@ -47,6 +47,8 @@ _TASK_STARTED = PendingWorkflowTaskState.Value("PENDING_WORKFLOW_TASK_STATE_STAR
 _WITHOUT_TRANSIENT_EVENTS = ("temporal-cli", "temporal-ui", "perdure-cli", "perdure-ui")
 BAD_PAGE_TOKEN = "Invalid NextPageToken."
 _REVERSE_PAGE = "reverse-page"
+_NO_TIME_S = -62_135_596_800
+"""The first second of the year 1: what clients of Temporal's server get, and recognise, as 'no time'."""
 _NEVER = 2**62
 """An event id no run reaches: waiting for it means waiting for the close."""
 
@@ -111,10 +113,7 @@ class Readings:
             return run, 1, 0, int(first_wait)
         fields = self._engine.tokens.open(HISTORY_PAGE, request.next_page_token, BAD_PAGE_TOKEN)
         run = RunKey(*fields[:3])
-        if run.namespace_id != namespace.namespace_id or run.workflow_id != named.workflow_id:
-            raise InvalidArgumentError(BAD_PAGE_TOKEN)
-        if named.run_id and named.run_id != run.run_id:
-            raise InvalidArgumentError("RunId in the request does not match the NextPageToken.")
+        _check_token(run, namespace, named)
         return run, fields[3], fields[4], 1
 
     async def _close_event(
@@ -141,7 +140,7 @@ class Readings:
         header = state.header
         size = request.maximum_page_size
         batches = await self._histories.read(
-            run, first, end, max_batches=size if 0 < size < MAX_PAGE_BATCHES else MAX_PAGE_BATCHES
+            run, first, end, max_batches=size if 0 < size < PAGE_BATCHES else PAGE_BATCHES
         )
         response = GetWorkflowExecutionHistoryResponse()
         response.history.SetInParent()
@@ -180,14 +179,13 @@ class Readings:
         if request.next_page_token:
             fields = self._engine.tokens.open(_REVERSE_PAGE, request.next_page_token, BAD_PAGE_TOKEN)
             run, end = RunKey(*fields[:3]), fields[3]
-            if run.namespace_id != namespace.namespace_id or run.workflow_id != named.workflow_id:
-                raise InvalidArgumentError(BAD_PAGE_TOKEN)
+            _check_token(run, namespace, named)
         else:
             run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
             end = (await self._histories.state(run)).header.next_event_id
         size = request.maximum_page_size
         batches = await self._histories.read(
-            run, 1, end, max_batches=size if 0 < size < MAX_PAGE_BATCHES else MAX_PAGE_BATCHES, reverse=True
+            run, 1, end, max_batches=size if 0 < size < PAGE_BATCHES else PAGE_BATCHES, reverse=True
         )
         response = GetWorkflowExecutionHistoryReverseResponse()
         response.history.SetInParent()
@@ -215,18 +213,14 @@ class Readings:
         run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
         status = (await self._histories.state(run)).header.status
         response = QueryWorkflowResponse()
-        link = response.link.workflow
-        link.namespace, link.workflow_id, link.run_id = namespace.name, run.workflow_id, run.run_id
         condition = request.query_reject_condition
         if status != RUNNING and (
             condition == _NOT_OPEN or (condition == _NOT_CLEAN and status != lifecycle.STATUS_COMPLETED)
         ):
             response.query_rejected.status = status  # type: ignore[assignment]  # a WorkflowExecutionStatus number
-            link.reason = "Query rejected"
             return response
         timeout_s = self._query_s if call.deadline_s is None else call.deadline_s
         result = await self._queries.ask(run, request.query, timeout_s)
-        link.reason = "Query processed"
         if result is not None:
             response.query_result.CopyFrom(result)
         return response
@@ -281,12 +275,23 @@ class Readings:
             set_timestamp(
                 extended.execution_expiration_time, header.execution_ns + header.execution_timeout_ns
             )
-        set_timestamp(extended.run_expiration_time, header.run_expiration_ns)
+        if header.run_expiration_ns:
+            set_timestamp(extended.run_expiration_time, header.run_expiration_ns)
+        else:
+            extended.run_expiration_time.seconds = _NO_TIME_S
         extended.cancel_requested = header.cancel_requested
         set_timestamp(extended.original_start_time, header.start_ns)
         info = extended.request_id_infos[header.start_request_id]
         info.event_id = 1
         info.event_type = "EVENT_TYPE_WORKFLOW_EXECUTION_STARTED"  # type: ignore[assignment]  # by name
+
+
+def _check_token(run: RunKey, namespace: Namespace, named: WorkflowExecution) -> None:
+    """A page token is of one run: that of the request."""
+    if named.run_id and named.run_id != run.run_id:
+        raise InvalidArgumentError("RunId in the request does not match the NextPageToken.")
+    if run.namespace_id != namespace.namespace_id or run.workflow_id != named.workflow_id:
+        raise InvalidArgumentError(BAD_PAGE_TOKEN)
 
 
 def _trim(history: History, first: int, end: int) -> None:
@@ -330,5 +335,6 @@ def _pending_activity(activity: Activity, now_ns: int) -> PendingActivityInfo:
     set_duration(policy.maximum_interval, activity.maximum_interval_ns)
     policy.backoff_coefficient = activity.backoff_coefficient
     policy.maximum_attempts = activity.maximum_attempts
-    policy.non_retryable_error_types.extend(activity.non_retryable_types)
+    if activity.priority:
+        options.priority.ParseFromString(activity.priority)
     return info

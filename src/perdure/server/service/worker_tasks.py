@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from perdure.api.common.v1 import WorkerVersionStamp
 from perdure.api.enums.v1 import TaskQueueKind, TaskQueueType
 from perdure.api.workflowservice.v1 import (
     PollWorkflowTaskQueueRequest,
@@ -83,10 +84,14 @@ class WorkerTasks:
         timeout_s = checks.long_poll_s(call, self._long_poll_s)
         if checks.too_long(request.identity, self._limits):
             raise InvalidArgumentError("Identity length exceeds limit.")
+        capabilities = request.worker_version_capabilities
+        checks.unversioned(capabilities, request.deployment_options)
+        version = WorkerVersionStamp(build_id=capabilities.build_id) if capabilities.build_id else None
         name = checks.task_queue(request.task_queue if request.HasField("task_queue") else None, self._limits)
         key = QueueKey(namespace.namespace_id, name, TaskKind.WORKFLOW)
         matching = self._engine.matching
-        delivery = await matching.poll(key, request.identity, self._engine.runtime.new_id(), timeout_s)
+        request_id = self._engine.runtime.new_id()
+        delivery = await matching.poll(key, request.identity, request_id, timeout_s, version)
         if delivery is None:
             return PollWorkflowTaskQueueResponse()
         try:
