@@ -287,9 +287,9 @@ def name_of(event: HistoryEvent) -> str:
     return enums.EventType.Name(event.event_type).removeprefix("EVENT_TYPE_")
 
 
-def begun(limits: Limits | None = None, **fields: Any) -> Driver:
+def begun(limits: Limits | None = None, *, eager: bool = False, **fields: Any) -> Driver:
     """A run that was just started: its first workflow task waits (unless delayed)."""
-    return Driver(limits).start(**fields)
+    return Driver(limits).start(eager=eager, **fields)
 
 
 def with_commands(*commands: command.Command, limits: Limits | None = None, **fields: Any) -> Driver:
