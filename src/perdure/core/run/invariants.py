@@ -21,7 +21,7 @@ from perdure.api.history.v1 import History, HistoryEvent
 from perdure.core.invariant import invariant
 from perdure.core.run.history_rules import HISTORY_RULES, HistoryRule, HistorySubject, replay
 from perdure.core.run.records import QueueKey, RunKey, RunWrite, Task, TaskKey, TaskKind
-from perdure.core.run.state import RUNNING, Activity, RunHeader, RunState, Timer, decode_run, encode
+from perdure.core.run.state import Activity, RunHeader, RunState, Timer, decode_run, encode
 from perdure.core.run.transition import UNBUFFERED, Transition
 
 Subject = TypeVar("Subject")
@@ -562,11 +562,8 @@ def _lists_hear(step: Step) -> str | None:
 @_transition("a run starts once")
 def _starts_once(step: Step) -> str | None:
     began = [event.event_id for event in step.tx.events if event.event_type == 1]
-    if began != ([] if step.before.version else [1]):
-        return f"started events {began} at version {step.before.version}"
-    if not step.before.version and step.before.header.status != RUNNING:
-        return "it begins closed"
-    return None
+    wanted = [] if step.before.version else [1]
+    return None if began == wanted else f"started events {began} at version {step.before.version}"
 
 
 __all__ = [

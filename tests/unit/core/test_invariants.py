@@ -1,0 +1,527 @@
+"""Every invariant can fail: each is shown a run that breaks it and nothing before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from perdure.api.history.v1 import HistoryEvent
+from perdure.core.errors import InvariantViolation
+from perdure.core.run import (
+    completion,
+    deadlines,
+    history_rules,
+    invariants,
+    lifecycle,
+    listing,
+    signal,
+    workflow_task,
+)
+from perdure.core.run.records import EventBatch, ItemChange, RunWrite, Task, TaskKey, TaskKind
+from perdure.core.run.state import Activity, RunState, Timer
+from perdure.core.run.transition import Transition
+from tests.support.builders import application_failure, complete_workflow, schedule_activity, start_timer
+from tests.support.proto import enums, workflowservice
+from tests.unit.core.driver import CUSTOM, QUEUE, STICKY, Driver, begun, with_commands
+
+MARKER = enums.EventType.EVENT_TYPE_MARKER_RECORDED
+SIGNALED = enums.EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
+
+
+def _busy() -> Driver:
+    """Activities waiting (5) and started (6), a timer, a started normal workflow task, a waiting signal."""
+    driver = with_commands(schedule_activity("a", QUEUE), schedule_activity("b", QUEUE), start_timer("t", 50))
+    driver.start_activity(6)
+    driver.signal()
+    driver.poll()
+    driver.signal("waits")
+    return driver
+
+
+def _closed() -> Driver:
+    driver = _busy()
+    driver.terminate()
+    return driver
+
+
+def _sticky() -> Driver:
+    driver = begun()
+    driver.complete(sticky_on=STICKY)
+    driver.signal()
+    return driver
+
+
+# --- states ---
+
+Tamper = Callable[[RunState], object]
+
+
+def _header(**values: Any) -> Tamper:
+    def change(state: RunState) -> None:
+        for name, value in values.items():
+            assert hasattr(state.header, name)
+            setattr(state.header, name, value)
+
+    return change
+
+
+def _activity(**values: Any) -> Tamper:
+    def change(state: RunState) -> None:
+        for name, value in values.items():
+            assert hasattr(state.activities[6], name)
+            setattr(state.activities[6], name, value)
+
+    return change
+
+
+STATES: list[tuple[str, Callable[[], Driver], Tamper]] = [
+    ("a started workflow task was scheduled", _busy, _header(task_scheduled_event_id=0)),
+    ("a started workflow task was scheduled", _busy, _header(task_started_ns=0)),
+    ("a transient workflow task has no events, any other has", _busy, _header(next_event_id=9)),
+    ("a transient workflow task has no events, any other has", _busy, _header(task_attempt=2)),
+    (
+        "a transient workflow task has no events, any other has",
+        begun,
+        _header(task_attempt=2, next_event_id=1),
+    ),
+    (
+        "events wait only while a workflow task is started",
+        with_commands,
+        lambda state: state.buffered.update({0: HistoryEvent(event_type=SIGNALED)}),
+    ),
+    (
+        "a waiting event has no id and is of a type that waits",
+        _busy,
+        lambda state: state.buffered.update({9: HistoryEvent(event_type=SIGNALED, event_id=4)}),
+    ),
+    (
+        "a waiting event has no id and is of a type that waits",
+        _busy,
+        lambda state: state.buffered.update({9: HistoryEvent(event_type=MARKER)}),
+    ),
+    ("a closed run has nothing pending", _busy, _header(close_ns=5)),
+    ("a closed run has nothing pending", _closed, lambda state: state.timers.update({"t": Timer("t", 5, 1)})),
+    ("a closed run has nothing pending", _closed, _header(sticky_queue="q", sticky_timeout_ns=1)),
+    ("a closed run has nothing pending", _closed, _header(close_event_id=1)),
+    ("a closed run has nothing pending", _closed, _header(close_ns=1)),
+    (
+        "a sticky workflow task is a first attempt on a sticky queue",
+        begun,
+        _header(task_on_sticky_queue=True),
+    ),
+    (
+        "a sticky workflow task is a first attempt on a sticky queue",
+        _sticky,
+        _header(task_attempt=2, task_scheduled_event_id=7),
+    ),
+    ("a sticky workflow task is a first attempt on a sticky queue", begun, _header(task_rerouted=True)),
+    ("a sticky workflow task is a first attempt on a sticky queue", begun, _header(sticky_timeout_ns=5)),
+    ("a run whose first workflow task is held back has none", begun, _header(first_task_at_ns=5)),
+    (
+        "a run whose first workflow task is held back has none",
+        lambda: with_commands(start_timer("t", 5)),
+        _header(first_task_at_ns=5, last_completed_task_started_event_id=0),
+    ),
+    ("a pending activity is in one possible state", _busy, _activity(scheduled_event_id=7)),
+    ("a pending activity is in one possible state", _busy, _activity(attempt=0)),
+    ("a pending activity is in one possible state", _busy, _activity(maximum_attempts=2, attempt=3)),
+    ("a pending activity is in one possible state", _busy, _activity(backing_off=True)),
+    (
+        "a pending activity is in one possible state",
+        _busy,
+        _activity(started_ns=0, cancel_requested_event_id=5),
+    ),
+    ("a pending activity is in one possible state", _busy, _activity(last_failure=b"x")),
+    ("a pending activity is in one possible state", _busy, _activity(last_heartbeat_ns=1)),
+    ("pending activities have different ids", _busy, _activity(activity_id="a")),
+    (
+        "a pending timer names its event",
+        _busy,
+        lambda state: state.timers.update({"other": Timer("t", 7, 1)}),
+    ),
+    (
+        "a header and its items survive encoding",
+        _busy,
+        _activity(backoff_coefficient=float("nan")),
+    ),
+]
+
+
+def _rule_of(error: InvariantViolation) -> object:
+    return error.context["rule"]
+
+
+@pytest.mark.parametrize(("rule", "prepare", "tamper"), STATES)
+def test_a_broken_state_is_noticed(rule: str, prepare: Callable[[], Driver], tamper: Tamper) -> None:
+    state = prepare().state
+    invariants.check_state(state)
+    tamper(state)
+    with pytest.raises(InvariantViolation) as caught:
+        invariants.check_state(state)
+    assert _rule_of(caught.value) == rule
+
+
+def test_cheap_checks_leave_out_the_costly_ones() -> None:
+    state = _busy().state
+    _activity(backoff_coefficient=float("nan"))(state)
+    invariants.check_state(state, cheap=True)
+
+
+# --- transitions ---
+
+
+def _signal(driver: Driver) -> Transition:
+    tx = driver.transition()
+    signal.receive(
+        tx, name="s", input=None, identity="", header=None, request_id="", links=(), limits=driver.limits
+    )
+    workflow_task.schedule_if_needed(tx)
+    return tx
+
+
+def _finished(tx: Transition) -> RunWrite:
+    visibility = listing.record(tx, CUSTOM) if tx.visibility_changed else None
+    return tx.finish(deadlines.next_wakeup_ns(tx), visibility)
+
+
+Break = Callable[[Driver], tuple[Transition, RunWrite]]
+
+
+def _write(**values: Any) -> Break:
+    """A signal to an idle run with an activity, whose record is then changed."""
+
+    def make(driver: Driver) -> tuple[Transition, RunWrite]:
+        tx = _signal(driver)
+        return tx, replace(_finished(tx), **values)
+
+    return make
+
+
+def _tx(change: Callable[[Transition], object]) -> Break:
+    """A signal, then something that must not be, then the end."""
+
+    def make(driver: Driver) -> tuple[Transition, RunWrite]:
+        tx = _signal(driver)
+        change(tx)
+        return tx, _finished(tx)
+
+    return make
+
+
+def _after(change: Callable[[Transition], object]) -> Break:
+    """A signal, the end, then something that must not be."""
+
+    def make(driver: Driver) -> tuple[Transition, RunWrite]:
+        tx = _signal(driver)
+        write = _finished(tx)
+        change(tx)
+        return tx, write
+
+    return make
+
+
+def _set(**values: Any) -> Callable[[Transition], None]:
+    def change(tx: Transition) -> None:
+        for name, value in values.items():
+            assert hasattr(tx.header, name)
+            setattr(tx.header, name, value)
+
+    return change
+
+
+def _unscheduled(driver: Driver) -> tuple[Transition, RunWrite]:
+    tx = driver.transition()
+    signal.receive(
+        tx, name="s", input=None, identity="", header=None, request_id="", links=(), limits=driver.limits
+    )
+    tx.flush()
+    return tx, _finished(tx)
+
+
+def _vanished(driver: Driver) -> tuple[Transition, RunWrite]:
+    driver.signal()
+    tx = driver.transition()
+    workflow_task.clear_pending(tx.header)
+    return tx, _finished(tx)
+
+
+def _not_held_back(driver: Driver) -> tuple[Transition, RunWrite]:
+    delayed = begun(workflow_start_delay={"seconds": 5})
+    tx = delayed.transition()
+    tx.header.first_task_at_ns = 0
+    return tx, _finished(tx)
+
+
+def _late(tx: Transition) -> None:
+    tx.events[-1].event_time.seconds += 5
+
+
+def _back(tx: Transition) -> None:
+    first = tx.append(tx.new_event(MARKER))
+    tx.append(tx.new_event(MARKER, first.event_time.ToNanoseconds() - 5))
+
+
+def _closing(tx: Transition) -> None:
+    tx.append(tx.new_event(enums.EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED))
+
+
+def _closing_not_last(driver: Driver) -> tuple[Transition, RunWrite]:
+    driver.signal()
+    driver.poll()
+    request = workflowservice.RespondWorkflowTaskCompletedRequest(commands=[complete_workflow()])
+    tx = completion.respond_completed(
+        driver.state, driver.now_ns, driver.token(), request, driver.limits, CUSTOM
+    ).tx
+    tx.append(tx.new_event(MARKER))
+    tx.header.close_event_id += 1
+    return tx, _finished(tx)
+
+
+def _closing_of_another_status(driver: Driver) -> tuple[Transition, RunWrite]:
+    tx = driver.transition()
+    lifecycle.terminate(tx, reason="", details=None, identity="")
+    tx.header.status = 2
+    return tx, _finished(tx)
+
+
+def _after_the_end(driver: Driver) -> tuple[Transition, RunWrite]:
+    driver.terminate()
+    tx = driver.transition()
+    tx.append(tx.new_event(MARKER))
+    tx.header.close_event_id += 1
+    return tx, _finished(tx)
+
+
+def _attempt_without_stamp(tx: Transition) -> None:
+    edited = tx.activities.edit(6)
+    edited.attempt, edited.last_failure = 2, b"x"
+
+
+def _starts_again(tx: Transition) -> None:
+    tx.append(tx.new_event(enums.EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED))
+
+
+def _seen_nothing(driver: Driver) -> tuple[Transition, RunWrite]:
+    fresh = Driver()
+    tx = fresh.transition()
+    tx.append(tx.new_event(enums.EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED))
+    tx.visibility_changed = True
+    return tx, _finished(tx)
+
+
+OTHER_TASK = TaskKey(TaskKind.ACTIVITY, 77)
+ROW = "task rows follow the state"
+TIMES = "event times never go back within what is written at once"
+WOKEN = "an open run will be woken"
+CLOSING = "a run closes with one closing event, the last"
+ITEMS = "items written are the items changed"
+
+TRANSITIONS: list[tuple[str, Break]] = [
+    ("event ids have no gap", _after(lambda tx: setattr(tx.events[0], "event_id", 99))),
+    ("event ids have no gap", _write(events=())),
+    ("event ids have no gap", _write(events=(EventBatch(8, 99, b""),))),
+    ("what is written is what happened", _after(lambda tx: setattr(tx.events[0], "task_id", 99))),
+    ("what is written is what happened", _after(_set(history_size_bytes=0))),
+    (TIMES, _tx(_late)),
+    (TIMES, _tx(_back)),
+    ("a transition counts itself and starts from the committed version", _write(expected_version=99)),
+    ("a transition counts itself and starts from the committed version", _after(_set(transition_count=0))),
+    ("a closed run stays as it is", _after_the_end),
+    (CLOSING, _tx(_closing)),
+    (CLOSING, _closing_not_last),
+    (CLOSING, _closing_of_another_status),
+    ("the written status and header are those of the state", _write(status=2)),
+    ("the written status and header are those of the state", _write(header=b"{}")),
+    ("the wake-up is the earliest deadline", _write(wakeup_ns=5)),
+    (WOKEN, _unscheduled),
+    (WOKEN, _vanished),
+    (WOKEN, _not_held_back),
+    (WOKEN, _seen_nothing),
+    (ROW, _write(tasks_put=())),
+    (ROW, _write(tasks_deleted=(OTHER_TASK,))),
+    (ROW, _write(tasks_deleted=(TaskKey(TaskKind.ACTIVITY, 5),))),
+    ("a dispatch never repeats", _tx(_set(task_stamp=0))),
+    ("a dispatch never repeats", _tx(_attempt_without_stamp)),
+    ("a dispatch never repeats", _tx(lambda tx: setattr(tx.activities.edit(6), "stamp", 0))),
+    (ITEMS, _write(items=(ItemChange("timer", "t", None),))),
+    (ITEMS, _write(items=(ItemChange("signal", "never", b""),))),
+    ("lists hear of what they show", _tx(lambda tx: tx.blobs.put("memo", b""))),
+    ("a run starts once", _tx(_starts_again)),
+]
+
+
+@pytest.mark.parametrize(("rule", "make"), TRANSITIONS)
+def test_a_broken_transition_is_noticed(rule: str, make: Break) -> None:
+    driver = with_commands(schedule_activity("a", QUEUE), schedule_activity("b", QUEUE), start_timer("t", 50))
+    driver.start_activity(6)
+    tx, write = make(driver)
+    with pytest.raises(InvariantViolation) as caught:
+        invariants.check_transition(tx, write)
+    assert _rule_of(caught.value) == rule
+
+
+def test_a_record_for_lists_that_is_out_of_date_is_noticed() -> None:
+    driver = begun()
+    driver.apply(lambda tx: setattr(tx, "visibility_changed", True))
+    assert driver.write is not None
+    stale = driver.write.visibility
+    tx = _signal(driver)
+    write = replace(_finished(tx), visibility=stale)
+    with pytest.raises(InvariantViolation) as caught:
+        invariants.check_transition(tx, write)
+    assert _rule_of(caught.value) == "lists hear of what they show"
+
+
+def test_a_task_put_again_unchanged_is_noticed() -> None:
+    driver = begun()
+    tx = _signal(driver)
+    write = replace(_finished(tx), tasks_put=tuple(driver.tasks.values()))
+    with pytest.raises(InvariantViolation) as caught:
+        invariants.check_transition(tx, write)
+    assert _rule_of(caught.value) == ROW
+
+
+def test_cheap_checks_of_a_transition_encode_nothing() -> None:
+    driver = begun()
+    tx = _signal(driver)
+    write = replace(_finished(tx), header=b"{}")
+    invariants.check_transition(tx, write, cheap=True)
+
+
+# --- the store's tasks ---
+
+
+@pytest.mark.parametrize(
+    "prepare", [lambda tasks: tasks[:1], lambda tasks: [replace(tasks[0], delivery_id="x"), *tasks[1:]]]
+)
+def test_a_task_row_too_few_or_another_is_noticed(prepare: Callable[[list[Task]], list[Task]]) -> None:
+    driver = with_commands(schedule_activity("a", QUEUE), schedule_activity("b", QUEUE))
+    tasks = list(driver.tasks.values())
+    invariants.check_tasks(driver.state, tasks)
+    with pytest.raises(InvariantViolation) as caught:
+        invariants.check_tasks(driver.state, prepare(tasks))
+    assert _rule_of(caught.value) == "stored tasks are those of the state"
+
+
+# --- histories ---
+
+History = Callable[[RunState, list[HistoryEvent]], object]
+POSSIBLE = "the history is one that can have happened"
+
+
+def _event(name: str, event_id: int, **values: int) -> HistoryEvent:
+    event = HistoryEvent(event_id=event_id, event_type=enums.EventType.Value(f"EVENT_TYPE_{name}"))
+    attributes = getattr(event, f"{name.lower()}_event_attributes")
+    attributes.SetInParent()
+    for field, value in values.items():
+        setattr(attributes, field, value)
+    return event
+
+
+def _appended(name: str, **values: Any) -> History:
+    def change(state: RunState, events: list[HistoryEvent]) -> None:
+        state.buffered.clear()
+        events.append(_event(name, len(events) + 1, **values))
+
+    return change
+
+
+def _of_state(tamper: Tamper) -> History:
+    return lambda state, events: tamper(state)
+
+
+HISTORIES: list[tuple[str, Callable[[], Driver], History]] = [
+    (POSSIBLE, _busy, lambda state, events: events.pop(3)),
+    (POSSIBLE, _busy, lambda state, events: events.pop(0)),
+    (POSSIBLE, _closed, _appended("MARKER_RECORDED", workflow_task_completed_event_id=4)),
+    (POSSIBLE, _busy, _appended("MARKER_RECORDED", workflow_task_completed_event_id=3)),
+    (POSSIBLE, _busy, _appended("WORKFLOW_EXECUTION_COMPLETED", workflow_task_completed_event_id=4)),
+    (POSSIBLE, begun, _appended("WORKFLOW_TASK_SCHEDULED")),
+    (POSSIBLE, begun, _appended("WORKFLOW_TASK_STARTED", scheduled_event_id=1)),
+    (POSSIBLE, _busy, _appended("WORKFLOW_TASK_COMPLETED", scheduled_event_id=2, started_event_id=3)),
+    (POSSIBLE, begun, _appended("ACTIVITY_TASK_SCHEDULED")),
+    (POSSIBLE, _busy, _appended("ACTIVITY_TASK_STARTED", scheduled_event_id=7)),
+    (POSSIBLE, _busy, _appended("ACTIVITY_TASK_COMPLETED", scheduled_event_id=7)),
+    (POSSIBLE, _busy, _appended("ACTIVITY_TASK_COMPLETED", scheduled_event_id=6, started_event_id=3)),
+    (POSSIBLE, _busy, _appended("ACTIVITY_TASK_CANCELED", scheduled_event_id=5)),
+    (POSSIBLE, _busy, _appended("ACTIVITY_TASK_CANCEL_REQUESTED", scheduled_event_id=4)),
+    (POSSIBLE, _busy, _appended("TIMER_FIRED", started_event_id=5)),
+    (
+        POSSIBLE,
+        _busy,
+        lambda state, events: [
+            _appended("WORKFLOW_EXECUTION_CANCEL_REQUESTED")(state, events) for _ in range(2)
+        ],
+    ),
+    ("the state knows the history's length", _busy, _of_state(_header(next_event_id=50))),
+    ("a closing event is there when the run is closed", _closed, _of_state(_header(status=1))),
+    ("pending activities follow from the history", _busy, _of_state(lambda state: state.activities.pop(5))),
+    (
+        "pending activities follow from the history",
+        _busy,
+        _of_state(_activity(cancel_requested_event_id=4)),
+    ),
+    ("pending timers follow from the history", _busy, _of_state(lambda state: state.timers.clear())),
+    (
+        "the pending workflow task follows from the history",
+        _busy,
+        _of_state(_header(task_started_event_id=99)),
+    ),
+    ("the pending workflow task follows from the history", _busy, _of_state(_header(task_attempt=2))),
+    (
+        "the last completed workflow task follows from the history",
+        _busy,
+        _of_state(_header(last_completed_task_started_event_id=2)),
+    ),
+    (
+        "every event that a workflow must hear of is looked at",
+        with_commands,
+        lambda state, events: [
+            _appended("WORKFLOW_EXECUTION_SIGNALED")(state, events),
+            _header(next_event_id=6, signal_count=1)(state),
+        ],
+    ),
+    ("signals and the request to cancel are counted", _busy, _of_state(_header(signal_count=7))),
+    ("signals and the request to cancel are counted", _busy, _of_state(_header(cancel_requested=True))),
+]
+
+
+@pytest.mark.parametrize(("rule", "prepare", "tamper"), HISTORIES)
+def test_a_history_that_disagrees_is_noticed(
+    rule: str, prepare: Callable[[], Driver], tamper: History
+) -> None:
+    driver = prepare()
+    invariants.check_history(driver.state, driver.history)
+    tamper(driver.state, driver.history)
+    with pytest.raises(InvariantViolation) as caught:
+        invariants.check_history(driver.state, driver.history)
+    assert _rule_of(caught.value) == rule
+
+
+def test_a_pending_activity_whose_start_is_written_is_noticed() -> None:
+    """Started events come with the end only."""
+    driver = _busy()
+    driver.state.buffered.clear()
+    driver.history.append(_event("ACTIVITY_TASK_STARTED", len(driver.history) + 1, scheduled_event_id=6))
+    driver.header.next_event_id += 1
+    driver.header.signal_count -= 1
+    with pytest.raises(InvariantViolation, match="its Started event is written"):
+        invariants.check_history(driver.state, driver.history)
+
+
+def test_a_retried_activity_agrees_with_its_history() -> None:
+    driver = with_commands(schedule_activity("a", QUEUE))
+    driver.start_activity(5)
+    driver.fail_activity(5, application_failure())
+    replayed = history_rules.replay(driver.history)
+    assert (replayed.activities, replayed.started) == ({5: "a"}, {})
+    assert isinstance(driver.state.activities[5], Activity)
+
+
+def test_every_rule_is_shown_to_fail() -> None:
+    shown = {row[0] for row in (*STATES, *TRANSITIONS, *HISTORIES)}
+    assert shown == set(invariants.names())
+    assert len(invariants.names()) == len(set(invariants.names())) >= 30
