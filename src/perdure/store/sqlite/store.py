@@ -34,8 +34,8 @@ class SqliteStore:
     """A durable `Store` on one SQLite file, for one process.
 
     What `commit` has acknowledged is on disk (WAL, `synchronous=FULL`). What a failing disk does is told in
-    `perdure.store.sqlite.writer`. Small reads run on the event loop's thread, which measured faster than a
-    thread of their own (25 µs instead of 90); lists and counts, which can take long, run in a thread.
+    `perdure.store.sqlite.writer`. Small reads run on the event loop's thread, which costs less than a
+    thread of their own (about 15 µs instead of 60); lists and counts, which can take long, run in a thread.
 
     Args:
         path: the database file; made when it does not exist.
