@@ -135,18 +135,21 @@ async def query_closed_run(ctx: Context) -> None:
 @scenario
 async def query_rejected(ctx: Context) -> None:
     """Reject conditions against open, completed and failed runs."""
-    opened = await _idle_run(ctx, "open")
-    completed = await ctx.start("completed")
-    await completed.step(complete_workflow())
-    failed = await ctx.start("failed")
-    await failed.step(fail_workflow(application_failure()))
+    commands = {
+        "open": start_timer("t", 60),
+        "completed": complete_workflow(),
+        "failed": fail_workflow(application_failure()),
+    }
     conditions = {
         "none": Reject.QUERY_REJECT_CONDITION_NONE,
         "not open": Reject.QUERY_REJECT_CONDITION_NOT_OPEN,
         "not completed cleanly": Reject.QUERY_REJECT_CONDITION_NOT_COMPLETED_CLEANLY,
     }
-    for run_label, run in (("open", opened), ("completed", completed), ("failed", failed)):
+    for run_label, command in commands.items():
         for label, condition in conditions.items():
+            # Each on a queue of its own: a cancelled poll could take the next query's task away.
+            run = await ctx.start(f"{run_label} {label}")
+            await run.step(command)
             call = _background(ctx.client.query(run.workflow_id, query_reject_condition=condition))
             poll = asyncio.create_task(run.poll(timeout_s=20, expect=False))
             done, _ = await asyncio.wait({call, poll}, return_when=asyncio.FIRST_COMPLETED)
@@ -155,7 +158,6 @@ async def query_rejected(ctx: Context) -> None:
             else:
                 poll.cancel()
             ctx.record(f"{run_label} × {label}", await call)
-            # A cancelled poll must not take the next query's task away.
             await asyncio.wait({poll})
 
 

@@ -57,6 +57,10 @@ def _already_started(error: errors.WorkflowAlreadyStartedError) -> Message:
     )
 
 
+def _query_failed(error: errors.QueryFailedError) -> Message:
+    return QueryFailedFailure(failure=Failure.FromString(error.failure) if error.failure else None)
+
+
 def _exhausted(error: errors.ResourceExhaustedError) -> Message:
     detail = ResourceExhaustedFailure()
     # Plain numbers in the core; the enum's type is the wire's.
@@ -66,9 +70,7 @@ def _exhausted(error: errors.ResourceExhaustedError) -> Message:
 
 
 TABLE: Mapping[type[Exception], _Entry] = {
-    errors.QueryFailedError: _Entry(
-        3, lambda error: QueryFailedFailure(failure=Failure.FromString(error.failure))
-    ),
+    errors.QueryFailedError: _Entry(3, _query_failed),
     errors.InvalidArgumentError: _Entry(3),
     errors.NamespaceNotFoundError: _Entry(
         5, lambda error: NamespaceNotFoundFailure(namespace=error.namespace)

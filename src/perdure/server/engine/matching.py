@@ -241,20 +241,22 @@ class Matching:
         else:
             queue.ready.append(item)
 
-    def withdraw(self, delivery: QueryDelivery) -> None:
-        """The asker of a query gave up; if nobody took it yet, nobody will."""
+    def withdraw(self, delivery: QueryDelivery) -> bool:
+        """Takes a query back that nobody may answer any more. Returns whether nobody had taken it yet."""
         queue = self._queues.get(delivery.queue)
-        if queue is not None and delivery in queue.ready:
-            queue.ready.remove(delivery)
+        if queue is None or delivery not in queue.ready:
+            return False
+        queue.ready.remove(delivery)
+        return True
 
     # --- what is known of pollers ---
 
-    def is_alive(self, key: QueueKey) -> bool:
-        """Whether anybody polls the queue now or did within the last ten seconds."""
+    def is_alive(self, key: QueueKey, within_ns: int = STICKY_ALIVE_NS) -> bool:
+        """Whether anybody polls the queue now or did recently."""
         queue = self._queues.get(key)
         if queue is None:
             return False
-        return queue.active_polls > 0 or queue.last_poll_ns > self._runtime.now_ns() - STICKY_ALIVE_NS
+        return queue.active_polls > 0 or queue.last_poll_ns > self._runtime.now_ns() - within_ns
 
     def recent_pollers(self, key: QueueKey) -> list[tuple[str, int]]:
         """(identity, last poll in ns) of pollers of the last five minutes."""

@@ -1,4 +1,7 @@
-"""Queries: questions to a workflow's worker, with its next workflow task or directly through matching. Nothing is stored."""
+"""Queries: questions to a workflow's worker, with its next workflow task or directly through matching.
+
+Nothing is stored.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,10 @@ from perdure.server.engine.runs import RunSlot
 
 FAILING_ATTEMPT = 3
 """From this attempt of a workflow task on, queries fail at once."""
+NO_POLLER_BUDGET_S = 1.0
+"""How long before its end a query that nobody took is refused, if nobody seems to be there."""
+POLLER_SEEN_NS = 20 * 1_000_000_000
+"""Somebody is there if a poll waited within this time."""
 NO_POLLER = "no poller seen for task queue recently, worker may be down"
 _ANSWERED = QueryResultType.Value("QUERY_RESULT_TYPE_ANSWERED")
 _FAILED = QueryResultType.Value("QUERY_RESULT_TYPE_FAILED")
@@ -44,17 +51,20 @@ class Queries:
     Args:
         engine: the runs.
         histories: for their states.
-        no_poller_s: how long a query waits on a queue that nobody polls.
     """
 
-    def __init__(self, engine: Engine, histories: Histories, no_poller_s: float = 20.0) -> None:
+    def __init__(self, engine: Engine, histories: Histories) -> None:
         self._engine = engine
         self._histories = histories
-        self._no_poller_s = no_poller_s
         self._asked: dict[str, asyncio.Future[_Answer]] = {}
 
     async def ask(self, run: RunKey, query: WorkflowQuery, timeout_s: float) -> Payloads | None:
         """Asks a run and waits for the answer.
+
+        Args:
+            run: which run.
+            query: what to ask.
+            timeout_s: how long to wait.
 
         Raises:
             QueryFailedError: the workflow's handler failed.
@@ -72,13 +82,13 @@ class Queries:
         if header.task_attempt >= FAILING_ATTEMPT:
             raise WorkflowNotReadyError("Unable to query workflow due to Workflow Task in failed state.")
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s) as limit:
                 if header.has_pending_task or not answered_before:
                     result = await self._ask_with_task(run, query)
                     if result is not None:
                         return _answer(result)
                     header = (await self._histories.state(run)).header
-                return await self._ask_directly(run, header, query)
+                return await self._ask_directly(run, header, query, limit.when())
         except TimeoutError as error:
             raise UnavailableError("the query was not answered in time") from error
 
@@ -112,12 +122,13 @@ class Queries:
                 if future is not None and not future.done():
                     future.set_result(result)
 
-        completion = await self._engine.transact(run, compute, answer)
-        return completion
+        return await self._engine.transact(run, compute, answer)
 
     # --- directly ---
 
-    async def _ask_directly(self, run: RunKey, header: RunHeader, query: WorkflowQuery) -> Payloads | None:
+    async def _ask_directly(
+        self, run: RunKey, header: RunHeader, query: WorkflowQuery, deadline: float | None
+    ) -> Payloads | None:
         sticky = QueueKey(run.namespace_id, header.sticky_queue, TaskKind.WORKFLOW)
         if header.sticky_queue and self._engine.matching.is_alive(sticky):
             try:
@@ -126,29 +137,45 @@ class Queries:
             except TimeoutError:
                 pass  # the worker that has the run in its cache does not answer: any worker may
         normal = QueueKey(run.namespace_id, header.task_queue, TaskKind.WORKFLOW)
-        return await self._offer(run, header, query, normal, partial_history=False)
+        return await self._offer(run, header, query, normal, partial_history=False, deadline=deadline)
 
     async def _offer(
-        self, run: RunKey, header: RunHeader, query: WorkflowQuery, queue: QueueKey, *, partial_history: bool
+        self,
+        run: RunKey,
+        header: RunHeader,
+        query: WorkflowQuery,
+        queue: QueueKey,
+        *,
+        partial_history: bool,
+        deadline: float | None = None,
     ) -> Payloads | None:
+        """Asks through a queue's pollers; with a deadline (in the loop's time) it is noticed when there are none."""
         query_id = self._engine.runtime.new_id()
         delivery = QueryDelivery(run, header, queue, partial_history, query_id, query, 0)
         future: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self._asked[query_id] = future
-        timer = asyncio.get_running_loop().call_later(self._no_poller_s, self._check_poller, future, queue)
+        timer = None
+        if deadline is not None:
+            timer = asyncio.get_running_loop().call_at(
+                deadline - NO_POLLER_BUDGET_S, self._check_poller, future, delivery
+            )
         try:
             self._engine.matching.give_back(delivery)
             answer = await future
         finally:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
             del self._asked[query_id]
             self._engine.matching.withdraw(delivery)
         if answer.failed is not None:
             raise answer.failed
         return answer.result
 
-    def _check_poller(self, future: asyncio.Future[_Answer], queue: QueueKey) -> None:
-        if not future.done() and not self._engine.matching.is_alive(queue):
+    def _check_poller(self, future: asyncio.Future[_Answer], delivery: QueryDelivery) -> None:
+        matching = self._engine.matching
+        if future.done() or matching.is_alive(delivery.queue, POLLER_SEEN_NS):
+            return
+        if matching.withdraw(delivery):
             future.set_exception(FailedPreconditionError(NO_POLLER))
 
     def answer(self, query_id: str, request: RespondQueryTaskCompletedRequest) -> None:

@@ -1,7 +1,7 @@
 """Starting runs: workflow ids, reuse and conflict policies, repeated requests, signal-with-start, eager first tasks.
 
-A workflow id has at most one open run. Which run is current is decided by the store in the commit that starts one; what is read
-before is only a guess, and a lost race is tried again.
+A workflow id has at most one open run. Which run is current is decided by the store in the commit that starts one; what
+is read before is only a guess, and a lost race is tried again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Task tokens and page tokens: what the server hands out and gets back, sealed against forgery.
 
 A token is JSON followed by a keyed BLAKE2 tag. The key comes from the database's own identity, so tokens survive a
-restart and mean nothing to another database. Every token names its namespace; the handler checks it against the request's.
+restart and mean nothing to another database. Every token names its namespace; the handler checks it against the
+request's.
 """
 
 from __future__ import annotations
