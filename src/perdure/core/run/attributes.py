@@ -70,6 +70,14 @@ def validate(
             )
 
 
+def mark_types(fields: SearchAttributes, custom: Mapping[str, AttributeType]) -> None:
+    """Gives every value without a type the one of its attribute, as workers expect to find it in the history."""
+    for name, payload in fields.indexed_fields.items():
+        attribute_type = PREDEFINED_ATTRIBUTES.get(name) or custom.get(name)
+        if attribute_type is not None and "type" not in payload.metadata:
+            payload.metadata["type"] = attribute_type.label.encode()
+
+
 def validate_size(fields: SearchAttributes, limits: Limits) -> None:
     """Checks the size of each value and of all together.
 
@@ -138,7 +146,7 @@ def _typed(value: object, attribute_type: AttributeType) -> AttributeValue | Non
             return value if isinstance(value, bool) else None
         case AttributeType.DATETIME:
             return datetime_ns(value) if isinstance(value, str) else None
-        case AttributeType.KEYWORD_LIST:
+        case _:  # KEYWORD_LIST
             items = value if isinstance(value, list) else [value]
             texts = [_text(item) for item in items if isinstance(item, str)]
             return texts if texts and len(texts) == len(items) else None

@@ -250,6 +250,7 @@ def _upsert_search_attributes(context: CommandContext, command: Any) -> None:
     if not update.indexed_fields:
         raise InvalidArgumentError(f"IndexedFields is not set on {label}.")
     attributes.validate(update, context.custom, tx.header.namespace, context.limits)
+    attributes.mark_types(update, context.custom)
     _check_size(
         _map_size(update.indexed_fields),
         context.limits.blob_bytes,

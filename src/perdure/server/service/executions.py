@@ -174,7 +174,9 @@ class Executions:
         checks.request_id(request.request_id, limits)
         if not request.request_id:
             request.request_id = self._engine.runtime.new_id()
-        attributes.validate(request.search_attributes, namespace.search_attributes, namespace.name, limits)
+        custom = namespace.search_attributes
+        attributes.validate(request.search_attributes, custom, namespace.name, limits)
+        attributes.mark_types(request.search_attributes, custom)
         attributes.validate_size(request.search_attributes, limits)
         checks.priority(request.priority)
         checks.links(request.links)
