@@ -77,6 +77,11 @@ class Http2Server:
             transport.tick(now_s)
         self._ticker = loop.call_later(TICK_S, self._tick)
 
+    @property
+    def busy_calls(self) -> int:
+        """Calls under way."""
+        return 0 if self._dispatcher is None else self._dispatcher.budget.calls
+
     def turn_away(self) -> None:
         """Answers new calls with UNAVAILABLE from now on; those under way go on."""
         if self._dispatcher is not None:
@@ -134,12 +139,17 @@ class Transport(asyncio.Protocol):
         self._connected = connected
         self._all_gone = all_gone
         self._calls = CallsOfConnection(dispatcher, self.flush_soon)
-        self._connection = Connection(self._calls, dispatcher.limits, self._loop.time())
-        self._calls.connection = self._connection
+        self.connection = Connection(self._calls, dispatcher.limits, self._loop.time())
+        self._calls.connection = self.connection
         self._transport: asyncio.Transport | None = None
         self._is_flush_planned = False
         self._is_closing = False
         self._cut: asyncio.TimerHandle | None = None
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What the transport could not write yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     # --- asyncio's side
 
@@ -155,7 +165,7 @@ class Transport(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
-        self._connection.receive(data, self._loop.time())
+        self.connection.receive(data, self._loop.time())
         self._flush()
 
     def eof_received(self) -> bool:
@@ -164,7 +174,7 @@ class Transport(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends every call."""
-        self._connection.lost()
+        self.connection.lost()
         self._transport = None
         if self._cut is not None:
             self._cut.cancel()
@@ -174,11 +184,11 @@ class Transport(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The transport is full."""
-        self._connection.pause()
+        self.connection.pause()
 
     def resume_writing(self) -> None:
         """The transport takes more."""
-        self._connection.resume()
+        self.connection.resume()
         self.flush_soon()
 
     # --- our side
@@ -194,7 +204,7 @@ class Transport(asyncio.Protocol):
         self._flush()
 
     def _flush(self) -> None:
-        transport, connection = self._transport, self._connection
+        transport, connection = self._transport, self.connection
         if transport is None or self._is_closing:
             return
         data = connection.take()
@@ -220,25 +230,25 @@ class Transport(asyncio.Protocol):
 
     def tick(self, now_s: float) -> None:
         """Looks at what takes too long."""
-        self._connection.tick(now_s)
+        self.connection.tick(now_s)
         self._flush()
 
     def leave(self) -> None:
         """Asks the peer to go elsewhere with new calls."""
-        self._connection.leave(self._loop.time())
+        self.connection.leave(self._loop.time())
         self._flush()
 
     def drain(self) -> None:
         """Refuses new calls; the connection closes after the last one."""
-        self._connection.drain()
+        self.connection.drain()
         self._flush()
 
     def fail_all(self) -> None:
         """Fails the calls under way and closes."""
         self._calls.fail_all(STOPPING)
-        self._connection.resume()
+        self.connection.resume()
         self._flush()
-        self._connection.end(ErrorCode.NO_ERROR, STOPPING.message)
+        self.connection.end(ErrorCode.NO_ERROR, STOPPING.message)
         self._flush()
 
     def abort(self) -> None:
