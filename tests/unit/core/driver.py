@@ -79,6 +79,7 @@ class Driver:
     def commit(self, tx: Transition) -> RunWrite:
         """Completes, checks, stores and absorbs a transition; reloads the state and checks that it is the same."""
         completion.overflow_buffer(tx, self.limits)
+        completion.end_oversized_run(tx, self.limits)
         workflow_task.schedule_if_needed(tx)
         visibility = listing.record(tx, CUSTOM) if tx.visibility_changed else None
         write = tx.finish(deadlines.next_wakeup_ns(tx), visibility)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from perdure.core.errors import InvalidArgumentError, NotFoundError
-from perdure.core.run import activity, failures, retry
+from perdure.core.run import activity, retry
 from perdure.core.run.activity import ActivityToken
 from perdure.core.run.limits import SECOND_NS, Limits
 from perdure.core.run.state import Activity
@@ -22,7 +22,7 @@ from tests.support.builders import (
     retry_policy,
     schedule_activity,
 )
-from tests.support.proto import enums, failure
+from tests.support.proto import common, enums, failure
 from tests.unit.core.driver import QUEUE, START_NS, Driver, with_commands
 
 RetryState = enums.RetryState
@@ -120,6 +120,33 @@ def test_a_retry_without_delay_waits_for_a_worker_at_once() -> None:
     assert pending(driver).attempt == 2
 
 
+def test_a_failure_may_be_without_a_failure() -> None:
+    driver = started(retry=retry_policy(attempts=2))
+    for _ in range(2):
+        driver.answer(5, lambda tx, a: activity.fail(tx, a, None, "worker", driver.limits))
+        if driver.state.activities:
+            driver.wake()
+            driver.start_activity(5)
+    attributes = driver.last("ACTIVITY_TASK_FAILED").activity_task_failed_event_attributes
+    assert not attributes.HasField("failure")
+    start = driver.last("ACTIVITY_TASK_STARTED").activity_task_started_event_attributes
+    assert not start.HasField("last_failure")
+
+
+@pytest.mark.parametrize("end", ["completed", "failed"])
+def test_the_started_event_says_which_version_the_worker_has(end: str) -> None:
+    driver = started(retry=retry_policy(attempts=1))
+    version = common.WorkerVersionStamp(build_id="build")
+    if end == "completed":
+        driver.answer(5, lambda tx, a: activity.complete(tx, a, None, "worker", version))
+    else:
+        driver.answer(
+            5, lambda tx, a: activity.fail(tx, a, application_failure(), "worker", driver.limits, version)
+        )
+    start = driver.last("ACTIVITY_TASK_STARTED").activity_task_started_event_attributes
+    assert start.worker_version == version
+
+
 def test_the_last_attempts_event_carries_the_failure_before() -> None:
     driver = started(retry=retry_policy(attempts=2))
     driver.fail_activity(5, application_failure("first"))
@@ -169,39 +196,6 @@ def test_a_failure_says_whether_it_is_retried() -> None:
     tx = driver.transition()
     final = application_failure(non_retryable=True)
     assert not activity.fail(tx, tx.activities.edit(5), final, "w", driver.limits)
-
-
-# --- what is kept of a failure ---
-
-
-@pytest.mark.parametrize(
-    ("kind", "value"),
-    [
-        (
-            "application_failure_info",
-            failure.ApplicationFailureInfo(type="T" * 200, non_retryable=False),
-        ),
-        ("server_failure_info", failure.ServerFailureInfo()),
-        (None, None),
-    ],
-)
-def test_a_large_failure_is_kept_in_part(kind: str | None, value: Any) -> None:
-    large = failure.Failure(message="ä" * 5000, source="sdk", stack_trace="s" * 5000)
-    if kind is not None:
-        getattr(large, kind).CopyFrom(value)
-    kept = failures.truncated_failure(large, 4096)
-    assert kept.message == "Failure exceeds size limit."
-    assert kept.HasField("server_failure_info")
-    assert kept.cause.source == "sdk"
-    assert large.message.startswith(kept.cause.message)
-    assert len(kept.cause.message) > 500
-    assert kept.cause.WhichOneof("failure_info") == kind
-    assert kept.ByteSize() <= 4096 + 256
-
-
-def test_a_small_failure_is_kept_whole() -> None:
-    small = application_failure()
-    assert failures.truncated_failure(small, small.ByteSize()) is small
 
 
 # --- timeouts ---
@@ -352,6 +346,11 @@ def test_a_late_wake_up_takes_what_is_due_in_order_of_time() -> None:
     assert attributes.started_event_id == 0
 
 
+def test_only_timeouts_that_are_set_have_deadlines() -> None:
+    assert activity.deadlines(Activity(started_ns=5)) == []
+    assert activity.deadlines(Activity(scheduled_ns=5)) == []
+
+
 def test_what_is_not_due_any_more_does_nothing() -> None:
     driver = started(heartbeat_s=5, start_to_close_s=60)
     tx = driver.transition()
@@ -468,6 +467,18 @@ def test_a_request_for_what_is_not_pending_is_refused(prepare: Callable[[], Driv
         str(done.error) == "BadRequestCancelActivityAttributes: invalid history builder state for action:"
         " add-activitytask-cancel-requested-event, ScheduledEventID: 5"
     )
+
+
+def test_a_request_knows_which_activity_ended_in_the_buffer() -> None:
+    driver = with_commands(schedule_activity("a", QUEUE), schedule_activity("b", QUEUE))
+    driver.start_activity(5)
+    driver.start_activity(6)
+    driver.signal()
+    driver.poll()
+    driver.complete_activity(6)
+    driver.complete_activity(5)
+    driver.respond(cancel_activity(5))
+    assert driver.types(10)[0] == "ACTIVITY_TASK_CANCEL_REQUESTED"
 
 
 def _ended() -> Driver:

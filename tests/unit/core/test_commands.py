@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -356,6 +357,17 @@ def test_metadata_goes_to_the_commands_first_event() -> None:
     requested, canceled = driver.history[5:7]
     assert requested.user_metadata == user_metadata("s", "d")
     assert canceled.user_metadata == sdk.UserMetadata()
+
+
+def test_a_command_may_leave_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    number = CommandType.COMMAND_TYPE_START_TIMER
+    silent = replace(commands.TABLE[number], apply=lambda context, attributes: None)
+    monkeypatch.setitem(commands.TABLE, number, silent)
+    given = start_timer("t", 5)
+    given.user_metadata.CopyFrom(user_metadata("s", "d"))
+    driver = with_commands(given)
+    assert driver.types(3) == ["WORKFLOW_TASK_COMPLETED"]
+    assert not driver.history[-1].HasField("user_metadata")
 
 
 def test_group_markers_are_kept() -> None:

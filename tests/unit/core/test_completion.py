@@ -258,3 +258,54 @@ def test_one_event_larger_than_the_buffer_may_wait() -> None:
     driver.poll()
     driver.signal("s" * 30)
     assert driver.header.has_started_task
+
+
+# --- histories that are too long or too large ---
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (Limits(history_events=8), "Workflow history count exceeds limit."),
+        (Limits(history_bytes=400), "Workflow history size exceeds limit."),
+    ],
+)
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_run_whose_history_outgrows_its_limit_is_terminated(
+    limits: Limits, reason: str, inline: bool
+) -> None:
+    """Nothing is lost before that, and a worker that holds a task may finish it."""
+    driver = begun(limits)
+    rounds = 0
+    while driver.header.is_open and rounds < 50:
+        _news(driver).respond(return_new_workflow_task=False)
+        rounds += 1
+        if inline and driver.header.is_open:
+            done = _news(driver).respond(return_new_workflow_task=True)
+            if done.new_task_inline:
+                driver.respond()
+    attributes = driver.history[-1].workflow_execution_terminated_event_attributes
+    assert (attributes.reason, attributes.identity) == (reason, "history-service")
+    assert "WORKFLOW_TASK_FAILED" not in driver.types()
+    assert driver.tasks == {}
+
+
+def test_signals_to_an_idle_run_end_it_too_when_they_are_too_many() -> None:
+    driver = begun(Limits(history_events=3))
+    driver.signal()
+    driver.signal()
+    assert driver.types(2) == [
+        "WORKFLOW_EXECUTION_SIGNALED",
+        "WORKFLOW_EXECUTION_SIGNALED",
+        "WORKFLOW_EXECUTION_TERMINATED",
+    ]
+
+
+def test_a_history_that_a_worker_cannot_take_in_ends_the_run() -> None:
+    """No other attempt could."""
+    driver = begun()
+    driver.poll()
+    driver.fail_task(enums.WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_GRPC_MESSAGE_TOO_LARGE)
+    assert driver.types(3) == ["WORKFLOW_TASK_FAILED", "WORKFLOW_EXECUTION_TERMINATED"]
+    attributes = driver.history[-1].workflow_execution_terminated_event_attributes
+    assert (attributes.reason, attributes.identity) == ("GrpcMessageTooLarge", "history-service")

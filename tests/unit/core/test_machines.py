@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from perdure.core.run import activity, workflow_task
+from perdure.core.run import activity, machines, workflow_task
 from perdure.core.run.activity import ActivityToken
 from perdure.core.run.machines import ACTIVITY, MACHINES, RUN, TIMER, WORKFLOW_TASK, Machine
 from tests.support.builders import (
@@ -206,6 +206,12 @@ def test_a_change_that_no_table_has_is_noticed(monkeypatch: pytest.MonkeyPatch) 
     driver = with_commands(start_timer("t", 5))
     with observed({}), pytest.raises(AssertionError, match="is not in the table"):
         driver.wake()
+
+
+def test_what_was_never_there_has_the_initial_state() -> None:
+    tx = begun().transition()
+    assert machines.timer_state(tx, 99) == TIMER.initial
+    assert machines.activity_state(tx, 99) == ACTIVITY.initial
 
 
 def test_the_diagrams_are_fresh() -> None:

@@ -308,6 +308,17 @@ def test_sizes_and_transitions_are_counted_once() -> None:
     assert tx.header.transition_count == driver.header.transition_count + 1
 
 
+@pytest.mark.parametrize("length", [0, 100, 130, 20_000, 3_000_000])
+def test_the_size_of_new_events_is_known_before_they_are_written(length: int) -> None:
+    tx = begun().transition()
+    for _ in range(2):
+        event = tx.new_event(enums.EventType.EVENT_TYPE_MARKER_RECORDED)
+        event.marker_recorded_event_attributes.marker_name = "x" * length
+        tx.append(event)
+    expected = tx.new_bytes()
+    assert len(tx.finish(None, None).events[0].data) == expected
+
+
 # --- task rows ---
 
 

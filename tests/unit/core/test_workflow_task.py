@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from perdure.core.errors import InvariantViolation, NotFoundError
-from perdure.core.run import deadlines, workflow_task
+from perdure.core.run import deadlines, signal, workflow_task
 from perdure.core.run.limits import SECOND_NS, Limits
 from tests.support.builders import complete_workflow, duration, payloads, start_timer, sticky
 from tests.support.proto import common, enums, sdk
@@ -156,6 +156,28 @@ def test_a_long_history_suggests_to_continue_as_new(limits: Limits, reasons: lis
     ]
     assert names == reasons
     assert attributes.suggest_continue_as_new == bool(reasons)
+
+
+@pytest.mark.parametrize(("use_versioning", "is_written"), [(False, True), (True, False)])
+def test_a_start_says_which_version_an_unversioned_worker_has(use_versioning: bool, is_written: bool) -> None:
+    driver = begun()
+    version = common.WorkerVersionStamp(build_id="build", use_versioning=use_versioning)
+    driver.apply(lambda tx: workflow_task.start(tx, "poll", "worker", driver.limits, version))
+    attributes = driver.last("WORKFLOW_TASK_STARTED").workflow_task_started_event_attributes
+    assert attributes.HasField("worker_version") is is_written
+
+
+def test_a_task_that_follows_at_once_counts_the_events_before_it() -> None:
+    """The size that the worker is told is that of all it gets to see."""
+    driver = begun()
+    tx = driver.transition()
+    signal.receive(
+        tx, name="s", input=None, identity="", header=None, request_id="", links=(), limits=driver.limits
+    )
+    tx.flush()
+    size = driver.header.history_size_bytes + tx.new_bytes()
+    workflow_task.start(tx, "poll", "worker", driver.limits, counts_new_events=True)
+    assert tx.header.task_history_size_bytes == size
 
 
 # --- complete ---

@@ -24,6 +24,8 @@ from perdure.core.run.transition import Transition
 from perdure.core.visibility.attributes import AttributeType
 
 _TOO_LARGE = cause_number("GRPC_MESSAGE_TOO_LARGE")
+HISTORY_TOO_LARGE = "Workflow history size exceeds limit."
+HISTORY_TOO_LONG = "Workflow history count exceeds limit."
 INLINE_REQUEST_ID = "request-from-RespondWorkflowTaskCompleted"
 """The request id in WorkflowTaskStarted events of tasks that are returned by the completion of the one before."""
 
@@ -95,6 +97,8 @@ def respond_completed(
         event_id: activity.start(tx, event_id, eager_request_id(state.run.run_id, event_id), request.identity)
         for event_id in eager
     }
+    if end_oversized_run(tx, limits):
+        return Completion(tx)
     inline = False
     if request.force_create_new_workflow_task or context.must_handle_events or context.cancelled_unstarted:
         workflow_task.schedule(tx, first_scheduled_ns if heartbeat else 0)
@@ -170,6 +174,27 @@ def respond_failed(
     workflow_task.fail(tx, request.cause, failure, request.identity, request.binary_checksum)
     workflow_task.schedule(tx)
     return tx
+
+
+def end_oversized_run(tx: Transition, limits: Limits) -> bool:
+    """Terminates a run whose history has become too long or too large; what happened before is kept.
+
+    While a workflow task is started it may go on: only what waits in the buffer can be added, and that is limited.
+
+    Returns:
+        whether it did.
+    """
+    header = tx.header
+    if not header.is_open or header.has_started_task:
+        return False
+    if header.history_size_bytes > limits.history_bytes:
+        reason = HISTORY_TOO_LARGE
+    elif header.next_event_id - 1 + len(tx.buffered) > limits.history_events:
+        reason = HISTORY_TOO_LONG
+    else:
+        return False
+    lifecycle.terminate(tx, reason=reason, details=None, identity=lifecycle.SERVER_IDENTITY)
+    return True
 
 
 def overflow_buffer(tx: Transition, limits: Limits) -> None:

@@ -317,7 +317,7 @@ def fail(
         attributes.identity = identity
         attributes.binary_checksum = binary_checksum
         tx.append(event)
-    _after_failure(header, increment=True)
+    _after_failure(header)
     header.task_close_refused = cause == UNHANDLED
     if cause in _RESETS_ATTEMPT:
         header.task_attempt = 1
@@ -334,14 +334,14 @@ def time_out(tx: Transition) -> None:
         attributes.started_event_id = header.task_started_event_id
         attributes.timeout_type = _START_TO_CLOSE if started else _SCHEDULE_TO_START
         tx.append(event)
-    _after_failure(header, increment=started)
+    _after_failure(header)
     tx.needs_task = True
 
 
-def _after_failure(header: RunHeader, *, increment: bool) -> None:
+def _after_failure(header: RunHeader) -> None:
     if header.sticky_queue:
-        clear_sticky(header)
-    elif increment:
+        clear_sticky(header)  # once more with the full history before it counts as a failure
+    else:
         header.task_attempt += 1
     _clear(header)
 

@@ -206,6 +206,7 @@ class Engine:
         """Completes a transition: schedules what it calls for and hands tasks to waiting pollers in it."""
         limits = self.limits.run
         completion.overflow_buffer(tx, limits)
+        completion.end_oversized_run(tx, limits)
         workflow_task.schedule_if_needed(tx)
         return Pending(slot, tx, self._hand_over(tx))
 
