@@ -16,7 +16,12 @@ One module per primitive over a small history core:
     query          questions waiting for a workflow task
     deadlines      what is due at a time, over all primitives
     listing        how a run looks in lists
+    completion     a worker's answer to a workflow task, over all of the above
     records        what a transition leaves behind, as plain data
+
+What they share: `retry` (policies), `failures` (the server's own, and what is kept of large ones), `attributes` (search
+attribute values), `protos` (times and durations), `limits`. What watches them: `invariants`, `history_rules` (named
+rules) and `machines` (tables of the state machines).
 
 Nothing here does I/O or reads a clock, randomness or the environment: times and ids come in as arguments.
 """
