@@ -520,6 +520,9 @@ def _items_follow(step: Step) -> str | None:
     blobs = {name: step.tx.blobs.get(name) for name in {*step.before.blobs, *step.tx.blobs.changes}}
     if set(decoded.signal_request_ids) != signals or decoded.blobs != blobs:
         return "stored signal ids, memo or search attributes differ"
+    requests = {**step.before.attached_requests, **step.tx.attached_requests.changes}
+    if decoded.attached_requests != requests:
+        return "stored attached requests differ"
     return None
 
 
@@ -532,6 +535,8 @@ def _encoded_items(state: RunState) -> Iterator[tuple[tuple[str, str], bytes]]:
         yield ("buffered", f"{key:09d}"), event.SerializeToString()
     for request_id in state.signal_request_ids:
         yield ("signal", request_id), b""
+    for request_id, event_id in state.attached_requests.items():
+        yield ("request", request_id), str(event_id).encode()
     for name, blob in state.blobs.items():
         yield ("blob", name), blob
 

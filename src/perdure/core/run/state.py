@@ -183,6 +183,8 @@ class RunState:
     buffered: dict[int, HistoryEvent] = field(default_factory=dict)
     """Events that wait for the started workflow task to close, by order of arrival."""
     signal_request_ids: dict[str, int] = field(default_factory=dict)
+    attached_requests: dict[str, int] = field(default_factory=dict)
+    """By id of a request that was attached to the open run: the event that says so, 0 while it is buffered."""
     blobs: dict[str, bytes] = field(default_factory=dict)
     """"memo" and "search_attributes": serialised temporal.api.common.v1 Memo and SearchAttributes."""
 
@@ -242,6 +244,8 @@ def decode_run(
             state.buffered[int(key)] = HistoryEvent.FromString(data)
         elif kind == "signal":
             state.signal_request_ids[key] = 0
+        elif kind == "request":
+            state.attached_requests[key] = int(data)
         elif kind == "blob":
             state.blobs[key] = data
         else:

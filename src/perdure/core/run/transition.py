@@ -121,6 +121,15 @@ _CLOSED_BY: dict[int, tuple[str, str]] = {
 }
 
 
+_ATTACHED_REQUEST: dict[int, tuple[str, str]] = {
+    EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED"): (
+        "workflow_execution_options_updated_event_attributes",
+        "attached_request_id",
+    ),
+}
+"""Events that attach a request to the run, and the field that names it: the run keeps the event's id by it."""
+
+
 class Overlay(Generic[Key, Item]):
     """Changes to a mapping of items, without touching the mapping."""
 
@@ -210,7 +219,7 @@ class Transition:
     Attributes:
         header: a copy of the run's header, free to modify.
         events: events that got their id in this transition, in order.
-        activities, timers, buffered, signal_request_ids, blobs: overlays over the run's items.
+        activities, timers, buffered, signal_request_ids, attached_requests, blobs: overlays over the run's items.
         needs_task: something happened that a workflow task must look at.
         visibility_changed: what lists show changed.
     """
@@ -224,6 +233,7 @@ class Transition:
         self.timers: Overlay[str, Timer] = Overlay(state.timers)
         self.buffered: Overlay[int, HistoryEvent] = Overlay(state.buffered)
         self.signal_request_ids: Overlay[str, int] = Overlay(state.signal_request_ids)
+        self.attached_requests: Overlay[str, int] = Overlay(state.attached_requests)
         self.blobs: Overlay[str, bytes] = Overlay(state.blobs)
         self.needs_task = False
         self.visibility_changed = False
@@ -256,6 +266,11 @@ class Transition:
         event.task_id = event_id
         self.header.next_event_id = event_id + 1
         self.events.append(event)
+        if event.event_type in _ATTACHED_REQUEST:
+            attributes, name = _ATTACHED_REQUEST[event.event_type]
+            request_id = getattr(getattr(event, attributes), name)
+            if request_id:
+                self.attached_requests.put(request_id, event_id)
 
     def has_buffered(self) -> bool:
         """Whether events wait in the buffer."""
@@ -325,6 +340,7 @@ class Transition:
                     self.timers,
                     self.buffered,
                     self.signal_request_ids,
+                    self.attached_requests,
                     self.blobs,
                 )
             )
@@ -448,6 +464,8 @@ class Transition:
             yield ItemChange("buffered", f"{buffer_key:09d}", data)
         for request_id in self.signal_request_ids.changes:
             yield ItemChange("signal", request_id, b"")
+        for request_id, event_id in self.attached_requests.changes.items():
+            yield ItemChange("request", request_id, str(event_id).encode())
         for name, blob in self.blobs.changes.items():
             yield ItemChange("blob", name, blob)
 
@@ -457,7 +475,14 @@ class Transition:
         state.header = self.header
         state.version += 1
         state.wakeup_ns = self._wakeup_ns
-        for overlay in (self.activities, self.timers, self.buffered, self.signal_request_ids, self.blobs):
+        for overlay in (
+            self.activities,
+            self.timers,
+            self.buffered,
+            self.signal_request_ids,
+            self.attached_requests,
+            self.blobs,
+        ):
             overlay.absorb()
 
 

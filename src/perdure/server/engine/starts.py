@@ -18,7 +18,7 @@ from perdure.core.errors import (
     VersionConflictError,
     WorkflowAlreadyStartedError,
 )
-from perdure.core.run import lifecycle, workflow_task
+from perdure.core.run import lifecycle, options, workflow_task
 from perdure.core.run.protos import text_payloads
 from perdure.core.run.records import QueueKey, RunKey, Task, TaskKey, TaskKind
 from perdure.core.run.state import RUNNING, RunHeader, RunState
@@ -56,6 +56,7 @@ class Started:
         started: this request started it (now, or an earlier time it was sent).
         status: of the run.
         eager_task: the first workflow task, when it was asked for with the answer.
+        attached: the request's id is attached to the run, which was open before.
     """
 
     run: RunKey
@@ -63,6 +64,7 @@ class Started:
     started: bool
     status: int = RUNNING
     eager_task: WorkflowTaskDelivery | None = None
+    attached: bool = False
 
 
 class Starts:
@@ -95,15 +97,50 @@ class Starts:
             current = await engine.reading(
                 engine.store.current_run(namespace.namespace_id, request.workflow_id)
             )
-            if current is not None:
-                found = self._existing(current, request)
-                if found is not None:
-                    return found
             try:
+                if current is not None:
+                    found = await self._attach(current, request) or self._existing(current, request)
+                    if found is not None:
+                        return found
                 return await self._create(namespace, request, current, on_new)
             except (CurrentRunConflictError, VersionConflictError):
                 continue
         raise UnavailableError(f"workflow id {request.workflow_id} is being started by others; try again")
+
+    async def _attach(self, current: CurrentRun, request: StartWorkflowExecutionRequest) -> Started | None:
+        """Leaves on the run that stands for the request what the request wants left, once per request id.
+
+        Returns:
+            the answer, or None when it is not the current run that stands for the request, or nothing is to be left.
+
+        Raises:
+            CurrentRunConflictError: the run closed meanwhile; look again.
+        """
+        if not request.HasField("on_conflict_options") or current.start_request_id == request.request_id:
+            return None
+        wanted = request.on_conflict_options
+        request_id = request.request_id if wanted.attach_request_id else ""
+        uses_existing = current.status == RUNNING and request.workflow_id_conflict_policy == _USE_EXISTING
+
+        def apply(state: RunState, now_ns: int) -> tuple[Transition | None, Started | None]:
+            header = state.header
+            found = Started(
+                current.run, current.first_run_id, False, header.status, attached=bool(request_id)
+            )
+            if request_id in state.attached_requests:
+                return None, found
+            if not uses_existing:
+                return None, None
+            if not header.is_open:
+                raise CurrentRunConflictError("the current run closed")
+            tx = Transition(state, now_ns)
+            options.attach(tx, request_id=request_id, links=request.links if wanted.attach_links else ())
+            return tx, found
+
+        try:
+            return await self._engine.transact(current.run, apply)
+        except NotFoundError as error:
+            raise CurrentRunConflictError("the current run was deleted") from error
 
     def _existing(self, current: CurrentRun, request: StartWorkflowExecutionRequest) -> Started | None:
         """What the current run means for the request: the answer, or None to start a new run (in its place)."""

@@ -37,6 +37,7 @@ from perdure.server.service.call import Call
 from perdure.server.service.task_responses import TaskResponses
 
 _STARTED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_STARTED")
+_OPTIONS_UPDATED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED")
 _SIGNALED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED")
 _ALLOW = WorkflowIdReusePolicy.Value("WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE")
 _REJECT = WorkflowIdReusePolicy.Value("WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE")
@@ -73,7 +74,7 @@ class Executions:
             run_id=started.run.run_id, started=started.started, first_execution_run_id=started.first_run_id
         )
         response.status = started.status  # type: ignore[assignment]  # a WorkflowExecutionStatus number
-        _start_link(response.link, namespace, started)
+        _start_link(response.link, namespace, started, request.request_id)
         if started.eager_task is not None:
             task = await self._task_responses.workflow_task(started.eager_task)
             response.eager_workflow_task.CopyFrom(task)
@@ -180,6 +181,9 @@ class Executions:
         attributes.validate_size(request.search_attributes, limits)
         checks.priority(request.priority)
         checks.links(request.links)
+        conflict = request.on_conflict_options
+        if conflict.attach_completion_callbacks and not conflict.attach_request_id:
+            raise InvalidArgumentError("attaching request ID is required for attaching completion callbacks")
         checks.blob(request.input.ByteSize(), limits)
         checks.memo(request.memo.fields, limits)
         _refuse_what_is_missing(request)
@@ -379,9 +383,13 @@ def _start_part(request: SignalWithStartWorkflowExecutionRequest) -> StartWorkfl
     return start
 
 
-def _start_link(link: Link, namespace: Namespace, started: Started) -> None:
+def _start_link(link: Link, namespace: Namespace, started: Started, request_id: str) -> None:
     event = link.workflow_event
     _name_run(event, namespace, started.run)
+    if started.attached:
+        event.request_id_ref.request_id = request_id
+        event.request_id_ref.event_type = _OPTIONS_UPDATED
+        return
     event.event_ref.event_id = 1
     event.event_ref.event_type = _STARTED
 

@@ -257,7 +257,7 @@ class Readings:
         info.state_transition_count = header.transition_count
         if header.priority:
             info.priority.ParseFromString(header.priority)
-        self._extended(response, header)
+        self._extended(response, state)
         for pending in state.activities.values():
             response.pending_activities.append(_pending_activity(pending, self._engine.runtime.now_ns()))
         if header.is_open and header.has_pending_task:
@@ -269,7 +269,8 @@ class Readings:
             set_timestamp(task.started_time, header.task_started_ns)
         return response
 
-    def _extended(self, response: DescribeWorkflowExecutionResponse, header: RunHeader) -> None:
+    def _extended(self, response: DescribeWorkflowExecutionResponse, state: RunState) -> None:
+        header = state.header
         extended = response.workflow_extended_info
         if header.execution_timeout_ns:
             set_timestamp(
@@ -284,6 +285,11 @@ class Readings:
         info = extended.request_id_infos[header.start_request_id]
         info.event_id = 1
         info.event_type = "EVENT_TYPE_WORKFLOW_EXECUTION_STARTED"  # type: ignore[assignment]  # by name
+        for request_id, event_id in state.attached_requests.items():
+            info = extended.request_id_infos[request_id]
+            info.event_type = "EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED"  # type: ignore[assignment]  # by name
+            info.event_id = event_id
+            info.buffered = not event_id
 
 
 def _check_token(run: RunKey, namespace: Namespace, named: WorkflowExecution) -> None:
