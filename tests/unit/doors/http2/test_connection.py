@@ -546,6 +546,14 @@ def test_frames_that_ask_for_nothing_are_limited(data: bytes) -> None:
     assert most - 20 < _count_until_ended(wire, data, most) < most
 
 
+def test_changing_the_window_of_many_streams_is_limited() -> None:
+    wire = Wire(answer=None)
+    for number in range(1, 2 * 100 * limits.STREAMS_PER_CONTROL, 2):
+        wire.send(wire.request(number))
+    sizes = [frames.settings({frames.INITIAL_WINDOW_SIZE: size}) for size in (1, 2)]
+    assert _count_until_ended(wire, b"".join(sizes), 100) == limits.CONTROL_BURST // 101 // 2
+
+
 def test_empty_data_frames_are_limited() -> None:
     wire = Wire()
     wire.send(wire.headers(1))

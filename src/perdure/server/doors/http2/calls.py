@@ -88,7 +88,7 @@ class Call:
     """One call."""
 
     __slots__ = (
-        "_calls", "body", "can_write", "deadline", "has_headers", "incoming", "stream", "task", "unary",
+        "_calls", "body", "can_write", "deadline", "has_headers", "incoming", "is_over", "stream", "task", "unary",
     )  # fmt: skip
 
     def __init__(self, calls: CallsOfConnection, stream: Stream, unary: UnaryRoute | None) -> None:
@@ -98,6 +98,8 @@ class Call:
         self.body: bytes | bytearray = b""
         self.task: asyncio.Task[None] | None = None
         self.deadline = 0
+        self.is_over = False
+        """Its answer or status is on its way; nothing the caller still sends matters."""
         self.has_headers = False
         """The response's headers were sent."""
         self.incoming: asyncio.Queue[bytes | None] | None = None
@@ -135,6 +137,7 @@ class CallsOfConnection:
         call = stream.call = Call(self, stream, unary)
         shared.budget.calls += 1
         if headers.http_refusal is not None:
+            call.is_over = True
             self._refuse_http(stream, *headers.http_refusal)
             return
         if shared.budget.calls + len(shared.cancelled) > shared.limits.calls:
@@ -172,13 +175,15 @@ class CallsOfConnection:
     def received(self, stream: Stream, data: bytes) -> None:
         """A piece of the request. Usually the whole of it."""
         call: Call = stream.call
+        if call.is_over:
+            return
         if call.incoming is not None:
             self._receive_messages(call, data)
         elif stream.is_complete and not call.body:
             call.body = data
         else:
             self._gather(call, data)
-        if stream.is_complete and stream.id in self.connection.streams:
+        if stream.is_complete and not call.is_over:
             self._end_of_request(call)
 
     def writable(self, stream: Stream) -> None:
@@ -229,7 +234,10 @@ class CallsOfConnection:
 
     def _end_of_request(self, call: Call) -> None:
         if call.incoming is not None:
-            self._enqueue(call, None)
+            if call.body:
+                self.fail(call, StatusError(Code.INTERNAL, "the request ended inside a message"))
+            else:
+                self._enqueue(call, None)
             return
         unary = call.unary
         try:
@@ -291,6 +299,7 @@ class CallsOfConnection:
         if call.task is None:
             return
         call.task = None
+        call.is_over = True
         connection = self.connection
         if connection.outbox.pending_bytes + len(answer) > MAX_PENDING_ANSWER_BYTES:
             self.fail(call, StatusError(Code.RESOURCE_EXHAUSTED, "too many answers wait to be read"))
@@ -319,6 +328,7 @@ class CallsOfConnection:
         if call.task is None:
             return
         call.task = None
+        call.is_over = True
         self._send_headers(call)
         outbox.send_headers(stream, TRAILERS_OK, True)
         self._flush_soon()
@@ -364,6 +374,7 @@ class CallsOfConnection:
         stream = call.stream
         if stream.id not in self.connection.streams:
             return
+        call.is_over = True
         task, call.task = call.task, None
         if stream.pending:
             # Part of an answer waits for a caller that does not take it; a status would wait behind it.

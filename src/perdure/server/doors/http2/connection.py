@@ -39,6 +39,7 @@ from perdure.server.doors.http2.limits import (
     STALL_S,
     STREAM_CREDIT_STEP,
     STREAM_WINDOW_SLACK,
+    STREAMS_PER_CONTROL,
     WRITE_CHUNK_BYTES,
     Bucket,
     Limits,
@@ -516,26 +517,38 @@ class Connection:
         self._count_control()
         if flags & frames.ACK:
             return
+        window = self.outbox.initial_window
         for position in range(0, len(payload), 6):
-            self._on_setting(*frames.setting.unpack_from(payload, position))
+            key, value = frames.setting.unpack_from(payload, position)
+            if key == frames.INITIAL_WINDOW_SIZE:
+                window = value
+                if value > frames.MAX_WINDOW:
+                    raise ConnectionBrokenError(
+                        ErrorCode.FLOW_CONTROL_ERROR, "the initial window is too large"
+                    )
+            else:
+                self._on_setting(key, value)
+        if window != self.outbox.initial_window:
+            self._change_initial_window(window)
         self.outbox.control(frames.frame(frames.SETTINGS, frames.ACK, 0))
 
+    def _change_initial_window(self, window: int) -> None:
+        # It concerns every stream, so with many of them it may not come often.
+        for _ in range(len(self.streams) // STREAMS_PER_CONTROL):
+            self._count_control()
+        change, self.outbox.initial_window = window - self.outbox.initial_window, window
+        for stream in list(self.streams.values()):
+            try:
+                self.outbox.widen_stream(stream, change)
+            except StreamBrokenError as error:
+                raise ConnectionBrokenError(ErrorCode.FLOW_CONTROL_ERROR, str(error)) from error
+
     def _on_setting(self, key: int, value: int) -> None:
-        outbox = self.outbox
-        if key == frames.INITIAL_WINDOW_SIZE:
-            if value > frames.MAX_WINDOW:
-                raise ConnectionBrokenError(ErrorCode.FLOW_CONTROL_ERROR, "the initial window is too large")
-            change, outbox.initial_window = value - outbox.initial_window, value
-            for stream in list(self.streams.values()):
-                try:
-                    outbox.widen_stream(stream, change)
-                except StreamBrokenError as error:
-                    raise ConnectionBrokenError(ErrorCode.FLOW_CONTROL_ERROR, str(error)) from error
-        elif key == frames.MAX_FRAME_SIZE:
+        if key == frames.MAX_FRAME_SIZE:
             if not frames.DEFAULT_FRAME_BYTES <= value <= frames.MAX_FRAME_BYTES:
                 raise ConnectionBrokenError(ErrorCode.PROTOCOL_ERROR, "the frame size is out of range")
         elif key == frames.MAX_HEADER_LIST_SIZE:
-            outbox.max_list_bytes = min(value, MAX_ANSWER_HEADER_BYTES)
+            self.outbox.max_list_bytes = min(value, MAX_ANSWER_HEADER_BYTES)
         elif key == frames.ENABLE_PUSH and value > 1:
             raise ConnectionBrokenError(ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
 

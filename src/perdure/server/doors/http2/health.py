@@ -56,7 +56,8 @@ class Health:
         name = _service_name(await anext(messages, b""))
         if name not in self._names:
             yield self._response(health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
-            await asyncio.Event().wait()
+            await self._changed.wait()
+            return
         yield self._response(self._status)
         if not self._changed.is_set():
             await self._changed.wait()

@@ -64,6 +64,8 @@ RESETS_PER_S: Final = 500.0
 CONTROL_BURST: Final = 2_000
 CONTROLS_PER_S: Final = 200.0
 """Frames that bring nothing: SETTINGS, PRIORITY, empty DATA, unknown ones."""
+STREAMS_PER_CONTROL: Final = 100
+"""Changing the window of so many streams counts as one more such frame."""
 MAX_PING_STRIKES: Final = 2
 """Pings that may come too soon while nothing else is sent."""
 MAX_REMEMBERED_RESETS: Final = 1_000

@@ -222,11 +222,27 @@ class Transport(asyncio.Protocol):
     def _close(self, transport: asyncio.Transport) -> None:
         """Closes so that the peer can read our last words: closing at once could take them back (TCP reset)."""
         self._is_closing = True
-        self._cut = self._loop.call_later(CLOSE_S, self.abort)
-        if transport.can_write_eof():
-            transport.write_eof()
-        else:
+        self._cut_later(transport)
+        if not transport.can_write_eof():
             transport.close()
+            return
+        try:
+            transport.write_eof()
+        except OSError:
+            # The peer was faster: the connection is gone already.
+            transport.abort()
+
+    def _cut_later(self, transport: asyncio.Transport) -> None:
+        unsent = transport.get_write_buffer_size()
+
+        def cut() -> None:
+            # A peer that is still reading gets the rest.
+            if transport.get_write_buffer_size() < unsent:
+                self._cut_later(transport)
+            else:
+                transport.abort()
+
+        self._cut = self._loop.call_later(CLOSE_S, cut)
 
     def tick(self, now_s: float) -> None:
         """Looks at what takes too long."""
