@@ -112,6 +112,7 @@ async def _door(**config: Any) -> AsyncIterator[tuple[GrpcDoor, StandIns, Client
     try:
         yield door, handlers, client
     finally:
+        handlers.released.set()
         await client.channel.close()
         await door.stop(0)
 
@@ -269,7 +270,7 @@ def test_stopping_lets_calls_under_way_finish_and_takes_no_new_ones() -> None:
         await handlers.polling.wait()
         stopping = asyncio.ensure_future(door.stop(TIMEOUT_S))
         error = await Client(door.port).failure("GetSystemInfo", b"")
-        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, "the server is stopping")
         assert not stopping.done()
         handlers.released.set()
         assert PollWorkflowTaskQueueResponse.FromString(await poll).task_token == b"late"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -278,6 +279,9 @@ def test_a_query_follows_the_attributes_that_are_defined_now() -> None:
         await setup.namespaces.update(with_attributes(namespace, {"Taste": AttributeType.KEYWORD}))
         await setup.add(8, attributes={"Taste": "sweet"})
         assert await setup.ids(query) == ["workflow-8"]
+        await setup.namespaces.update(replace(setup.namespaces.get("default"), search_attributes={}))
+        with pytest.raises(InvalidArgumentError):
+            await setup.ids(query)
 
     run(scenario())
 
