@@ -238,8 +238,10 @@ class Run:
         return events
 
     async def describe(self) -> workflowservice.DescribeWorkflowExecutionResponse:
-        """Describe this run."""
-        return await self.client.describe(self.workflow_id, run_id=self.run_id)
+        """Describe this run; pending activities by id, as the official server keeps them in no order."""
+        described = await self.client.describe(self.workflow_id, run_id=self.run_id)
+        described.pending_activities.sort(key=lambda pending: pending.activity_id)
+        return described
 
     async def until_described(
         self, what: str, holds: Callable[[workflowservice.DescribeWorkflowExecutionResponse], bool]

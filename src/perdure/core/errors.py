@@ -19,6 +19,7 @@ to gRPC codes in one table (`perdure.server.doors.status`). Nothing here knows a
     │   ├── ResourceExhaustedError    a limit was reached; try later
     │   ├── UnimplementedError        this server does not have the feature
     │   ├── UnavailableError          the store or the server cannot answer now; retry
+    │   ├── DeadlineExceededError     the caller's time is over
     │   ├── DeadlineTooShortError
     │   └── AbortedError
     └── StoreError                    raised by stores only; the engine turns it into a ServiceError
@@ -128,6 +129,14 @@ class UnimplementedError(ServiceError):
 
 class UnavailableError(ServiceError):
     """The server or its store cannot answer now; the caller may retry."""
+
+
+class DeadlineExceededError(ServiceError):
+    """The caller's time was over before there was an answer."""
+
+    def __init__(self) -> None:
+        # In the words of gRPC's libraries: the caller's own may notice first, and it should make no difference.
+        super().__init__("Deadline Exceeded")
 
 
 class DeadlineTooShortError(FailedPreconditionError):

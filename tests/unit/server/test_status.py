@@ -16,6 +16,7 @@ from perdure.core.errors import ServiceError
 from perdure.server.doors.status import MAX_MESSAGE_CHARS, TABLE, internal, status_of
 
 _ARGUMENTS: dict[type[ServiceError], ServiceError] = {
+    errors.DeadlineExceededError: errors.DeadlineExceededError(),
     errors.NamespaceNotFoundError: errors.NamespaceNotFoundError("lost"),
     errors.WorkflowAlreadyStartedError: errors.WorkflowAlreadyStartedError(
         "taken", start_request_id="q", run_id="r", first_run_id="f"
@@ -26,6 +27,7 @@ _EXPECTED: dict[type[ServiceError], tuple[int, str | None]] = {
     errors.ServiceError: (2, None),
     errors.InvalidArgumentError: (3, None),
     errors.QueryFailedError: (3, "QueryFailedFailure"),
+    errors.DeadlineExceededError: (4, None),
     errors.NotFoundError: (5, "NotFoundFailure"),
     errors.NamespaceNotFoundError: (5, "NamespaceNotFoundFailure"),
     errors.AlreadyExistsError: (6, None),

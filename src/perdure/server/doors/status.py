@@ -72,6 +72,7 @@ def _exhausted(error: errors.ResourceExhaustedError) -> Message:
 TABLE: Mapping[type[Exception], _Entry] = {
     errors.QueryFailedError: _Entry(3, _query_failed),
     errors.InvalidArgumentError: _Entry(3),
+    errors.DeadlineExceededError: _Entry(4),
     errors.NamespaceNotFoundError: _Entry(
         5, lambda error: NamespaceNotFoundFailure(namespace=error.namespace)
     ),

@@ -14,10 +14,10 @@ from perdure.api.enums.v1 import QueryResultType
 from perdure.api.query.v1 import WorkflowQuery, WorkflowQueryResult
 from perdure.api.workflowservice.v1 import RespondQueryTaskCompletedRequest
 from perdure.core.errors import (
+    DeadlineExceededError,
     FailedPreconditionError,
     NotFoundError,
     QueryFailedError,
-    UnavailableError,
     WorkflowNotReadyError,
 )
 from perdure.core.run.completion import Completion
@@ -70,7 +70,7 @@ class Queries:
             QueryFailedError: the workflow's handler failed.
             WorkflowNotReadyError: the run cannot answer now.
             FailedPreconditionError: no worker is there to answer.
-            UnavailableError: no answer in time.
+            DeadlineExceededError: no answer in time.
         """
         state = await self._histories.state(run)
         header = state.header
@@ -90,7 +90,7 @@ class Queries:
                     header = (await self._histories.state(run)).header
                 return await self._ask_directly(run, header, query, limit.when())
         except TimeoutError as error:
-            raise UnavailableError("the query was not answered in time") from error
+            raise DeadlineExceededError from error
 
     # --- with a workflow task ---
 
