@@ -27,7 +27,8 @@ class Outcome:
     server_cpu_ms_per_workflow: float
     generator_cpu_ms_per_workflow: float
     server_resident_mb: float
-    machine_busy_percent: float
+    others_busy_percent: float
+    """How much of the machine neither the server nor the load used, but other processes: noise."""
     errors: int
     error_samples: list[str] = field(default_factory=list)
 
@@ -81,6 +82,9 @@ class Window:
         elapsed_s = time.perf_counter() - self._started
         server = tree_usage(self.server_pid) if self.server_pid else None
         busy, total = (after - before for after, before in zip(machine_busy_s(), self._machine, strict=True))
+        server_cpu_s = server.cpu_s - self._server_cpu_s if server else math.nan
+        generator_cpu_s = self._own_cpu_s() - self._generator_cpu_s
+        others_s = busy - generator_cpu_s - (server_cpu_s if server else 0.0)
         latencies, count = sorted(self.latencies_s), max(1, len(self.latencies_s))
         return Outcome(
             load=self.load,
@@ -90,12 +94,10 @@ class Window:
             workflows_per_s=len(latencies) / elapsed_s,
             p50_ms=percentile(latencies, 50) * 1e3,
             p99_ms=percentile(latencies, 99) * 1e3,
-            server_cpu_ms_per_workflow=((server.cpu_s - self._server_cpu_s) if server else math.nan)
-            / count
-            * 1e3,
-            generator_cpu_ms_per_workflow=(self._own_cpu_s() - self._generator_cpu_s) / count * 1e3,
+            server_cpu_ms_per_workflow=server_cpu_s / count * 1e3,
+            generator_cpu_ms_per_workflow=generator_cpu_s / count * 1e3,
             server_resident_mb=server.resident_mb if server else math.nan,
-            machine_busy_percent=busy / total * 100 if total else math.nan,
+            others_busy_percent=max(0.0, others_s / total * 100) if total else math.nan,
             errors=self.errors,
             error_samples=self.error_samples,
         )

@@ -28,10 +28,12 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("sdk.p99_ms", "Python SDK: p99 latency, ms", "{:,.1f}"),
     ("sdk.server_cpu_ms_per_workflow", "Python SDK: server CPU per workflow, ms", "{:.2f}"),
     ("sdk.generator_cpu_ms_per_workflow", "Python SDK: client + worker CPU per workflow, ms", "{:.2f}"),
+    ("raw.others_busy_percent", "raw load: taken by other processes, % of machine", "{:.0f}"),
     ("start.startup_s", "start to first accepted request, s", "{:.2f}"),
     ("start.idle_resident_mb", "memory when idle, MB", "{:,.0f}"),
 )
 OURS = "perdure-file"
+MAX_NOISE_PERCENT = 10.0
 
 
 def _median(report: Json, figure: str) -> float | None:
@@ -89,8 +91,24 @@ def show(report: Json, console: Console) -> None:
         console.print(
             f"[{colour}]{verdict:<7}[/] {goal['goal']}: {goal['value']:.2f} (goal {sign} {goal['limit']:g})"
         )
+    noise = others_busy_percent(report)
+    if noise > MAX_NOISE_PERCENT:
+        console.print(
+            f"[red]NOISY[/red] other processes used {noise:.0f} % of the machine: repeat it when it is quiet"
+        )
     for reason in report["invalid_reasons"]:
         console.print(f"[red]INVALID[/red] {reason}", highlight=False)
+
+
+def others_busy_percent(report: Json) -> float:
+    """The greatest share of the machine that other processes took in any median."""
+    shares = (
+        entry["median"]
+        for figures in report["summary"].values()
+        for name, entry in figures.items()
+        if name.endswith(".others_busy_percent")
+    )
+    return max(shares, default=0.0)
 
 
 def _cell(entry: Json | None, pattern: str, report: Json, name: str, figure: str) -> str:

@@ -88,6 +88,15 @@ def test_goals_are_judged_by_their_direction() -> None:
     }
 
 
+def test_the_noise_of_other_processes_is_found() -> None:
+    results = [
+        result("perdure-file", 1.0, others_busy_percent=3.0),
+        result("stub", 1.0, others_busy_percent=40.0),
+    ]
+    assert report.others_busy_percent({"summary": summarise(results)}) == 40.0
+    assert report.others_busy_percent({"summary": {}}) == 0.0
+
+
 def test_an_empty_run_reports_nothing_rather_than_failing() -> None:
     empty = run_all(RunOptions(targets=(), rounds=1), tell=lambda line: None)
     assert empty["summary"] == {}
