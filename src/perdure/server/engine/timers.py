@@ -26,6 +26,8 @@ SWEEP_S = 20.0
 """How often the store is asked for what memory does not know."""
 RETRY_S = 1.0
 """How long to wait before a wake-up that failed is tried again."""
+STILL_S = 0.05
+"""How often a wake-up that is nearly due is looked at while the clock stands still."""
 CONCURRENT = 64
 """Wake-ups worked on at the same time."""
 
@@ -48,6 +50,7 @@ class Timers:
         self._heap: list[Wakeup] = []
         self._wanted: dict[RunKey, int] = {}
         self._known_until_ns = 0
+        self._slept_at_ns = 0
         self._working: set[RunKey] = set()
         self._slots = asyncio.Semaphore(CONCURRENT)
         self._changed = asyncio.Event()
@@ -92,14 +95,21 @@ class Timers:
                     await self._load()
                 except PerdureError as error:
                     logger.warning("cannot read wake-ups now, trying again: %s", error)
+                    # Not at once: with nothing in memory to wait for, this would spin.
+                    self._known_until_ns = max(self._known_until_ns, self._runtime.now_ns())
+                    next_sweep = loop.time() + RETRY_S
                 continue
             await self._sleep_until(next_sweep)
 
     async def _sleep_until(self, next_sweep: float) -> None:
         loop = asyncio.get_running_loop()
         until = next_sweep
+        now_ns = self._runtime.now_ns()
         if self._heap:
-            until = min(until, loop.time() + (self._heap[0].wakeup_ns - self._runtime.now_ns()) / 1e9)
+            wait_s = (self._heap[0].wakeup_ns - now_ns) / 1e9
+            # While a clock that was set back stands still, what is nearly due would be looked at without pause.
+            until = min(until, loop.time() + (max(wait_s, STILL_S) if now_ns == self._slept_at_ns else wait_s))
+        self._slept_at_ns = now_ns
         self._changed.clear()
         timer = loop.call_at(until, self._changed.set)
         try:
@@ -138,11 +148,23 @@ class Timers:
                 self.note(run, self._runtime.now_ns() + int(RETRY_S * 1e9))
 
     async def _load(self) -> None:
-        """Asks the store for everything due up to the horizon; a full page shortens the horizon to its last row."""
+        """Asks the store for what is due up to the horizon, page by page until one holds something new.
+
+        A full page shortens the horizon to its last row. Pages of nothing but runs that are being worked on are passed
+        over: stopping at one would ask for it again and again.
+        """
         horizon_ns = self._runtime.now_ns() + HORIZON_NS
-        rows = await self._store.due_wakeups(horizon_ns, None, PAGE)
-        self._known_until_ns = rows[-1].wakeup_ns if len(rows) == PAGE else horizon_ns
-        for wakeup in rows:
-            if wakeup.run not in self._working and self._wanted.get(wakeup.run) != wakeup.wakeup_ns:
-                self._wanted[wakeup.run] = wakeup.wakeup_ns
-                heapq.heappush(self._heap, wakeup)
+        after: Wakeup | None = None
+        while True:
+            rows = await self._store.due_wakeups(horizon_ns, after, PAGE)
+            is_last = len(rows) < PAGE
+            self._known_until_ns = horizon_ns if is_last else rows[-1].wakeup_ns
+            news = False
+            for wakeup in rows:
+                if wakeup.run not in self._working and self._wanted.get(wakeup.run) != wakeup.wakeup_ns:
+                    self._wanted[wakeup.run] = wakeup.wakeup_ns
+                    heapq.heappush(self._heap, wakeup)
+                    news = True
+            if news or is_last:
+                return
+            after = rows[-1]
