@@ -254,6 +254,10 @@ class Engine:
             if isinstance(error, StoreError) and not isinstance(
                 error, (VersionConflictError, CurrentRunConflictError)
             ):
+                # If it was written after all, its tasks wait; whoever gets one that does not exist drops it.
+                for write, _ in writes:
+                    for task in write.tasks_put:
+                        self.matching.offer(task)
                 raise UnavailableError(f"the database cannot be written now: {error}") from error
             raise
         for pending, (write, _) in zip(unit, writes, strict=True):

@@ -153,11 +153,18 @@ class Matching:
                 pass  # reserved or resolved: it is no longer in line
 
     async def _start(self, task: Task, poller: Poller) -> Delivery | None:
-        starting = asyncio.ensure_future(self._start_task(task, poller))
+        starting = asyncio.ensure_future(self._start_or_offer(task, poller))
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
             starting.add_done_callback(self._give_back_result)
+            raise
+
+    async def _start_or_offer(self, task: Task, poller: Poller) -> Delivery | None:
+        try:
+            return await self._start_task(task, poller)
+        except BaseException:  # whatever it was: the task may still wait, and nobody else remembers it
+            self.offer(task)
             raise
 
     def _give_back_result(self, starting: asyncio.Future[Delivery | None]) -> None:
