@@ -269,12 +269,14 @@ def test_stopping_lets_calls_under_way_finish_and_takes_no_new_ones() -> None:
         poll = asyncio.ensure_future(client.call("PollWorkflowTaskQueue", b""))
         await handlers.polling.wait()
         stopping = asyncio.ensure_future(door.stop(TIMEOUT_S))
-        error = await Client(door.port).failure("GetSystemInfo", b"")
-        assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, "the server is stopping")
-        assert not stopping.done()
-        handlers.released.set()
+        try:
+            error = await Client(door.port).failure("GetSystemInfo", b"")
+            assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, "the server is stopping")
+            assert not stopping.done()
+        finally:
+            handlers.released.set()
+            await stopping
         assert PollWorkflowTaskQueueResponse.FromString(await poll).task_token == b"late"
-        await stopping
 
     _run(scenario)
 

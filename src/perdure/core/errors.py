@@ -14,7 +14,8 @@ to gRPC codes in one table (`perdure.server.doors.status`). Nothing here knows a
     │   │   ├── WorkflowAlreadyStartedError
     │   │   └── NamespaceAlreadyExistsError
     │   ├── FailedPreconditionError   the target is not in a state to do this
-    │   │   └── WorkflowNotReadyError
+    │   │   ├── WorkflowNotReadyError
+    │   │   └── NamespaceInvalidStateError
     │   ├── PermissionDeniedError
     │   ├── ResourceExhaustedError    a limit was reached; try later
     │   ├── UnimplementedError        this server does not have the feature
@@ -102,6 +103,22 @@ class FailedPreconditionError(ServiceError):
 
 class WorkflowNotReadyError(FailedPreconditionError):
     """The workflow cannot answer yet (no workflow task completed so far) or its tasks are failing."""
+
+
+class NamespaceInvalidStateError(FailedPreconditionError):
+    """The namespace is deprecated or deleted, and this is not possible in it any more.
+
+    Args:
+        namespace: its name.
+        state: `temporal.api.enums.v1.NamespaceState` number.
+        allowed_states: the states in which it is possible.
+    """
+
+    def __init__(self, message: str, *, namespace: str, state: int, allowed_states: tuple[int, ...]) -> None:
+        super().__init__(message)
+        self.namespace = namespace
+        self.state = state
+        self.allowed_states = allowed_states
 
 
 class PermissionDeniedError(ServiceError):

@@ -1,6 +1,7 @@
 """The namespaces: names, retention, and each one's own search attributes. Kept in the store, held in memory whole.
 
-A namespace is found by name once, at the edge; everything behind works with its id, so one can never see another's data.
+A namespace is found by name once, at the edge; everything behind works with its id, so one can never see another's
+data.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
+from perdure.api.enums.v1 import NamespaceState
 from perdure.api.namespace.v1 import NamespaceConfig, NamespaceInfo
 from perdure.core.errors import (
     InvalidArgumentError,
     NamespaceAlreadyExistsError,
+    NamespaceInvalidStateError,
     NamespaceNotFoundError,
     StoreError,
     UnavailableError,
@@ -22,6 +26,20 @@ from perdure.core.errors import (
 from perdure.core.run.protos import duration_ns
 from perdure.core.visibility.attributes import AttributeType
 from perdure.store.protocol import Store, StoredNamespace
+
+REGISTERED: Final = NamespaceState.Value("NAMESPACE_STATE_REGISTERED")
+DEPRECATED: Final = NamespaceState.Value("NAMESPACE_STATE_DEPRECATED")
+DELETED: Final = NamespaceState.Value("NAMESPACE_STATE_DELETED")
+OPEN_STATES: Final = (REGISTERED, DEPRECATED)
+"""A deprecated namespace's workflows go on; a deleted one's are being removed."""
+STARTABLE_STATES: Final = (REGISTERED,)
+ALL_STATES: Final = (REGISTERED, DEPRECATED, DELETED)
+_STATE_NAMES: Final = {
+    0: "Unspecified",
+    REGISTERED: "Registered",
+    DEPRECATED: "Deprecated",
+    DELETED: "Deleted",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +85,25 @@ class Namespaces:
         for stored in await self._store.list_namespaces():
             self._remember(_decode(stored))
 
-    def get(self, name: str) -> Namespace:
+    def get(self, name: str, states: tuple[int, ...] = OPEN_STATES) -> Namespace:
         """The namespace of this name.
+
+        Args:
+            name: its name.
+            states: the states it may have; `STARTABLE_STATES` where a workflow is to be started.
 
         Raises:
             InvalidArgumentError: no name given.
             NamespaceNotFoundError: there is none.
+            NamespaceInvalidStateError: it is in another state.
         """
         if not name:
             raise InvalidArgumentError("Namespace is empty.")
         namespace = self._by_name.get(name)
         if namespace is None:
             raise NamespaceNotFoundError(name)
+        if namespace.info.state not in states:
+            raise _invalid_state(namespace, states)
         return namespace
 
     def has(self, name: str) -> bool:
@@ -134,6 +159,16 @@ class Namespaces:
             self._by_name.pop(previous.name, None)
         self._by_name[namespace.name] = namespace
         self._by_id[namespace.namespace_id] = namespace
+
+
+def _invalid_state(namespace: Namespace, states: tuple[int, ...]) -> NamespaceInvalidStateError:
+    allowed = " or ".join(_STATE_NAMES[state] for state in states)
+    return NamespaceInvalidStateError(
+        f"Namespace has invalid state: {_STATE_NAMES[namespace.info.state]}. Must be {allowed}.",
+        namespace=namespace.name,
+        state=namespace.info.state,
+        allowed_states=states,
+    )
 
 
 def _encode(namespace: Namespace) -> StoredNamespace:

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from perdure.api.enums.v1 import NamespaceState
 from perdure.api.namespace.v1 import NamespaceInfo
-from perdure.server.namespaces import Namespace, Namespaces
+from perdure.server.namespaces import REGISTERED, Namespace, Namespaces
 from perdure.server.runtime import SystemRuntime
 from perdure.server.service.call import Call
 from perdure.server.service.namespace_rpcs import new_config
@@ -17,7 +16,6 @@ from perdure.store.memory import MemoryStore
 TIMEOUT_S = 20.0
 CALL = Call()
 DAY_S = 86_400
-REGISTERED = NamespaceState.Value("NAMESPACE_STATE_REGISTERED")
 
 Result = TypeVar("Result")
 

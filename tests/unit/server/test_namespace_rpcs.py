@@ -21,17 +21,22 @@ from perdure.api.workflowservice.v1 import (
 from perdure.core.errors import (
     InvalidArgumentError,
     NamespaceAlreadyExistsError,
+    NamespaceInvalidStateError,
     NamespaceNotFoundError,
 )
 from perdure.core.visibility import AttributeType
 from perdure.server.config import ServerConfig
-from perdure.server.namespaces import Namespace, Namespaces
-from perdure.server.runtime import SystemRuntime
-from perdure.server.service.namespace_rpcs import (
+from perdure.server.namespaces import (
     DELETED,
     DEPRECATED,
-    MAX_BAD_BINARIES,
     REGISTERED,
+    STARTABLE_STATES,
+    Namespace,
+    Namespaces,
+)
+from perdure.server.runtime import SystemRuntime
+from perdure.server.service.namespace_rpcs import (
+    MAX_BAD_BINARIES,
     NamespaceRpcs,
     aliases,
     with_aliases,
@@ -336,6 +341,28 @@ def test_deleting_frees_the_name_at_once_and_asks_for_removal() -> None:
 
         repeated = await setup.rpcs.delete_namespace(DeleteNamespaceRequest(namespace_id=namespace_id), CALL)
         assert repeated == answer
+
+    run(scenario())
+
+
+def test_what_is_possible_depends_on_the_state() -> None:
+    async def scenario() -> None:
+        setup = await _setup("old")
+        get = setup.namespaces.get
+        assert get("old", STARTABLE_STATES).name == "old"
+        await setup.rpcs.deprecate_namespace(DeprecateNamespaceRequest(namespace="old"), CALL)
+        assert get("old").name == "old"
+        with pytest.raises(NamespaceInvalidStateError) as caught:
+            get("old", STARTABLE_STATES)
+        assert str(caught.value) == "Namespace has invalid state: Deprecated. Must be Registered."
+        request = DeleteNamespaceRequest(namespace="old")
+        deleted = (await setup.rpcs.delete_namespace(request, CALL)).deleted_namespace
+        with pytest.raises(NamespaceInvalidStateError) as caught:
+            await setup.rpcs.update_namespace(UpdateNamespaceRequest(namespace=deleted), CALL)
+        assert str(caught.value) == (
+            "Namespace has invalid state: Deleted. Must be Registered or Deprecated."
+        )
+        assert caught.value.allowed_states == (REGISTERED, DEPRECATED)
 
     run(scenario())
 

@@ -21,6 +21,9 @@ _ARGUMENTS: dict[type[ServiceError], ServiceError] = {
     errors.WorkflowAlreadyStartedError: errors.WorkflowAlreadyStartedError(
         "taken", start_request_id="q", run_id="r", first_run_id="f"
     ),
+    errors.NamespaceInvalidStateError: errors.NamespaceInvalidStateError(
+        "gone", namespace="old", state=3, allowed_states=(1, 2)
+    ),
 }
 
 _EXPECTED: dict[type[ServiceError], tuple[int, str | None]] = {
@@ -38,6 +41,7 @@ _EXPECTED: dict[type[ServiceError], tuple[int, str | None]] = {
     errors.FailedPreconditionError: (9, None),
     errors.WorkflowNotReadyError: (9, "WorkflowNotReadyFailure"),
     errors.DeadlineTooShortError: (9, None),
+    errors.NamespaceInvalidStateError: (9, "NamespaceInvalidStateFailure"),
     errors.AbortedError: (10, None),
     errors.UnimplementedError: (12, None),
     errors.UnavailableError: (14, None),
@@ -89,6 +93,9 @@ def test_details_carry_what_the_error_knows() -> None:
     assert _detail(errors.QueryFailedError("no", failure.SerializeToString())) == (
         errordetails.QueryFailedFailure(failure=failure)
     )
+    state = _detail(_ARGUMENTS[errors.NamespaceInvalidStateError])
+    assert isinstance(state, errordetails.NamespaceInvalidStateFailure)
+    assert (state.namespace, state.state, list(state.allowed_states)) == ("old", 3, [1, 2])
     limited = _detail(errors.ResourceExhaustedError("slow down", cause=1, scope=2))
     assert isinstance(limited, errordetails.ResourceExhaustedFailure)
     assert (limited.cause, limited.scope) == (1, 2)

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from perdure.api.errordetails.v1 import (
     NamespaceAlreadyExistsFailure,
+    NamespaceInvalidStateFailure,
     NamespaceNotFoundFailure,
     NotFoundFailure,
     PermissionDeniedFailure,
@@ -69,6 +70,13 @@ def _exhausted(error: errors.ResourceExhaustedError) -> Message:
     return detail
 
 
+def _invalid_state(error: errors.NamespaceInvalidStateError) -> Message:
+    detail = NamespaceInvalidStateFailure(namespace=error.namespace)
+    detail.state = error.state  # type: ignore[assignment]
+    detail.allowed_states.extend(error.allowed_states)  # type: ignore[arg-type]
+    return detail
+
+
 TABLE: Mapping[type[Exception], _Entry] = {
     errors.QueryFailedError: _Entry(3, _query_failed),
     errors.InvalidArgumentError: _Entry(3),
@@ -82,6 +90,7 @@ TABLE: Mapping[type[Exception], _Entry] = {
     errors.AlreadyExistsError: _Entry(6),
     errors.PermissionDeniedError: _Entry(7, lambda _: PermissionDeniedFailure()),
     errors.ResourceExhaustedError: _Entry(RESOURCE_EXHAUSTED, _exhausted),
+    errors.NamespaceInvalidStateError: _Entry(9, _invalid_state),
     errors.WorkflowNotReadyError: _Entry(9, lambda _: WorkflowNotReadyFailure()),
     errors.FailedPreconditionError: _Entry(9),
     errors.AbortedError: _Entry(10),

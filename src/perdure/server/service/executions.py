@@ -31,7 +31,7 @@ from perdure.core.run.transition import Transition
 from perdure.server.engine.engine import Compute, Engine, RunNotFoundError
 from perdure.server.engine.histories import Histories, not_found
 from perdure.server.engine.starts import Started, Starts
-from perdure.server.namespaces import Namespace
+from perdure.server.namespaces import STARTABLE_STATES, Namespace
 from perdure.server.service import checks
 from perdure.server.service.call import Call
 from perdure.server.service.task_responses import TaskResponses
@@ -67,7 +67,7 @@ class Executions:
         self, request: StartWorkflowExecutionRequest, call: Call
     ) -> StartWorkflowExecutionResponse:
         """StartWorkflowExecution: source workflowservice.v1."""
-        namespace = self._namespaces.get(request.namespace)
+        namespace = self._namespaces.get(request.namespace, STARTABLE_STATES)
         self._prepare_start(request, namespace, _FAIL)
         started = await self._starts.start(namespace, request)
         response = StartWorkflowExecutionResponse(
@@ -84,7 +84,7 @@ class Executions:
         self, request: SignalWithStartWorkflowExecutionRequest, call: Call
     ) -> SignalWithStartWorkflowExecutionResponse:
         """SignalWithStartWorkflowExecution: signals the open run of the id, or starts one that begins with the signal."""
-        namespace = self._namespaces.get(request.namespace)
+        namespace = self._namespaces.get(request.namespace, STARTABLE_STATES)
         start = _start_part(request)
         if not request.signal_name:
             raise InvalidArgumentError("signal not set")

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from perdure.api.enums.v1 import (
     ArchivalState,
-    NamespaceState,
     ReplicationState,
 )
 from perdure.api.namespace.v1 import NamespaceConfig, NamespaceInfo, UpdateNamespaceInfo
@@ -37,13 +36,18 @@ from perdure.core.errors import (
 from perdure.core.run.protos import checked_duration_ns, set_duration, set_timestamp
 from perdure.core.visibility.attributes import AttributeType
 from perdure.server.config import SECOND_NS, ServerConfig
-from perdure.server.namespaces import Namespace, Namespaces
+from perdure.server.namespaces import (
+    ALL_STATES,
+    DELETED,
+    DEPRECATED,
+    OPEN_STATES,
+    REGISTERED,
+    Namespace,
+    Namespaces,
+)
 from perdure.server.runtime import Runtime
 from perdure.server.service.call import Call
 
-REGISTERED = NamespaceState.Value("NAMESPACE_STATE_REGISTERED")
-DEPRECATED = NamespaceState.Value("NAMESPACE_STATE_DEPRECATED")
-DELETED = NamespaceState.Value("NAMESPACE_STATE_DELETED")
 _ARCHIVAL_DISABLED = ArchivalState.Value("ARCHIVAL_STATE_DISABLED")
 _NORMAL = ReplicationState.Value("REPLICATION_STATE_NORMAL")
 _HANDOVER = ReplicationState.Value("REPLICATION_STATE_HANDOVER")
@@ -114,16 +118,16 @@ class NamespaceRpcs:
                 "GetNamespace operation failed.  Both ID and Name specified in request."
             )
         if not namespace_id:
-            return self._named(name)
+            return self._named(name, ALL_STATES)
         namespace = self._namespaces.by_id(namespace_id)
         if namespace is None:
             raise NamespaceNotFoundError(namespace_id)
         return namespace
 
-    def _named(self, name: str) -> Namespace:
+    def _named(self, name: str, states: tuple[int, ...] = OPEN_STATES) -> Namespace:
         if not name:
             raise InvalidArgumentError(_NO_NAME)
-        return self._namespaces.get(name)
+        return self._namespaces.get(name, states)
 
     def _described(self, namespace: Namespace) -> DescribeNamespaceResponse:
         return DescribeNamespaceResponse(
