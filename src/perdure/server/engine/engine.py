@@ -150,8 +150,13 @@ class Engine:
         """Runs `work` to its end even if the caller is cancelled while it waits."""
         task = asyncio.create_task(work)
         self._working.add(task)
-        task.add_done_callback(self._working.discard)
+        task.add_done_callback(self._worked)
         return await asyncio.shield(task)
+
+    def _worked(self, task: asyncio.Task[Any]) -> None:
+        self._working.discard(task)
+        if not task.cancelled():
+            task.exception()  # read here, because a caller that is gone will not
 
     async def _transact(
         self, run: RunKey, compute: Compute[Result], on_commit: Callable[[RunSlot], None] | None
@@ -296,7 +301,9 @@ class Engine:
             self.matching.deliver(poller, self._delivery(slot, tx, task))
         for task in write.tasks_put:
             self.matching.offer(task)
-        if not tx.header.has_pending_task:
+        if not tx.header.has_pending_task and (
+            tx.header.last_completed_task_started_event_id or not tx.header.is_open
+        ):
             slot.unblock_queries()
         slot.wake()
 

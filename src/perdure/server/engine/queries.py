@@ -34,6 +34,7 @@ NO_POLLER_BUDGET_S = 1.0
 """How long before its end a query that nobody took is refused, if nobody seems to be there."""
 POLLER_SEEN_NS = 20 * 1_000_000_000
 """Somebody is there if a poll waited within this time."""
+CLOSED_UNSEEN = "Workflow execution closed before WorkflowTaskStarted event"
 NO_POLLER = "no poller seen for task queue recently, worker may be down"
 _ANSWERED = QueryResultType.Value("QUERY_RESULT_TYPE_ANSWERED")
 _FAILED = QueryResultType.Value("QUERY_RESULT_TYPE_FAILED")
@@ -76,7 +77,7 @@ class Queries:
         header = state.header
         answered_before = header.last_completed_task_started_event_id > 0
         if not header.is_open and not answered_before:
-            raise WorkflowNotReadyError("Workflow execution closed before WorkflowTaskStarted event")
+            raise WorkflowNotReadyError(CLOSED_UNSEEN)
         if header.first_task_at_ns > self._engine.runtime.now_ns() + int(timeout_s * 1e9):
             raise WorkflowNotReadyError("Workflow task is not scheduled yet.")
         if header.task_attempt >= FAILING_ATTEMPT:
@@ -88,6 +89,8 @@ class Queries:
                     if result is not None:
                         return _answer(result)
                     header = (await self._histories.state(run)).header
+                    if not header.last_completed_task_started_event_id:
+                        raise WorkflowNotReadyError(CLOSED_UNSEEN)
                 return await self._ask_directly(run, header, query, limit.when())
         except TimeoutError as error:
             raise DeadlineExceededError from error
@@ -99,13 +102,13 @@ class Queries:
         slot = self._engine.runs.pin(run)
         query_id = self._engine.runtime.new_id()
         future: asyncio.Future[WorkflowQueryResult | None] = asyncio.get_running_loop().create_future()
-        slot.queries.add(query_id, query)
-        slot.query_futures[query_id] = future
         try:
+            slot.queries.add(query_id, query)
+            slot.query_futures[query_id] = future
             return await future
         finally:
             slot.queries.remove(query_id)
-            del slot.query_futures[query_id]
+            slot.query_futures.pop(query_id, None)
             self._engine.runs.unpin(slot)
 
     async def transact_completion(
