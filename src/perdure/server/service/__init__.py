@@ -1,1 +1,1 @@
-"""The service handlers: requests checked and turned into engine calls, answers built. No transport, no SQL, no state."""
+"""The service handlers: requests checked and turned into engine calls, answers built. No transport, SQL or state."""

@@ -1,4 +1,7 @@
-"""Checks that many RPCs share: lengths, run ids, deadlines, task queues, sizes. Messages as Temporal's server words them."""
+"""Checks that many RPCs share: lengths, run ids, deadlines, task queues, sizes, links.
+
+Messages as Temporal's server words them.
+"""
 
 from __future__ import annotations
 

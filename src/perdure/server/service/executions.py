@@ -83,7 +83,7 @@ class Executions:
     async def signal_with_start_workflow_execution(
         self, request: SignalWithStartWorkflowExecutionRequest, call: Call
     ) -> SignalWithStartWorkflowExecutionResponse:
-        """SignalWithStartWorkflowExecution: signals the open run of the id, or starts one that begins with the signal."""
+        """SignalWithStartWorkflowExecution: signals the id's open run, or starts one that begins with the signal."""
         namespace = self._namespaces.get(request.namespace, STARTABLE_STATES)
         start = _start_part(request)
         if not request.signal_name:
@@ -97,7 +97,8 @@ class Executions:
             raise InvalidArgumentError("workflow type not set")
         if request.workflow_id_conflict_policy == _FAIL:
             raise InvalidArgumentError(
-                "Invalid WorkflowIDConflictPolicy: WORKFLOW_ID_CONFLICT_POLICY_FAIL is not supported for this operation."
+                "Invalid WorkflowIDConflictPolicy: WORKFLOW_ID_CONFLICT_POLICY_FAIL is not supported for this "
+                "operation."
             )
         self._prepare_start(start, namespace, _USE_EXISTING)
         checks.links(request.links)

@@ -82,7 +82,7 @@ class Readings:
     async def get_workflow_execution_history(
         self, request: GetWorkflowExecutionHistoryRequest, call: Call
     ) -> GetWorkflowExecutionHistoryResponse:
-        """GetWorkflowExecutionHistory: pages of whole batches; waits for news if asked; may show the close event only."""
+        """GetWorkflowExecutionHistory: pages of whole batches; may wait for news or show the close event only."""
         namespace = self._namespaces.get(request.namespace)
         run, first, end, version = await self._position(request, namespace)
         wait = request.wait_new_event

@@ -1,7 +1,7 @@
 """The service: every RPC of the contract as one table from its path to an async function.
 
-Handlers live in groups, one module and class per theme; a method named like the RPC in snake_case serves it. RPCs without one
-answer UNIMPLEMENTED with their own name. Doors and in-process clients call `Service.call`.
+Handlers live in groups, one module and class per theme; a method named like the RPC in snake_case serves it. RPCs
+without one answer UNIMPLEMENTED with their own name. Doors and in-process clients call `Service.call`.
 """
 
 from __future__ import annotations

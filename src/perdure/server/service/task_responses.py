@@ -1,4 +1,4 @@
-"""Answers to polls: deliveries turned into the messages that workers read, with task tokens and the first page of history."""
+"""Answers to polls: deliveries turned into the messages that workers read, with tokens and the first history page."""
 
 from __future__ import annotations
 
