@@ -584,6 +584,33 @@ async def activity_result_too_big(ctx: Context) -> None:
 
 
 @scenario
+async def activity_details_too_big(ctx: Context) -> None:
+    """Details above the limit: of a cancellation, beside a failure, by id."""
+    big = payloads("x" * (2 * 1024 * 1024))
+    run = await ctx.start()
+    retry = retry_policy(attempts=1)
+    await run.step(*(schedule_activity(name, run.task_queue, retry=retry) for name in "abcd"))
+    tasks = {task.activity_id: task for task in [await run.poll_activity() for _ in range(4)]}
+    await run.signal()
+    await run.step(cancel_activity(FIRST_ACTIVITY_EVENT))
+    await ctx.attempt("cancellation", ctx.client.cancel_activity(tasks["a"].task_token, big))
+    failing = ctx.client.fail_activity(
+        tasks["b"].task_token, application_failure(), last_heartbeat_details=big
+    )
+    await ctx.attempt("beside a failure", failing)
+    named = {"namespace": ctx.client.namespace, "workflow_id": run.workflow_id, "identity": "by id"}
+    await ctx.attempt(
+        "result by id",
+        workflowservice.RespondActivityTaskCompletedByIdRequest(activity_id="c", result=big, **named),
+    )
+    await ctx.attempt(
+        "heartbeat by id",
+        workflowservice.RecordActivityTaskHeartbeatByIdRequest(activity_id="d", details=big, **named),
+    )
+    await _finish(run)
+
+
+@scenario
 async def activity_eager(ctx: Context) -> None:
     """An activity asked for eagerly comes with the workflow task's answer; its history."""
     run = await ctx.start()
