@@ -39,12 +39,14 @@ class Poller:
         request_id: this poll's id, written into Started events.
         version: the worker's, written into WorkflowTaskStarted events; None if it does not say.
         future: resolved with a delivery, with a task to start, or with None to end the poll empty.
+        in_line: it stands in its queue's line.
     """
 
     identity: str
     request_id: str
     version: WorkerVersionStamp | None
     future: asyncio.Future[Delivery | Task | None]
+    in_line: bool = False
 
 
 @dataclass(slots=True)
@@ -62,6 +64,7 @@ class _Queue:
     def waiting_poller(self) -> Poller | None:
         while self.pollers:
             poller = self.pollers.popleft()
+            poller.in_line = False
             if not poller.future.done():
                 return poller
         return None
@@ -136,6 +139,7 @@ class Matching:
     async def _wait(self, queue: _Queue, poller: Poller, deadline: float) -> Delivery | Task | None:
         loop = asyncio.get_running_loop()
         queue.pollers.append(poller)
+        poller.in_line = True
         timer = loop.call_at(deadline, _resolve_empty, poller.future)
         try:
             return await poller.future
@@ -147,10 +151,9 @@ class Matching:
             timer.cancel()
             if not poller.future.done():
                 poller.future.cancel()
-            try:
+            if poller.in_line:
                 queue.pollers.remove(poller)
-            except ValueError:
-                pass  # reserved or resolved: it is no longer in line
+                poller.in_line = False
 
     async def _start(self, task: Task, poller: Poller) -> Delivery | None:
         starting = asyncio.ensure_future(self._start_or_offer(task, poller))
@@ -214,6 +217,7 @@ class Matching:
         """The commit failed: the poller goes back to the front of the line."""
         if not poller.future.done():
             self._queue(key).pollers.appendleft(poller)
+            poller.in_line = True
 
     def deliver(self, poller: Poller, delivery: Delivery) -> None:
         """Answers a reserved poller; if it is gone meanwhile, the next one gets the delivery."""
