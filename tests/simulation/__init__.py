@@ -1,0 +1,11 @@
+"""A seeded simulator: clients, workers and the real engine on simulated time, network and storage, in one thread.
+
+`python -m tests.simulation --seeds 100` runs seeds; a seed that fails prints how to run it again. What belongs where:
+
+    loop.py, runtime.py, network.py, store.py   the simulated world: scheduler, clock, messages, faulty storage
+    server.py, worker.py, client.py             the simulated processes; the server's are the real ones inside
+    program.py, interpreter.py                  random workflows, and the pure function from history to commands
+    model.py, oracle.py                         what must hold: a second derivation from the history, named invariants
+    world.py                                    one seed from beginning to end
+    mutants.py                                  bugs on purpose, each of which the simulator must find
+"""

@@ -1,0 +1,257 @@
+"""What the simulator knows to be true: everything committed, everything acknowledged, and the checks after each commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from perdure.api.enums.v1 import WorkflowTaskFailedCause
+from perdure.api.history.v1 import History, HistoryEvent
+from perdure.core.errors import InvariantViolation
+from perdure.core.run.invariants import check_history, check_state, check_tasks
+from perdure.core.run.records import RunKey, RunWrite
+from perdure.core.run.state import RunState, decode_run
+from perdure.store.memory import MemoryStore
+from tests.simulation.interpreter import attributes_of, event_name
+from tests.simulation.model import RUNNING, RunModel, check
+from tests.simulation.trace import Trace
+
+T = TypeVar("T")
+
+
+def immediate(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that never waits, such as a call of the store in memory."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    coroutine.close()
+    raise AssertionError("it waits")
+
+
+_CLOCK_RULES = (
+    "closed before it started",
+    "has a heartbeat from before it was scheduled",
+    "lies in the future",
+    "is earlier than one before it",
+)
+"""Findings about times, which a clock that is set back between two processes explains."""
+
+
+def watched(look: Callable[[], None], *, clock_set_back: bool) -> None:
+    """Runs a check of `perdure.core.run.invariants`, without its rules about times if the clock went back."""
+    try:
+        look()
+    except InvariantViolation as violation:
+        if not (clock_set_back and any(rule in str(violation) for rule in _CLOCK_RULES)):
+            raise
+
+
+class Oracle:
+    """Watches the durable store.
+
+    Args:
+        store: the truth; the oracle reads it after every commit.
+        trace: what happened.
+        time_ns: simulated time, for the trace.
+    """
+
+    def __init__(self, store: MemoryStore, trace: Trace, time_ns: Callable[[], int]) -> None:
+        self._store = store
+        self._time_ns = time_ns
+        self._trace = trace
+        self.models: dict[RunKey, RunModel] = {}
+        self.states: dict[RunKey, RunState] = {}
+        self.current: dict[tuple[str, str], RunKey] = {}
+        self.started_by: dict[tuple[str, str, str], list[RunKey]] = {}
+        """Runs by namespace id, workflow id and start request id."""
+        self.deleted: dict[RunKey, RunModel] = {}
+        self.may_delete: set[RunKey] = set()
+        self.commits = 0
+        self.clock_set_back = False
+        """Whether the wall clock ever was."""
+        self._heartbeats: dict[tuple[str, str], tuple[list[Any], set[str]]] = {}
+
+    # --- after every commit
+
+    def committed(self, unit: Sequence[RunWrite]) -> None:
+        """Takes a unit that the store has just committed, and checks everything about its runs."""
+        self.commits += 1
+        for write in unit:
+            self._apply(write)
+
+    def _apply(self, write: RunWrite) -> None:
+        run = write.run
+        model = self.models.get(run)
+        if model is None:
+            model = self._new_run(write)
+        events = [event for batch in write.events for event in History.FromString(batch.data).events]
+        model.apply(write, events)
+        stored = immediate(self._store.load_run(run))
+        check(stored is not None, "what is committed can be read", run)
+        if stored is None:
+            return
+        state = decode_run(run, stored.version, stored.header, stored.items, stored.wakeup_ns)
+        previous, self.states[run] = self.states.get(run), state
+        model.compare(state)
+        watched(lambda: check_state(state), clock_set_back=self.clock_set_back)
+        self._observe(previous, state, write, events)
+        names = " ".join(f"{event.event_id}:{event_name(event)}" for event in events)
+        self._trace.add(
+            self._time_ns(), "store", f"{run.workflow_id} {run.run_id[-6:]} v{state.version} {names} wake {write.wakeup_ns}"
+        )
+
+    def _new_run(self, write: RunWrite) -> RunModel:
+        run = write.run
+        check(write.expected_version == 0, "version increases by one", write.expected_version)
+        model = self.models[run] = RunModel(run)
+        workflow = (run.namespace_id, run.workflow_id)
+        before = self.current.get(workflow)
+        closed = before is None or before not in self.models or self.models[before].status != RUNNING
+        check(closed, "a workflow id has one open run", f"{before} {run}")
+        self.current[workflow] = run
+        self.started_by.setdefault((*workflow, write.start_request_id), []).append(run)
+        return model
+
+    def removed(self, run: RunKey, now_ns: int) -> None:
+        """The store has deleted a run."""
+        model = self.models.pop(run)
+        state = self.states.pop(run)
+        check(model.status != RUNNING, "only closed runs are deleted", run)
+        over = now_ns >= state.header.close_ns + state.header.retention_ns
+        check(over or run in self.may_delete, "retention is kept", f"{run} at {now_ns}")
+        self._trace.reach("deleted on request" if run in self.may_delete else "retention over")
+        self._trace.add(self._time_ns(), "store", f"{run.workflow_id} {run.run_id[-6:]} deleted")
+        self.deleted[run] = model
+        if self.current.get((run.namespace_id, run.workflow_id)) == run:
+            del self.current[run.namespace_id, run.workflow_id]
+
+    # --- what was acknowledged
+
+    def started(self, namespace_id: str, workflow_id: str, run_id: str) -> RunModel:
+        """A start was answered with this run."""
+        run = RunKey(namespace_id, workflow_id, run_id)
+        model = self.models.get(run) or self.deleted.get(run)
+        check(model is not None, "an acknowledged start is durable", run)
+        assert model is not None
+        return model
+
+    def signaled(self, namespace_id: str, workflow_id: str, request_id: str) -> None:
+        """A signal was acknowledged."""
+        found = [
+            run
+            for run, model in (*self.models.items(), *self.deleted.items())
+            if (run.namespace_id, run.workflow_id) == (namespace_id, workflow_id)
+            and model.knows_signal(self.states.get(run), request_id)
+        ]
+        check(len(found) == 1, "an acknowledged signal is recorded once", f"{workflow_id} {request_id} {found}")
+
+    def activity_finished(self, run: RunKey, activity_id: str, ends: str) -> None:
+        """A worker's outcome of an activity was acknowledged."""
+        model = self.models.get(run) or self.deleted[run]
+        state = self.states.get(run)
+        waiting = state.buffered.values() if state is not None else ()
+        buffered = any(
+            event_name(event) == f"ACTIVITY_TASK_{ends}"
+            and model.activity_id(attributes_of(event).scheduled_event_id) == activity_id
+            for event in waiting
+        )
+        recorded = model.finished.get(activity_id) == f"ACTIVITY_TASK_{ends}"
+        check(recorded or buffered, "an acknowledged activity outcome is durable", f"{run} {activity_id} {ends}")
+
+    def closed(self, run: RunKey) -> None:
+        """The run was said to be closed."""
+        model = self.models.get(run) or self.deleted[run]
+        check(model.status != RUNNING, "an acknowledged termination is durable", run)
+
+    def cancel_requested(self, run: RunKey) -> None:
+        """A request to cancel was acknowledged."""
+        state = self.states.get(run)
+        asked = state is None or state.header.cancel_requested or not state.header.is_open
+        check(asked, "an acknowledged cancellation is durable", run)
+
+    def heartbeat_sent(self, run_id: str, activity_id: str, details: list[int]) -> None:
+        """A worker sends a heartbeat with these details."""
+        _, sent = self._heartbeats.setdefault((run_id, activity_id), ([], set()))
+        sent.add(str(details))
+
+    def heartbeat_acknowledged(self, run_id: str, activity_id: str, details: list[int]) -> None:
+        """A heartbeat was acknowledged."""
+        latest, sent = self._heartbeats[run_id, activity_id]
+        self._heartbeats[run_id, activity_id] = (max(latest, details), sent)
+
+    def attempt_begins(self, run_id: str, activity_id: str, details: Any) -> None:
+        """An attempt begins with these details of the attempts before."""
+        latest, sent = self._heartbeats.get((run_id, activity_id), ([], set()))
+        # Not the latest ones: an earlier heartbeat may arrive late and replace them.
+        good = str(details) in sent if details else not latest
+        check(good, "heartbeat details go on to the next attempt", f"{details}, acknowledged {latest}")
+
+    # --- rare situations
+
+    def _observe(
+        self, previous: RunState | None, state: RunState, write: RunWrite, events: list[HistoryEvent]
+    ) -> None:
+        reach = self._trace.reach
+        header = state.header
+        if header.has_started_task and header.is_task_transient:
+            reach("transient task started")
+        if header.task_attempt > 3:
+            reach("workflow task backs off")
+        if header.task_rerouted:
+            reach("sticky task rerouted")
+        for activity in state.activities.values():
+            if activity.attempt > 1:
+                reach("activity retried")
+                break
+        if previous is not None and previous.buffered and not state.buffered:
+            self._observe_flush(events)
+        for event in events:
+            name = event_name(event)
+            if name == "WORKFLOW_TASK_FAILED":
+                cause = event.workflow_task_failed_event_attributes.cause
+                reach(f"workflow task failed: {CAUSES[cause]}")
+            elif name in _MARKED:
+                reach(_MARKED[name])
+            elif name == "WORKFLOW_TASK_TIMED_OUT":
+                kind = event.workflow_task_timed_out_event_attributes.timeout_type
+                reach("sticky task timed out" if kind == 2 else "workflow task timed out")
+            elif name == "ACTIVITY_TASK_TIMED_OUT":
+                kind = event.activity_task_timed_out_event_attributes.failure.timeout_failure_info.timeout_type
+                reach(f"activity timed out, type {kind}")
+
+    def _observe_flush(self, events: list[HistoryEvent]) -> None:
+        names = [event_name(event) for event in events]
+        self._trace.reach("buffer flushed")
+        ends = [index for index, name in enumerate(names) if name in _ENDS]
+        others = [index for index, name in enumerate(names) if name in ("WORKFLOW_EXECUTION_SIGNALED", "TIMER_FIRED")]
+        if ends and others:
+            self._trace.reach("buffer flushed with completions last")
+
+    # --- at the end
+
+    def check_histories(self) -> None:
+        """Checks every run that is left with the rules that need its whole history."""
+        for run, model in self.models.items():
+            batches = immediate(self._store.read_history(run, 1, 1 << 60, 1 << 60))
+            events = [event for batch in batches for event in History.FromString(batch.data).events]
+            check(len(events) == model.next_event_id - 1, "history has no gap", run)
+            state = self.states[run]
+            watched(lambda state=state, events=events: check_history(state, events), clock_set_back=self.clock_set_back)  # type: ignore[misc]
+            check_tasks(state, model.tasks.values())
+
+
+CAUSES = {
+    number: name.removeprefix("WORKFLOW_TASK_FAILED_CAUSE_").lower().replace("_", " ")
+    for name, number in WorkflowTaskFailedCause.items()  # noqa: PIE804
+}
+_ENDS = frozenset(f"ACTIVITY_TASK_{end}" for end in ("COMPLETED", "FAILED", "TIMED_OUT", "CANCELED"))
+_MARKED = {
+    "TIMER_CANCELED": "timer cancelled",
+    "ACTIVITY_TASK_CANCEL_REQUESTED": "activity cancellation requested",
+    "ACTIVITY_TASK_CANCELED": "activity cancelled",
+    "WORKFLOW_EXECUTION_CANCELED": "workflow cancelled",
+    "WORKFLOW_EXECUTION_TIMED_OUT": "workflow timed out",
+    "WORKFLOW_EXECUTION_TERMINATED": "workflow terminated",
+}

@@ -1,0 +1,180 @@
+"""Random workflow programs: generated from a seed, carried in the workflow's input, with the result they must have.
+
+A program is plain JSON, so that a worker knows it from the history alone. Steps are lists, the first element is the kind:
+
+    ["activity", id, spec]                run an activity and keep its outcome
+    ["timer", id, seconds]                wait
+    ["signal", name]                      wait until a signal of that name has come
+    ["marker", name]                      record a marker
+    ["attributes", value]                 upsert a search attribute and a memo field
+    ["local", id, heartbeats]             a local activity: the worker computes it, over several workflow tasks
+    ["race", id, spec, timer_id, s]       an activity against a timer; the loser is cancelled
+    ["guard", timer_id, s, steps]         steps under a long timer that is cancelled after them
+    ["all", [steps, ...]]                 branches side by side
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+Step = list[Any]
+Program = dict[str, Any]
+ANY = "*"
+"""In a predicted result: this entry depends on the order of events."""
+
+FAILURE_TYPE = "Planned"
+"""The type of the failures that activities and workflows raise on purpose."""
+
+CANCEL = "cancel"
+CLEAN_UP = "clean up"
+IGNORE = "ignore"
+
+
+@dataclass
+class _Names:
+    """Numbers ids of one program and collects the signals it waits for."""
+
+    count: int = 0
+    signals: list[str] = field(default_factory=list)
+
+    def next(self, prefix: str) -> str:
+        self.count += 1
+        return f"{prefix}{self.count}"
+
+
+def random_program(random: Random, *, waits_for_signals: bool = True) -> Program:
+    """A program of one to six steps."""
+    names = _Names()
+    steps = [_random_step(random, names, 2, waits_for_signals) for _ in range(random.randint(1, 6))]
+    program: Program = {
+        "steps": steps,
+        "ends": random.choice(("complete", "complete", "complete", "fail")),
+        "on_cancel": random.choice((CANCEL, CLEAN_UP, IGNORE)),
+        "signals": names.signals,
+    }
+    if program["on_cancel"] == CLEAN_UP:
+        program["clean_up"] = [["activity", names.next("c"), {"attempts": 0}], ["marker", names.next("m")]]
+    return program
+
+
+def _random_step(random: Random, names: _Names, depth: int, waits_for_signals: bool) -> Step:
+    kinds = ["activity"] * 5 + ["timer"] * 2 + ["marker", "attributes", "local", "race", "race"]
+    if waits_for_signals:
+        kinds += ["signal"] * 2
+    if depth:
+        kinds += ["all"] * 2 + ["guard"] * 2
+    kind = random.choice(kinds)
+    if kind == "activity":
+        return [kind, names.next("a"), random_activity(random)]
+    if kind == "timer":
+        return [kind, names.next("t"), _random_seconds(random)]
+    if kind == "signal":
+        names.signals.append(names.next("s"))
+        return [kind, names.signals[-1]]
+    if kind == "marker":
+        return [kind, names.next("m")]
+    if kind == "attributes":
+        return [kind, names.next("v")]
+    if kind == "local":
+        return [kind, names.next("l"), random.randint(0, 2)]
+    if kind == "race":
+        spec = random_activity(random)
+        return [kind, names.next("a"), spec, names.next("t"), random.choice((0.5, 2.0, 5.0, 10.0))]
+    if kind == "guard":
+        body = [_random_step(random, names, depth - 1, waits_for_signals) for _ in range(random.randint(1, 2))]
+        return [kind, names.next("t"), random.choice((2.0, 30.0, 600.0)), body]
+    branches = [
+        [_random_step(random, names, depth - 1, waits_for_signals) for _ in range(random.randint(1, 2))]
+        for _ in range(random.randint(2, 3))
+    ]
+    return [kind, branches]
+
+
+def _random_seconds(random: Random) -> float:
+    return random.choice((0.0, 0.1, 1.0, 3.0, 10.0, 30.0))
+
+
+def random_activity(random: Random) -> dict[str, Any]:
+    """How an activity behaves. Keys, all optional:
+
+    attempts: policy's maximum (0: no limit); hangs: first attempts, which never answer; fails: attempts after them, which
+    fail; non_retryable: all those fail, for good; duration_s; heartbeat_s: the timeout; start_to_close_s;
+    schedule_to_close_s; schedule_to_start_s; by_id: complete by id instead of token; eager; on_cancel: "confirm" or
+    "finish"; delay_s: the failure's own retry delay; priority.
+    """
+    spec: dict[str, Any] = {"duration_s": random.choice((0.0, 0.01, 0.5, 2.0))}
+    if random.random() < 0.4:
+        spec["fails"] = random.randint(1, 3)
+    if random.random() < 0.1:
+        spec["hangs"] = random.randint(1, 2)
+    if random.random() < 0.3:
+        spec["heartbeat_s"] = random.choice((1.0, 3.0))
+        spec["duration_s"] = random.choice((0.5, 2.0, 3.0))
+    if random.random() < 0.2:
+        spec["attempts"] = random.randint(1, 3)
+    if random.random() < 0.1:
+        spec["non_retryable"] = True
+    if random.random() < 0.1:
+        spec["schedule_to_close_s"] = random.choice((3.0, 20.0))
+    if random.random() < 0.1:
+        spec["schedule_to_start_s"] = random.choice((1.0, 10.0))
+    if random.random() < 0.2:
+        spec["by_id"] = True
+    if random.random() < 0.4:
+        spec["eager"] = True
+    if random.random() < 0.5:
+        spec["on_cancel"] = "finish"
+    if random.random() < 0.2:
+        spec["delay_s"] = random.choice((0.0, 2.0))
+    if random.random() < 0.2:
+        spec["priority"] = random.randint(1, 5)
+    spec["start_to_close_s"] = random.choice((5.0, 8.0))
+    return spec
+
+
+def activity_value(activity_id: str) -> str:
+    """What an activity returns when it succeeds."""
+    return f"value of {activity_id}"
+
+
+def predict(program: Program) -> list[Any]:
+    """The result that the program has whatever faults occur; entries that depend on them are `ANY`."""
+    return _predict_steps(program["steps"])
+
+
+def _predict_steps(steps: list[Step]) -> list[Any]:
+    return [_predict_step(step) for step in steps]
+
+
+def _predict_step(step: Step) -> Any:
+    kind = step[0]
+    if kind == "activity":
+        return _predict_activity(step[1], step[2])
+    if kind == "race":
+        return ANY
+    if kind == "guard":
+        return _predict_steps(step[3])
+    if kind == "all":
+        return [_predict_steps(branch) for branch in step[1]]
+    if kind == "local":
+        return activity_value(step[1])
+    return step[1]
+
+
+def _predict_activity(activity_id: str, spec: dict[str, Any]) -> Any:
+    if spec.get("schedule_to_close_s") or spec.get("schedule_to_start_s"):
+        return ANY
+    if spec.get("attempts"):
+        return ANY  # lost attempts count too
+    return ["failed", FAILURE_TYPE] if spec.get("non_retryable") else activity_value(activity_id)
+
+
+def agrees(predicted: Any, observed: Any) -> bool:
+    """Whether an observed result is the predicted one."""
+    if predicted == ANY:
+        return True
+    if isinstance(predicted, list) and isinstance(observed, list) and len(predicted) == len(observed):
+        return all(agrees(one, other) for one, other in zip(predicted, observed, strict=True))
+    return bool(predicted == observed)

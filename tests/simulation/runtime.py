@@ -1,0 +1,60 @@
+"""The simulated clock and source of ids: a wall clock that jumps, and what one server process sees of it."""
+
+from __future__ import annotations
+
+import uuid
+from random import Random
+
+from perdure.server.runtime import uuid7
+from tests.simulation.loop import SimLoop
+
+EPOCH_NS = 1_800_000_000 * 1_000_000_000
+"""When simulations begin."""
+
+
+class WallClock:
+    """The machine's clock: simulated time plus an offset that faults change.
+
+    Args:
+        loop: the simulated time.
+    """
+
+    def __init__(self, loop: SimLoop) -> None:
+        self._loop = loop
+        self.offset_ns = 0
+
+    def now_ns(self) -> int:
+        """The time of day, nanoseconds since the epoch."""
+        return EPOCH_NS + self._loop.now_ns + self.offset_ns
+
+
+class SimRuntime:
+    """The `perdure.server.runtime.Runtime` of one server process.
+
+    Args:
+        clock: the machine's.
+        random: for ids.
+    """
+
+    def __init__(self, clock: WallClock, random: Random) -> None:
+        self._clock = clock
+        self._random = random
+        self._last_ns = 0
+
+    def now_ns(self) -> int:
+        """The wall clock; within one process it never goes back."""
+        self._last_ns = max(self._last_ns, self._clock.now_ns())
+        return self._last_ns
+
+    def new_run_id(self) -> str:
+        """A UUID of version 7."""
+        return uuid7(self.now_ns() // 1_000_000, self._random.getrandbits(80))
+
+    def new_id(self) -> str:
+        """A UUID of version 4."""
+        return new_uuid(self._random)
+
+
+def new_uuid(random: Random) -> str:
+    """A UUID of version 4 from this source."""
+    return str(uuid.UUID(int=random.getrandbits(128), version=4))

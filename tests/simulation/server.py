@@ -1,0 +1,170 @@
+"""A simulated server process: the real engine and service over a faulty view of the durable store, without its doors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from perdure.core.errors import (
+    InvariantViolation,
+    PerdureError,
+    ServiceError,
+    StoreUnavailableError,
+    UnavailableError,
+)
+from perdure.core.run.invariants import check_transition
+from perdure.core.run.state import encode
+from perdure.server.config import ServerConfig
+from perdure.server.engine.matching import Matching
+from perdure.server.server import Server
+from perdure.server.service.call import Call
+from perdure.store.memory import MemoryStore
+from tests.simulation import network
+from tests.simulation.context import Context
+from tests.simulation.interpreter import ATTRIBUTE
+from tests.simulation.loop import Node
+from tests.simulation.model import check
+from tests.simulation.oracle import watched
+from tests.simulation.runtime import SimRuntime
+from tests.simulation.store import SimStore
+
+NAMESPACES = ("alpha", "beta")
+_KEYWORD = 2
+
+
+class _NoDoor:
+    """Stands for the doors: calls come from the simulated network."""
+
+    port = 0
+
+    async def start(self) -> None:
+        pass
+
+    def turn_away(self) -> None:
+        pass
+
+    async def stop(self, grace_s: float) -> None:
+        pass
+
+
+def server_config(random: Random, *, clock_jumps: bool) -> ServerConfig:
+    """The configuration of a seed's servers: small caches in many of them."""
+    return ServerConfig(
+        namespaces=NAMESPACES,
+        search_attributes={ATTRIBUTE: _KEYWORD},
+        retention_s=2 * 86_400 if clock_jumps else random.choice((600, 86_400)),
+        cached_runs=random.choice((1, 4, 4_000)),
+    )
+
+
+class SimServer:
+    """One server process.
+
+    Args:
+        context: the world.
+        durable: what outlives the process.
+        config: of the server.
+        number: which incarnation.
+        crash: ends the process now.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        durable: MemoryStore,
+        config: ServerConfig,
+        number: int,
+        crash: Callable[[Node], None],
+    ) -> None:
+        self._context = context
+        self.node: Node = context.loop.new_node(f"server{number}")
+        random = context.stream(f"server {number}")
+        self._runtime = SimRuntime(context.clock, random)
+        store = SimStore(
+            durable,
+            self.node,
+            context.loop,
+            random,
+            lambda: context.faults,
+            context.trace,
+            context.oracle,
+            self._runtime.now_ns,
+            lambda: crash(self.node),
+            context.fail,
+        )
+        self.server = Server(store.as_store(), config, self._runtime, "memory")
+        self.server._door = _NoDoor()  # type: ignore[assignment]  # nothing real may listen
+        self._cached_runs = config.cached_runs
+        self._watch()
+
+    def _watch(self) -> None:
+        """Checks each transition before it is committed, and counts what only the engine's inside shows."""
+        engine, trace = self.server.engine, self._context.trace
+        write = engine._write
+        give_back = engine.matching.give_back
+
+        def checked_write(pending: Any) -> Any:
+            written = write(pending)
+            set_back = self._context.oracle.clock_set_back
+            try:
+                watched(lambda: check_transition(pending.tx, written[0]), clock_set_back=set_back)
+            except InvariantViolation as error:
+                self._context.fail(error)
+            return written
+
+        def counted_give_back(item: Any) -> None:
+            if item is not None:
+                trace.reach(f"given back: {type(item).__name__}")
+            give_back(item)
+
+        engine._write = checked_write  # type: ignore[method-assign]
+        engine.matching.give_back = counted_give_back  # type: ignore[method-assign]
+
+    @property
+    def matching(self) -> Matching:
+        """The server's task queues."""
+        return self.server.engine.matching
+
+    async def boot(self) -> bool:
+        """Starts the server. Returns whether it could."""
+        try:
+            await self.server.start()
+        except PerdureError as error:
+            self._context.trace.reach("start failed")
+            self._context.note(self.node.name, f"start failed: {error}")
+            return False
+        self._context.network.server = network.Server(self.node, self.serve)
+        return True
+
+    async def serve(self, rpc: str, data: bytes, deadline_s: float) -> bytes:
+        """Answers one call, as a door does."""
+        service_name, description = network.RPCS[rpc]
+        request: Any = description.request.FromString(data)
+        try:
+            answer = await self.server.service.call(f"/{service_name}/{rpc}", request, Call(deadline_s))
+        except ServiceError:
+            raise
+        except StoreUnavailableError as error:  # the doors answer both the same way
+            raise UnavailableError(str(error)) from error
+        except Exception as error:  # a door would have to call it an internal error
+            self._context.fail(error)
+            raise
+        return answer.SerializeToString()
+
+    def check_memory(self) -> None:
+        """Checks what the server holds in memory when nothing is under way: bounded, and equal to what is stored."""
+        runs = self.server.engine.runs
+        check(len(runs) <= self._cached_runs + 16, "caches are bounded", len(runs))
+        for slot in runs.slots():
+            check(not slot.pins, "nobody holds a run for ever", slot.key)
+            check(not slot.waiters and not slot.query_futures, "nobody waits for ever", slot.key)
+            state = slot.state
+            if state is None:
+                continue
+            stored = self._context.oracle.states[slot.key]
+            same = state.version == stored.version and encode(state.header) == encode(stored.header)
+            check(same, "the cache is what is stored", slot.key)
+            items = (state.activities, state.timers, state.buffered, state.signal_request_ids, state.blobs)
+            others = (stored.activities, stored.timers, stored.buffered, stored.signal_request_ids, stored.blobs)
+            check(items == others, "the cache is what is stored", slot.key)

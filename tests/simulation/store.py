@@ -1,0 +1,150 @@
+"""One server process's view of the durable store: slow, failing, or the last thing that the process did.
+
+The durable part is the store in memory, which outlives processes. Through this view every call may take time, fail before or
+after the act, meet a conflict, or be cut off by a crash; a dead process's calls never return.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Sequence
+from random import Random
+from typing import Any, TypeVar, cast
+
+from perdure.core.errors import CurrentRunConflictError, StoreUnavailableError, VersionConflictError
+from perdure.core.run.records import RunKey, RunWrite
+from perdure.store.memory import MemoryStore
+from perdure.store.protocol import Store
+from tests.simulation.faults import Faults
+from tests.simulation.loop import Node, SimLoop
+from tests.simulation.oracle import Oracle
+from tests.simulation.trace import Trace
+
+T = TypeVar("T")
+
+
+class SimStore:
+    """A process's view.
+
+    Args:
+        durable: what outlives the process.
+        node: the process.
+        loop, random, faults, trace: the world.
+        oracle: told of everything that becomes durable.
+        now_ns: the process's clock.
+        crash: ends the process now.
+        fail: a check failed; the run ends.
+    """
+
+    def __init__(
+        self,
+        durable: MemoryStore,
+        node: Node,
+        loop: SimLoop,
+        random: Random,
+        faults: Callable[[], Faults],
+        trace: Trace,
+        oracle: Oracle,
+        now_ns: Callable[[], int],
+        crash: Callable[[], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self._durable = durable
+        self._node = node
+        self._loop = loop
+        self._random = random
+        self._faults = faults
+        self._trace = trace
+        self._oracle = oracle
+        self._now_ns = now_ns
+        self._crash = crash
+        self._fail = fail
+
+    def as_store(self) -> Store:
+        """The view as the protocol that the server wants."""
+        return cast(Store, self)
+
+    async def open(self) -> None:
+        """Nothing to open."""
+
+    async def close(self) -> None:
+        """The durable store stays open for the next process."""
+
+    async def commit(self, unit: Sequence[RunWrite]) -> None:
+        """Commits, and lets the oracle check what was committed."""
+
+        async def act() -> None:
+            if self._random.random() < self._faults().store_conflict:
+                self._trace.reach("version conflict")
+                raise VersionConflictError("Injected fault: somebody else was faster.")
+            try:
+                await self._durable.commit(unit)
+            except CurrentRunConflictError:
+                self._trace.reach("current run conflict")
+                raise
+            await self._check(lambda: self._oracle.committed(unit))
+
+        await self._do("commit", act)
+
+    async def delete_run(self, run: RunKey) -> bool:
+        """Deletes, and tells the oracle."""
+
+        async def act() -> bool:
+            deleted = await self._durable.delete_run(run)
+            if deleted:
+                await self._check(lambda: self._oracle.removed(run, self._now_ns()))
+            return deleted
+
+        return await self._do("delete_run", act)
+
+    async def _check(self, look: Callable[[], None]) -> None:
+        try:
+            look()
+        except Exception as error:  # whatever the oracle finds ends the run, and the engine must not see it
+            self._fail(error)
+            await self._loop.hang()
+
+    async def _do(self, method: str, act: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        faults, random = self._faults(), self._random
+        await self._pause(faults)
+        if random.random() < faults.store_crash:
+            await self._die(f"before {method}")
+        if random.random() < faults.store_before:
+            self._trace.reach(f"{method} failed before")
+            raise StoreUnavailableError(f"Injected fault: {method} failed before it acted.")
+        result = await act()
+        if random.random() < faults.store_crash:
+            await self._die(f"after {method}")
+        await self._pause(faults)
+        if random.random() < faults.store_after:
+            self._trace.reach(f"{method} failed after")
+            raise StoreUnavailableError(f"Injected fault: {method} acted and its answer was lost.")
+        return result
+
+    async def _pause(self, faults: Faults) -> None:
+        random = self._random
+        if random.random() < faults.store_slow:
+            await self._loop.sleep(random.uniform(0, faults.slow_store_s))
+        elif random.random() < faults.store_suspends:
+            await self._loop.sleep(random.uniform(0, faults.store_delay_s))
+        if not self._node.alive:
+            await self._loop.hang()
+
+    async def _die(self, when: str) -> None:
+        self._trace.reach(f"crashed {when}")
+        self._crash()
+        await self._loop.hang()
+
+
+def _forward(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+    async def call(self: SimStore, *args: Any, **kwargs: Any) -> Any:
+        return await self._do(name, lambda: getattr(self._durable, name)(*args, **kwargs))
+
+    call.__name__ = name
+    call.__doc__ = f"See `Store.{name}`."
+    return call
+
+
+for _name, _member in inspect.getmembers(Store, inspect.iscoroutinefunction):
+    if not hasattr(SimStore, _name):
+        setattr(SimStore, _name, _forward(_name))

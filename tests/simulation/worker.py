@@ -1,0 +1,315 @@
+"""A simulated worker process: polls, replays, answers; forgets, dawdles and fails as the seed says.
+
+It holds a cache of runs behind its sticky queue, as SDK workers do, and checks what every task brings against it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from random import Random
+from typing import Any
+
+from perdure.api.common.v1 import WorkflowExecution
+from perdure.api.enums.v1 import EventType
+from perdure.api.history.v1 import HistoryEvent
+from perdure.api.query.v1 import WorkflowQueryResult
+from perdure.api.taskqueue.v1 import TaskQueue
+from perdure.api.workflowservice.v1 import (
+    GetWorkflowExecutionHistoryRequest,
+    GetWorkflowExecutionHistoryResponse,
+    PollWorkflowTaskQueueRequest,
+    PollWorkflowTaskQueueResponse,
+    RespondQueryTaskCompletedRequest,
+    RespondQueryTaskCompletedResponse,
+    RespondWorkflowTaskCompletedRequest,
+    RespondWorkflowTaskCompletedResponse,
+    RespondWorkflowTaskFailedRequest,
+    RespondWorkflowTaskFailedResponse,
+    ShutdownWorkerRequest,
+    ShutdownWorkerResponse,
+)
+from tests.simulation.activity_worker import ActivityWorker
+from tests.simulation.context import Context
+from tests.simulation.interpreter import Interpreter, payloads
+from tests.simulation.loop import Node
+from tests.simulation.model import check
+from tests.simulation.network import CallFailed
+
+_TASK_STARTED = EventType.Value("EVENT_TYPE_WORKFLOW_TASK_STARTED")
+POLL_DEADLINE_S = 65.0
+COMPLETION_TRIES = 4
+
+
+class SimWorker:
+    """One worker process for one namespace and task queue.
+
+    Args:
+        context: the world.
+        node: the process.
+        namespace, task_queue: what it serves.
+        name: unique over all processes; the sticky queue is named after it.
+    """
+
+    def __init__(self, context: Context, node: Node, namespace: str, task_queue: str, name: str) -> None:
+        self._context = context
+        self._loop = context.loop
+        self._random: Random = context.stream(f"worker {name}")
+        self._namespace = namespace
+        self._task_queue = task_queue
+        self._name = name
+        self._sticky_queue = f"sticky {name}"
+        self._sticky_share = self._random.choice((0.0, 0.7, 1.0, 1.0))
+        self._sticky_timeout_s = self._random.choice((1, 5, 10))
+        self._cached = self._random.choice((1, 2, 5, 100))
+        self._cache: OrderedDict[str, Interpreter] = OrderedDict()
+        self._activities = ActivityWorker(context, self._random, namespace, task_queue, name)
+        for _ in range(self._random.randint(1, 2)):
+            context.start(node, self._poll(task_queue, sticky=False))
+        context.start(node, self._poll(self._sticky_queue, sticky=True))
+        for _ in range(self._random.randint(1, 2)):
+            context.start(node, self._activities.poll())
+
+    async def say_goodbye(self) -> None:
+        """Tells the server that this worker shuts down."""
+        request = ShutdownWorkerRequest(
+            namespace=self._namespace, sticky_task_queue=self._sticky_queue, identity=self._name
+        )
+        try:
+            await self._context.network.call(request, ShutdownWorkerResponse, 2.0)
+        except CallFailed:
+            pass  # a worker that shuts down does not insist
+
+    # --- workflow tasks
+
+    async def _poll(self, queue: str, *, sticky: bool) -> None:
+        request = PollWorkflowTaskQueueRequest(namespace=self._namespace, identity=self._name)
+        request.task_queue.CopyFrom(TaskQueue(name=queue, kind=2 if sticky else 1))  # type: ignore[arg-type]
+        if sticky:
+            request.task_queue.normal_name = self._task_queue
+        while True:
+            try:
+                task = await self._context.network.call(
+                    request, PollWorkflowTaskQueueResponse, POLL_DEADLINE_S
+                )
+            except CallFailed as error:
+                self._context.accept(error)
+                await self._loop.sleep(self._random.uniform(0.1, 2.0))
+                continue
+            if task.task_token:
+                await self._work(task)
+
+    async def _work(self, task: PollWorkflowTaskQueueResponse) -> None:
+        """Does a task, and those that come back with its completion."""
+        following: PollWorkflowTaskQueueResponse | None = task
+        while following is not None:
+            check(
+                following.workflow_execution_task_queue.name == self._task_queue,
+                "tasks go to their queue",
+                following.workflow_execution_task_queue.name,
+            )
+            run = await self._catch_up(following)
+            if run is None:
+                return
+            if following.HasField("query"):
+                await self._answer_query(following, run)
+                return
+            self._check(following, run)
+            following = await self._do(following, run)
+
+    async def _catch_up(self, task: PollWorkflowTaskQueueResponse) -> Interpreter | None:
+        """The run as of this task: from the cache, or replayed from its whole history."""
+        run_id = task.workflow_execution.run_id
+        events = list(task.history.events)
+        fetched = await self._rest(task, task.next_page_token) if task.next_page_token else []
+        if fetched is None:
+            return None
+        events += fetched
+        first = events[0].event_id if events else 0
+        cached = self._cache.get(run_id)
+        if first != 1 and cached is None:
+            self._context.trace.reach("sticky task without the run in the cache")
+            whole = await self._rest(task, b"")
+            if whole is None:
+                return None
+            known = whole[-1].event_id if whole else 0
+            events = [*whole, *(event for event in events if event.event_id > known)]
+            if task.started_event_id:
+                events = [event for event in events if event.event_id <= task.started_event_id]
+                if not events or events[-1].event_type != _TASK_STARTED:
+                    self._context.trace.reach("task over while its history was read")
+                    return None
+            first = 1
+        if first == 1:
+            interpreter = Interpreter()
+        else:
+            assert cached is not None
+            if task.HasField("query") and not events:
+                return cached
+            at = f"{first}, cache at {cached.next_event_id}"
+            check(first == cached.next_event_id, "a partial history continues the cached one", at)
+            self._context.trace.reach("partial history")
+            interpreter = cached
+        interpreter.feed(events)
+        return interpreter
+
+    async def _rest(self, task: PollWorkflowTaskQueueResponse, token: bytes) -> list[HistoryEvent] | None:
+        """The history from a page token on, or from the beginning; None if it can not be had."""
+        execution: WorkflowExecution = task.workflow_execution
+        events: list[HistoryEvent] = []
+        for _ in range(200):
+            request = GetWorkflowExecutionHistoryRequest(
+                namespace=self._namespace, execution=execution, next_page_token=token
+            )
+            request.maximum_page_size = self._random.choice((0, 1, 3))
+            try:
+                page = await self._context.network.call(request, GetWorkflowExecutionHistoryResponse)
+            except CallFailed as error:
+                self._context.accept(error, "NotFoundError")
+                return None
+            events += page.history.events
+            token = page.next_page_token
+            if not token:
+                return events
+            self._context.trace.reach("history in pages")
+        raise AssertionError("a history without end")
+
+    def _check(self, task: PollWorkflowTaskQueueResponse, run: Interpreter) -> None:
+        """Checks that the task is what a worker may rely on."""
+        started = run.started_event_id
+        check(started == task.started_event_id, "a task's history ends with its start", started)
+        check(
+            run.last_completed_started_id == task.previous_started_event_id,
+            "a task names the start of the last completed one",
+            f"{task.previous_started_event_id} {run.last_completed_started_id}",
+        )
+        if task.attempt > 1:
+            self._context.trace.reach("transient task delivered")
+
+    async def _do(
+        self, task: PollWorkflowTaskQueueResponse, run: Interpreter
+    ) -> PollWorkflowTaskQueueResponse | None:
+        """One workflow task; returns the next one if the server sends it along."""
+        run_id = task.workflow_execution.run_id
+        faults, random = self._context.faults, self._random
+        run.begin_task()
+        check(run.origin["namespace"] == self._namespace, "namespaces do not mix", run.origin)
+        check(
+            run.origin["workflow_id"] == task.workflow_execution.workflow_id, "runs do not mix", run.origin
+        )
+        self._evict(run_id, None)
+        if random.random() < faults.task_failure:
+            await self._fail(task)
+            return None
+        if random.random() < faults.task_loss:
+            return None
+        if random.random() < faults.task_slowness:
+            await self._loop.sleep(random.uniform(0, 14))
+        else:
+            await self._loop.sleep(random.uniform(0, 0.05))
+        force = self._local_activities(run)
+        request = self._completion(task, run, force)
+        bad = random.random() < faults.bad_command and request.commands
+        if bad:
+            request.commands.add(command_type=4).cancel_timer_command_attributes.timer_id = "none"  # type: ignore[arg-type]
+        return await self._complete(run_id, request, run, bad=bool(bad))
+
+    def _local_activities(self, run: Interpreter) -> bool:
+        """Goes on with local activities. Returns whether the task must heartbeat."""
+        for local_id in list(run.pending_local):
+            if local_id not in run.pending_local:
+                continue
+            if run.pending_local[local_id] <= 0:
+                run.resolve_local(local_id)
+            else:
+                run.pending_local[local_id] -= 1
+        if run.pending_local and not run.is_ending:
+            self._context.trace.reach("workflow task heartbeats")
+            return True
+        return False
+
+    def _completion(
+        self, task: PollWorkflowTaskQueueResponse, run: Interpreter, force: bool
+    ) -> RespondWorkflowTaskCompletedRequest:
+        request = RespondWorkflowTaskCompletedRequest(
+            task_token=task.task_token,
+            namespace=self._namespace,
+            identity=self._name,
+            commands=run.commands,
+            force_create_new_workflow_task=force,
+            return_new_workflow_task=self._random.random() < 0.8,
+        )
+        if self._random.random() < self._sticky_share:
+            sticky = request.sticky_attributes
+            sticky.worker_task_queue.name = self._sticky_queue
+            sticky.worker_task_queue.kind = "TASK_QUEUE_KIND_STICKY"  # type: ignore[assignment]
+            sticky.worker_task_queue.normal_name = self._task_queue
+            sticky.schedule_to_start_timeout.FromSeconds(self._sticky_timeout_s)
+        for query_id in task.queries:
+            self._context.trace.reach("query answered with a workflow task")
+            request.query_results[query_id].CopyFrom(
+                WorkflowQueryResult(result_type=1, answer=payloads(_view(run)))  # type: ignore[arg-type]
+            )
+        return request
+
+    async def _complete(
+        self, run_id: str, request: RespondWorkflowTaskCompletedRequest, run: Interpreter, *, bad: bool
+    ) -> PollWorkflowTaskQueueResponse | None:
+        for _ in range(self._random.randint(1, COMPLETION_TRIES)):
+            try:
+                response = await self._context.network.call(request, RespondWorkflowTaskCompletedResponse)
+            except CallFailed as error:
+                if error.is_unknown:
+                    await self._loop.sleep(self._random.uniform(0.05, 1.0))
+                    continue
+                refused = error.error == "InvalidArgumentError"
+                if refused and not bad:
+                    check("UnhandledCommand" in error.message, "good commands are accepted", error.message)
+                self._context.accept(error, "InvalidArgumentError", "NotFoundError")
+                return None
+            check(not bad, "bad commands are refused", request.commands)
+            if not run.is_ending:
+                self._evict(run_id, run)
+            for activity in response.activity_tasks:
+                self._context.trace.reach("eager activity")
+                self._context.start(self._loop.node, self._activities.work(activity))
+            if response.HasField("workflow_task") and response.workflow_task.task_token:
+                self._context.trace.reach("next task with the completion")
+                return response.workflow_task
+            return None
+        return None
+
+    def _evict(self, run_id: str, replacement: Interpreter | None) -> None:
+        self._cache.pop(run_id, None)
+        if replacement is not None:
+            self._cache[run_id] = replacement
+            while len(self._cache) > self._cached:
+                self._cache.popitem(last=False)
+
+    async def _fail(self, task: PollWorkflowTaskQueueResponse) -> None:
+        request = RespondWorkflowTaskFailedRequest(
+            task_token=task.task_token, namespace=self._namespace, identity=self._name
+        )
+        request.cause = "WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE"  # type: ignore[assignment]
+        request.failure.message = "planned"
+        try:
+            await self._context.network.call(request, RespondWorkflowTaskFailedResponse)
+        except CallFailed as error:
+            self._context.accept(error, "NotFoundError")
+
+    async def _answer_query(self, task: PollWorkflowTaskQueueResponse, run: Interpreter) -> None:
+        self._context.trace.reach("query answered directly")
+        request = RespondQueryTaskCompletedRequest(
+            task_token=task.task_token, namespace=self._namespace, query_result=payloads(_view(run))
+        )
+        request.completed_type = "QUERY_RESULT_TYPE_ANSWERED"  # type: ignore[assignment]
+        try:
+            await self._context.network.call(request, RespondQueryTaskCompletedResponse)
+        except CallFailed as error:
+            self._context.accept(error, "NotFoundError")
+
+
+def _view(run: Interpreter) -> dict[str, Any]:
+    """What queries see of a run."""
+    return {"signals": [request_id for _, request_id in run.signals], "origin": run.origin}
+
+

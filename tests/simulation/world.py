@@ -1,0 +1,306 @@
+"""One seed from beginning to end: build the world, let it go wrong, let the faults end, check what is left."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+from perdure.core.run.records import QueueKey, TaskKind
+from perdure.store.memory import MemoryStore
+from tests.simulation import knobs
+from tests.simulation.client import SimClient, draw_plan
+from tests.simulation.context import Context
+from tests.simulation.faults import Faults, draw_faults
+from tests.simulation.loop import Node, SimLoop
+from tests.simulation.model import Broken, check
+from tests.simulation.oracle import Oracle, immediate
+from tests.simulation.runtime import WallClock
+from tests.simulation.server import NAMESPACES, SimServer, server_config
+from tests.simulation.trace import Trace
+from tests.simulation.worker import SimWorker
+
+FINISH_WITHIN_S = 2_000.0
+"""Simulated seconds after the end of the faults in which everything must be finished."""
+TASK_QUEUE = "queue"
+_HOUR_NS = 3_600_000_000_000
+
+
+@dataclass(slots=True)
+class Result:
+    """What became of one seed.
+
+    Attributes:
+        error: what was found wrong, None if nothing was.
+        digest: of the trace; the same seed must give the same.
+        simulated_s: how much time passed.
+        steps, commits: how much happened.
+    """
+
+    seed: int
+    error: BaseException | None
+    digest: str
+    trace: Trace
+    simulated_s: float
+    steps: int
+    commits: int
+
+    @property
+    def reached(self) -> Counter[str]:
+        """Rare situations that occurred."""
+        return self.trace.reached
+
+
+class World:
+    """The world of one seed."""
+
+    def __init__(self, seed: int, *, keep_trace: bool = False, faults: Faults | None = None) -> None:
+        self.seed = seed
+        self.random = Random(f"{seed} world")
+        self.trace = Trace(keep_all=keep_trace)
+        self.loop = SimLoop(Random(f"{seed} loop"))
+        self.clock = WallClock(self.loop)
+        self.durable = MemoryStore()
+        self.oracle = Oracle(self.durable, self.trace, lambda: self.loop.now_ns)
+        self.faults = draw_faults(self.random) if faults is None else faults
+        self.context = Context(
+            seed, self.loop, self.clock, self.trace, self.oracle, self.faults.ended()
+        )
+        self.config = server_config(self.random, clock_jumps=bool(self.faults.clock_jump_every_s))
+        self.server: SimServer | None = None
+        self._servers = 0
+        self._workers = 0
+        self._set_back_s = 0.0
+        self._worker_nodes: list[Node] = []
+
+    # --- processes
+
+    def crash_server(self, node: Node) -> None:
+        """Ends a server process at once."""
+        if node.alive:
+            self.context.note(node.name, "killed")
+            self.loop.kill(node)
+        if self.server is not None and self.server.node is node:
+            self.server = None
+            self.context.network.server = None
+
+    async def _run_servers(self) -> None:
+        """Keeps a server running: a new process soon after the end of the old one."""
+        while True:
+            if self.server is None:
+                await self.loop.sleep(self.random.uniform(0.05, 4.0))
+                await self._start_server()
+            await self.loop.sleep(0.25)
+
+    async def _start_server(self) -> None:
+        self._servers += 1
+        server = self.server = SimServer(
+            self.context, self.durable, self.config, self._servers, self.crash_server
+        )
+        self.context.note(server.node.name, "starts")
+
+        async def boot() -> None:
+            if not await server.boot():
+                self.crash_server(server.node)
+
+        self.context.start(server.node, boot())
+
+    async def _stop_server(self) -> None:
+        """Ends the server as SIGTERM does."""
+        server = self.server
+        if server is None:
+            return
+        self.trace.reach("stopped in order")
+        self.context.network.server = None
+        stopping = self.loop.spawn(server.node, server.server.stop(1.0))
+        for _ in range(400):
+            if stopping.done() or not server.node.alive:
+                break
+            await self.loop.sleep(0.25)
+        check(stopping.done() or not server.node.alive, "a server stops", server.node.name)
+        self.crash_server(server.node)
+
+    def _start_worker(self, namespace: str) -> Node:
+        self._workers += 1
+        name = f"worker{self._workers}"
+        node = self.loop.new_node(name)
+        SimWorker(self.context, node, namespace, TASK_QUEUE, name)
+        return node
+
+    async def _run_worker(self, namespace: str) -> None:
+        """Keeps a worker running."""
+        node = self._start_worker(namespace)
+        self._worker_nodes.append(node)
+        while True:
+            every_s = self.context.faults.worker_crash_every_s
+            if not every_s:
+                await self.loop.sleep(5.0)
+                continue
+            await self.loop.sleep(self.random.expovariate(1 / every_s))
+            self.trace.reach("worker crashed")
+            self.context.note(node.name, "killed")
+            self.loop.kill(node)
+            self.context.network.drop_client(node)
+            await self.loop.sleep(self.random.uniform(0.0, 5.0))
+            self._worker_nodes.remove(node)
+            node = self._start_worker(namespace)
+            self._worker_nodes.append(node)
+
+    # --- faults
+
+    async def _crash_now_and_then(self) -> None:
+        while every_s := self.context.faults.server_crash_every_s:
+            await self.loop.sleep(self.random.expovariate(1 / every_s))
+            if self.random.random() < 0.25:
+                await self._stop_server()
+            elif self.server is not None:
+                self.trace.reach("server crashed")
+                self.crash_server(self.server.node)
+
+    async def _turn_the_clock(self) -> None:
+        while every_s := self.context.faults.clock_jump_every_s:
+            await self.loop.sleep(self.random.expovariate(1 / every_s))
+            jump_s = self.random.choice((-300.0, -30.0, -1.0, 1.0, 30.0, 3600.0))
+            self.trace.reach("clock set back" if jump_s < 0 else "clock set forward")
+            self._set_back_s += max(-jump_s, 0.0)
+            self.oracle.clock_set_back = self._set_back_s > 0
+            self.clock.offset_ns += int(jump_s * 1e9)
+            self.context.note("clock", f"jumps by {jump_s} s")
+
+    # --- the run
+
+    async def _prepare(self) -> None:
+        """The first server makes the namespaces before anything can go wrong."""
+        await self._start_server()
+        while self.context.network.server is None:
+            await self.loop.sleep(0.01)
+        assert self.server is not None
+        for name in NAMESPACES:
+            self.context.namespace_ids[name] = self.server.server.namespaces.get(name).namespace_id
+
+    async def run(self) -> None:
+        """The whole life of the world."""
+        context, random = self.context, self.random
+        context.note("world", f"seed {self.seed} {self.faults}")
+        await self._prepare()
+        context.faults = self.faults
+        world = self.loop.world
+        context.start(world, self._run_servers())
+        for namespace in (NAMESPACES[0], NAMESPACES[0], NAMESPACES[1]):
+            context.start(world, self._run_worker(namespace))
+        context.start(world, self._crash_now_and_then())
+        context.start(world, self._turn_the_clock())
+        clients = self._start_clients()
+        await self.loop.sleep(random.uniform(10, 90))
+        context.faults = self.faults.ended()
+        context.note("world", "the faults end")
+        await self._until_finished(clients)
+        await self._look_back()
+
+    def _start_clients(self) -> list[SimClient]:
+        clients = []
+        number = 0
+        for index in range(self.random.randint(1, 3)):
+            plans = []
+            for _ in range(self.random.randint(2, 6)):
+                number += 1
+                namespace = self.random.choice(NAMESPACES)
+                # Both namespaces use the same ids: they must never meet.
+                plans.append(draw_plan(self.random, number, namespace, TASK_QUEUE))
+                if self.random.random() < 0.2:
+                    other = NAMESPACES[1 - NAMESPACES.index(namespace)]
+                    plans.append(draw_plan(self.random, number, other, TASK_QUEUE))
+            clients.append(
+                SimClient(self.context, self.loop.new_node(f"client{index}"), f"client{index}", plans)
+            )
+        return clients
+
+    async def _until_finished(self, clients: list[SimClient]) -> None:
+        deadline = self.loop.time() + FINISH_WITHIN_S + self._set_back_s
+        while any(client.unfinished for client in clients) or self._open_runs():
+            if self.loop.time() > deadline:
+                left = [f"{run.workflow_id} {run.run_id[-6:]}" for run in self._open_runs()]
+                raise Broken("everything finishes once the faults have ended", left or "clients wait")
+            await self.loop.sleep(0.5)
+
+    def _open_runs(self) -> list[Any]:
+        return [run for run, model in self.oracle.models.items() if model.status == 1]
+
+    async def _look_back(self) -> None:
+        """Everything is over: checks what is left, then that nothing is left once retention is over."""
+        self.oracle.check_histories()
+        for namespace_id in self.context.namespace_ids.values():
+            for kind in TaskKind:
+                key = QueueKey(namespace_id, TASK_QUEUE, kind)
+                tasks = immediate(self.durable.read_tasks(key, None, 10))
+                check(not tasks, "no task is left", tasks)
+        for node in self._worker_nodes:
+            self.loop.kill(node)
+            self.context.network.drop_client(node)
+        await self.loop.sleep(70.0)  # longer than the longest poll
+        if self.server is None:
+            raise Broken("a server runs once the faults have ended", self._servers)
+        self.server.check_memory()
+        self.clock.offset_ns += int(self.config.retention_s * 1e9) + _HOUR_NS + int(self._set_back_s * 1e9)
+        for _ in range(240):
+            if not self.oracle.models:
+                break
+            await self.loop.sleep(1.0)
+        check(not self.oracle.models, "retention deletes every closed run", list(self.oracle.models)[:3])
+        await self._stop_server()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The server's log lines about injected faults are not for the terminal."""
+    logger = logging.getLogger("perdure")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def run_seed(seed: int, *, keep_trace: bool = False, faults: Faults | None = None) -> Result:
+    """Runs one seed.
+
+    Args:
+        seed: decides everything.
+        keep_trace: keep every line of the trace.
+        faults: instead of those drawn from the seed.
+    """
+    world = World(seed, keep_trace=keep_trace, faults=faults)
+    if faults is not None:
+        world.faults = replace(faults)
+    error: BaseException | None = None
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with _quiet(), knobs.turned(Random(f"{seed} knobs")) as turned:
+            world.context.note("world", turned)
+            try:
+                world.loop.run_until_complete(world.run())
+                gc.collect()
+                _check_unhandled(world.loop)
+            except Exception as found:  # everything that ends a run is its result
+                error = found
+    finally:
+        digest = world.trace.digest()
+        world.loop.close()
+        if collecting:
+            gc.enable()
+    return Result(
+        seed, error, digest, world.trace, world.loop.now_ns / 1e9, world.loop.steps, world.oracle.commits
+    )
+
+
+def _check_unhandled(loop: SimLoop) -> None:
+    for context in loop.errors:
+        found = context.get("exception")
+        raise Broken("no error is dropped", f"{context.get('message')}: {found!r}") from found
