@@ -22,7 +22,7 @@ from perdure.core.invariant import invariant
 from perdure.core.run.history_rules import HISTORY_RULES, HistoryRule, HistorySubject, replay
 from perdure.core.run.records import QueueKey, RunKey, RunWrite, Task, TaskKey, TaskKind
 from perdure.core.run.state import Activity, RunHeader, RunState, Timer, decode_run, encode
-from perdure.core.run.transition import UNBUFFERED, Transition
+from perdure.core.run.transition import UNBUFFERED, UNHEARD, Transition
 
 Subject = TypeVar("Subject")
 
@@ -430,14 +430,14 @@ def _will_be_woken(step: Step) -> str | None:
     header = step.after.header
     if not header.is_open or header.has_pending_task or header.first_task_at_ns:
         return None
-    types = [event.event_type for event in step.tx.events]
+    types = [event.event_type for event in step.tx.events if not event.worker_may_ignore]
     completed = _TASK_COMPLETED in types
     if not step.before.version or (step.before.header.has_pending_task and not completed):
         return "it has no workflow task and none was completed"
     if step.before.header.first_task_at_ns:
         return "its first workflow task is neither held back nor scheduled"
     unseen = types[len(types) - types[::-1].index(_TASK_COMPLETED) :] if completed else types
-    news = [EventType.Name(kind) for kind in unseen if kind not in UNBUFFERED]
+    news = [EventType.Name(kind) for kind in unseen if kind not in UNBUFFERED | UNHEARD]
     return f"nobody will look at {news}" if news or step.tx.needs_task else None
 
 

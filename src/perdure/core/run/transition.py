@@ -65,6 +65,9 @@ UNBUFFERED: frozenset[int] = frozenset(
 )
 """Events that are written at once; every other type waits while a workflow task is started."""
 
+UNHEARD: frozenset[int] = frozenset((EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED"),))
+"""Events that may wait too, but call for no workflow task: the workflow's code need not hear of them."""
+
 _COMPLETIONS: frozenset[int] = frozenset(
     EventType.Value(f"EVENT_TYPE_{name}")
     for name in (
