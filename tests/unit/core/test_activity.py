@@ -113,6 +113,16 @@ def test_a_retried_failure_leaves_no_event_and_waits_for_its_backoff() -> None:
     assert pending(driver).scheduled_ns == driver.now_ns
 
 
+def test_time_to_wait_for_a_worker_counts_from_the_dispatch() -> None:
+    """A server that was down when the backoff ended does not let the attempt time out at once."""
+    driver = started(schedule_to_start_s=3, start_to_close_s=10)
+    driver.fail_activity(5, application_failure())
+    driver.wake(late_s=60)
+    assert driver.waiting_activities() == [5]
+    assert pending(driver).scheduled_ns == driver.now_ns
+    assert driver.state.wakeup_ns == driver.now_ns + 3 * SECOND_NS
+
+
 def test_a_retry_without_delay_waits_for_a_worker_at_once() -> None:
     driver = started()
     driver.fail_activity(5, application_failure(next_retry_delay_s=0))

@@ -198,6 +198,10 @@ def test_a_bad_attribute_fails_the_task(given: command.Command, cause: str, mess
     assert refused(given)[:2] == (cause, f"{label}: {message}")
 
 
+def test_an_id_may_be_as_long_as_the_limit() -> None:
+    assert list(with_commands(start_timer("x" * 1000, 5)).state.timers) == ["x" * 1000]
+
+
 @pytest.mark.parametrize(
     ("name", "what"),
     [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from perdure.core.errors import InvalidArgumentError, ResourceExhaustedError
-from perdure.core.run import deadlines, properties, timer
+from perdure.core.run import cancellation, deadlines, properties, timer
 from perdure.core.run.limits import SECOND_NS, Limits
 from tests.support.builders import (
     application_failure,
@@ -223,6 +223,14 @@ def test_a_request_to_cancel_is_recorded_once() -> None:
     assert driver.header.cancel_requested
 
 
+def test_a_request_to_cancel_keeps_its_id_and_links() -> None:
+    driver = with_commands()
+    link = common.Link(workflow_event=common.Link.WorkflowEvent(workflow_id="caller"))
+    driver.apply(lambda tx: cancellation.request(tx, reason="", identity="", request_id="once", links=[link]))
+    assert driver.header.cancel_request_id == "once"
+    assert list(driver.last("WORKFLOW_EXECUTION_CANCEL_REQUESTED").links) == [link]
+
+
 # --- markers ---
 
 
@@ -272,6 +280,8 @@ def test_upserted_search_attributes_are_recorded_and_merged() -> None:
     attributes = driver.last("UPSERT_WORKFLOW_SEARCH_ATTRIBUTES")
     event = attributes.upsert_workflow_search_attributes_event_attributes
     assert event.workflow_task_completed_event_id == 4
+    assert set(event.search_attributes.indexed_fields) == {"Kw", "Txt"}
+    assert event.search_attributes.indexed_fields["Kw"].data == b'"two"'
     assert driver.write is not None
     assert driver.write.visibility is not None
     assert driver.write.visibility.attributes == {"Kw": "two", "Txt": "long text"}

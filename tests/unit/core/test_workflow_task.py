@@ -204,6 +204,17 @@ def test_a_completion_records_what_the_worker_said() -> None:
     assert not driver.header.has_pending_task
 
 
+@pytest.mark.parametrize("end", [Driver.respond, Driver.fail_task, Driver.wake, Driver.terminate])
+def test_a_task_that_is_over_leaves_nothing_behind(end: Callable[[Driver], object]) -> None:
+    """What a poll wrote into the header must not show up with the next task."""
+    driver = begun()
+    driver.poll("request", "me")
+    end(driver)
+    header = driver.header
+    assert (header.task_request_id, header.task_worker_identity, header.task_started_ns) == ("", "", 0)
+    assert (header.task_history_size_bytes, header.task_suggest_reasons) == (0, [])
+
+
 def test_a_completion_without_extras_has_none() -> None:
     attributes = with_commands().last("WORKFLOW_TASK_COMPLETED").workflow_task_completed_event_attributes
     assert not attributes.HasField("sdk_metadata")
