@@ -42,6 +42,7 @@ Compute = Callable[[RunState, int], tuple[Transition | None, Result]]
 """From a run's state and the time to a transition (None: nothing changes) and what the caller wants to know."""
 
 CONFLICT_RETRIES = 10
+BUSY_RUN = "the workflow is being changed by others; try again"
 
 
 class RunNotFoundError(NotFoundError):
@@ -176,7 +177,7 @@ class Engine:
                     except VersionConflictError:
                         continue
                     return result
-                raise UnavailableError("the workflow is being changed by others; try again")
+                raise UnavailableError(BUSY_RUN)
         finally:
             self.runs.unpin(slot)
 
@@ -330,14 +331,19 @@ class Engine:
 
         Returns:
             the started task, or None if it is not the current one any more.
+
+        Raises:
+            UnavailableError: the store could not do it; the outcome may be unknown.
         """
         slot = self.runs.pin(task.run)
         try:
             async with slot.lock:
-                try:
-                    return await self._start_locked(slot, task, poller)
-                except VersionConflictError:
-                    return await self._start_locked(slot, task, poller)
+                for _ in range(CONFLICT_RETRIES):
+                    try:
+                        return await self._start_locked(slot, task, poller)
+                    except VersionConflictError:
+                        continue
+                raise UnavailableError(BUSY_RUN)
         except NotFoundError:
             return None
         finally:
