@@ -9,12 +9,12 @@ from perdure.api.namespace.v1 import NamespaceInfo
 from perdure.core.errors import PerdureError
 from perdure.core.visibility.attributes import AttributeType
 from perdure.server.config import ServerConfig
-from perdure.server.doors.grpc_door import GrpcDoor
+from perdure.server.doors.http2.door import GrpcDoor
 from perdure.server.engine.engine import Engine, EngineLimits
-from perdure.server.namespaces import Namespace, Namespaces
+from perdure.server.namespaces import DELETED, REGISTERED, Namespace, Namespaces
 from perdure.server.runtime import Runtime
 from perdure.server.service.groups import engine_groups
-from perdure.server.service.namespace_rpcs import DELETED, REGISTERED, NamespaceRpcs, new_config
+from perdure.server.service.namespace_rpcs import NamespaceRpcs, new_config
 from perdure.server.service.search_attributes import SearchAttributeRpcs, check_attribute, with_attributes
 from perdure.server.service.service import Service
 from perdure.server.service.system import System
