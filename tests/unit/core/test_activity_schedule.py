@@ -142,6 +142,17 @@ def test_bad_attributes_are_named(field: str, value: Any, message: str) -> None:
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize(("queue", "accepted"), [(QUEUE, True), ("other", False)])
+def test_an_activity_of_the_workflows_own_build_stays_on_its_queue(queue: str, accepted: bool) -> None:
+    attributes = schedule_activity("a", queue).schedule_activity_task_command_attributes
+    attributes.use_workflow_build_id = True
+    if accepted:
+        activity.normalize(attributes, RunHeader(task_queue=QUEUE), Limits())
+    else:
+        with pytest.raises(InvalidArgumentError, match="cannot run on different task queue"):
+            activity.normalize(attributes, RunHeader(task_queue=QUEUE), Limits())
+
+
 def test_lengths_are_counted_in_bytes() -> None:
     with pytest.raises(InvalidArgumentError, match="Length=1002"):
         activity.normalize(_bad("activity_id", "ä" * 501), RunHeader(), Limits())

@@ -78,6 +78,8 @@ def normalize(attributes: ScheduleActivityTaskCommandAttributes, header: RunHead
             )
     _check_priority(attributes.priority)
     _normalize_timeouts(attributes, header.run_timeout_ns)
+    if attributes.use_workflow_build_id and name != header.task_queue:
+        raise InvalidArgumentError("Activity with UseCompatibleVersion cannot run on different task queue.")
 
 
 def _check_priority(priority: Priority) -> None:
