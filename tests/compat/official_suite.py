@@ -2,8 +2,9 @@
 
 A command, not a test: `python tests/compat/official_suite.py CHECKOUT --python VENV/bin/python [--real]`.
 CHECKOUT is a checkout of temporalio/sdk-python at the tag of the release installed in VENV; none of its code
-lives here. Each test file runs in a pytest of its own with a bound on its time, so a hanging file costs only
-itself. Results go to the terminal, to a JSON file and to a Markdown table (passed, failed, skipped by file).
+lives here. Each test file runs in a pytest of its own with a bound on its time; after a test that hangs, the
+rest of its file runs in another. Results go to the terminal, to a JSON file and to a Markdown table (passed,
+failed, skipped by file).
 """
 
 from __future__ import annotations
@@ -60,6 +61,10 @@ DYNAMIC_CONFIG: Final = (
 
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 10.0
+WATCH_INTERVAL_S: Final = 0.5
+HANG_FACTOR: Final = 1.5
+"""A test that is silent for this many times its time limit has swallowed the limit's exception."""
+HANGS_LIMIT: Final = 50
 OUTPUT_TAIL: Final = 2_000
 """Characters kept of a process's output."""
 OUTCOMES: Final = ("passed", "failed", "skipped")
@@ -231,24 +236,45 @@ def run_file(options: Options, root: Path, file: str, target: str) -> FileResult
 
 
 def run_pytest(options: Options, root: Path, address: str, results_path: Path, result: FileResult) -> str:
-    """Run pytest on the result's file; note how it ended; return what it printed."""
+    """Run pytest on the result's file, again for the rest of it after a test that hangs; return what it printed."""
     environment = {**os.environ, RESULTS_VARIABLE: str(results_path), "PYTHONPATH": str(HERE)}
     line = [str(options.python), "-m", "pytest", result.file, "-p", RECORDER, "-E", address, "-q"]
     line += [f"--timeout={options.test_timeout_s:.0f}", "--tb=short", "-p", "no:cacheprovider"]
     if options.keyword:
         line += ["-k", options.keyword]
-    process = subprocess.Popen(
-        line, cwd=root, env=environment, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        output, _ = process.communicate(timeout=options.file_timeout_s)
-    except subprocess.TimeoutExpired:
-        result.timed_out = True
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-    result.exit_code = process.returncode
-    return output.decode(errors="replace")
+    deadline = time.monotonic() + options.file_timeout_s
+    with tempfile.TemporaryFile() as output:
+        for _ in range(HANGS_LIMIT):
+            process = subprocess.Popen(
+                line, cwd=root, env=environment, start_new_session=True,
+                stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+            hung = watch(process, results_path, options.test_timeout_s * HANG_FACTOR, deadline)
+            result.exit_code = process.returncode
+            result.timed_out = time.monotonic() >= deadline
+            if not hung or result.timed_out:
+                break
+        output.seek(0)
+        return output.read().decode(errors="replace")
+
+
+def watch(
+    process: subprocess.Popen[bytes], results_path: Path, hang_timeout_s: float, deadline: float
+) -> bool:
+    """Wait for the process; kill it when no test began or ended for so long, or at the deadline. True if killed."""
+    size, changed = -1, time.monotonic()
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(WATCH_INTERVAL_S)
+            return False
+        now = time.monotonic()
+        grown = results_path.stat().st_size if results_path.exists() else 0
+        if grown != size:
+            size, changed = grown, now
+        if now - changed > hang_timeout_s or now > deadline:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return True
 
 
 def run_target(options: Options, target: str) -> list[FileResult]:

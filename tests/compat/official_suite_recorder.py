@@ -47,6 +47,23 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         results.write(json.dumps(line) + "\n")
 
 
+def _already_started() -> set[str]:
+    try:
+        with open(RESULTS_PATH, encoding="utf-8") as results:
+            return {json.loads(line)["test"] for line in results}
+    except FileNotFoundError:
+        return set()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests that an earlier process of this run already started."""
+    started = _already_started()
+    again = [item for item in items if item.nodeid in started]
+    if again:
+        config.hook.pytest_deselected(items=again)
+        items[:] = [item for item in items if item.nodeid not in started]
+
+
 def pytest_runtest_logstart(nodeid: str, location: tuple[str, int | None, str]) -> None:
     """Note that a test began, so a test during which the process was killed is known by name."""
     with open(RESULTS_PATH, "a", encoding="utf-8") as results:
