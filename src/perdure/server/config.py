@@ -75,7 +75,7 @@ class ServerConfig:
         long_poll_s: seconds a worker's poll waits before its empty answer.
         history_wait_s: seconds a history long poll waits before its empty answer.
         query_wait_s: seconds a query waits for a worker at most, when its caller sets no deadline.
-        history_page_events: most events of one history page.
+        history_page_batches: most batches of events (written together) of one history page.
         list_page_size: most rows of one list page, and how many a request gets that asks for none.
         retention_s: retention of the namespaces made at start, seconds.
         min_retention_s: least retention a namespace may have, seconds.
@@ -97,7 +97,7 @@ class ServerConfig:
     long_poll_s: float = 60.0
     history_wait_s: float = 20.0
     query_wait_s: float = 20.0
-    history_page_events: int = 256
+    history_page_batches: int = 256
     list_page_size: int = 1000
     retention_s: float = DAY_S
     min_retention_s: float = 3600.0
@@ -150,7 +150,7 @@ Reader = Callable[[Any], Any]
 _SERVER_KEYS: Mapping[str, tuple[str, Reader]] = {
     "matching.longPollExpirationInterval": ("long_poll_s", _seconds),
     "history.longPollExpirationInterval": ("history_wait_s", _seconds),
-    "frontend.historyMaxPageSize": ("history_page_events", _integer),
+    "frontend.historyMaxPageSize": ("history_page_batches", _integer),
     "frontend.visibilityMaxPageSize": ("list_page_size", _integer),
     "frontend.keepAliveMinTime": ("min_ping_interval_s", _seconds),
     "system.namespaceMinRetentionLocal": ("min_retention_s", _seconds),

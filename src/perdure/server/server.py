@@ -60,6 +60,8 @@ class Server:
                 self.engine,
                 long_poll_s=self._config.long_poll_s,
                 history_wait_s=self._config.history_wait_s,
+                history_page_batches=self._config.history_page_batches,
+                query_wait_s=self._config.query_wait_s,
             ),
         ]
 

@@ -14,17 +14,21 @@ from perdure.core.run.state import RunState
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.runs import RunSlot
 
-PAGE_BATCHES = 256
-"""Batches of a page of history at most."""
 PAGE_BYTES = 2 * 1024 * 1024
 """A page of history ends with the batch that reaches this size, so that answers stay well below what clients accept."""
 
 
 class Histories:
-    """Histories of an engine's runs."""
+    """Histories of an engine's runs.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        engine: the runs.
+        page_batches: batches of a page at most.
+    """
+
+    def __init__(self, engine: Engine, page_batches: int = 256) -> None:
         self._engine = engine
+        self._page_batches = page_batches
 
     async def resolve(self, namespace_id: str, workflow_id: str, run_id: str) -> RunKey:
         """The run a request names; without run id the workflow id's newest.
@@ -99,7 +103,7 @@ class Histories:
         """Batches that hold the events of [first_event_id, end_event_id), newest first if `reverse`.
 
         Args:
-            max_batches: at most so many; 0 for as many as fit into a page.
+            max_batches: at most so many; 0, or more than a page may have, for as many as fit into a page.
         """
         if first_event_id >= end_event_id:
             return []
@@ -118,7 +122,7 @@ class Histories:
                 )
         finally:
             self._engine.runs.unpin(slot)
-        return batches[:max_batches] if max_batches else batches
+        return batches[: min(max_batches, self._page_batches) if max_batches > 0 else self._page_batches]
 
     async def event(self, run: RunKey, event_id: int) -> HistoryEvent:
         """One event of a run."""

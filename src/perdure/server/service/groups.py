@@ -14,21 +14,30 @@ from perdure.server.service.task_responses import TaskResponses
 from perdure.server.service.worker_tasks import WorkerTasks
 
 
-def engine_groups(engine: Engine, *, long_poll_s: float = 60.0, history_wait_s: float = 20.0) -> list[object]:
+def engine_groups(
+    engine: Engine,
+    *,
+    long_poll_s: float = 60.0,
+    history_wait_s: float = 20.0,
+    history_page_batches: int = 256,
+    query_wait_s: float = 20.0,
+) -> list[object]:
     """The handler groups that work on an engine's runs and task queues.
 
     Args:
         engine: the runs.
         long_poll_s: how long polls of workers wait at most.
         history_wait_s: how long a history request waits for news at most.
+        history_page_batches: batches of events of one page of history at most.
+        query_wait_s: how long a query waits whose caller sets no deadline.
     """
-    histories = Histories(engine)
+    histories = Histories(engine, history_page_batches)
     queries = Queries(engine, histories)
     responses = TaskResponses(engine, histories)
     return [
         Executions(engine, Starts(engine), histories, responses),
         WorkerTasks(engine, queries, responses, long_poll_s),
         ActivityTasks(engine, histories, responses, long_poll_s),
-        Readings(engine, histories, queries, history_wait_s),
+        Readings(engine, histories, queries, history_wait_s, query_wait_s),
         TaskQueues(engine),
     ]

@@ -28,7 +28,7 @@ from perdure.core.run.records import RunKey
 from perdure.core.run.state import RUNNING, Activity, RunHeader, RunState
 from perdure.core.run.transition import Transition
 from perdure.server.engine.engine import Engine
-from perdure.server.engine.histories import PAGE_BATCHES, Histories, events
+from perdure.server.engine.histories import Histories, events
 from perdure.server.engine.queries import Queries
 from perdure.server.namespaces import Namespace
 from perdure.server.service import checks
@@ -138,10 +138,7 @@ class Readings:
         end: int,
     ) -> GetWorkflowExecutionHistoryResponse:
         header = state.header
-        size = request.maximum_page_size
-        batches = await self._histories.read(
-            run, first, end, max_batches=size if 0 < size < PAGE_BATCHES else PAGE_BATCHES
-        )
+        batches = await self._histories.read(run, first, end, max_batches=request.maximum_page_size)
         response = GetWorkflowExecutionHistoryResponse()
         response.history.SetInParent()
         if batches:
@@ -183,10 +180,7 @@ class Readings:
         else:
             run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
             end = (await self._histories.state(run)).header.next_event_id
-        size = request.maximum_page_size
-        batches = await self._histories.read(
-            run, 1, end, max_batches=size if 0 < size < PAGE_BATCHES else PAGE_BATCHES, reverse=True
-        )
+        batches = await self._histories.read(run, 1, end, max_batches=request.maximum_page_size, reverse=True)
         response = GetWorkflowExecutionHistoryReverseResponse()
         response.history.SetInParent()
         for batch in batches:

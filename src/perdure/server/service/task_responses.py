@@ -16,7 +16,7 @@ from perdure.server.engine.deliveries import (
     WorkflowTaskDelivery,
 )
 from perdure.server.engine.engine import Engine
-from perdure.server.engine.histories import PAGE_BATCHES, Histories
+from perdure.server.engine.histories import Histories
 
 WORKFLOW_TASK = "workflow-task"
 ACTIVITY_TASK = "activity-task"
@@ -96,7 +96,7 @@ class TaskResponses:
     async def _first_page(
         self, response: PollWorkflowTaskQueueResponse, run: RunKey, first: int, end: int
     ) -> None:
-        batches = await self._histories.read(run, first, end, max_batches=PAGE_BATCHES)
+        batches = await self._histories.read(run, first, end)
         history = History.FromString(b"".join(batch.data for batch in batches))
         while history.events and history.events[-1].event_id >= end:
             del history.events[-1]
