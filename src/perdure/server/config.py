@@ -83,7 +83,6 @@ class ServerConfig:
         min_ping_interval_s: a client that pings more often than this is disconnected.
         max_concurrent_calls: calls under way at once, long polls included; more are refused.
         cached_runs: runs the engine keeps in memory.
-        eager_workflow_start: answer a start with its first task where the client asks for it.
     """
 
     host: str = "127.0.0.1"
@@ -105,7 +104,6 @@ class ServerConfig:
     min_ping_interval_s: float = 10.0
     max_concurrent_calls: int = 20_000
     cached_runs: int = 4_000
-    eager_workflow_start: bool = True
 
 
 def _integer(value: Any) -> int:
@@ -116,12 +114,11 @@ def _integer(value: Any) -> int:
     return value
 
 
-def _boolean(value: Any) -> bool:
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    if not isinstance(value, bool):
-        raise ValueError("it must be true or false")
-    return value
+def _positive(value: Any) -> int:
+    number = _integer(value)
+    if number == 0:
+        raise ValueError("it must be a whole number, 1 or more")
+    return number
 
 
 _UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -150,12 +147,11 @@ Reader = Callable[[Any], Any]
 _SERVER_KEYS: Mapping[str, tuple[str, Reader]] = {
     "matching.longPollExpirationInterval": ("long_poll_s", _seconds),
     "history.longPollExpirationInterval": ("history_wait_s", _seconds),
-    "frontend.historyMaxPageSize": ("history_page_batches", _integer),
-    "frontend.visibilityMaxPageSize": ("list_page_size", _integer),
+    "frontend.historyMaxPageSize": ("history_page_batches", _positive),
+    "frontend.visibilityMaxPageSize": ("list_page_size", _positive),
     "frontend.keepAliveMinTime": ("min_ping_interval_s", _seconds),
     "system.namespaceMinRetentionLocal": ("min_retention_s", _seconds),
-    "system.enableEagerWorkflowStart": ("eager_workflow_start", _boolean),
-    "history.cacheMaxSize": ("cached_runs", _integer),
+    "history.cacheMaxSize": ("cached_runs", _positive),
 }
 """Dynamic configuration keys: field of `ServerConfig` and how to read the value."""
 

@@ -24,7 +24,7 @@ def test_capabilities_are_exactly_what_clients_can_ask_for() -> None:
 @pytest.mark.parametrize("key", [*config_module._SERVER_KEYS, *config_module._LIMIT_KEYS])
 def test_every_key_changes_the_field_it_names(key: str) -> None:
     name, read = {**config_module._SERVER_KEYS, **config_module._LIMIT_KEYS}[key]
-    value: Any = False if read is config_module._boolean else 7
+    value: Any = 7
     changed, unknown = with_dynamic_values(ServerConfig(), {key: value})
     before: Any = ServerConfig() if hasattr(ServerConfig(), name) else Limits()
     after: Any = changed if hasattr(changed, name) else changed.limits
@@ -58,7 +58,9 @@ def test_durations_are_numbers_of_seconds_or_texts_with_units(value: object, sec
         ("matching.longPollExpirationInterval", "soon"),
         ("matching.longPollExpirationInterval", -1),
         ("matching.longPollExpirationInterval", None),
-        ("system.enableEagerWorkflowStart", 1),
+        ("frontend.visibilityMaxPageSize", 0),
+        ("frontend.historyMaxPageSize", 0),
+        ("history.cacheMaxSize", 0),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_refused_with_its_key(key: str, value: object) -> None:

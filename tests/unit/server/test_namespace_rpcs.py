@@ -25,7 +25,7 @@ from perdure.core.errors import (
     NamespaceNotFoundError,
 )
 from perdure.core.visibility import AttributeType
-from perdure.server.config import ServerConfig
+from perdure.server.config import Capabilities, ServerConfig
 from perdure.server.namespaces import (
     DELETED,
     DEPRECATED,
@@ -101,15 +101,15 @@ def test_a_registered_namespace_is_described_as_given_by_name_and_by_id_and_surv
 
 def test_description_reports_capabilities_and_limits_of_the_configuration() -> None:
     async def scenario() -> None:
-        config = ServerConfig(eager_workflow_start=False)
+        config = ServerConfig(capabilities=Capabilities(workflow_pause=True))
         setup = await _setup(config=config)
         info = (await setup.describe("default")).namespace_info
         reported = {
             field.name: getattr(info.capabilities, field.name)
             for field in info.capabilities.DESCRIPTOR.fields
         }
-        expected = {name: getattr(config.capabilities, name) for name in reported}
-        assert reported == {**expected, "eager_workflow_start": False}
+        assert reported == {name: getattr(config.capabilities, name) for name in reported}
+        assert reported["workflow_pause"]
         assert info.limits.blob_size_limit_error == config.limits.blob_bytes
         assert info.limits.memo_size_limit_error == config.limits.memo_bytes
 

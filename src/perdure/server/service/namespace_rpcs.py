@@ -142,7 +142,6 @@ class NamespaceRpcs:
         info.id, info.name = namespace.namespace_id, namespace.name
         for field in info.capabilities.DESCRIPTOR.fields:
             setattr(info.capabilities, field.name, getattr(self._config.capabilities, field.name))
-        info.capabilities.eager_workflow_start &= self._config.eager_workflow_start
         info.limits.blob_size_limit_error = self._config.limits.blob_bytes
         info.limits.memo_size_limit_error = self._config.limits.memo_bytes
         info.limits.workflow_task_completion_size_limit_error = COMPLETION_SIZE_BYTES
