@@ -1,0 +1,100 @@
+"""Writes docs/compatibility.md: `python -m tests.differential.compatibility`. A test compares the file with this.
+
+Everything that can become stale is taken from where it is decided: the known differences, the service's table of
+RPCs, the core's table of commands, and the scenarios.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+from perdure.api.services import OPERATOR_SERVICE, WORKFLOW_SERVICE
+from perdure.core.run.commands import TABLE
+from perdure.server.config import COMPATIBLE_VERSION, ServerConfig
+from perdure.server.runtime import SystemRuntime
+from perdure.server.server import Server
+from perdure.store.memory import MemoryStore
+from tests.differential.known_differences import KNOWN_DIFFERENCES
+from tests.differential.registry import all_scenarios
+
+TARGET = Path(__file__).resolve().parents[2] / "docs" / "compatibility.md"
+_REFUSED = "refuse"
+"""The name of the function that stands in for the commands that are not here yet."""
+
+_HEAD = """\
+# Compatibility with Temporal
+
+Written by `python -m tests.differential.compatibility`; do not edit.
+
+Perdure speaks the gRPC protocol of Temporal's server, release {version}. The official SDKs and the `temporal` command
+connect to it as they are.
+
+## How it is compared
+
+The differential tests run {count} scenarios by raw gRPC, some with the official Python SDK, against the official
+development server and against Perdure. Each records whole answers: every event of a history with every field, task by
+task what a worker got, errors with code, text and details, and how long things took. Random ids, times, tokens and
+sizes become placeholders that still must be there; everything else must be equal.
+
+    pytest tests/differential                                   # all, about a minute
+    python -m tests.differential --list                         # what is compared
+    python -m tests.differential --only 'timer_*' --diff        # some of it, with the differences
+
+A difference that is intended is listed below with its reason. One that is not listed fails the tests, and so does an
+entry of the list that nothing needs any more.
+
+## Known differences
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    head = _HEAD.format(version=COMPATIBLE_VERSION, count=len(all_scenarios()))
+    return "\n".join([head, *_differences(), "", *_commands(), "", *_rpcs(), ""])
+
+
+def _differences() -> Iterator[str]:
+    yield "| where | why |"
+    yield "|---|---|"
+    by_reason = sorted(KNOWN_DIFFERENCES, key=lambda entry: entry.reason)
+    for reason, group in groupby(by_reason, key=lambda entry: entry.reason):
+        entries = list(group)
+        scenarios = list(dict.fromkeys(entry.scenario for entry in entries))
+        paths = list(dict.fromkeys(entry.path for entry in entries))
+        shown = [f"`{path}`" for path in paths if path != "*"]
+        where = "every scenario" if scenarios == ["*"] else ", ".join(f"`{name}`" for name in scenarios)
+        yield f"| {where}{': ' if shown else ''}{', '.join(shown)} | {reason} |"
+
+
+def _commands() -> Iterator[str]:
+    names = {handler.label: handler.apply.__name__ != _REFUSED for _, handler in sorted(TABLE.items())}
+    yield "## Commands of workflows"
+    yield ""
+    yield f"Handled: {', '.join(name for name, is_handled in names.items() if is_handled)}."
+    yield ""
+    yield f"Not yet: {', '.join(name for name, is_handled in names.items() if not is_handled)}."
+    yield "A workflow task that uses one of them fails, with a message that says so; the run waits."
+
+
+def _rpcs() -> Iterator[str]:
+    server = Server(MemoryStore(), ServerConfig(port=0), SystemRuntime(), "memory")
+    yield "## RPCs"
+    yield ""
+    yield "What is not served answers UNIMPLEMENTED with the RPC's name."
+    for service in (WORKFLOW_SERVICE, OPERATOR_SERVICE):
+        methods = [
+            method for path, method in server.service.methods.items() if path.startswith(f"/{service}/")
+        ]
+        names = {method.path.rpartition("/")[2]: method.serve is not None for method in methods}
+        yield ""
+        yield f"### {service.rpartition('.')[2]}: {sum(names.values())} of {len(names)}"
+        yield ""
+        yield f"Served: {', '.join(sorted(name for name, is_served in names.items() if is_served))}."
+        yield ""
+        yield f"Not yet: {', '.join(sorted(name for name, is_served in names.items() if not is_served))}."
+
+
+if __name__ == "__main__":
+    TARGET.write_text(page())
