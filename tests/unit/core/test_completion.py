@@ -58,6 +58,18 @@ def test_a_task_follows_when_something_waits(inline: bool) -> None:
         assert (attributes.request_id, attributes.identity) == (INLINE_REQUEST_ID, "worker")
 
 
+@pytest.mark.parametrize("is_started", [False, True])
+def test_the_cancellation_of_an_unstarted_activity_is_told_at_once(is_started: bool) -> None:
+    """The worker that cancelled it gets the next task in the answer; a started one must confirm first."""
+    driver = with_commands(schedule_activity("a", QUEUE))
+    if is_started:
+        driver.start_activity(5)
+    driver.signal()
+    done = driver.complete(cancel_activity(5), return_new_workflow_task=True)
+    assert done.new_task_inline is not is_started
+    assert driver.header.has_started_task is not is_started
+
+
 def test_nothing_is_returned_inline_when_nothing_follows() -> None:
     driver = begun()
     assert not driver.complete(return_new_workflow_task=True).new_task_inline
