@@ -348,6 +348,7 @@ TRANSITIONS: list[tuple[str, Break]] = [
     ("a dispatch never repeats", _tx(lambda tx: setattr(tx.activities.edit(6), "stamp", 0))),
     (ITEMS, _write(items=(ItemChange("timer", "t", None),))),
     (ITEMS, _write(items=(ItemChange("signal", "never", b""),))),
+    (ITEMS, _write(items=(ItemChange("request", "never", b"5"),))),
     ("lists hear of what they show", _tx(lambda tx: tx.blobs.put("memo", b""))),
     ("a run starts once", _tx(_starts_again)),
 ]
