@@ -201,3 +201,16 @@ def test_what_does_not_decode_is_left_out_of_lists() -> None:
         Flag=_payload(b"null"),
     )
     assert attributes.decode_all(fields, CUSTOM) == {"Kw": "w", "BuildIds": ["a"]}
+
+
+def test_values_in_the_history_carry_their_types() -> None:
+    """A type that the client gave is kept, one that is missing is filled in, unknown names are left alone."""
+    fields = _fields(
+        Num=_payload(b"5"),
+        Kw=common.Payload(metadata={"type": b"Given"}, data=b'"w"'),
+        BuildIds=_payload(b'["a"]'),
+        Nope=_payload(b"5"),
+    )
+    attributes.mark_types(fields, CUSTOM)
+    types = {name: payload.metadata.get("type") for name, payload in fields.indexed_fields.items()}
+    assert types == {"Num": b"Int", "Kw": b"Given", "BuildIds": b"KeywordList", "Nope": None}
