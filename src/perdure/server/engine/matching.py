@@ -186,6 +186,7 @@ class Matching:
         while not queue.backlog and queue.more_in_store:
             if queue.loading is None:
                 queue.loading = asyncio.ensure_future(self._load(key, queue))
+                queue.loading.add_done_callback(_read_error)
             await asyncio.shield(queue.loading)
         return heapq.heappop(queue.backlog)[2] if queue.backlog else None
 
@@ -313,6 +314,12 @@ class Matching:
         before_ns = self._runtime.now_ns() - POLLER_MEMORY_NS
         for key in [key for key, queue in self._queues.items() if queue.is_idle(before_ns)]:
             del self._queues[key]
+
+
+def _read_error(loading: asyncio.Future[None]) -> None:
+    """Takes note of an error that nobody may be left to be told of; a later poll loads again."""
+    if not loading.cancelled():
+        loading.exception()
 
 
 def _resolve_empty(future: asyncio.Future[Delivery | Task | None]) -> None:
