@@ -154,6 +154,8 @@ def schedule(
             getattr(target, name).CopyFrom(getattr(attributes, name))
     tx.append(event)
     policy: RetryPolicy = attributes.retry_policy
+    if tx.activity_ids is not None:
+        tx.activity_ids[attributes.activity_id] = event.event_id
     tx.activities.put(
         event.event_id,
         Activity(
@@ -184,10 +186,11 @@ def schedule(
 
 def by_id(tx: Transition, activity_id: str) -> Activity | None:
     """The pending activity of this id, or None."""
-    for activity in tx.activities:
-        if activity.activity_id == activity_id:
-            return activity
-    return None
+    ids = tx.activity_ids
+    if ids is None:
+        ids = tx.activity_ids = {activity.activity_id: activity.scheduled_event_id for activity in tx.activities}
+    scheduled_event_id = ids.get(activity_id)
+    return None if scheduled_event_id is None else tx.activities.get(scheduled_event_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +358,8 @@ def _close_started(tx: Transition, activity: Activity, version: WorkerVersionSta
 def _finish(tx: Transition, activity: Activity, event: HistoryEvent) -> None:
     tx.append(event)
     tx.activities.delete(activity.scheduled_event_id)
+    if tx.activity_ids is not None:
+        tx.activity_ids.pop(activity.activity_id, None)
     tx.needs_task = True
 
 

@@ -223,6 +223,7 @@ class Transition:
         header: a copy of the run's header, free to modify.
         events: events that got their id in this transition, in order.
         activities, timers, buffered, signal_request_ids, attached_requests, blobs: overlays over the run's items.
+        activity_ids: scheduled event ids of pending activities by activity id; `activity` makes it when first asked.
         needs_task: something happened that a workflow task must look at.
         visibility_changed: what lists show changed.
     """
@@ -242,6 +243,7 @@ class Transition:
         self.visibility_changed = False
         self._wakeup_ns: int | None = None
         self._touched = False
+        self.activity_ids: dict[str, int] | None = None
         self._batches: tuple[EventBatch, ...] | None = None
 
     # --- events ---
