@@ -38,9 +38,7 @@ Answer = TypeVar("Answer", bound=Message)
 class ActivityWorker:
     """Runs the activities of one worker process."""
 
-    def __init__(
-        self, context: Context, random: Random, namespace: str, task_queue: str, name: str
-    ) -> None:
+    def __init__(self, context: Context, random: Random, namespace: str, task_queue: str, name: str) -> None:
         self._context = context
         self._loop = context.loop
         self._random = random
@@ -72,7 +70,8 @@ class ActivityWorker:
         check(document["id"] == task.activity_id, "activities do not mix", task.activity_id)
         check(origin["workflow_id"] == task.workflow_execution.workflow_id, "runs do not mix", origin)
         details = value_of(task.heartbeat_details)
-        self._context.oracle.attempt_begins(task.workflow_execution.run_id, task.activity_id, details)
+        run_id = task.workflow_execution.run_id
+        self._context.oracle.attempt_begins(run_id, task.activity_id, task.attempt, details)
         if self._random.random() < self._context.faults.activity_loss:
             self._context.trace.reach("activity attempt lost")
             return
@@ -84,7 +83,7 @@ class ActivityWorker:
 
     async def _run(self, task: PollActivityTaskQueueResponse, spec: dict[str, Any]) -> bool:
         """Spends the activity's time, with heartbeats if it has them. Returns whether it still has to be finished."""
-        left_s: float = spec["duration_s"] if "duration_s" in spec else 0.0
+        left_s: float = spec.get("duration_s", 0.0)
         if "heartbeat_s" not in spec:
             if left_s:
                 await self._loop.sleep(left_s)

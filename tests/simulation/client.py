@@ -5,6 +5,7 @@ A client repeats a call whose outcome it does not know, with the same request id
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -175,7 +176,7 @@ class SimClient:
     def _schedule_actions(self, plan: Plan, run_id: str) -> None:
         names = list(plan.program["signals"]) + ["extra"] * plan.extra_signals
         for name in names:
-            self._begin(self._after(20.0, lambda name=name: self._signal(plan, run_id, name)))
+            self._begin(self._after(20.0, functools.partial(self._signal, plan, run_id, name)))
         for _ in range(plan.queries):
             self._begin(self._after(30.0, lambda: self._query(plan, run_id)))
         if plan.cancel_at_s is not None:
@@ -223,7 +224,7 @@ class SimClient:
             answer_class: Any = SignalWithStartWorkflowExecutionResponse
         else:
             request = StartWorkflowExecutionRequest(request_eager_execution=plan.eager)
-            request.workflow_id_conflict_policy = plan.conflict_policy  # type: ignore[assignment]
+            request.workflow_id_conflict_policy = plan.conflict_policy
             answer_class = StartWorkflowExecutionResponse
         request.namespace = plan.namespace
         request.workflow_id = plan.workflow_id
@@ -279,9 +280,7 @@ class SimClient:
 
     async def _query(self, plan: Plan, run_id: str) -> None:
         known = set(plan.acknowledged)
-        request = QueryWorkflowRequest(
-            namespace=plan.namespace, execution=self._execution(plan, run_id)
-        )
+        request = QueryWorkflowRequest(namespace=plan.namespace, execution=self._execution(plan, run_id))
         request.query.query_type = "view"
         for _ in range(5):
             try:
@@ -381,7 +380,11 @@ class SimClient:
             namespace=plan.namespace, workflow_execution=self._execution(plan, run_id)
         )
         await self._call(request, DeleteWorkflowExecutionResponse, "NotFoundError")
-        check(self._key(plan, run_id) in self._context.oracle.deleted, "an acknowledged deletion is done", run_id)
+        check(
+            self._key(plan, run_id) in self._context.oracle.deleted,
+            "an acknowledged deletion is done",
+            run_id,
+        )
 
 
 _QUERY_ERRORS = (
@@ -408,7 +411,9 @@ def check_outcome(plan: Plan, event: HistoryEvent, *, cancelled: bool) -> None:
     else:
         check(name == expected, "the outcome is the program's", f"{name}, not {expected}")
         attributes = attributes_of(event)
-        observed = value_of(attributes.result) if name == "COMPLETED" else json.loads(attributes.failure.message)
+        observed = (
+            value_of(attributes.result) if name == "COMPLETED" else json.loads(attributes.failure.message)
+        )
         good = agrees(predict(plan.program), observed)
         check(good, "the result is that of a run without faults", f"{observed} {plan.program}")
     if cancelled and plan.program["on_cancel"] == IGNORE:

@@ -22,9 +22,7 @@ from tests.simulation.program import CANCEL, CLEAN_UP, FAILURE_TYPE, Program, St
 ATTRIBUTE = "SimulatedKeyword"
 """The namespaces' own search attribute that programs upsert."""
 
-NAMES: dict[int, str] = {
-    number: name.removeprefix("EVENT_TYPE_") for name, number in EventType.items()  # noqa: PIE804
-}
+NAMES: dict[int, str] = {number: name.removeprefix("EVENT_TYPE_") for name, number in EventType.items()}
 _COMMAND: dict[str, CommandType.ValueType] = {
     name.removeprefix("COMMAND_TYPE_"): number for name, number in CommandType.items()
 }
@@ -194,7 +192,15 @@ class Interpreter:
         """Checks the fields that say which thing the event is about, and remembers its id."""
         attributes = attributes_of(event)
         wanted = getattr(command, str(command.WhichOneof("attributes")))
-        for field in ("activity_id", "timer_id", "marker_name", "result", "failure", "scheduled_event_id", "input"):
+        for field in (
+            "activity_id",
+            "timer_id",
+            "marker_name",
+            "result",
+            "failure",
+            "scheduled_event_id",
+            "input",
+        ):
             if field in attributes.DESCRIPTOR.fields_by_name and field in wanted.DESCRIPTOR.fields_by_name:
                 if getattr(attributes, field) != getattr(wanted, field):
                     raise NonDeterminism(f"{event.event_id} {name}: another {field} than commanded")
@@ -283,7 +289,9 @@ class Interpreter:
     def _main(self, steps: list[Step]) -> Thread:
         self.results = [None] * len(steps)
         yield from self._run_steps(steps, self.results)
-        self._end("COMPLETE_WORKFLOW_EXECUTION" if self.program["ends"] == "complete" else "FAIL_WORKFLOW_EXECUTION")
+        self._end(
+            "COMPLETE_WORKFLOW_EXECUTION" if self.program["ends"] == "complete" else "FAIL_WORKFLOW_EXECUTION"
+        )
 
     def _clean_up(self) -> Thread:
         steps = self.program["clean_up"]
@@ -364,8 +372,7 @@ class Interpreter:
     def _run_marker(self, results: list[Any], index: int, name: str) -> Thread:
         self._command("RECORD_MARKER").record_marker_command_attributes.marker_name = name
         results[index] = name
-        return
-        yield
+        yield from ()
 
     def _run_attributes(self, results: list[Any], index: int, value: str) -> Thread:
         upsert = self._command("UPSERT_WORKFLOW_SEARCH_ATTRIBUTES")
@@ -374,8 +381,7 @@ class Interpreter:
         memo = self._command("MODIFY_WORKFLOW_PROPERTIES").modify_workflow_properties_command_attributes
         memo.upserted_memo.fields["note"].CopyFrom(payload(value))
         results[index] = value
-        return
-        yield
+        yield from ()
 
     def _run_local(self, results: list[Any], index: int, local_id: str, heartbeats: int) -> Thread:
         self.pending_local[local_id] = heartbeats
@@ -384,7 +390,13 @@ class Interpreter:
         results[index] = self._local_results[local_id]
 
     def _run_race(
-        self, results: list[Any], index: int, activity_id: str, spec: dict[str, Any], timer_id: str, seconds: float
+        self,
+        results: list[Any],
+        index: int,
+        activity_id: str,
+        spec: dict[str, Any],
+        timer_id: str,
+        seconds: float,
     ) -> Thread:
         self._schedule(activity_id, spec)
         self._start_timer(timer_id, seconds)

@@ -117,7 +117,7 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     # --- running
 
-    def run_until_complete(self, future: Generator[Any, None, T] | Any) -> Any:
+    def run_until_complete(self, future: Any) -> Any:
         """Runs until the coroutine or future is done.
 
         Raises:
@@ -149,7 +149,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         if not node.ready:
             active[index] = active[-1]
             active.pop()
-        if handle._cancelled:  # type: ignore[attr-defined]
+        if handle._cancelled:
             return
         self.steps += 1
         if self.steps > self._max_steps:
@@ -168,7 +168,7 @@ class SimLoop(asyncio.AbstractEventLoop):
             self.now_ns = max(self.now_ns, when_ns)
             while timers and timers[0][0] <= self.now_ns:
                 _, _, _, handle, node = heapq.heappop(timers)
-                if node.alive and not handle._cancelled:  # type: ignore[attr-defined]
+                if node.alive and not handle._cancelled:
                     self._push_ready(node, handle)
 
     def _push_ready(self, node: Node, handle: asyncio.Handle) -> None:
@@ -186,7 +186,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         """Simulated seconds since the loop was made."""
         return self.now_ns / 1e9
 
-    def call_soon(  # type: ignore[override]
+    def call_soon(
         self, callback: Callable[..., object], *args: object, context: Context | None = None
     ) -> asyncio.Handle:
         """Queues a callback in the running node."""
@@ -195,13 +195,13 @@ class SimLoop(asyncio.AbstractEventLoop):
             self._push_ready(self._node, handle)
         return handle
 
-    def call_later(  # type: ignore[override]
+    def call_later(
         self, delay: float, callback: Callable[..., object], *args: object, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Queues a callback of the running node for later."""
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
-    def call_at(  # type: ignore[override]
+    def call_at(
         self, when: float, callback: Callable[..., object], *args: object, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Queues a callback of the running node for a moment, rounded up to nanoseconds."""
@@ -217,8 +217,12 @@ class SimLoop(asyncio.AbstractEventLoop):
         """A future of this loop."""
         return asyncio.Future(loop=self)
 
-    def create_task(  # type: ignore[override]
-        self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
+    def create_task(
+        self,
+        coro: Generator[Any, None, T] | Coroutine[Any, Any, T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
     ) -> asyncio.Task[T]:
         """A task of the running node. The node keeps it alive, so that a killed one is never collected half-way."""
         task = asyncio.Task(coro, loop=self, name=name, context=context)
@@ -265,12 +269,29 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._active.clear()
 
 
+def new_loop(random: Random) -> SimLoop:
+    """A loop whose order this source decides."""
+    return SimLoop(random)  # type: ignore[abstract]  # the rest is refused, see below
+
+
+def _refuse(name: str) -> Callable[..., object]:
+    def refuse(self: SimLoop, *args: object, **kwargs: object) -> object:
+        raise SimulationError(f"{name}: nothing real exists in a simulation")
+
+    return refuse
+
+
+for _name in dir(asyncio.AbstractEventLoop):
+    if not _name.startswith("_") and _name not in SimLoop.__dict__:
+        setattr(SimLoop, _name, _refuse(_name))
+
+
 def _bury(node: Node) -> None:
     for task in node.tasks:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         if not task.done():
             try:
-                task.get_coro().close()  # type: ignore[union-attr]
+                task.get_coro().close()
             except RuntimeError:
                 pass  # it awaits in a finally block: there is nothing it could wait for any more
         elif not task.cancelled():

@@ -223,7 +223,9 @@ class RunModel:
         check(not waiting or state.header.has_started_task, "events wait for a started task only", waiting)
         ended = [attributes.scheduled_event_id for name, attributes in waiting if name in _ACTIVITY_ENDS]
         activities = sorted([*state.activities, *ended])
-        check(activities == sorted(self._activities), "pending activities are those of the events", activities)
+        check(
+            activities == sorted(self._activities), "pending activities are those of the events", activities
+        )
         fired = [
             (attributes.timer_id, attributes.started_event_id)
             for name, attributes in waiting

@@ -41,7 +41,14 @@ class CallFailed(Exception):
     @property
     def is_unknown(self) -> bool:
         """Whether the request may have taken effect all the same, so that it must be repeated."""
-        return self.error in ("Unavailable", "DeadlineExceeded", "UnavailableError", "AbortedError", "DeadlineExceededError")
+        return self.error in (
+            "Unavailable",
+            "DeadlineExceeded",
+            "UnavailableError",
+            "AbortedError",
+            "DeadlineExceededError",
+            "ResourceExhaustedError",
+        )
 
 
 @dataclass(slots=True, eq=False)

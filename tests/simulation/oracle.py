@@ -1,7 +1,9 @@
-"""What the simulator knows to be true: everything committed, everything acknowledged, and the checks after each commit."""
+"""What the simulator knows to be true: everything committed, everything acknowledged, the checks after each commit."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -95,11 +97,14 @@ class Oracle:
         state = decode_run(run, stored.version, stored.header, stored.items, stored.wakeup_ns)
         previous, self.states[run] = self.states.get(run), state
         model.compare(state)
-        watched(lambda: check_state(state), clock_set_back=self.clock_set_back)
         self._observe(previous, state, write, events)
         names = " ".join(f"{event.event_id}:{event_name(event)}" for event in events)
+        content = write.header + b"".join(event.SerializeToString(deterministic=True) for event in events)
+        digest = hashlib.blake2b(content, digest_size=4).hexdigest()
         self._trace.add(
-            self._time_ns(), "store", f"{run.workflow_id} {run.run_id[-6:]} v{state.version} {names} wake {write.wakeup_ns}"
+            self._time_ns(),
+            "store",
+            f"{run.workflow_id} {run.run_id[-6:]} v{state.version} {names} wake {write.wakeup_ns} {digest}",
         )
 
     def _new_run(self, write: RunWrite) -> RunModel:
@@ -145,7 +150,9 @@ class Oracle:
             if (run.namespace_id, run.workflow_id) == (namespace_id, workflow_id)
             and model.knows_signal(self.states.get(run), request_id)
         ]
-        check(len(found) == 1, "an acknowledged signal is recorded once", f"{workflow_id} {request_id} {found}")
+        check(
+            len(found) == 1, "an acknowledged signal is recorded once", f"{workflow_id} {request_id} {found}"
+        )
 
     def activity_finished(self, run: RunKey, activity_id: str, ends: str) -> None:
         """A worker's outcome of an activity was acknowledged."""
@@ -158,7 +165,9 @@ class Oracle:
             for event in waiting
         )
         recorded = model.finished.get(activity_id) == f"ACTIVITY_TASK_{ends}"
-        check(recorded or buffered, "an acknowledged activity outcome is durable", f"{run} {activity_id} {ends}")
+        check(
+            recorded or buffered, "an acknowledged activity outcome is durable", f"{run} {activity_id} {ends}"
+        )
 
     def closed(self, run: RunKey) -> None:
         """The run was said to be closed."""
@@ -181,11 +190,11 @@ class Oracle:
         latest, sent = self._heartbeats[run_id, activity_id]
         self._heartbeats[run_id, activity_id] = (max(latest, details), sent)
 
-    def attempt_begins(self, run_id: str, activity_id: str, details: Any) -> None:
+    def attempt_begins(self, run_id: str, activity_id: str, attempt: int, details: Any) -> None:
         """An attempt begins with these details of the attempts before."""
         latest, sent = self._heartbeats.get((run_id, activity_id), ([], set()))
-        # Not the latest ones: an earlier heartbeat may arrive late and replace them.
-        good = str(details) in sent if details else not latest
+        # Not always the latest ones: an earlier heartbeat may arrive late and replace them.
+        good = str(details) in sent if details else not latest or latest[0] >= attempt
         check(good, "heartbeat details go on to the next attempt", f"{details}, acknowledged {latest}")
 
     # --- rare situations
@@ -218,14 +227,20 @@ class Oracle:
                 kind = event.workflow_task_timed_out_event_attributes.timeout_type
                 reach("sticky task timed out" if kind == 2 else "workflow task timed out")
             elif name == "ACTIVITY_TASK_TIMED_OUT":
-                kind = event.activity_task_timed_out_event_attributes.failure.timeout_failure_info.timeout_type
+                kind = (
+                    event.activity_task_timed_out_event_attributes.failure.timeout_failure_info.timeout_type
+                )
                 reach(f"activity timed out, type {kind}")
 
     def _observe_flush(self, events: list[HistoryEvent]) -> None:
         names = [event_name(event) for event in events]
         self._trace.reach("buffer flushed")
         ends = [index for index, name in enumerate(names) if name in _ENDS]
-        others = [index for index, name in enumerate(names) if name in ("WORKFLOW_EXECUTION_SIGNALED", "TIMER_FIRED")]
+        others = [
+            index
+            for index, name in enumerate(names)
+            if name in ("WORKFLOW_EXECUTION_SIGNALED", "TIMER_FIRED")
+        ]
         if ends and others:
             self._trace.reach("buffer flushed with completions last")
 
@@ -234,17 +249,21 @@ class Oracle:
     def check_histories(self) -> None:
         """Checks every run that is left with the rules that need its whole history."""
         for run, model in self.models.items():
-            batches = immediate(self._store.read_history(run, 1, 1 << 60, 1 << 60))
-            events = [event for batch in batches for event in History.FromString(batch.data).events]
-            check(len(events) == model.next_event_id - 1, "history has no gap", run)
-            state = self.states[run]
-            watched(lambda state=state, events=events: check_history(state, events), clock_set_back=self.clock_set_back)  # type: ignore[misc]
-            check_tasks(state, model.tasks.values())
+            watched(functools.partial(self._check_history, run, model), clock_set_back=self.clock_set_back)
+
+    def _check_history(self, run: RunKey, model: RunModel) -> None:
+        batches = immediate(self._store.read_history(run, 1, 1 << 60, 1 << 60))
+        events = [event for batch in batches for event in History.FromString(batch.data).events]
+        check(len(events) == model.next_event_id - 1, "history has no gap", run)
+        state = self.states[run]
+        check_state(state)
+        check_history(state, events)
+        check_tasks(state, model.tasks.values())
 
 
 CAUSES = {
     number: name.removeprefix("WORKFLOW_TASK_FAILED_CAUSE_").lower().replace("_", " ")
-    for name, number in WorkflowTaskFailedCause.items()  # noqa: PIE804
+    for name, number in WorkflowTaskFailedCause.items()
 }
 _ENDS = frozenset(f"ACTIVITY_TASK_{end}" for end in ("COMPLETED", "FAILED", "TIMED_OUT", "CANCELED"))
 _MARKED = {

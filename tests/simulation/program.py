@@ -1,6 +1,6 @@
 """Random workflow programs: generated from a seed, carried in the workflow's input, with the result they must have.
 
-A program is plain JSON, so that a worker knows it from the history alone. Steps are lists, the first element is the kind:
+A program is plain JSON, so that a worker knows it from the history alone. Steps are lists that begin with their kind:
 
     ["activity", id, spec]                run an activity and keep its outcome
     ["timer", id, seconds]                wait
@@ -83,7 +83,9 @@ def _random_step(random: Random, names: _Names, depth: int, waits_for_signals: b
         spec = random_activity(random)
         return [kind, names.next("a"), spec, names.next("t"), random.choice((0.5, 2.0, 5.0, 10.0))]
     if kind == "guard":
-        body = [_random_step(random, names, depth - 1, waits_for_signals) for _ in range(random.randint(1, 2))]
+        body = [
+            _random_step(random, names, depth - 1, waits_for_signals) for _ in range(random.randint(1, 2))
+        ]
         return [kind, names.next("t"), random.choice((2.0, 30.0, 600.0)), body]
     branches = [
         [_random_step(random, names, depth - 1, waits_for_signals) for _ in range(random.randint(1, 2))]
@@ -99,8 +101,8 @@ def _random_seconds(random: Random) -> float:
 def random_activity(random: Random) -> dict[str, Any]:
     """How an activity behaves. Keys, all optional:
 
-    attempts: policy's maximum (0: no limit); hangs: first attempts, which never answer; fails: attempts after them, which
-    fail; non_retryable: all those fail, for good; duration_s; heartbeat_s: the timeout; start_to_close_s;
+    attempts: policy's maximum (0: no limit); hangs: first attempts, which never answer; fails: attempts after them,
+    which fail; non_retryable: all those fail, for good; duration_s; heartbeat_s: the timeout; start_to_close_s;
     schedule_to_close_s; schedule_to_start_s; by_id: complete by id instead of token; eager; on_cancel: "confirm" or
     "finish"; delay_s: the failure's own retry delay; priority.
     """

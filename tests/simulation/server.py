@@ -1,4 +1,4 @@
-"""A simulated server process: the real engine and service over a faulty view of the durable store, without its doors."""
+"""A simulated server process: the real engine and service over a faulty view of the store, without its doors."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from perdure.core.errors import (
     UnavailableError,
 )
 from perdure.core.run.invariants import check_transition
+from perdure.core.run.records import QueueKey
 from perdure.core.run.state import encode
 from perdure.server.config import ServerConfig
-from perdure.server.engine.matching import Matching
 from perdure.server.server import Server
 from perdure.server.service.call import Call
 from perdure.store.memory import MemoryStore
@@ -121,10 +121,10 @@ class SimServer:
         engine._write = checked_write  # type: ignore[method-assign]
         engine.matching.give_back = counted_give_back  # type: ignore[method-assign]
 
-    @property
-    def matching(self) -> Matching:
-        """The server's task queues."""
-        return self.server.engine.matching
+    def has_waiting_poller(self, key: QueueKey) -> bool:
+        """Whether a poll waits on a queue."""
+        queue = self.server.engine.matching._queues.get(key)
+        return queue is not None and any(not poller.future.done() for poller in queue.pollers)
 
     async def boot(self) -> bool:
         """Starts the server. Returns whether it could."""
@@ -166,5 +166,11 @@ class SimServer:
             same = state.version == stored.version and encode(state.header) == encode(stored.header)
             check(same, "the cache is what is stored", slot.key)
             items = (state.activities, state.timers, state.buffered, state.signal_request_ids, state.blobs)
-            others = (stored.activities, stored.timers, stored.buffered, stored.signal_request_ids, stored.blobs)
+            others = (
+                stored.activities,
+                stored.timers,
+                stored.buffered,
+                stored.signal_request_ids,
+                stored.blobs,
+            )
             check(items == others, "the cache is what is stored", slot.key)

@@ -1,7 +1,7 @@
 """One server process's view of the durable store: slow, failing, or the last thing that the process did.
 
-The durable part is the store in memory, which outlives processes. Through this view every call may take time, fail before or
-after the act, meet a conflict, or be cut off by a crash; a dead process's calls never return.
+The durable part is the store in memory, which outlives processes. Through this view every call may take time, fail
+before or after the act, meet a conflict, or be cut off by a crash; a dead process's calls never return.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from perdure.api.workflowservice.v1 import (
     ShutdownWorkerRequest,
     ShutdownWorkerResponse,
 )
+from perdure.core.run.records import RunKey
 from tests.simulation.activity_worker import ActivityWorker
 from tests.simulation.context import Context
 from tests.simulation.interpreter import Interpreter, payloads
@@ -62,6 +63,7 @@ class SimWorker:
         self._sticky_timeout_s = self._random.choice((1, 5, 10))
         self._cached = self._random.choice((1, 2, 5, 100))
         self._cache: OrderedDict[str, Interpreter] = OrderedDict()
+        self._latest: dict[str, Interpreter] = {}
         self._activities = ActivityWorker(context, self._random, namespace, task_queue, name)
         for _ in range(self._random.randint(1, 2)):
             context.start(node, self._poll(task_queue, sticky=False))
@@ -135,22 +137,43 @@ class SimWorker:
             events = [*whole, *(event for event in events if event.event_id > known)]
             if task.started_event_id:
                 events = [event for event in events if event.event_id <= task.started_event_id]
-                if not events or events[-1].event_type != _TASK_STARTED:
-                    self._context.trace.reach("task over while its history was read")
-                    return None
-            first = 1
+            fetched, first = events, 1
+        if fetched and task.started_event_id and not self._ends_with_start(task, events):
+            return None
         if first == 1:
             interpreter = Interpreter()
         else:
             assert cached is not None
             if task.HasField("query") and not events:
                 return cached
+            if 0 < task.started_event_id <= cached.last_completed_started_id:
+                self._context.trace.reach("task came too late")
+                return None
             at = f"{first}, cache at {cached.next_event_id}"
             check(first == cached.next_event_id, "a partial history continues the cached one", at)
             self._context.trace.reach("partial history")
             interpreter = cached
         interpreter.feed(events)
         return interpreter
+
+    def _ends_with_start(self, task: PollWorkflowTaskQueueResponse, events: list[HistoryEvent]) -> bool:
+        """Whether a history that was read in several calls ends with the task's start.
+
+        It does not when the task was over before it was read; only then may it end otherwise.
+        """
+        last = events[-1]
+        if last.event_id == task.started_event_id and last.event_type == _TASK_STARTED:
+            return True
+        execution = task.workflow_execution
+        namespace_id = self._context.namespace_ids[self._namespace]
+        state = self._context.oracle.states.get(RunKey(namespace_id, execution.workflow_id, execution.run_id))
+        over = state is None or (
+            (state.header.task_started_event_id, state.header.task_attempt)
+            != (task.started_event_id, task.attempt)
+        )
+        check(over, "a task's history ends with its start", f"{last.event_id}, not {task.started_event_id}")
+        self._context.trace.reach("task over while its history was read")
+        return False
 
     async def _rest(self, task: PollWorkflowTaskQueueResponse, token: bytes) -> list[HistoryEvent] | None:
         """The history from a page token on, or from the beginning; None if it can not be had."""
@@ -193,10 +216,9 @@ class SimWorker:
         faults, random = self._context.faults, self._random
         run.begin_task()
         check(run.origin["namespace"] == self._namespace, "namespaces do not mix", run.origin)
-        check(
-            run.origin["workflow_id"] == task.workflow_execution.workflow_id, "runs do not mix", run.origin
-        )
+        check(run.origin["workflow_id"] == task.workflow_execution.workflow_id, "runs do not mix", run.origin)
         self._evict(run_id, None)
+        self._latest[run_id] = run
         if random.random() < faults.task_failure:
             await self._fail(task)
             return None
@@ -210,13 +232,13 @@ class SimWorker:
         request = self._completion(task, run, force)
         bad = random.random() < faults.bad_command and request.commands
         if bad:
-            request.commands.add(command_type=4).cancel_timer_command_attributes.timer_id = "none"  # type: ignore[arg-type]
+            request.commands.add(command_type=4).cancel_timer_command_attributes.timer_id = "none"
         return await self._complete(run_id, request, run, bad=bool(bad))
 
     def _local_activities(self, run: Interpreter) -> bool:
         """Goes on with local activities. Returns whether the task must heartbeat."""
         for local_id in list(run.pending_local):
-            if local_id not in run.pending_local:
+            if run.is_ending or local_id not in run.pending_local:
                 continue
             if run.pending_local[local_id] <= 0:
                 run.resolve_local(local_id)
@@ -267,7 +289,7 @@ class SimWorker:
                 self._context.accept(error, "InvalidArgumentError", "NotFoundError")
                 return None
             check(not bad, "bad commands are refused", request.commands)
-            if not run.is_ending:
+            if not run.is_ending and self._latest.get(run_id) is run:
                 self._evict(run_id, run)
             for activity in response.activity_tasks:
                 self._context.trace.reach("eager activity")
@@ -311,5 +333,3 @@ class SimWorker:
 def _view(run: Interpreter) -> dict[str, Any]:
     """What queries see of a run."""
     return {"signals": [request_id for _, request_id in run.signals], "origin": run.origin}
-
-

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from perdure.core.run.records import QueueKey, TaskKind
+from perdure.core.run.records import QueueKey, RunKey, TaskKey, TaskKind
 from perdure.store.memory import MemoryStore
 from tests.simulation import knobs
 from tests.simulation.client import SimClient, draw_plan
 from tests.simulation.context import Context
 from tests.simulation.faults import Faults, draw_faults
-from tests.simulation.loop import Node, SimLoop
+from tests.simulation.loop import Node, SimLoop, new_loop
 from tests.simulation.model import Broken, check
 from tests.simulation.oracle import Oracle, immediate
 from tests.simulation.runtime import WallClock
@@ -27,6 +27,10 @@ from tests.simulation.worker import SimWorker
 
 FINISH_WITHIN_S = 2_000.0
 """Simulated seconds after the end of the faults in which everything must be finished."""
+SETTLES_WITHIN_S = 20.0
+"""Simulated seconds after the end of the faults after which tasks must be brought to waiting workers at once..."""
+DELIVERED_WITHIN_S = 5.0
+"""...which is within this time."""
 TASK_QUEUE = "queue"
 _HOUR_NS = 3_600_000_000_000
 
@@ -63,14 +67,12 @@ class World:
         self.seed = seed
         self.random = Random(f"{seed} world")
         self.trace = Trace(keep_all=keep_trace)
-        self.loop = SimLoop(Random(f"{seed} loop"))
+        self.loop = new_loop(Random(f"{seed} loop"))
         self.clock = WallClock(self.loop)
         self.durable = MemoryStore()
         self.oracle = Oracle(self.durable, self.trace, lambda: self.loop.now_ns)
         self.faults = draw_faults(self.random) if faults is None else faults
-        self.context = Context(
-            seed, self.loop, self.clock, self.trace, self.oracle, self.faults.ended()
-        )
+        self.context = Context(seed, self.loop, self.clock, self.trace, self.oracle, self.faults.ended())
         self.config = server_config(self.random, clock_jumps=bool(self.faults.clock_jump_every_s))
         self.server: SimServer | None = None
         self._servers = 0
@@ -142,6 +144,8 @@ class World:
                 await self.loop.sleep(5.0)
                 continue
             await self.loop.sleep(self.random.expovariate(1 / every_s))
+            if not self.context.faults.worker_crash_every_s:
+                continue
             self.trace.reach("worker crashed")
             self.context.note(node.name, "killed")
             self.loop.kill(node)
@@ -156,6 +160,8 @@ class World:
     async def _crash_now_and_then(self) -> None:
         while every_s := self.context.faults.server_crash_every_s:
             await self.loop.sleep(self.random.expovariate(1 / every_s))
+            if not self.context.faults.server_crash_every_s:
+                return
             if self.random.random() < 0.25:
                 await self._stop_server()
             elif self.server is not None:
@@ -165,6 +171,8 @@ class World:
     async def _turn_the_clock(self) -> None:
         while every_s := self.context.faults.clock_jump_every_s:
             await self.loop.sleep(self.random.expovariate(1 / every_s))
+            if not self.context.faults.clock_jump_every_s:
+                return
             jump_s = self.random.choice((-300.0, -30.0, -1.0, 1.0, 30.0, 3600.0))
             self.trace.reach("clock set back" if jump_s < 0 else "clock set forward")
             self._set_back_s += max(-jump_s, 0.0)
@@ -221,12 +229,32 @@ class World:
         return clients
 
     async def _until_finished(self, clients: list[SimClient]) -> None:
-        deadline = self.loop.time() + FINISH_WITHIN_S + self._set_back_s
+        began = self.loop.time()
+        deadline = began + FINISH_WITHIN_S + self._set_back_s
+        waiting: dict[tuple[RunKey, TaskKey, str], float] = {}
         while any(client.unfinished for client in clients) or self._open_runs():
-            if self.loop.time() > deadline:
+            now = self.loop.time()
+            if now > deadline:
                 left = [f"{run.workflow_id} {run.run_id[-6:]}" for run in self._open_runs()]
                 raise Broken("everything finishes once the faults have ended", left or "clients wait")
+            if now > began + SETTLES_WITHIN_S:
+                waiting = self._check_waiting(waiting, now)
             await self.loop.sleep(0.5)
+
+    def _check_waiting(
+        self, before: dict[tuple[RunKey, TaskKey, str], float], now: float
+    ) -> dict[tuple[RunKey, TaskKey, str], float]:
+        """Checks that no task waits while a worker waits on its queue. Returns since when each task waits."""
+        waiting: dict[tuple[RunKey, TaskKey, str], float] = {}
+        for model in self.oracle.models.values():
+            for task in model.tasks.values():
+                if self.server is None or not self.server.has_waiting_poller(task.queue):
+                    continue
+                key = (task.run, task.key, task.delivery_id)
+                waiting[key] = before.get(key, now)
+                patient = now - waiting[key] <= DELIVERED_WITHIN_S
+                check(patient, "no task waits while a worker waits on its queue", task)
+        return waiting
 
     def _open_runs(self) -> list[Any]:
         return [run for run, model in self.oracle.models.items() if model.status == 1]
