@@ -41,6 +41,6 @@ def test_the_readme_example_prints_its_greeting(tmp_path: Path) -> None:
                 raise
             return output.decode()
 
-    # Only what the example prints counts: the official SDK's native runtime now and then aborts the interpreter while it
-    # exits, after everything is done.
+    # Only what the example prints counts: the official SDK's native runtime now and then aborts the interpreter
+    # while it exits, after everything is done.
     assert asyncio.run(run()).splitlines()[:1] == ["Hello, Perdure!"]

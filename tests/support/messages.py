@@ -47,7 +47,7 @@ def messages(draw: st.DrawFn, cls: type[Message], depth: int = MAX_DEPTH) -> Mes
 
 def fill(draw: st.DrawFn, message: Message, depth: int) -> None:
     """Sets some fields of a message."""
-    fields = list(message.DESCRIPTOR.fields)
+    fields: list[Any] = list(message.DESCRIPTOR.fields)
     if not fields:
         return
     chosen = draw(st.lists(st.sampled_from(fields), max_size=6, unique_by=lambda f: f.name))

@@ -1,4 +1,4 @@
-"""The clock and the source of ids. Nothing else in the server asks for time or randomness, so the simulator can replace both.
+"""The clock and the source of ids. Nothing else in the server asks for time or randomness: a simulator replaces both.
 
 Waiting is done through the running event loop, which the simulator replaces too.
 """

@@ -108,7 +108,9 @@ class Timers:
         if self._heap:
             wait_s = (self._heap[0].wakeup_ns - now_ns) / 1e9
             # While a clock that was set back stands still, what is nearly due would be looked at without pause.
-            until = min(until, loop.time() + (max(wait_s, STILL_S) if now_ns == self._slept_at_ns else wait_s))
+            until = min(
+                until, loop.time() + (max(wait_s, STILL_S) if now_ns == self._slept_at_ns else wait_s)
+            )
         self._slept_at_ns = now_ns
         self._changed.clear()
         timer = loop.call_at(until, self._changed.set)
