@@ -242,8 +242,9 @@ def test_a_call_refused_while_the_transport_is_full_is_not_served_later() -> Non
         server = Server(calls=1)
         server.send(server.request(1, b"first"))
         server.connection.pause()
-        server.send(server.request(3, b"refused"))
+        server.send(server.request(3, b"refused"), server.headers(5), data(5, b"refused, and goes on", 0))
         await server.settle()
+        assert server.dispatcher.budget.buffered_bytes == 0
         assert server.started == [b"first"]
         server.connection.resume()
         server.may_end.set()

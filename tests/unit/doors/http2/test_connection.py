@@ -312,6 +312,18 @@ def test_an_answer_waits_for_the_streams_window_and_the_connections() -> None:
     assert ("closed", 1) in wire.recorder.events
 
 
+def test_small_answers_use_up_the_connections_window_together() -> None:
+    wire = Wire(answer=bytes(10_000))
+    wire.send(*(wire.request(number) for number in range(1, 17, 2)))
+    sent = wire.read()
+    assert sum(len(one.payload) for one in sent if one.kind == frames.DATA) == frames.DEFAULT_WINDOW
+    assert list(wire.recorder.open) == [13, 15]
+    wire.send(frames.window_update(0, 80_000 - frames.DEFAULT_WINDOW))
+    sent += wire.read()
+    assert sum(len(one.payload) for one in sent if one.kind == frames.DATA) == 80_000
+    assert not wire.recorder.open
+
+
 def test_a_window_can_become_negative() -> None:
     wire = Wire(answer=None)
     wire.send(wire.request(1))
@@ -427,7 +439,7 @@ def test_pings_between_answers_or_far_apart_are_no_offence() -> None:
     wire = Wire()
     for number in range(1, 41, 2):
         wire.send(frame(frames.PING, 0, 0, bytes(8)), wire.request(number))
-        wire.read()
+        assert ended_with(wire.read()) is None
     for _ in range(20):
         wire.now_s += 10.0
         wire.send(frame(frames.PING, 0, 0, bytes(8)))

@@ -75,8 +75,9 @@ def test_a_body_that_is_not_one_message_has_a_status(body: bytes, encoding: str,
 
 def test_a_bomb_is_not_unpacked_beyond_the_limit() -> None:
     bomb = gzip.compress(bytes(50_000_000))
-    with pytest.raises(StatusError, match=r"larger than max \(1001 vs. 1000\)|larger than max"):
-        read_message(_body(bomb, 1), "gzip", max(MAX, len(bomb)))
+    with pytest.raises(StatusError) as caught:
+        read_message(_body(bomb, 1), "gzip", len(bomb))
+    assert f"({len(bomb) + 1} vs. {len(bomb)})" in caught.value.message
 
 
 def test_only_known_compression_is_accepted() -> None:
@@ -119,3 +120,9 @@ def test_details_come_before_a_long_message() -> None:
     got = {bytes(name): bytes(value) for name, value in Decoder().decode(block, raw=True)}
     assert len(got[b"grpc-status-details-bin"]) == 4_000
     assert 3_000 < len(got[b"grpc-message"]) < 4_000
+
+
+def test_details_that_do_not_fit_are_left_out() -> None:
+    block = status_trailers(StatusError(5, "message", b"d" * 6_000), 8_000)
+    got = {bytes(name): bytes(value) for name, value in Decoder().decode(block, raw=True)}
+    assert got == {b"grpc-status": b"5", b"grpc-message": b"message"}

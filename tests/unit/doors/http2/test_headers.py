@@ -71,6 +71,15 @@ def test_blocks_that_differ_only_in_their_timeout_are_decoded_once() -> None:
     assert again.metadata is first.metadata
 
 
+def test_a_value_that_looks_like_a_timeout_is_none() -> None:
+    reader, encoder = HeaderReader(), _encoder()
+    for value in ("1S", "2S", "3S"):
+        text = f"\x0cgrpc-timeout\x02{value}"
+        headers = reader.request(encoder.encode([*REQUEST, ("a", text), ("b", "c")], huffman=False))
+        assert headers.metadata["a"] == text
+        assert headers.timeout_s is None
+
+
 @pytest.mark.parametrize("huffman", [True, False])
 def test_equal_blocks_are_decoded_once(huffman: bool) -> None:
     reader = HeaderReader()

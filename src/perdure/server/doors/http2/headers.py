@@ -135,12 +135,11 @@ class HeaderReader:
             template = self._templates.get((split.before, split.after))
             if template is not None:
                 return _with_timeout(template, split)
-        table = self._decoder.header_table
-        had_no_table = not table.maxsize
         headers = read_request(self.pairs(block))
         # A block that resizes the table has an effect, so it cannot be skipped when it comes again.
         resizes = block[:1] and block[0] & _SIZE_UPDATE_MASK == _SIZE_UPDATE
-        if had_no_table and not table.maxsize and not resizes and len(block) <= MAX_REMEMBERED_BLOCK_BYTES:
+        has_table = self._decoder.header_table.maxsize
+        if not has_table and not resizes and len(block) <= MAX_REMEMBERED_BLOCK_BYTES:
             self._remember(block, headers, split)
         return headers
 
