@@ -43,6 +43,8 @@ class Context:
         self.network = Network(loop, self.stream("network"), lambda: self.faults, trace)
         self.namespace_ids: dict[str, str] = {}
         self.calls_answered = 0
+        self.calm_since_s: float | None = None
+        """Simulated seconds at which the faults ended."""
 
     def stream(self, name: str) -> Random:
         """A source of randomness of its own, so that one part of the world does not disturb another."""

@@ -31,6 +31,15 @@ _NEWS = _ACTIVITY_ENDS | {
     "TIMER_FIRED",
 }
 """Events that a workflow task must follow."""
+_WAITING = frozenset(
+    (
+        "ACTIVITY_TASK_STARTED",
+        "TIMER_FIRED",
+        "WORKFLOW_EXECUTION_SIGNALED",
+        "WORKFLOW_EXECUTION_CANCEL_REQUESTED",
+    )
+)
+"""Events that wait while a workflow task is started, beside the completions."""
 
 
 class Broken(Exception):
@@ -94,6 +103,7 @@ class RunModel:
             check(self.status == RUNNING, "nothing follows the closing event", event.event_id)
             self.next_event_id += 1
             self._take(event, event_name(event))
+        _check_flush_order(events)
         try:
             self.replay.feed(events)
         except NonDeterminism as error:
@@ -116,6 +126,8 @@ class RunModel:
             pending = self._activities.pop(attributes.scheduled_event_id, None)
             check(pending is not None, "an activity ends once", f"{name} {event.event_id}")
             if pending is not None:
+                known = attributes.started_event_id == pending[1]
+                check(known, "an activity's end names its start", f"{name} {event.event_id}")
                 self.finished[pending[0]] = name
         elif name in _STATUS:
             self.status = _STATUS[name]
@@ -292,6 +304,21 @@ class RunModel:
         return request_id in self.signals or any(
             event.workflow_execution_signaled_event_attributes.request_id == request_id for event in waiting
         )
+
+
+def _check_flush_order(events: list[HistoryEvent]) -> None:
+    """Of events that may wait in the buffer, those written together have the completions last."""
+    ended = 0
+    for event in events:
+        name = event_name(event)
+        if name in _ACTIVITY_ENDS:
+            ended = event.event_id
+        else:
+            check(
+                not ended or name not in _WAITING,
+                "a flush has the completions last",
+                f"{ended} {event.event_id}",
+            )
 
 
 def _activity_deadlines(activity: Activity) -> list[int]:

@@ -162,7 +162,9 @@ class SimServer:
             state = slot.state
             if state is None:
                 continue
-            stored = self._context.oracle.states[slot.key]
+            stored = self._context.oracle.states.get(slot.key)
+            check(stored is not None, "the cache is what is stored", slot.key)
+            assert stored is not None
             same = state.version == stored.version and encode(state.header) == encode(stored.header)
             check(same, "the cache is what is stored", slot.key)
             items = (state.activities, state.timers, state.buffered, state.signal_request_ids, state.blobs)

@@ -206,6 +206,7 @@ class World:
         clients = self._start_clients()
         await self.loop.sleep(random.uniform(10, 90))
         context.faults = self.faults.ended()
+        context.calm_since_s = self.loop.time()
         context.note("world", "the faults end")
         await self._until_finished(clients)
         await self._look_back()

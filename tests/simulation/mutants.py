@@ -1,0 +1,364 @@
+"""Bugs on purpose: each breaks one thing in the server, and the simulator must find it within a bounded number of seeds.
+
+Some were real ones once. A mutant that survives says what the simulator does not look at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from perdure.api.history.v1 import HistoryEvent
+from perdure.core.run import (
+    activity,
+    cancellation,
+    commands,
+    completion,
+    deadlines,
+    lifecycle,
+    signal,
+    timer,
+    workflow_task,
+)
+from perdure.core.run.records import QueueKey, RunWrite
+from perdure.core.run.transition import Overlay, Transition
+from perdure.server.engine.engine import Engine
+from perdure.server.engine.matching import Matching
+from perdure.server.engine.queries import Queries
+from perdure.server.engine.runs import HistoryTail, RunSlot
+from perdure.server.engine.starts import Starts
+from perdure.server.engine.timers import Timers
+from perdure.server.service.task_responses import TaskResponses
+from perdure.store.memory import MemoryStore
+from tests.simulation.store import SimStore
+
+Patch = pytest.MonkeyPatch
+Mutant = Callable[[Patch], None]
+MUTANTS: dict[str, Mutant] = {}
+
+
+def _mutant(apply: Mutant) -> Mutant:
+    MUTANTS[apply.__name__.replace("_", " ")] = apply
+    return apply
+
+
+# --- events
+
+
+@_mutant
+def flush_in_order_of_arrival(patch: Patch) -> None:
+    patch.setattr("perdure.core.run.transition._COMPLETIONS", frozenset())
+
+
+@_mutant
+def buffered_events_dropped(patch: Patch) -> None:
+    """What waits while a task is started is lost when it ends."""
+
+    def flush(self: Transition) -> bool:
+        had = self.has_buffered()
+        self.buffered.clear()
+        return had
+
+    patch.setattr(Transition, "flush", flush)
+
+
+@_mutant
+def completions_do_not_name_their_start(patch: Patch) -> None:
+    patch.setattr("perdure.core.run.transition._CLOSED_BY", {})
+
+
+@_mutant
+def closing_over_unseen_events(patch: Patch) -> None:
+    """A run may close although events wait that its worker has not seen."""
+
+    class Careless(commands.CommandContext):
+        @property
+        def must_handle_events(self) -> bool:  # type: ignore[override]
+            return False
+
+        @must_handle_events.setter
+        def must_handle_events(self, value: bool) -> None:
+            pass
+
+    patch.setattr(completion, "CommandContext", Careless)
+
+
+@_mutant
+def fired_timer_not_taken_back(patch: Patch) -> None:
+    patch.setattr(timer, "_take_back_fired", lambda tx, timer_id: 0)
+
+
+# --- time
+
+
+@_mutant
+def timers_fire_early(patch: Patch) -> None:
+    start = timer.start
+
+    def early(tx: Transition, command: Any, completed_event_id: int) -> None:
+        start(tx, command, completed_event_id)
+        pending = tx.timers.edit(command.timer_id)
+        pending.fire_ns -= min(pending.fire_ns - tx.now_ns, 1_000_000_000)
+
+    patch.setattr(timer, "start", early)
+
+
+@_mutant
+def retries_are_not_woken(patch: Patch) -> None:
+    """The wake-up forgets the end of a retry's backoff."""
+    found = activity.deadlines
+
+    def forgetful(pending: Any) -> list[tuple[int, int]]:
+        return [(time_ns, kind) for time_ns, kind in found(pending) if kind]
+
+    patch.setattr(activity, "deadlines", forgetful)
+
+
+@_mutant
+def wakeups_forgotten_at_restart(patch: Patch) -> None:
+    async def load(self: Timers) -> None:
+        self._known_until_ns = 1 << 62
+
+    patch.setattr(Timers, "_load", load)
+
+
+@_mutant
+def retention_ignored(patch: Patch) -> None:
+    fire_due = Engine._fire_due
+
+    def eager(self: Engine, state: Any, now_ns: int) -> Any:
+        return (None, True) if not state.header.is_open else fire_due(self, state, now_ns)
+
+    patch.setattr(Engine, "_fire_due", eager)
+    patch.setattr(deadlines, "next_wakeup_ns", _wakes_at_close(deadlines.next_wakeup_ns))
+
+
+def _wakes_at_close(next_wakeup_ns: Callable[[Transition], int | None]) -> Callable[[Transition], int | None]:
+    def wakes(tx: Transition) -> int | None:
+        return next_wakeup_ns(tx) if tx.header.is_open else tx.header.close_ns + 1
+
+    return wakes
+
+
+# --- exactly once
+
+
+@_mutant
+def activity_ends_twice(patch: Patch) -> None:
+    """An activity stays pending after its end."""
+
+    def finish(tx: Transition, pending: Any, event: HistoryEvent) -> None:
+        tx.append(event)
+        tx.needs_task = True
+
+    patch.setattr(activity, "_finish", finish)
+
+
+@_mutant
+def retry_recorded_as_end(patch: Patch) -> None:
+    """An attempt that is retried leaves its failure in the history too."""
+    fail = activity.fail
+
+    def twice(tx: Transition, pending: Any, failure: Any, identity: str, *rest: Any) -> bool:
+        retried = fail(tx, pending, failure, identity, *rest)
+        if retried:
+            event = tx.new_event(activity._FAILED)
+            event.activity_task_failed_event_attributes.scheduled_event_id = pending.scheduled_event_id
+            tx.append(event)
+            tx.needs_task = True
+        return retried
+
+    patch.setattr(activity, "fail", twice)
+
+
+@_mutant
+def signals_not_deduplicated(patch: Patch) -> None:
+    receive = signal.receive
+
+    def naive(tx: Transition, **given: Any) -> bool:
+        if given["request_id"]:
+            tx.signal_request_ids.delete(given["request_id"])
+        return receive(tx, **given)
+
+    patch.setattr(signal, "receive", naive)
+
+
+@_mutant
+def starts_not_deduplicated(patch: Patch) -> None:
+    existing = Starts._existing
+
+    def naive(self: Starts, current: Any, request: Any) -> Any:
+        return existing(self, replace(current, start_request_id=""), request)
+
+    patch.setattr(Starts, "_existing", naive)
+
+
+@_mutant
+def stale_task_tokens_accepted(patch: Patch) -> None:
+    """A completion counts for whichever workflow task is started now."""
+    check = workflow_task.check_current
+
+    def lax(header: Any, *token: Any) -> None:
+        if not header.is_open or not header.has_started_task:
+            check(header, *token)
+
+    patch.setattr(workflow_task, "check_current", lax)
+
+
+# --- what is acknowledged
+
+
+@_mutant
+def acknowledged_before_durable(patch: Patch) -> None:
+    """The store answers first and writes a moment later, if it still can."""
+    commit = SimStore.commit
+
+    async def early(self: SimStore, unit: Sequence[RunWrite]) -> None:
+        writing = asyncio.ensure_future(commit(self, unit))
+        writing.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    patch.setattr(SimStore, "commit", early)
+
+
+@_mutant
+def neither_lock_nor_version_check(patch: Patch) -> None:
+    """Two transitions of a run at a time, and the store does not notice. (Without the lock alone nothing breaks.)"""
+    init = RunSlot.__init__
+
+    class NoLock:
+        async def __aenter__(self) -> None:
+            pass
+
+        async def __aexit__(self, *_: object) -> None:
+            pass
+
+    def unlocked(self: RunSlot, key: Any) -> None:
+        init(self, key)
+        self.lock = NoLock()  # type: ignore[assignment]
+
+    def lax(self: MemoryStore, unit: Sequence[RunWrite]) -> None:
+        pass
+
+    patch.setattr(RunSlot, "__init__", unlocked)
+    patch.setattr(MemoryStore, "_check_expectations", lax)
+
+
+@_mutant
+def failed_commit_keeps_the_state(patch: Patch) -> None:
+    """What is in memory is believed although a commit's outcome is unknown."""
+    patch.setattr(RunSlot, "forget", lambda self: None)
+
+
+@_mutant
+def cancellation_without_event(patch: Patch) -> None:
+    def request(tx: Transition, **given: Any) -> bool:
+        tx.header.cancel_requested = True
+        return True
+
+    patch.setattr(cancellation, "request", request)
+
+
+# --- tasks
+
+
+@_mutant
+def task_lost_when_its_start_fails(patch: Patch) -> None:
+    async def start(self: Matching, task: Any, poller: Any) -> Any:
+        return await self._start_task(task, poller)
+
+    patch.setattr(Matching, "_start_or_offer", start)
+
+
+@_mutant
+def offered_task_lost_with_its_poller(patch: Patch) -> None:
+    """A task handed to a poll whose connection died is forgotten."""
+    patch.setattr(Matching, "give_back", lambda self, item: None)
+
+
+@_mutant
+def no_task_offered(patch: Patch) -> None:
+    """Only the backlog that is read at the first poll is known."""
+    patch.setattr(Matching, "offer", lambda self, task: None)
+
+
+@_mutant
+def queues_of_all_namespaces_are_one(patch: Patch) -> None:
+    queue = Matching._queue
+
+    def mixed(self: Matching, key: QueueKey) -> Any:
+        return queue(self, key._replace(namespace_id=""))
+
+    def reserve(self: Matching, key: QueueKey) -> Any:
+        return mixed(self, key).waiting_poller()
+
+    patch.setattr(Matching, "_queue", mixed)
+    patch.setattr(Matching, "reserve", reserve)
+
+
+# --- what workers and clients are told
+
+
+@_mutant
+def partial_history_skips_an_event(patch: Patch) -> None:
+    first_event = TaskResponses._first_event
+
+    def skipping(self: TaskResponses, delivery: Any) -> int:
+        first = first_event(self, delivery)
+        return first if first == 1 else first + 1
+
+    patch.setattr(TaskResponses, "_first_event", skipping)
+
+
+@_mutant
+def history_in_memory_misses_its_beginning(patch: Patch) -> None:
+    """The newest part of a history is taken for all of it."""
+    patch.setattr(HistoryTail, "covers", lambda self, first, end: bool(self.batches))
+
+
+@_mutant
+def transient_tasks_without_events(patch: Patch) -> None:
+    patch.setattr(workflow_task, "transient_events", lambda tx, identity="": [])
+
+
+@_mutant
+def heartbeat_details_forgotten(patch: Patch) -> None:
+    retry = activity._retry
+
+    def forgetful(tx: Transition, pending: Any, *rest: Any) -> int:
+        state = retry(tx, pending, *rest)
+        pending.heartbeat_details = b""
+        return state
+
+    patch.setattr(activity, "_retry", forgetful)
+
+
+@_mutant
+def queries_ask_without_waiting(patch: Patch) -> None:
+    """A query does not wait for the workflow task that would show what was signalled before."""
+
+    async def at_once(self: Queries, run: Any, query: Any) -> None:
+        return None
+
+    patch.setattr(Queries, "_ask_with_task", at_once)
+
+
+@_mutant
+def lists_miss_the_end(patch: Patch) -> None:
+    close = lifecycle._close
+
+    def quiet(tx: Transition, event: HistoryEvent, status: int) -> None:
+        before = tx.visibility_changed
+        close(tx, event, status)
+        tx.visibility_changed = before
+
+    patch.setattr(lifecycle, "_close", quiet)
+
+
+@_mutant
+def deleted_items_stay(patch: Patch) -> None:
+    """What a transition removes comes back."""
+    patch.setattr(Overlay, "delete", lambda self, key: None)
