@@ -249,6 +249,10 @@ class SimClient:
             check(plan.is_shared, "nobody else starts the id", answer)
             self._context.trace.reach("already started")
             return None
+        if plan.signal_with_start:
+            self._context.trace.reach("started with a signal")
+        elif answer.HasField("eager_workflow_task"):
+            self._context.trace.reach("first task with the start's answer")
         self._check_start(plan, answer.run_id, request_id)
         return str(answer.run_id)
 

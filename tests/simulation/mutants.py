@@ -1,4 +1,4 @@
-"""Bugs on purpose: each breaks one thing in the server, and the simulator must find it within a bounded number of seeds.
+"""Bugs on purpose: each breaks one thing in the server, and the simulator must find it in a bounded number of seeds.
 
 Some were real ones once. A mutant that survives says what the simulator does not look at.
 """
@@ -77,7 +77,7 @@ def closing_over_unseen_events(patch: Patch) -> None:
 
     class Careless(commands.CommandContext):
         @property
-        def must_handle_events(self) -> bool:  # type: ignore[override]
+        def must_handle_events(self) -> bool:
             return False
 
         @must_handle_events.setter

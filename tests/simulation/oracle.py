@@ -208,6 +208,8 @@ class Oracle:
             reach("transient task started")
         if header.task_attempt > 3:
             reach("workflow task backs off")
+        if header.first_task_at_ns:
+            reach("first workflow task delayed")
         if header.task_rerouted:
             reach("sticky task rerouted")
         for activity in state.activities.values():
@@ -223,6 +225,8 @@ class Oracle:
                 reach(f"workflow task failed: {CAUSES[cause]}")
             elif name in _MARKED:
                 reach(_MARKED[name])
+                if name == "TIMER_CANCELED" and previous is not None:
+                    self._observe_taken_back(previous, event)
             elif name == "WORKFLOW_TASK_TIMED_OUT":
                 kind = event.workflow_task_timed_out_event_attributes.timeout_type
                 reach("sticky task timed out" if kind == 2 else "workflow task timed out")
@@ -231,6 +235,14 @@ class Oracle:
                     event.activity_task_timed_out_event_attributes.failure.timeout_failure_info.timeout_type
                 )
                 reach(f"activity timed out, type {kind}")
+
+    def _observe_taken_back(self, previous: RunState, event: HistoryEvent) -> None:
+        timer_id = event.timer_canceled_event_attributes.timer_id
+        if any(
+            waiting.timer_fired_event_attributes.timer_id == timer_id
+            for waiting in previous.buffered.values()
+        ):
+            self._trace.reach("fired timer taken back")
 
     def _observe_flush(self, events: list[HistoryEvent]) -> None:
         names = [event_name(event) for event in events]

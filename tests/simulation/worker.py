@@ -146,7 +146,7 @@ class SimWorker:
             assert cached is not None
             if task.HasField("query") and not events:
                 return cached
-            if 0 < task.started_event_id <= cached.last_completed_started_id:
+            if 0 < task.started_event_id < cached.next_event_id:
                 self._context.trace.reach("task came too late")
                 return None
             at = f"{first}, cache at {cached.next_event_id}"

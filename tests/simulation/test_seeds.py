@@ -1,0 +1,110 @@
+"""Seeds of the simulated cluster: none finds anything wrong, and together they reach what is rare."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests.simulation.report import describe_failure
+from tests.simulation.world import run_seed
+
+SEEDS = 500
+CHUNK = 20
+
+RARE = (
+    "activity attempt hangs",
+    "activity attempt lost",
+    "activity cancellation requested",
+    "activity cancelled",
+    "activity retried",
+    "activity timed out, type 1",
+    "activity timed out, type 2",
+    "activity timed out, type 3",
+    "activity timed out, type 4",
+    "already started",
+    "buffer flushed",
+    "buffer flushed with completions last",
+    "clock set back",
+    "clock set forward",
+    "closed run queried",
+    "commit failed after",
+    "commit failed before",
+    "connection died",
+    "count_runs failed before",
+    "crashed after commit",
+    "crashed before commit",
+    "crashed before load_run",
+    "current run conflict",
+    "deleted on request",
+    "due_wakeups failed before",
+    "eager activity",
+    "fired timer taken back",
+    "first task with the start's answer",
+    "first workflow task delayed",
+    "given back: ActivityDelivery",
+    "given back: QueryDelivery",
+    "given back: WorkflowTaskDelivery",
+    "history in pages",
+    "list_runs failed before",
+    "load_run failed after",
+    "next task with the completion",
+    "partial history",
+    "query answered directly",
+    "query answered with a workflow task",
+    "read_history failed before",
+    "read_tasks failed before",
+    "request duplicated",
+    "request lost",
+    "response lost",
+    "retention over",
+    "server crashed",
+    "server down",
+    "serving cancelled",
+    "start failed",
+    "started with a signal",
+    "sticky task rerouted",
+    "sticky task timed out",
+    "sticky task without the run in the cache",
+    "stopped in order",
+    "timer cancelled",
+    "transient task delivered",
+    "version conflict",
+    "worker crashed",
+    "workflow cancelled",
+    "workflow id used again",
+    "workflow task backs off",
+    "workflow task failed: force close command",
+    "workflow task failed: unhandled command",
+    "workflow task heartbeats",
+    "workflow task timed out",
+    "workflow terminated",
+    "workflow timed out",
+)
+"""Situations that the seeds of this file must bring about; a simulator that never meets them proves nothing."""
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_every_promise_holds_whatever_goes_wrong(first: int) -> None:
+    for seed in range(first, first + CHUNK):
+        result = run_seed(seed)
+        if result.error is not None:
+            pytest.fail(describe_failure(result))
+
+
+def test_rare_situations_are_reached() -> None:
+    """The first of the seeds above suffice, so that one that stops reaching something is noticed early."""
+    reached: Counter[str] = Counter()
+    for seed in range(SEEDS // 2):
+        reached.update(run_seed(seed).reached)
+        missing = [name for name in RARE if not reached[name]]
+        if not missing:
+            return
+    pytest.fail(f"never reached: {missing}")
+
+
+def test_the_load_is_real() -> None:
+    """Most seeds do work in spite of their faults: a world in which nothing succeeds would find nothing."""
+    commits = [run_seed(seed).commits for seed in range(10)]
+    assert min(commits) > 20
+    assert sum(commits) > 1_000
