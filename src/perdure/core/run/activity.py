@@ -188,7 +188,9 @@ def by_id(tx: Transition, activity_id: str) -> Activity | None:
     """The pending activity of this id, or None."""
     ids = tx.activity_ids
     if ids is None:
-        ids = tx.activity_ids = {activity.activity_id: activity.scheduled_event_id for activity in tx.activities}
+        ids = tx.activity_ids = {
+            activity.activity_id: activity.scheduled_event_id for activity in tx.activities
+        }
     scheduled_event_id = ids.get(activity_id)
     return None if scheduled_event_id is None else tx.activities.get(scheduled_event_id)
 
