@@ -73,6 +73,7 @@ def test_blocks_that_differ_only_in_their_timeout_are_decoded_once() -> None:
 
 def test_a_value_that_looks_like_a_timeout_is_none() -> None:
     reader, encoder = HeaderReader(), _encoder()
+    reader.pairs(OFF)
     for value in ("1S", "2S", "3S"):
         text = f"\x0cgrpc-timeout\x02{value}"
         headers = reader.request(encoder.encode([*REQUEST, ("a", text), ("b", "c")], huffman=False))
@@ -95,6 +96,14 @@ def test_a_client_that_keeps_its_table_is_read_correctly() -> None:
         headers = reader.request(encoder.encode(pairs))
         assert headers.metadata["number"] == str(number // 3)
         assert headers.timeout_s == number % 2 + 1
+
+
+def test_equal_blocks_that_refer_to_a_table_are_read_anew() -> None:
+    reader = HeaderReader()
+    block = b"".join(field(name.encode(), value.encode()) for name, value in REQUEST) + b"\xbe"
+    for value in (b"first", b"second"):
+        reader.pairs(b"\x40" + field(b"name", value)[1:])
+        assert reader.request(block).metadata["name"] == value.decode()
 
 
 def test_what_is_remembered_is_bounded() -> None:
