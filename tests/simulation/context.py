@@ -43,6 +43,7 @@ class Context:
         self.network = Network(loop, self.stream("network"), lambda: self.faults, trace)
         self.namespace_ids: dict[str, str] = {}
         self.calls_answered = 0
+        self.store_is_down = False
         self.calm_since_s: float | None = None
         """Simulated seconds at which the faults ended."""
 

@@ -20,6 +20,8 @@ class Faults:
         store_crash: the process dies while a store call is on its way (before or after the act).
         store_suspends: a store call takes time at all, up to `store_delay_s`; others are immediate.
         store_slow: a store call takes up to `slow_store_s`.
+        server_pause_every_s: mean time between pauses of the server of up to `pause_s`; 0 for none.
+        store_outage_every_s: mean time between outages of the store of up to `outage_s`; 0 for none.
         server_crash_every_s, worker_crash_every_s: mean time between crashes; 0 for none.
         clock_jump_every_s: mean time between jumps of the wall clock; 0 for none.
         task_failure, task_loss, task_slowness: what a worker does to a workflow task instead of completing it.
@@ -41,6 +43,10 @@ class Faults:
     store_delay_s: float = 0.01
     store_slow: float = 0.0
     slow_store_s: float = 4.0
+    server_pause_every_s: float = 0.0
+    pause_s: float = 20.0
+    store_outage_every_s: float = 0.0
+    outage_s: float = 15.0
     server_crash_every_s: float = 0.0
     worker_crash_every_s: float = 0.0
     clock_jump_every_s: float = 0.0
@@ -87,6 +93,8 @@ def draw_faults(random: Random) -> Faults:
         share, chance = random.random(), random.random()
         drawn[name] = 0.0 if calm or chance < 0.4 else highest * share * share
     for name, least_s, most_s in (
+        ("server_pause_every_s", 10.0, 100.0),
+        ("store_outage_every_s", 10.0, 100.0),
         ("server_crash_every_s", 5.0, 60.0),
         ("worker_crash_every_s", 5.0, 60.0),
         ("clock_jump_every_s", 5.0, 60.0),

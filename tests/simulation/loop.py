@@ -27,11 +27,12 @@ class SimulationError(Exception):
 class Node:
     """One simulated process: a name, its ready callbacks and its tasks."""
 
-    __slots__ = ("alive", "name", "prune_at", "ready", "tasks")
+    __slots__ = ("alive", "name", "paused", "prune_at", "ready", "tasks")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.alive = True
+        self.paused = False
         self.ready: deque[asyncio.Handle] = deque()
         self.tasks: list[asyncio.Task[Any]] = []
         self.prune_at = 64
@@ -97,6 +98,18 @@ class SimLoop(asyncio.AbstractEventLoop):
         node.ready.clear()
         if node in self._active:
             self._active.remove(node)
+
+    def pause(self, node: Node) -> None:
+        """Stops a node as SIGSTOP does: what becomes ready in it waits."""
+        node.paused = True
+        if node in self._active:
+            self._active.remove(node)
+
+    def resume(self, node: Node) -> None:
+        """Lets a paused node go on."""
+        node.paused = False
+        if node.alive and node.ready and node not in self._active:
+            self._active.append(node)
 
     async def sleep(self, seconds: float) -> None:
         """Lets simulated time pass in the running node."""
@@ -172,7 +185,7 @@ class SimLoop(asyncio.AbstractEventLoop):
                     self._push_ready(node, handle)
 
     def _push_ready(self, node: Node, handle: asyncio.Handle) -> None:
-        if not node.ready:
+        if not node.ready and not node.paused:
             self._active.append(node)
         node.ready.append(handle)
 

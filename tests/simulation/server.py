@@ -92,6 +92,7 @@ class SimServer:
             self._runtime.now_ns,
             lambda: crash(self.node),
             context.fail,
+            lambda: context.store_is_down,
         )
         self.server = Server(store.as_store(), config, self._runtime, "memory")
         self.server._door = _NoDoor()  # type: ignore[assignment]  # nothing real may listen

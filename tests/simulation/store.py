@@ -34,6 +34,7 @@ class SimStore:
         now_ns: the process's clock.
         crash: ends the process now.
         fail: a check failed; the run ends.
+        is_down: whether nothing works now.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class SimStore:
         now_ns: Callable[[], int],
         crash: Callable[[], None],
         fail: Callable[[BaseException], None],
+        is_down: Callable[[], bool],
     ) -> None:
         self._durable = durable
         self._node = node
@@ -59,6 +61,7 @@ class SimStore:
         self._now_ns = now_ns
         self._crash = crash
         self._fail = fail
+        self._is_down = is_down
 
     def as_store(self) -> Store:
         """The view as the protocol that the server wants."""
@@ -109,6 +112,9 @@ class SimStore:
         await self._pause(faults)
         if random.random() < faults.store_crash:
             await self._die(f"before {method}")
+        if self._is_down():
+            self._trace.reach(f"{method} during an outage")
+            raise StoreUnavailableError("Injected fault: the store is down.")
         if random.random() < faults.store_before:
             self._trace.reach(f"{method} failed before")
             raise StoreUnavailableError(f"Injected fault: {method} failed before it acted.")

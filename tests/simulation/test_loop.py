@@ -94,6 +94,27 @@ def test_a_killed_node_does_nothing_any_more(loop: SimLoop) -> None:
     assert loop.errors == []
 
 
+def test_a_paused_node_goes_on_where_it_was(loop: SimLoop) -> None:
+    seen: list[float] = []
+    node = loop.new_node("sleeper")
+
+    async def sleeper() -> None:
+        for _ in range(3):
+            await loop.sleep(1)
+            seen.append(loop.time())
+
+    async def main() -> None:
+        loop.spawn(node, sleeper())
+        await loop.sleep(1.5)
+        loop.pause(node)
+        await loop.sleep(10)
+        loop.resume(node)
+        await loop.sleep(10)
+
+    loop.run_until_complete(main())
+    assert seen == [1.0, 11.5, 12.5]
+
+
 def test_a_world_in_which_nothing_can_happen_is_an_error(loop: SimLoop) -> None:
     with pytest.raises(SimulationError, match="nothing is left to happen"):
         loop.run_until_complete(loop.hang())

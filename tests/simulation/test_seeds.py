@@ -29,6 +29,7 @@ RARE = (
     "clock set forward",
     "closed run queried",
     "commit failed after",
+    "commit during an outage",
     "commit failed before",
     "connection died",
     "count_runs failed before",
@@ -60,6 +61,7 @@ RARE = (
     "retention over",
     "server crashed",
     "server down",
+    "server stands still",
     "serving cancelled",
     "start failed",
     "started with a signal",
@@ -67,10 +69,12 @@ RARE = (
     "sticky task timed out",
     "sticky task without the run in the cache",
     "stopped in order",
+    "store down",
     "timer cancelled",
     "transient task delivered",
     "version conflict",
     "worker crashed",
+    "worker said goodbye",
     "workflow cancelled",
     "workflow id used again",
     "workflow task backs off",
@@ -106,5 +110,5 @@ def test_rare_situations_are_reached() -> None:
 def test_the_load_is_real() -> None:
     """Most seeds do work in spite of their faults: a world in which nothing succeeds would find nothing."""
     commits = [run_seed(seed).commits for seed in range(10)]
-    assert min(commits) > 20
+    assert min(commits) > 10
     assert sum(commits) > 1_000

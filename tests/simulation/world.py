@@ -127,16 +127,15 @@ class World:
         check(stopping.done() or not server.node.alive, "a server stops", server.node.name)
         self.crash_server(server.node)
 
-    def _start_worker(self, namespace: str) -> Node:
+    def _start_worker(self, namespace: str) -> tuple[Node, SimWorker]:
         self._workers += 1
         name = f"worker{self._workers}"
         node = self.loop.new_node(name)
-        SimWorker(self.context, node, namespace, TASK_QUEUE, name)
-        return node
+        return node, SimWorker(self.context, node, namespace, TASK_QUEUE, name)
 
     async def _run_worker(self, namespace: str) -> None:
         """Keeps a worker running."""
-        node = self._start_worker(namespace)
+        node, worker = self._start_worker(namespace)
         self._worker_nodes.append(node)
         while True:
             every_s = self.context.faults.worker_crash_every_s
@@ -146,13 +145,19 @@ class World:
             await self.loop.sleep(self.random.expovariate(1 / every_s))
             if not self.context.faults.worker_crash_every_s:
                 continue
-            self.trace.reach("worker crashed")
+            if self.random.random() < 0.3:
+                self.trace.reach("worker said goodbye")
+                goodbye = self.loop.spawn(node, worker.say_goodbye())
+                while not goodbye.done():
+                    await self.loop.sleep(0.25)
+            else:
+                self.trace.reach("worker crashed")
             self.context.note(node.name, "killed")
             self.loop.kill(node)
             self.context.network.drop_client(node)
             await self.loop.sleep(self.random.uniform(0.0, 5.0))
             self._worker_nodes.remove(node)
-            node = self._start_worker(namespace)
+            node, worker = self._start_worker(namespace)
             self._worker_nodes.append(node)
 
     # --- faults
@@ -180,6 +185,27 @@ class World:
             self.clock.offset_ns += int(jump_s * 1e9)
             self.context.note("clock", f"jumps by {jump_s} s")
 
+    async def _stand_still(self) -> None:
+        while every_s := self.context.faults.server_pause_every_s:
+            await self.loop.sleep(self.random.expovariate(1 / every_s))
+            if not self.context.faults.server_pause_every_s or self.server is None:
+                continue
+            node = self.server.node
+            self.trace.reach("server stands still")
+            self.loop.pause(node)
+            await self.loop.sleep(self.random.uniform(0, self.faults.pause_s))
+            self.loop.resume(node)
+
+    async def _take_the_store_down(self) -> None:
+        while every_s := self.context.faults.store_outage_every_s:
+            await self.loop.sleep(self.random.expovariate(1 / every_s))
+            if not self.context.faults.store_outage_every_s:
+                return
+            self.trace.reach("store down")
+            self.context.store_is_down = True
+            await self.loop.sleep(self.random.uniform(0, self.faults.outage_s))
+            self.context.store_is_down = False
+
     # --- the run
 
     async def _prepare(self) -> None:
@@ -203,6 +229,8 @@ class World:
             context.start(world, self._run_worker(namespace))
         context.start(world, self._crash_now_and_then())
         context.start(world, self._turn_the_clock())
+        context.start(world, self._stand_still())
+        context.start(world, self._take_the_store_down())
         clients = self._start_clients()
         await self.loop.sleep(random.uniform(10, 90))
         context.faults = self.faults.ended()
