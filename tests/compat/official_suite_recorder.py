@@ -16,7 +16,7 @@ RESULTS_VARIABLE: Final = "PERDURE_SUITE_RESULTS"
 RESULTS_PATH: Final = os.environ[RESULTS_VARIABLE]
 """Read once: the suite has tests that empty the environment."""
 MESSAGE_LIMIT: Final = 2_000
-"""Characters kept of a failure's text: enough for the exception, not its whole log."""
+"""Characters kept of each end of a failure's text: enough for the exception, not its whole log."""
 
 
 def _outcome(report: pytest.TestReport) -> str | None:
@@ -41,7 +41,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         "outcome": outcome,
         "phase": report.when,
         "seconds": round(report.duration, 3),
-        "message": text[-MESSAGE_LIMIT:],
+        "message": text
+        if len(text) <= 2 * MESSAGE_LIMIT
+        else text[:MESSAGE_LIMIT] + "…" + text[-MESSAGE_LIMIT:],
     }
     with open(RESULTS_PATH, "a", encoding="utf-8") as results:
         results.write(json.dumps(line) + "\n")
