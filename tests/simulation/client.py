@@ -26,6 +26,8 @@ from perdure.api.workflowservice.v1 import (
     DescribeWorkflowExecutionResponse,
     GetWorkflowExecutionHistoryRequest,
     GetWorkflowExecutionHistoryResponse,
+    GetWorkflowExecutionHistoryReverseRequest,
+    GetWorkflowExecutionHistoryReverseResponse,
     ListWorkflowExecutionsRequest,
     ListWorkflowExecutionsResponse,
     QueryWorkflowRequest,
@@ -114,7 +116,7 @@ def draw_plan(random: Random, number: int, namespace: str, task_queue: str) -> P
     plan.queries = random.choice((0, 0, 1, 3))
     plan.extra_signals = 0 if shared else random.choice((0, 0, 0, 2, 6))
     plan.run_timeout_s = random.choice((5.0, 60.0)) if random.random() < 0.1 else 0.0
-    plan.start_delay_s = random.choice((1.0, 5.0)) if random.random() < 0.1 else 0.0
+    plan.start_delay_s = random.choice((2.0, 6.0)) if random.random() < 0.15 else 0.0
     plan.eager = random.random() < 0.1
     plan.delete = random.random() < 0.15
     return plan
@@ -166,6 +168,7 @@ class SimClient:
                 self._context.trace.reach("workflow id used again")
                 await self._finish(plan, again)
         await self._query_closed(plan, run_id)
+        await self._read_backwards(plan, run_id)
         if plan.delete and not plan.is_shared:
             await self._delete(plan, run_id)
 
@@ -177,15 +180,21 @@ class SimClient:
 
     def _schedule_actions(self, plan: Plan, run_id: str) -> None:
         names = list(plan.program["signals"]) + ["extra"] * plan.extra_signals
+        # A delayed start is the time in which questions and signals are most likely to be mistaken.
+        soon = plan.start_delay_s > 0
         for name in names:
-            self._begin(self._after(20.0, functools.partial(self._signal, plan, run_id, name)))
+            self._begin(
+                self._after(5.0 if soon else 20.0, functools.partial(self._signal, plan, run_id, name))
+            )
         for _ in range(plan.queries):
-            self._begin(self._after(30.0, lambda: self._query(plan, run_id)))
+            self._begin(self._after(2.0 if soon else 30.0, lambda: self._query(plan, run_id)))
         if plan.cancel_at_s is not None:
             self._begin(self._at(plan.cancel_at_s, lambda: self._cancel(plan, run_id)))
         if plan.terminate_at_s is not None:
             self._begin(self._at(plan.terminate_at_s, lambda: self._terminate(plan, run_id)))
         self._begin(self._after(30.0, lambda: self._look(plan, run_id)))
+        if self._random.random() < 0.3:
+            self._begin(self._after(5.0, lambda: self._tail(plan, run_id)))
 
     async def _at(self, delay_s: float, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await self._loop.sleep(delay_s)
@@ -403,6 +412,64 @@ class SimClient:
                 return answer.history.events[-1]
             token = answer.next_page_token
             check(token, "a long poll without news can be continued", run_id)
+
+    async def _tail(self, plan: Plan, run_id: str) -> None:
+        """Follows the run's history until its end: every event once, in order."""
+        token, expected = b"", 1
+        while True:
+            request = GetWorkflowExecutionHistoryRequest(
+                namespace=plan.namespace,
+                execution=self._execution(plan, run_id),
+                wait_new_event=True,
+                next_page_token=token,
+                maximum_page_size=self._random.choice((0, 1, 4)),
+            )
+            page = await self._call(
+                request, GetWorkflowExecutionHistoryResponse, "NotFoundError", timeout_s=30.0
+            )
+            if isinstance(page, CallFailed):
+                deleted = self._key(plan, run_id) in self._context.oracle.deleted
+                check(deleted, "a durable run has a history", run_id)
+                return
+            for event in page.history.events:
+                check(event.event_id == expected, "who follows a history sees each event", event.event_id)
+                expected += 1
+            token = page.next_page_token
+            if not token:
+                break
+        model = self._context.oracle.started(
+            self._context.namespace_ids[plan.namespace], plan.workflow_id, run_id
+        )
+        ended = model.close_event is not None and model.close_event.event_id == expected - 1
+        check(ended, "who follows a history sees its end", expected - 1)
+        self._context.trace.reach("history followed to its end")
+
+    async def _read_backwards(self, plan: Plan, run_id: str) -> None:
+        """Reads the history of a closed run from its end to its beginning."""
+        model = self._context.oracle.models.get(self._key(plan, run_id))
+        if model is None or self._random.random() < 0.7:
+            return
+        token, expected = b"", model.next_event_id - 1
+        while True:
+            request = GetWorkflowExecutionHistoryReverseRequest(
+                namespace=plan.namespace,
+                execution=self._execution(plan, run_id),
+                next_page_token=token,
+                maximum_page_size=self._random.choice((0, 1, 4)),
+            )
+            page = await self._call(request, GetWorkflowExecutionHistoryReverseResponse, "NotFoundError")
+            if isinstance(page, CallFailed):
+                deleted = self._key(plan, run_id) in self._context.oracle.deleted
+                check(deleted, "a durable run has a history", run_id)
+                return
+            for event in page.history.events:
+                check(event.event_id == expected, "a history reads backwards", event.event_id)
+                expected -= 1
+            token = page.next_page_token
+            if not token:
+                break
+        check(expected == 0, "a history reads backwards to its beginning", expected)
+        self._context.trace.reach("history read backwards")
 
     async def _delete(self, plan: Plan, run_id: str) -> None:
         self._context.oracle.may_delete.add(self._key(plan, run_id))

@@ -6,6 +6,7 @@ Some were real ones once. A mutant that survives says what the simulator does no
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,12 @@ from typing import Any
 import pytest
 
 from perdure.api.history.v1 import HistoryEvent
+from perdure.core.errors import (
+    ResourceExhaustedError,
+    StoreError,
+    StoreUnavailableError,
+    UnavailableError,
+)
 from perdure.core.run import (
     activity,
     cancellation,
@@ -26,7 +33,8 @@ from perdure.core.run import (
 )
 from perdure.core.run.records import QueueKey, RunWrite
 from perdure.core.run.transition import Overlay, Transition
-from perdure.server.engine.engine import Engine
+from perdure.server.engine import timers
+from perdure.server.engine.engine import Engine, Pending
 from perdure.server.engine.matching import Matching
 from perdure.server.engine.queries import Queries
 from perdure.server.engine.runs import HistoryTail, RunSlot
@@ -122,6 +130,23 @@ def retries_are_not_woken(patch: Patch) -> None:
 def wakeups_forgotten_at_restart(patch: Patch) -> None:
     async def load(self: Timers) -> None:
         self._known_until_ns = 1 << 62
+
+    patch.setattr(Timers, "_load", load)
+
+
+@_mutant
+def first_page_of_wakeups_only(patch: Patch) -> None:
+    """A page full of runs that are being worked on is asked for again and again."""
+
+    async def load(self: Timers) -> None:
+        rows = await self._store.due_wakeups(self._runtime.now_ns() + timers.HORIZON_NS, None, timers.PAGE)
+        self._known_until_ns = (
+            rows[-1].wakeup_ns if len(rows) == timers.PAGE else self._runtime.now_ns() + timers.HORIZON_NS
+        )
+        for wakeup in rows:
+            if wakeup.run not in self._working and self._wanted.get(wakeup.run) != wakeup.wakeup_ns:
+                self._wanted[wakeup.run] = wakeup.wakeup_ns
+                heapq.heappush(self._heap, wakeup)
 
     patch.setattr(Timers, "_load", load)
 
@@ -274,6 +299,28 @@ def task_lost_when_its_start_fails(patch: Patch) -> None:
 
 
 @_mutant
+def task_lost_when_its_commit_is_uncertain(patch: Patch) -> None:
+    """A commit was done but reported failed: nobody hears of the tasks it made."""
+
+    async def commit(self: Engine, unit: Sequence[Pending]) -> None:
+        writes = [self._write(pending) for pending in unit]
+        try:
+            await self.store.commit([write for write, _ in writes])
+        except StoreError as error:
+            for pending in unit:
+                pending.slot.forget()
+                for poller, task in pending.reserved:
+                    self.matching.release(task.queue, poller)
+            if isinstance(error, StoreUnavailableError):
+                raise UnavailableError(str(error)) from error
+            raise
+        for pending, (write, _) in zip(unit, writes, strict=True):
+            self._publish(pending, write)
+
+    patch.setattr(Engine, "commit", commit)
+
+
+@_mutant
 def offered_task_lost_with_its_poller(patch: Patch) -> None:
     """A task handed to a poll whose connection died is forgotten."""
     patch.setattr(Matching, "give_back", lambda self, item: None)
@@ -344,6 +391,44 @@ def queries_ask_without_waiting(patch: Patch) -> None:
         return None
 
     patch.setattr(Queries, "_ask_with_task", at_once)
+
+
+@_mutant
+def refused_query_holds_its_run(patch: Patch) -> None:
+    """A query that finds the buffer full leaves its run pinned in memory."""
+    ask = Queries._ask_with_task
+
+    async def holding(self: Queries, run: Any, query: Any) -> Any:
+        try:
+            return await ask(self, run, query)
+        except ResourceExhaustedError:
+            self._engine.runs.pin(run)
+            raise
+
+    patch.setattr(Queries, "_ask_with_task", holding)
+
+
+@_mutant
+def query_asked_before_the_first_task(patch: Patch) -> None:
+    """A query that waits for a delayed first workflow task is let through by whatever is committed before it."""
+    publish = Engine._publish
+
+    def hasty(self: Engine, pending: Pending, write: RunWrite) -> None:
+        publish(self, pending, write)
+        if not pending.tx.header.has_pending_task:
+            pending.slot.unblock_queries()
+
+    async def unchecked(self: Queries, run: Any, query: Any, timeout_s: float) -> Any:
+        header = (await self._histories.state(run)).header
+        if header.has_pending_task or not header.last_completed_task_started_event_id:
+            result = await self._ask_with_task(run, query)
+            if result is not None:
+                return result.answer
+            header = (await self._histories.state(run)).header
+        return await self._ask_directly(run, header, query, None)
+
+    patch.setattr(Engine, "_publish", hasty)
+    patch.setattr(Queries, "ask", unchecked)
 
 
 @_mutant

@@ -122,6 +122,10 @@ class SimServer:
         engine._write = checked_write  # type: ignore[method-assign]
         engine.matching.give_back = counted_give_back  # type: ignore[method-assign]
 
+    def now_ns(self) -> int:
+        """The process's clock."""
+        return self._runtime.now_ns()
+
     def has_waiting_poller(self, key: QueueKey) -> bool:
         """Whether a poll waits on a queue."""
         queue = self.server.engine.matching._queues.get(key)

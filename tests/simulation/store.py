@@ -16,11 +16,13 @@ from perdure.core.run.records import RunKey, RunWrite
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import Store
 from tests.simulation.faults import Faults
-from tests.simulation.loop import Node, SimLoop
+from tests.simulation.loop import Node, SimLoop, SimulationError
 from tests.simulation.oracle import Oracle
 from tests.simulation.trace import Trace
 
 T = TypeVar("T")
+MOST_CALLS_AT_ONCE = 5_000
+"""Calls within one callback after which somebody goes round in circles without ever giving way."""
 
 
 class SimStore:
@@ -62,6 +64,8 @@ class SimStore:
         self._crash = crash
         self._fail = fail
         self._is_down = is_down
+        self._step = 0
+        self._calls = 0
 
     def as_store(self) -> Store:
         """The view as the protocol that the server wants."""
@@ -109,6 +113,11 @@ class SimStore:
 
     async def _do(self, method: str, act: Callable[[], Coroutine[Any, Any, T]]) -> T:
         faults, random = self._faults(), self._random
+        self._calls = self._calls + 1 if self._step == self._loop.steps else 0
+        self._step = self._loop.steps
+        if self._calls > MOST_CALLS_AT_ONCE:
+            self._fail(SimulationError(f"{method} is called again and again"))
+            await self._loop.hang()
         await self._pause(faults)
         if random.random() < faults.store_crash:
             await self._die(f"before {method}")

@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.world import run_seed
 
-MOST_SEEDS = 60
+MOST_SEEDS = 150
 
 
 @pytest.mark.parametrize("name", MUTANTS)

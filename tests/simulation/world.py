@@ -31,6 +31,8 @@ SETTLES_WITHIN_S = 20.0
 """Simulated seconds after the end of the faults after which tasks must be brought to waiting workers at once..."""
 DELIVERED_WITHIN_S = 5.0
 """...which is within this time."""
+FIRED_WITHIN_S = 25.0
+"""What is due is done within this time: what memory has lost is found by the next sweep."""
 TASK_QUEUE = "queue"
 _HOUR_NS = 3_600_000_000_000
 
@@ -268,7 +270,17 @@ class World:
                 raise Broken("everything finishes once the faults have ended", left or "clients wait")
             if now > began + SETTLES_WITHIN_S:
                 waiting = self._check_waiting(waiting, now)
+                self._check_deadlines()
             await self.loop.sleep(0.5)
+
+    def _check_deadlines(self) -> None:
+        """Checks that nothing that is due is left undone for long."""
+        if self.server is None:
+            return
+        overdue_ns = self.server.now_ns() - int(FIRED_WITHIN_S * 1e9)
+        for run in self._open_runs():
+            wakeup_ns = self.oracle.states[run].wakeup_ns
+            check(wakeup_ns is None or wakeup_ns > overdue_ns, "no deadline is missed", f"{run} {wakeup_ns}")
 
     def _check_waiting(
         self, before: dict[tuple[RunKey, TaskKey, str], float], now: float
