@@ -150,3 +150,23 @@ def test_a_worker_that_has_the_run_cached_gets_only_what_is_new() -> None:
             assert not task.next_page_token
 
     run(scenario())
+
+
+def test_resetting_stickiness_sends_the_next_task_to_the_normal_queue_with_the_whole_history() -> None:
+    """Without a run id, the workflow id's newest run is meant."""
+
+    async def scenario() -> None:
+        async with serving() as client:
+            await client.start("w", "q")
+            task = await client.poll_workflow_task("q")
+            attributes = workflowservice.RespondWorkflowTaskCompletedRequest().sticky_attributes
+            attributes.worker_task_queue.CopyFrom(queue("sticky"))
+            await client.complete_workflow_task(task.task_token, sticky_attributes=attributes)
+            request = workflowservice.ResetStickyTaskQueueRequest(namespace="default")
+            request.execution.workflow_id = "w"
+            await client.invoke(request)
+            await client.signal("w")
+            task = await client.poll_workflow_task("q")
+            assert [event.event_id for event in task.history.events] == [1, 2, 3, 4, 5, 6, 7]
+
+    run(scenario())

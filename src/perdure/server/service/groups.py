@@ -36,7 +36,7 @@ def engine_groups(
     responses = TaskResponses(engine, histories)
     return [
         Executions(engine, Starts(engine), histories, responses),
-        WorkerTasks(engine, queries, responses, long_poll_s),
+        WorkerTasks(engine, histories, queries, responses, long_poll_s),
         ActivityTasks(engine, histories, responses, long_poll_s),
         Readings(engine, histories, queries, history_wait_s, query_wait_s),
         TaskQueues(engine),

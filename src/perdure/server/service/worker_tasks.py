@@ -29,6 +29,7 @@ from perdure.core.run.state import RunState
 from perdure.core.run.transition import Transition
 from perdure.server.engine.deliveries import ActivityDelivery, Delivery, WorkflowTaskDelivery
 from perdure.server.engine.engine import Engine
+from perdure.server.engine.histories import Histories
 from perdure.server.engine.queries import Queries
 from perdure.server.namespaces import Namespace
 from perdure.server.service import checks
@@ -61,15 +62,22 @@ class WorkerTasks:
 
     Args:
         engine: the runs.
+        histories: finds runs by workflow id.
         queries: answers to queries go there.
         responses: builds answers to polls.
         long_poll_s: how long a poll waits at most.
     """
 
     def __init__(
-        self, engine: Engine, queries: Queries, responses: TaskResponses, long_poll_s: float = 60.0
+        self,
+        engine: Engine,
+        histories: Histories,
+        queries: Queries,
+        responses: TaskResponses,
+        long_poll_s: float = 60.0,
     ) -> None:
         self._engine = engine
+        self._histories = histories
         self._namespaces = engine.namespaces
         self._limits = engine.limits.run
         self._queries = queries
@@ -190,7 +198,7 @@ class WorkerTasks:
         """ResetStickyTaskQueue: the run's next workflow task goes to the normal queue."""
         namespace = self._namespaces.get(request.namespace)
         named = checks.execution(request, "execution")
-        run = RunKey(namespace.namespace_id, named.workflow_id, named.run_id)
+        run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
 
         def apply(state: RunState, now_ns: int) -> tuple[Transition | None, None]:
             if not state.header.is_open or not state.header.sticky_queue:
