@@ -85,35 +85,34 @@ class Timers:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         next_sweep = loop.time() + SWEEP_S
+        not_before = 0.0
         while True:
             self._fire_due()
-            if loop.time() >= next_sweep or (
-                not self._heap and self._known_until_ns < self._runtime.now_ns()
-            ):
+            is_behind = self._known_until_ns < self._runtime.now_ns() and loop.time() >= not_before
+            if is_behind or loop.time() >= next_sweep:
                 next_sweep = loop.time() + SWEEP_S
                 try:
                     await self._load()
                 except PerdureError as error:
                     logger.warning("cannot read wake-ups now, trying again: %s", error)
-                    # Not at once: with nothing in memory to wait for, this would spin.
-                    self._known_until_ns = max(self._known_until_ns, self._runtime.now_ns())
-                    next_sweep = loop.time() + RETRY_S
+                    next_sweep = not_before = loop.time() + RETRY_S
                 continue
             await self._sleep_until(next_sweep)
 
     async def _sleep_until(self, next_sweep: float) -> None:
+        """Sleeps until the first hint is due, the horizon is reached, something changed, or `next_sweep`."""
         loop = asyncio.get_running_loop()
-        until = next_sweep
         now_ns = self._runtime.now_ns()
-        if self._heap:
-            wait_s = (self._heap[0].wakeup_ns - now_ns) / 1e9
-            # While a clock that was set back stands still, what is nearly due would be looked at without pause.
-            until = min(
-                until, loop.time() + (max(wait_s, STILL_S) if now_ns == self._slept_at_ns else wait_s)
-            )
+        ahead_ns = [wakeup.wakeup_ns - now_ns for wakeup in self._heap[:1]]
+        if self._known_until_ns >= now_ns:
+            ahead_ns.append(self._known_until_ns + 1 - now_ns)
+        wait_s = min(ahead_ns) / 1e9 if ahead_ns else SWEEP_S
+        if now_ns == self._slept_at_ns:
+            # A clock that was set back stands still: what is nearly due would be looked at without pause.
+            wait_s = max(wait_s, STILL_S)
         self._slept_at_ns = now_ns
         self._changed.clear()
-        timer = loop.call_at(until, self._changed.set)
+        timer = loop.call_at(min(next_sweep, loop.time() + wait_s), self._changed.set)
         try:
             await self._changed.wait()
         finally:
