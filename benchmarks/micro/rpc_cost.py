@@ -20,7 +20,6 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from benchmarks.micro.bare_door import serve_bare
 from benchmarks.procstat import usage
 from benchmarks.wire import Method, connect
 
@@ -47,8 +46,6 @@ CASES: dict[str, tuple[str, dict[str, str], list[tuple[str, int]]]] = {
     "aio uvloop, switch interval 0.1 ms": ("aio-uvloop", {"PERDURE_BENCH_SWITCH_S": "0.0001"}, []),
     "aio uvloop, switch interval 50 ms": ("aio-uvloop", {"PERDURE_BENCH_SWITCH_S": "0.05"}, []),
     "sync 16 threads": ("sync", {}, []),
-    "bare frames on asyncio": ("bare", {}, []),
-    "bare frames on uvloop": ("bare-uvloop", {}, []),
 }
 
 
@@ -110,12 +107,10 @@ def serve(kind: str, options: list[tuple[str, int]], pending: int) -> None:
         sys.setswitchinterval(float(os.environ["PERDURE_BENCH_SWITCH_S"]))
     if kind == "sync":
         serve_sync(options, pending)
-    elif kind in ("aio-uvloop", "bare-uvloop"):
+    elif kind == "aio-uvloop":
         import uvloop
 
-        uvloop.run(serve_bare(REPLY) if kind == "bare-uvloop" else serve_aio(options, read_time=False))
-    elif kind == "bare":
-        asyncio.run(serve_bare(REPLY))
+        uvloop.run(serve_aio(options, read_time=False))
     else:
         asyncio.run(serve_aio(options, read_time=kind == "aio-time"))
 

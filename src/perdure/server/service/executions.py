@@ -46,6 +46,9 @@ _FAIL = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_FAIL")
 _USE_EXISTING = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING")
 _TERMINATE_EXISTING = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING")
 _DEFAULT_TERMINATE_REASON = "terminated by user via frontend"
+_NamesRun = (
+    RequestCancelWorkflowExecutionRequest | TerminateWorkflowExecutionRequest | DeleteWorkflowExecutionRequest
+)
 
 
 class Executions:
@@ -243,9 +246,7 @@ class Executions:
         self, request: RequestCancelWorkflowExecutionRequest, call: Call
     ) -> RequestCancelWorkflowExecutionResponse:
         """RequestCancelWorkflowExecution: no-op when asked before or when the run is closed."""
-        namespace = self._namespaces.get(request.namespace)
-        named = checks.execution(request)
-        run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
+        run = await self._named_run(request)
 
         def apply(state: RunState, now_ns: int) -> tuple[Transition | None, None]:
             _check_chain(state, request.first_execution_run_id)
@@ -268,9 +269,7 @@ class Executions:
         self, request: TerminateWorkflowExecutionRequest, call: Call
     ) -> TerminateWorkflowExecutionResponse:
         """TerminateWorkflowExecution: closes the run at once."""
-        namespace = self._namespaces.get(request.namespace)
-        named = checks.execution(request)
-        run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
+        run = await self._named_run(request)
 
         def apply(state: RunState, now_ns: int) -> tuple[Transition, None]:
             _check_chain(state, request.first_execution_run_id)
@@ -291,9 +290,7 @@ class Executions:
         self, request: DeleteWorkflowExecutionRequest, call: Call
     ) -> DeleteWorkflowExecutionResponse:
         """DeleteWorkflowExecution: terminates the run if it is open, then deletes everything of it."""
-        namespace = self._namespaces.get(request.namespace)
-        named = checks.execution(request)
-        run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
+        run = await self._named_run(request)
 
         def apply(state: RunState, now_ns: int) -> tuple[Transition | None, None]:
             if not state.header.is_open:
@@ -307,6 +304,12 @@ class Executions:
         await self._transact(run, apply)
         await self._engine.finish_anyway(self._engine.delete_run(run))
         return DeleteWorkflowExecutionResponse()
+
+    async def _named_run(self, request: _NamesRun) -> RunKey:
+        """The run that a request names by its workflow id, its run id if given, the current one otherwise."""
+        namespace = self._namespaces.get(request.namespace)
+        named = checks.execution(request)
+        return await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
 
     def _open(self, state: RunState, now_ns: int) -> Transition:
         if not state.header.is_open:

@@ -74,23 +74,15 @@ class VisibilityRpcs:
         self, request: ListWorkflowExecutionsRequest, call: Call
     ) -> ListWorkflowExecutionsResponse:
         """ListWorkflowExecutions: open runs first, then the last closed."""
-        namespace = self._namespaces.get(request.namespace)
-        query = self._query(request.query, namespace)
-        page = await self._page(namespace, query, request.page_size, request.next_page_token)
-        return ListWorkflowExecutionsResponse(
-            executions=_infos(page, namespace), next_page_token=page.next_cursor or b""
-        )
+        executions, next_page_token = await self._listed(request)
+        return ListWorkflowExecutionsResponse(executions=executions, next_page_token=next_page_token)
 
     async def scan_workflow_executions(
         self, request: ScanWorkflowExecutionsRequest, call: Call
     ) -> ScanWorkflowExecutionsResponse:
         """ScanWorkflowExecutions, deprecated: the same as a list."""
-        namespace = self._namespaces.get(request.namespace)
-        query = self._query(request.query, namespace)
-        page = await self._page(namespace, query, request.page_size, request.next_page_token)
-        return ScanWorkflowExecutionsResponse(
-            executions=_infos(page, namespace), next_page_token=page.next_cursor or b""
-        )
+        executions, next_page_token = await self._listed(request)
+        return ScanWorkflowExecutionsResponse(executions=executions, next_page_token=next_page_token)
 
     async def count_workflow_executions(
         self, request: CountWorkflowExecutionsRequest, call: Call
@@ -156,6 +148,14 @@ class VisibilityRpcs:
     def _query(self, text: str, namespace: Namespace) -> Query:
         schema = (namespace.namespace_id, namespace.version)
         return self._queries.parse(schema, text, namespace.search_attributes)
+
+    async def _listed(
+        self, request: ListWorkflowExecutionsRequest | ScanWorkflowExecutionsRequest
+    ) -> tuple[Sequence[WorkflowExecutionInfo], bytes]:
+        namespace = self._namespaces.get(request.namespace)
+        query = self._query(request.query, namespace)
+        page = await self._page(namespace, query, request.page_size, request.next_page_token)
+        return _infos(page, namespace), page.next_cursor or b""
 
     async def _page(self, namespace: Namespace, query: Query, size: int, token: bytes) -> ListPage:
         size = size if 0 < size <= self._page_size else self._page_size
