@@ -5,7 +5,7 @@ Data only. Payloads and failures are wire messages, already decoded by the worke
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from perdure.api.common.v1 import Header, Payload, Payloads
@@ -209,6 +209,9 @@ class Activation:
             workflow task's started event says.
         build_id, deployment_name: of the worker that completed this task when replaying, of this worker otherwise.
         jobs: in the order in which they are applied: patches, seed, signals and updates, everything else, queries.
+        available_flags: numbers of the behaviour flags that earlier completions recorded for the code
+            (`lang_used_flags`); while replaying only these may be used.
+        last_sdk_version: of the worker that completed earlier tasks, as history says; empty when unknown.
     """
 
     now_ns: int
@@ -221,3 +224,5 @@ class Activation:
     target_worker_deployment_version_changed: bool = False
     build_id: str = ""
     deployment_name: str = ""
+    available_flags: Collection[int] = ()
+    last_sdk_version: str = ""

@@ -8,7 +8,7 @@ only the run knows (ids of events, the id derived from `seq` where the user chos
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -304,11 +304,13 @@ class Answer:
         task_failure: the code could not be run to where it waits (a bug, a non-determinism the code noticed, an
             unfinished decode): the workflow task fails with it, the workflow does not.
         versioning_behavior: the public VersioningBehavior's number, for the completion.
+        used_flags: numbers of behaviour flags the code used, to be recorded with the completion (`lang_used_flags`).
     """
 
     instructions: Sequence[Instruction] = ()
     task_failure: Failure | None = None
     versioning_behavior: int = 0
+    used_flags: Collection[int] = ()
 
 
 class Program(Protocol):
