@@ -121,6 +121,12 @@ def _positive(value: Any) -> int:
     return number
 
 
+def _share(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ValueError("it must be a number from 0 to 1")
+    return float(value)
+
+
 _UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h|d)")
 
@@ -166,6 +172,10 @@ _LIMIT_KEYS: Mapping[str, tuple[str, Reader]] = {
     "limit.numPendingActivities.error": ("pending_activities", _integer),
     "history.maximumSignalsPerExecution": ("signals", _integer),
     "history.maximumBufferedEventsBatch": ("buffered_events", _integer),
+    "history.maxInFlightUpdates": ("updates_in_flight", _integer),
+    "history.maxInFlightUpdatePayloads": ("updates_in_flight_bytes", _integer),
+    "history.maxTotalUpdates": ("updates_total", _integer),
+    "history.maxTotalUpdates.suggestContinueAsNewThreshold": ("updates_suggest_continue_as_new", _share),
     "history.maximumBufferedEventsSizeInBytes": ("buffered_bytes", _integer),
     "limit.mutableStateActivityFailureSize.error": ("stored_failure_bytes", _integer),
     "history.defaultWorkflowTaskTimeout": ("task_timeout_default_ns", _nanoseconds),

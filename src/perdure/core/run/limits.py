@@ -29,6 +29,16 @@ class Limits:
     task_timeout_default_ns: int = 10 * SECOND_NS
     task_timeout_max_ns: int = 120 * SECOND_NS
     task_heartbeat_ns: int = 30 * MINUTE_NS
+    chain_interval_ns: int = SECOND_NS
+    """Runs of a chain begin their work at least so far apart."""
+    updates_in_flight: int = 10
+    updates_in_flight_bytes: int = 20 * 1024 * 1024
+    updates_total: int = 2_000
+    updates_suggest_continue_as_new: float = 0.9
+    """The share of `updates_total` from which on a run is advised to continue as new."""
+    discarded_events: int = 10
+    """How many events a speculative workflow task may show its worker and still be dropped without a trace."""
+    speculative_task_start_ns: int = 5 * SECOND_NS
     search_attribute_count: int = 100
     search_attribute_value_bytes: int = 2 * 1024
     search_attributes_bytes: int = 40 * 1024

@@ -48,6 +48,8 @@ class RunHeader:
     run_timeout_ns: int = 0
     run_expiration_ns: int = 0
     """When the run times out; 0 never."""
+    execution_expiration_ns: int = 0
+    """When the whole chain of runs times out; 0 never."""
     default_task_timeout_ns: int = 0
     first_task_at_ns: int = 0
     """The first workflow task is held back until then; 0 when it is not."""
@@ -77,6 +79,11 @@ class RunHeader:
     task_worker_identity: str = ""
     task_on_sticky_queue: bool = False
     """The pending task was scheduled on the sticky queue (its schedule-to-start timeout runs)."""
+    task_start_limit_ns: int = 0
+    """How long the pending task may wait on the normal queue; 0 without limit. Speculative tasks have one, and keep it
+    when they become normal."""
+    task_is_speculative: bool = False
+    """The pending task exists in memory only: its events have their ids and are not written. Never stored as true."""
     task_rerouted: bool = False
     """The pending sticky task waits on the normal queue, because nobody polls the sticky one."""
     task_history_size_bytes: int = 0
@@ -170,6 +177,15 @@ class Timer:
     fire_ns: int = 0
 
 
+@dataclass
+class Update:
+    """An update that the workflow accepted; its request and outcome stay in their events."""
+
+    accepted_event_id: int = 0
+    completed_event_id: int = 0
+    """0: its handler runs."""
+
+
 @dataclass(slots=True)
 class RunState:
     """A run's whole state as last committed. Only `transition.Transition.absorb` changes it."""
@@ -185,16 +201,21 @@ class RunState:
     signal_request_ids: dict[str, int] = field(default_factory=dict)
     attached_requests: dict[str, int] = field(default_factory=dict)
     """By id of a request that was attached to the open run: the event that says so, 0 while it is buffered."""
+    updates: dict[str, Update] = field(default_factory=dict)
+    """By update id."""
     blobs: dict[str, bytes] = field(default_factory=dict)
-    """"memo" and "search_attributes": serialised temporal.api.common.v1 Memo and SearchAttributes."""
+    """"memo" and "search_attributes": serialised temporal.api.common.v1 Memo and SearchAttributes; "start_links":
+    WorkflowExecutionStarted's links, if there are any."""
+    started: HistoryEvent | None = field(default=None, compare=False)
+    """The first event, held while a retry policy or cron schedule may need it; not part of what is stored."""
 
 
-Encoded = TypeVar("Encoded", RunHeader, Activity, Timer)
+Encoded = TypeVar("Encoded", RunHeader, Activity, Timer, Update)
 Copied = TypeVar("Copied")
 
 _DEFAULTS: dict[type, dict[str, object]] = {
     cls: {f.name: [] if f.default is MISSING else f.default for f in fields(cls)}
-    for cls in (RunHeader, Activity, Timer)
+    for cls in (RunHeader, Activity, Timer, Update)
 }
 _BYTES: dict[type, tuple[str, ...]] = {
     cls: tuple(name for name, default in defaults.items() if isinstance(default, bytes))
@@ -210,7 +231,7 @@ def clone(value: Copied) -> Copied:
     return copied
 
 
-def encode(value: RunHeader | Activity | Timer) -> bytes:
+def encode(value: RunHeader | Activity | Timer | Update) -> bytes:
     """The JSON encoding of a header or item, without fields at their defaults; bytes as base64."""
     cls = type(value)
     defaults = _DEFAULTS[cls]
@@ -246,6 +267,8 @@ def decode_run(
             state.signal_request_ids[key] = 0
         elif kind == "request":
             state.attached_requests[key] = int(data)
+        elif kind == "update":
+            state.updates[key] = decode(Update, data)
         elif kind == "blob":
             state.blobs[key] = data
         else:

@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
+from perdure.api.common.v1 import WorkerVersionStamp
 from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import History, HistoryEvent
 from perdure.core.invariant import invariant
+from perdure.core.run import task_events
 from perdure.core.run.protos import set_timestamp
 from perdure.core.run.records import (
     EventBatch,
@@ -26,7 +28,7 @@ from perdure.core.run.records import (
     TaskKind,
     VisibilityRecord,
 )
-from perdure.core.run.state import Activity, RunHeader, RunState, Timer, clone, encode
+from perdure.core.run.state import Activity, RunHeader, RunState, Timer, Update, clone, encode
 
 _LAST_PRIORITY = 5
 Key = TypeVar("Key", bound=Hashable)
@@ -226,6 +228,8 @@ class Transition:
         activity_ids: scheduled event ids of pending activities by activity id; `activity` makes it when first asked.
         needs_task: something happened that a workflow task must look at.
         visibility_changed: what lists show changed.
+        is_in_memory: it writes nothing; `keep` makes it the run's state in memory. Of speculative workflow tasks.
+        successor: the start of the next run of the chain; it is committed with this transition or not at all.
     """
 
     def __init__(self, state: RunState, now_ns: int) -> None:
@@ -239,12 +243,27 @@ class Transition:
         self.signal_request_ids: Overlay[str, int] = Overlay(state.signal_request_ids)
         self.attached_requests: Overlay[str, int] = Overlay(state.attached_requests)
         self.blobs: Overlay[str, bytes] = Overlay(state.blobs)
+        self._updates: Overlay[str, Update] | None = None
         self.needs_task = False
         self.visibility_changed = False
+        self.is_in_memory = False
+        self.successor: Transition | None = None
         self._wakeup_ns: int | None = None
         self._touched = False
         self.activity_ids: dict[str, int] | None = None
         self._batches: tuple[EventBatch, ...] | None = None
+
+    @property
+    def updates(self) -> Overlay[str, Update]:
+        """The overlay over accepted and completed updates; made when first asked, most runs have none."""
+        if self._updates is None:
+            self._updates = Overlay(self.state.updates)
+        return self._updates
+
+    @property
+    def update_count(self) -> int:
+        """How many updates the run has accepted so far."""
+        return len(self.state.updates) if self._updates is None else len(self._updates)
 
     # --- events ---
 
@@ -256,6 +275,8 @@ class Transition:
 
     def append(self, event: HistoryEvent) -> HistoryEvent:
         """Writes the event now, or lets it wait in the buffer if its type waits; a flush follows in `finish`."""
+        if self.header.task_is_speculative:
+            self.write_speculative_task()
         if event.event_type in UNBUFFERED:
             self._number(event)
         else:
@@ -276,6 +297,25 @@ class Transition:
             request_id = getattr(getattr(event, attributes), name)
             if request_id:
                 self.attached_requests.put(request_id, event_id)
+
+    def write_speculative_task(self, identity: str = "", version: WorkerVersionStamp | None = None) -> None:
+        """Writes the events of the pending speculative workflow task, under the ids that they were given when it was
+        scheduled: it is a normal one from now on. Called before anything else is written.
+
+        Args:
+            identity, version: the worker's, for the Started event, where it is known.
+        """
+        header = self.header
+        header.task_is_speculative = False
+        scheduled = task_events.scheduled(header, header.task_scheduled_ns)
+        self._number(scheduled)
+        invariant(
+            scheduled.event_id == header.task_scheduled_event_id,
+            "something was written before the speculative workflow task",
+            run=self.state.run,
+        )
+        if header.has_started_task:
+            self._number(task_events.started(header, identity, version))
 
     def has_buffered(self) -> bool:
         """Whether events wait in the buffer."""
@@ -349,11 +389,16 @@ class Transition:
                     self.blobs,
                 )
             )
+            and not (self._updates is not None and self._updates.changes)
             and self.header == self.state.header
         )
 
     def workflow_task_dispatch(self, header: RunHeader) -> Task | None:
         """The task row that `header` calls for: a workflow task that is scheduled and waits for a worker."""
+        return None if header.task_is_speculative else self.waiting_workflow_task(header)
+
+    def waiting_workflow_task(self, header: RunHeader) -> Task | None:
+        """The workflow task of `header` that waits for a worker, whether it has a row or is in memory only."""
         if not header.is_open or not header.has_pending_task or header.has_started_task:
             return None
         sticky = header.task_on_sticky_queue and not header.task_rerouted
@@ -436,6 +481,9 @@ class Transition:
         header = self.header
         state = self.state
         invariant(
+            not header.task_is_speculative, "a speculative workflow task would be stored", run=state.run
+        )
+        invariant(
             header.has_started_task or not self.has_buffered(),
             "events are buffered although no workflow task is started",
             run=state.run,
@@ -473,11 +521,16 @@ class Transition:
             yield ItemChange("request", request_id, str(event_id).encode())
         for name, blob in self.blobs.changes.items():
             yield ItemChange("blob", name, blob)
+        if self._updates is not None:
+            for update_id, update in self._updates.changes.items():
+                yield ItemChange("update", update_id, None if update is None else encode(update))
 
     def absorb(self) -> None:
         """Makes what was committed the run's state. Called once, after the store has committed `finish`'s record."""
         state = self.state
         state.header = self.header
+        if not state.version and (self.header.retry_policy or self.header.cron_schedule):
+            state.started = self.events[0]
         state.version += 1
         state.wakeup_ns = self._wakeup_ns
         for overlay in (
@@ -489,6 +542,21 @@ class Transition:
             self.blobs,
         ):
             overlay.absorb()
+        if self._updates is not None:
+            self._updates.absorb()
+
+    def keep(self, wakeup_ns: int | None) -> None:
+        """Makes a transition that writes nothing the run's state in memory; losing it loses a workflow task that
+        nobody but its worker knows of.
+
+        Args:
+            wakeup_ns: the run's next deadline, from `deadlines.next_wakeup_ns`.
+        """
+        invariant(
+            self.is_in_memory and not self.events, "this transition must be written", run=self.state.run
+        )
+        self.state.header = self.header
+        self.state.wakeup_ns = wakeup_ns
 
 
 def _compare(before: Task | None, after: Task | None, put: list[Task], deleted: list[TaskKey]) -> None:

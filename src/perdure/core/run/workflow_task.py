@@ -10,18 +10,16 @@ from perdure.api.common.v1 import WorkerVersionStamp
 from perdure.api.enums.v1 import (
     EventType,
     SuggestContinueAsNewReason,
-    TaskQueueKind,
     TimeoutType,
     WorkflowTaskFailedCause,
 )
 from perdure.api.failure.v1 import Failure
 from perdure.api.history.v1 import HistoryEvent
-from perdure.api.taskqueue.v1 import TaskQueue
 from perdure.api.workflowservice.v1 import RespondWorkflowTaskCompletedRequest
 from perdure.core.errors import NotFoundError
 from perdure.core.invariant import invariant
+from perdure.core.run import task_events
 from perdure.core.run.limits import MINUTE_NS, SECOND_NS, Limits
-from perdure.core.run.protos import set_duration
 from perdure.core.run.state import RunHeader
 from perdure.core.run.transition import Transition
 
@@ -29,17 +27,15 @@ _BACKOFF_AFTER_ATTEMPT = 3
 _BACKOFF_FIRST_NS = 5 * SECOND_NS
 _BACKOFF_MAX_NS = 10 * MINUTE_NS
 _STICKY_TIMEOUT_NS = 10 * SECOND_NS
-_NORMAL = TaskQueueKind.Value("TASK_QUEUE_KIND_NORMAL")
-_STICKY = TaskQueueKind.Value("TASK_QUEUE_KIND_STICKY")
-_SCHEDULED = EventType.Value("EVENT_TYPE_WORKFLOW_TASK_SCHEDULED")
-_STARTED = EventType.Value("EVENT_TYPE_WORKFLOW_TASK_STARTED")
 _COMPLETED = EventType.Value("EVENT_TYPE_WORKFLOW_TASK_COMPLETED")
 _FAILED = EventType.Value("EVENT_TYPE_WORKFLOW_TASK_FAILED")
 _TIMED_OUT = EventType.Value("EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT")
 _START_TO_CLOSE = TimeoutType.Value("TIMEOUT_TYPE_START_TO_CLOSE")
 _SCHEDULE_TO_START = TimeoutType.Value("TIMEOUT_TYPE_SCHEDULE_TO_START")
 _REASON_SIZE = SuggestContinueAsNewReason.Value("SUGGEST_CONTINUE_AS_NEW_REASON_HISTORY_SIZE_TOO_LARGE")
+_REASON_UPDATES = SuggestContinueAsNewReason.Value("SUGGEST_CONTINUE_AS_NEW_REASON_TOO_MANY_UPDATES")
 _REASON_EVENTS = SuggestContinueAsNewReason.Value("SUGGEST_CONTINUE_AS_NEW_REASON_TOO_MANY_HISTORY_EVENTS")
+_REJECTION = "/temporal.api.update.v1.Rejection"
 UNHANDLED = WorkflowTaskFailedCause.Value("WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND")
 FORCE_CLOSE = WorkflowTaskFailedCause.Value("WORKFLOW_TASK_FAILED_CAUSE_FORCE_CLOSE_COMMAND")
 _RESETS_ATTEMPT = frozenset(
@@ -64,15 +60,36 @@ def schedule(tx: Transition, first_scheduled_ns: int = 0) -> None:
     invariant(not header.has_pending_task, "a workflow task is pending already", run=tx.state.run)
     if tx.flush():
         header.task_attempt = 1
+    _make_pending(tx, first_scheduled_ns or tx.now_ns)
+    if not header.is_task_transient:
+        tx.append(task_events.scheduled(header, tx.now_ns))
+
+
+def schedule_speculative(tx: Transition, limits: Limits) -> None:
+    """Makes a workflow task pending that exists in memory only, to bring updates to the workflow.
+
+    Its events are written when the workflow has something to say that must be kept, or when anything else is written.
+    """
+    header = tx.header
+    invariant(
+        not header.has_pending_task and not header.is_task_transient and not header.first_task_at_ns,
+        "another workflow task comes first",
+        run=tx.state.run,
+    )
+    _make_pending(tx, tx.now_ns)
+    header.task_is_speculative = tx.is_in_memory = True
+    header.task_start_limit_ns = 0 if header.task_on_sticky_queue else limits.speculative_task_start_ns
+
+
+def _make_pending(tx: Transition, first_scheduled_ns: int) -> None:
+    header = tx.header
     header.task_on_sticky_queue = bool(header.sticky_queue)
     header.task_rerouted = False
     header.task_timeout_ns = _timeout_ns(header)
     header.task_scheduled_ns = tx.now_ns
-    header.task_first_scheduled_ns = first_scheduled_ns or tx.now_ns
+    header.task_first_scheduled_ns = first_scheduled_ns
     header.task_stamp += 1
     header.task_scheduled_event_id = header.next_event_id
-    if not header.is_task_transient:
-        tx.append(_scheduled_event(tx, header, tx.now_ns))
 
 
 def schedule_if_needed(tx: Transition) -> None:
@@ -106,22 +123,6 @@ def _timeout_ns(header: RunHeader) -> int:
     return header.default_task_timeout_ns + extra
 
 
-def _scheduled_event(tx: Transition, header: RunHeader, scheduled_ns: int) -> HistoryEvent:
-    event = tx.new_event(_SCHEDULED, scheduled_ns)
-    attributes = event.workflow_task_scheduled_event_attributes
-    attributes.task_queue.CopyFrom(current_queue(header))
-    set_duration(attributes.start_to_close_timeout, header.task_timeout_ns)
-    attributes.attempt = header.task_attempt
-    return event
-
-
-def current_queue(header: RunHeader) -> TaskQueue:
-    """The queue that workflow tasks of the run are scheduled on now, as events record it."""
-    if header.sticky_queue:
-        return TaskQueue(name=header.sticky_queue, kind=_STICKY, normal_name=header.task_queue)
-    return TaskQueue(name=header.task_queue, kind=_NORMAL)
-
-
 # --- start ---
 
 
@@ -133,8 +134,9 @@ def start(
     version: WorkerVersionStamp | None = None,
     *,
     counts_new_events: bool = False,
+    updates_waiting: int = 0,
 ) -> None:
-    """A worker takes the pending task.
+    """A worker takes the pending task. The start of a speculative one writes nothing.
 
     Args:
         tx: the transition; a task must be pending and not started.
@@ -144,76 +146,69 @@ def start(
         version: the worker's, written into the Started event.
         counts_new_events: the history size that the worker is told includes this transition's events: to the worker,
             they were there before its task started.
+        updates_waiting: updates that wait to be looked at, for the advice to continue as new.
     """
     header = tx.header
     invariant(
         header.has_pending_task and not header.has_started_task, "no workflow task waits", run=tx.state.run
     )
     written = not header.is_task_transient
-    if not written and header.task_scheduled_event_id != header.next_event_id:
+    if header.task_is_speculative:
+        written = False
+        tx.is_in_memory = True
+    elif not written and header.task_scheduled_event_id != header.next_event_id:
         # Events came since the transient task was scheduled: it becomes a normal first attempt.
         header.task_attempt = 1
         written = True
         header.task_scheduled_event_id = header.next_event_id
-        tx.append(_scheduled_event(tx, header, tx.now_ns))
+        tx.append(task_events.scheduled(header, tx.now_ns))
     header.task_started_ns = tx.now_ns
     header.task_request_id = request_id
     header.task_worker_identity = identity
     header.task_history_size_bytes = header.history_size_bytes + (tx.new_bytes() if counts_new_events else 0)
-    header.task_suggest_reasons = _suggest_reasons(header, limits)
+    header.task_suggest_reasons = _suggest_reasons(tx, limits, updates_waiting)
     header.task_started_event_id = header.task_scheduled_event_id + 1
     if written:
-        event = tx.append(_started_event(tx, header, identity, version))
+        event = tx.append(task_events.started(header, identity, version))
         header.task_started_event_id = event.event_id
 
 
-def _suggest_reasons(header: RunHeader, limits: Limits) -> list[int]:
+def _suggest_reasons(tx: Transition, limits: Limits, updates_waiting: int) -> list[int]:
+    header = tx.header
     reasons: list[int] = []
     if header.task_history_size_bytes >= limits.suggest_continue_as_new_bytes:
         reasons.append(_REASON_SIZE)
     if header.next_event_id > limits.suggest_continue_as_new_events:
         reasons.append(_REASON_EVENTS)
+    updates = updates_waiting + tx.update_count
+    if updates and 0 < limits.updates_total * limits.updates_suggest_continue_as_new <= updates:
+        reasons.append(_REASON_UPDATES)
     return reasons
 
 
-def _started_event(
-    tx: Transition, header: RunHeader, identity: str, version: WorkerVersionStamp | None
-) -> HistoryEvent:
-    event = tx.new_event(_STARTED, header.task_started_ns)
-    attributes = event.workflow_task_started_event_attributes
-    attributes.scheduled_event_id = header.task_scheduled_event_id
-    attributes.identity = identity
-    attributes.request_id = header.task_request_id
-    attributes.suggest_continue_as_new = bool(header.task_suggest_reasons)
-    attributes.suggest_continue_as_new_reasons.extend(header.task_suggest_reasons)  # type: ignore[arg-type]
-    attributes.history_size_bytes = header.task_history_size_bytes
-    if version is not None and not version.use_versioning:
-        attributes.worker_version.CopyFrom(version)
-    return event
-
-
 def transient_events(tx: Transition, identity: str = "") -> list[HistoryEvent]:
-    """The pending transient task's events, which are not in the history: Scheduled, and Started once a worker has it.
+    """The pending transient or speculative task's events, which are not in the history: Scheduled, and Started once a
+    worker has it.
 
     Args:
         tx: the transition; only read.
         identity: the worker's, when the events are for the worker itself.
 
     Returns:
-        none when no transient task is pending, or when events came after it was scheduled (its start is then written).
+        none when no such task is pending, or when events came after it was scheduled (its start is then written).
     """
     header = tx.header
     if (
-        not header.is_task_transient
+        not (header.is_task_transient or header.task_is_speculative)
         or not header.has_pending_task
         or header.task_scheduled_event_id != header.next_event_id
     ):
         return []
-    scheduled = _scheduled_event(tx, header, header.task_scheduled_ns)
+    scheduled = task_events.scheduled(header, header.task_scheduled_ns)
     scheduled.event_id = header.task_scheduled_event_id
     if not header.has_started_task:
         return [scheduled]
-    started = _started_event(tx, header, identity, None)
+    started = task_events.started(header, identity, None)
     started.event_id = header.task_started_event_id
     return [scheduled, started]
 
@@ -252,10 +247,12 @@ def complete(tx: Transition, request: RespondWorkflowTaskCompletedRequest) -> in
         the WorkflowTaskCompleted event's id.
     """
     header = tx.header
-    if header.is_task_transient:
-        scheduled = tx.append(_scheduled_event(tx, header, header.task_scheduled_ns))
+    if header.task_is_speculative:
+        tx.write_speculative_task(request.identity, worker_version(request))
+    elif header.is_task_transient:
+        scheduled = tx.append(task_events.scheduled(header, header.task_scheduled_ns))
         header.task_scheduled_event_id = scheduled.event_id
-        started = _started_event(tx, header, request.identity, worker_version(request))
+        started = task_events.started(header, request.identity, worker_version(request))
         header.task_started_event_id = tx.append(started).event_id
     event = tx.new_event(_COMPLETED)
     attributes = event.workflow_task_completed_event_attributes
@@ -275,6 +272,27 @@ def complete(tx: Transition, request: RespondWorkflowTaskCompletedRequest) -> in
     _clear(header)
     tx.append(event)
     return event.event_id
+
+
+def may_discard(tx: Transition, request: RespondWorkflowTaskCompletedRequest, limits: Limits) -> bool:
+    """Whether a completion of the started task leaves nothing that must be kept: the task is speculative and its worker
+    did nothing but reject updates."""
+    header = tx.header
+    if not header.task_is_speculative or request.commands or request.force_create_new_workflow_task:
+        return False
+    shown = header.next_event_id - header.last_completed_task_started_event_id - 2
+    if shown > (
+        limits.discarded_events if request.capabilities.discard_speculative_workflow_task_with_events else 0
+    ):
+        return False
+    return all(message.body.type_url.endswith(_REJECTION) for message in request.messages)
+
+
+def discard(tx: Transition) -> None:
+    """Drops the started speculative task without a trace; the worker goes back to where it was before."""
+    invariant(tx.header.task_is_speculative, "only a speculative task can be dropped", run=tx.state.run)
+    _clear(tx.header)
+    tx.is_in_memory = True
 
 
 def set_sticky(header: RunHeader, request: RespondWorkflowTaskCompletedRequest, timeout_ns: int) -> None:
@@ -306,6 +324,8 @@ def fail(
 ) -> None:
     """The started task failed. A transient one leaves no event."""
     header = tx.header
+    if header.task_is_speculative:
+        tx.write_speculative_task(identity)
     if not header.is_task_transient:
         event = tx.new_event(_FAILED)
         attributes = event.workflow_task_failed_event_attributes
@@ -327,6 +347,8 @@ def time_out(tx: Transition) -> None:
     """The started task ran out of time, or the waiting sticky one found no worker. Another one is needed."""
     header = tx.header
     started = header.has_started_task
+    if header.task_is_speculative:
+        tx.write_speculative_task()
     if not header.is_task_transient or not started:
         event = tx.new_event(_TIMED_OUT)
         attributes = event.workflow_task_timed_out_event_attributes
@@ -355,6 +377,8 @@ def _clear(header: RunHeader) -> None:
     header.task_worker_identity = ""
     header.task_on_sticky_queue = False
     header.task_rerouted = False
+    header.task_is_speculative = False
+    header.task_start_limit_ns = 0
     header.task_history_size_bytes = 0
     header.task_suggest_reasons = []
     header.task_close_refused = False
@@ -373,7 +397,8 @@ def deadline_ns(header: RunHeader) -> int:
     if header.has_started_task:
         return header.task_started_ns + header.task_timeout_ns
     if header.has_pending_task:
-        return header.task_scheduled_ns + header.sticky_timeout_ns if header.task_on_sticky_queue else 0
+        limit_ns = header.sticky_timeout_ns if header.task_on_sticky_queue else header.task_start_limit_ns
+        return header.task_scheduled_ns + limit_ns if limit_ns else 0
     return header.first_task_at_ns
 
 
