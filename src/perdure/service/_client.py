@@ -1,0 +1,309 @@
+"""The client of all services of one server: connecting, metadata, deadlines, retries.
+
+May live here: what every call has in common. May not: transports, or what a call means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Self, TypeVar
+
+from google.protobuf.message import Message
+
+from perdure import __version__
+from perdure.service._config import CLIENT_NAME, ConnectConfig
+from perdure.service._errors import ClientClosedError, ClientConnectError, RPCError, RPCStatusCode
+from perdure.service._metadata import Headers
+from perdure.service._methods import (
+    CloudService,
+    HealthService,
+    Method,
+    OperatorService,
+    TestService,
+    WorkflowService,
+    find_method,
+)
+from perdure.service._retry import Retrier
+from perdure.service.transport import Transport, opener_for
+
+if TYPE_CHECKING:
+    from perdure.api.workflowservice.v1 import GetSystemInfoResponse
+    from perdure.runtime import Runtime
+    from perdure.service._metrics import CallMetrics
+
+ResponseT = TypeVar("ResponseT", bound=Message)
+
+logger = logging.getLogger("perdure.service")
+
+DEFAULT_TIMEOUT_S: Final = 30.0
+# A server answers a long poll after 60 seconds at the latest.
+LONG_POLL_TIMEOUT_S: Final = 70.0
+_WARN_AFTER_TRIES: Final = 5
+
+
+class ServiceClient(ABC):
+    """Client of a server's services; `connect` makes one.
+
+    Args:
+        config: How it is, or will be, connected.
+    """
+
+    @staticmethod
+    async def connect(config: ConnectConfig) -> ServiceClient:
+        """Connect to a server or open an embedded engine.
+
+        Raises:
+            ClientConnectError: There is no server at the address, or it did not accept the connection.
+            ValueError: The configuration contradicts itself.
+        """
+        client = _TransportServiceClient(config)
+        if not config.lazy:
+            await client._connected_transport()
+        return client
+
+    def __init__(self, config: ConnectConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.workflow_service = WorkflowService(self)
+        self.operator_service = OperatorService(self)
+        self.cloud_service = CloudService(self)
+        self.test_service = TestService(self)
+        self.health_service = HealthService(self)
+
+    async def check_health(
+        self,
+        *,
+        service: str = "temporal.api.workflowservice.v1.WorkflowService",
+        retry: bool = False,
+        metadata: Mapping[str, str | bytes] = {},
+        timeout: timedelta | None = None,
+    ) -> bool:
+        """Ask whether a service is being served.
+
+        Args:
+            service: Full name of the service.
+            retry: Repeat the call as the client's `RetryConfig` says.
+            metadata: Metadata of this call.
+            timeout: Limit of every try.
+
+        Returns:
+            True if it is served; False if the server runs without serving it at the moment.
+
+        Raises:
+            RPCError: The server cannot be reached or does not know the service.
+        """
+        from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
+
+        response = await self.health_service.check(
+            health_pb2.HealthCheckRequest(service=service), retry=retry, metadata=metadata, timeout=timeout
+        )
+        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
+
+    async def close(self) -> None:  # noqa: B027 - a client with nothing to close need not say so
+        """Close the connection; calls in flight end with an error. Closing twice is fine."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    @abstractmethod
+    def worker_service_client(self) -> ServiceClient:
+        """The service client that workers poll with."""
+
+    @abstractmethod
+    def update_rpc_metadata(self, metadata: Mapping[str, str | bytes]) -> None:
+        """Replace the metadata sent with every call.
+
+        Raises:
+            TypeError: A value is neither str nor bytes.
+            ValueError: A key does not fit its value.
+        """
+
+    @abstractmethod
+    def update_api_key(self, api_key: str | None) -> None:
+        """Replace the API key, or remove it with None."""
+
+    @abstractmethod
+    async def _rpc_call(
+        self,
+        rpc: str,
+        req: Message,
+        resp_type: type[ResponseT],
+        *,
+        service: str,
+        retry: bool,
+        metadata: Mapping[str, str | bytes],
+        timeout: timedelta | None,
+    ) -> ResponseT: ...
+
+
+class _TransportServiceClient(ServiceClient):
+    """A service client over a `Transport`."""
+
+    def __init__(self, config: ConnectConfig) -> None:
+        super().__init__(config)
+        # Checked here and not with the first call, so that a lazy client's mistakes are found at once too.
+        self._settings = config._to_bridge_config()
+        self._headers = Headers(
+            {"client-name": CLIENT_NAME, "client-version": __version__}, config.rpc_metadata, config.api_key
+        )
+        self._transport: Transport | None = None
+        self._runtime: Runtime | None = None
+        self._metrics: CallMetrics | None = None
+        self._connect_lock = asyncio.Lock()
+        self._closed = False
+        self._system_info: GetSystemInfoResponse | None = None
+
+    @property
+    def worker_service_client(self) -> _TransportServiceClient:
+        """This client: workers and users share a connection."""
+        return self
+
+    @property
+    def system_info(self) -> GetSystemInfoResponse | None:
+        """What the server said of itself when the connection was made; None before, and for very old servers."""
+        return self._system_info
+
+    def update_rpc_metadata(self, metadata: Mapping[str, str | bytes]) -> None:
+        self._headers.update(metadata)
+
+    def update_api_key(self, api_key: str | None) -> None:
+        self._headers.update_api_key(api_key)
+
+    async def close(self) -> None:
+        self._closed = True
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.close()
+
+    async def _connected_transport(self) -> Transport:
+        if self._closed:
+            raise ClientClosedError("This client has been closed; connect a new one.")
+        async with self._connect_lock:
+            if self._transport is None:
+                self._transport = await self._connect()
+            return self._transport
+
+    async def _connect(self) -> Transport:
+        from perdure.runtime import Runtime
+
+        self._runtime = self.config.runtime or Runtime.default()
+        self._metrics = self._runtime._call_metrics()
+        opener = opener_for(self.config.target_host)
+        if opener is not None:
+            transport = await opener(self.config.target_host)
+        else:
+            from perdure.service.grpc_transport import open_grpc
+
+            transport = await open_grpc(self._settings)
+        try:
+            self._system_info = await self._get_system_info(transport)
+        except BaseException:
+            # Cancelled too: nobody else knows of this transport.
+            await transport.close()
+            raise
+        return transport
+
+    async def _get_system_info(self, transport: Transport) -> GetSystemInfoResponse | None:
+        from perdure.api.workflowservice.v1 import GetSystemInfoRequest, GetSystemInfoResponse
+
+        method = find_method("workflow", "get_system_info")
+        limit = self.config.connect_timeout
+        try:
+            return await transport.call(
+                method.service,
+                method.path,
+                GetSystemInfoRequest(),
+                GetSystemInfoResponse,
+                metadata=self._headers.for_call({}),
+                timeout=DEFAULT_TIMEOUT_S if limit is None else limit.total_seconds(),
+            )
+        except RPCError as error:
+            if error.status is RPCStatusCode.UNIMPLEMENTED:
+                return None
+            raise ClientConnectError(_connect_advice(self.config, error)) from error
+
+    async def _rpc_call(
+        self,
+        rpc: str,
+        req: Message,
+        resp_type: type[ResponseT],
+        *,
+        service: str,
+        retry: bool,
+        metadata: Mapping[str, str | bytes],
+        timeout: timedelta | None,
+    ) -> ResponseT:
+        method = find_method(service, rpc)
+        headers = self._headers.for_call(metadata)
+        transport = self._transport or await self._connected_transport()
+        long_poll = method.long_poll or getattr(req, "wait_new_event", False)
+        if timeout:
+            timeout_s = timeout.total_seconds()
+        else:
+            timeout_s = LONG_POLL_TIMEOUT_S if long_poll and retry else DEFAULT_TIMEOUT_S
+
+        def attempt() -> Awaitable[ResponseT]:
+            answer = transport.call(
+                method.service, method.path, req, resp_type, metadata=headers, timeout=timeout_s
+            )
+            metrics = self._metrics
+            return answer if metrics is None else metrics.measured(method, req, long_poll, answer)
+
+        if not retry:
+            return await attempt()
+        started_s = time.monotonic()
+        retrier: Retrier | None = None
+        while True:
+            try:
+                return await attempt()
+            except RPCError as error:
+                if retrier is None:
+                    retrier = Retrier(self._settings.retry_config, random.random)
+                wait_s = retrier.wait_s(error, time.monotonic() - started_s)
+                if wait_s is None or self._closed:
+                    raise
+                self._log_retry(method, retrier.tries, error, wait_s)
+            await asyncio.sleep(wait_s)
+
+    def _log_retry(self, method: Method, tries: int, error: RPCError, wait_s: float) -> None:
+        level = logging.WARNING if tries >= _WARN_AFTER_TRIES else logging.DEBUG
+        logger.log(
+            level,
+            "%s failed %d times (%s: %s); next try in %.1f s",
+            *(method.name, tries, error.status.name, error.message, wait_s),
+        )
+
+
+_ADVICE: Mapping[RPCStatusCode, str] = {
+    RPCStatusCode.UNAUTHENTICATED: "The server does not accept the credentials: check the API key or certificate.",
+    RPCStatusCode.PERMISSION_DENIED: "The server does not let these credentials in: check the API key or certificate.",
+    RPCStatusCode.UNAVAILABLE: "Check the address, that a server runs there (`perdure server start-dev` starts one), "
+    "and that both sides use TLS or neither does.",
+    RPCStatusCode.DEADLINE_EXCEEDED: "Something accepts connections there but does not answer: check the address and "
+    "that both sides use TLS or neither does.",
+}
+
+
+def _connect_advice(config: ConnectConfig, error: RPCError) -> str:
+    advice = _ADVICE.get(error.status, "Check that a Perdure or Temporal server answers at this address.")
+    return f"Failed client connect: {config.target_host}: {error.status.name}: {error.message}. {advice}"
+
+
+def with_namespace_advice(error: RPCError, namespace: str) -> RPCError:
+    """Add to an error about an unknown namespace what to do about it; other errors are returned as they are."""
+    if error.status is RPCStatusCode.NOT_FOUND and error.message.startswith("Namespace "):
+        error.add_note(
+            f"Connect with the name of a namespace that exists, or create it: "
+            f"perdure operator namespace create --namespace {namespace}"
+        )
+    return error

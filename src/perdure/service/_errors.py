@@ -1,0 +1,85 @@
+"""What a call to a service can end in: a status, and the errors a caller meets.
+
+May live here: error classes and how they are read. May not: anything that makes a call.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from perdure.exceptions import TemporalError
+
+if TYPE_CHECKING:
+    from perdure.api.common.v1 import GrpcStatus
+
+
+class RPCStatusCode(IntEnum):
+    """The status codes of gRPC, which every transport uses."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class RPCError(TemporalError):
+    """A call was answered with an error, or not at all.
+
+    Args:
+        message: What the server (or the transport) said.
+        status: The status code.
+        raw_grpc_status: A serialised `google.rpc.Status` with details, or empty bytes.
+    """
+
+    def __init__(self, message: str, status: RPCStatusCode, raw_grpc_status: bytes) -> None:
+        super().__init__(message)
+        self._message = message
+        self._status = status
+        self._raw_grpc_status = raw_grpc_status
+        self._grpc_status: GrpcStatus | None = None
+
+    @property
+    def message(self) -> str:
+        """What the server said."""
+        return self._message
+
+    @property
+    def status(self) -> RPCStatusCode:
+        """The status code."""
+        return self._status
+
+    @property
+    def raw_grpc_status(self) -> bytes:
+        """The serialised status with its details; empty if the server sent none."""
+        return self._raw_grpc_status
+
+    @property
+    def grpc_status(self) -> GrpcStatus:
+        """The status with its details, parsed on first use."""
+        if self._grpc_status is None:
+            from perdure.api.common.v1 import GrpcStatus
+
+            self._grpc_status = GrpcStatus.FromString(self._raw_grpc_status)
+        return self._grpc_status
+
+
+class ClientConnectError(TemporalError, RuntimeError):
+    """No connection could be made; the message says why and what to do. `__cause__` is the error underneath."""
+
+
+class ClientClosedError(TemporalError, RuntimeError):
+    """A call was made on a client that has been closed."""

@@ -1,0 +1,243 @@
+"""The transport over gRPC, on grpcio's asyncio API.
+
+May live here: channels, their options, and the translation of gRPC's errors. May not: retries, metadata rules.
+This module is imported by the first client that connects to a gRPC address, because grpcio takes long to import.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError, Message
+
+from perdure import __version__
+from perdure.service._config import CLIENT_NAME, ConnectionSettings, HttpConnectProxyConfig, TLSSettings
+from perdure.service._errors import ClientClosedError, RPCError, RPCStatusCode
+
+ResponseT = TypeVar("ResponseT", bound=Message)
+
+_MAX_RECEIVE_BYTES: Final = 128 * 1024 * 1024
+_MAX_RECEIVE_VARIABLE: Final = "TEMPORAL_MAX_INCOMING_GRPC_BYTES"
+# Smaller requests hardly shrink, and compressing them costs more than sending them.
+_COMPRESS_FROM_BYTES: Final = 1024
+_RECONNECT_MIN_MS: Final = 100
+_RECONNECT_MAX_MS: Final = 5000
+_CONNECT_ATTEMPT_MS: Final = 20_000
+_DETAILS_KEY: Final = "grpc-status-details-bin"
+_IDENTITY_ONLY: Final = 1
+_CLOSED: Final = "the client was closed"
+
+
+async def open_grpc(settings: ConnectionSettings) -> GrpcTransport:
+    """Return a transport to a server. The connection itself is made with the first call.
+
+    Raises:
+        ValueError: The TLS settings contradict themselves.
+    """
+    return GrpcTransport(settings)
+
+
+class GrpcTransport:
+    """Calls over one connection per event loop: grpcio's channels belong to the loop they were made in.
+
+    Args:
+        settings: Where and how to connect.
+
+    Raises:
+        ValueError: The TLS settings contradict themselves.
+    """
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self._settings = settings
+        self._credentials = _credentials(settings.tls_config)
+        self._options = _channel_options(settings)
+        self._compresses = settings.grpc_compression == "gzip"
+        self._channels: dict[asyncio.AbstractEventLoop, _Channel] = {}
+        self._current: _Channel | None = None
+        self._closed = False
+        self._metadata: Mapping[str, str | bytes] | None = None
+        self._metadata_items: tuple[tuple[str, str | bytes], ...] = ()
+
+    async def call(
+        self,
+        service: str,
+        rpc_path: str,
+        request: Message,
+        response_type: type[ResponseT],
+        *,
+        metadata: Mapping[str, str | bytes],
+        timeout: float | None,
+    ) -> ResponseT:
+        """Make one call; see `perdure.service.transport.Transport.call`."""
+        if self._closed:
+            raise ClientClosedError("This client has been closed; connect a new one.")
+        loop = asyncio.get_running_loop()
+        channel = self._current
+        if channel is None or channel.loop is not loop:
+            channel = self._channel_of(loop)
+        if metadata is not self._metadata:
+            self._metadata_items = tuple(metadata.items())
+            self._metadata = metadata
+        data = request.SerializeToString()
+        gzip = self._compresses and len(data) >= _COMPRESS_FROM_BYTES
+        call = channel.method(rpc_path)(
+            data,
+            timeout=timeout,
+            metadata=self._metadata_items,
+            compression=grpc.Compression.Gzip if gzip else None,
+        )
+        try:
+            answer: bytes = await call
+        except grpc.aio.AioRpcError as error:
+            raise _rpc_error(error) from None
+        except asyncio.CancelledError:
+            # grpcio says the same whether this task was cancelled, the server answered so, or the channel was closed.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            details = _CLOSED if channel.closed else await call.details()
+            raise RPCError(details or "cancelled", RPCStatusCode.CANCELLED, b"") from None
+        try:
+            return response_type.FromString(answer)
+        except DecodeError as error:
+            message = f"The answer of {rpc_path} is not a {response_type.__name__}: {error}"
+            raise RPCError(message, RPCStatusCode.INTERNAL, b"") from error
+
+    async def close(self) -> None:
+        """Close the connections. Those of other event loops are closed with the loops."""
+        self._closed = True
+        self._current = None
+        loop = asyncio.get_running_loop()
+        channel = self._channels.pop(loop, None)
+        self._channels.clear()
+        if channel is not None:
+            await channel.close()
+
+    def _channel_of(self, loop: asyncio.AbstractEventLoop) -> _Channel:
+        for other in [other for other in self._channels if other.is_closed()]:
+            del self._channels[other]
+        channel = self._channels.get(loop)
+        if channel is None:
+            channel = self._channels[loop] = _Channel(
+                loop, _target(self._settings), self._credentials, self._options
+            )
+        self._current = channel
+        return channel
+
+
+class _Channel:
+    """A grpcio channel and its methods, made on first use."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        target: str,
+        credentials: grpc.ChannelCredentials | None,
+        options: list[tuple[str, Any]],
+    ) -> None:
+        self.loop = loop
+        self.closed = False
+        self._methods: dict[str, Any] = {}
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(target, options=options)
+        else:
+            self._channel = grpc.aio.secure_channel(target, credentials, options=options)
+
+    def method(self, path: str) -> Any:
+        """Return what calls the method of that path with bytes and returns bytes."""
+        method = self._methods.get(path)
+        if method is None:
+            method = self._methods[path] = self._channel.unary_unary(path)
+        return method
+
+    async def close(self) -> None:
+        """Close the connection at once; calls in flight are cancelled."""
+        self.closed = True
+        await self._channel.close(grace=None)
+
+
+def _target(settings: ConnectionSettings) -> str:
+    return f"dns:///{settings.target}" if settings.dns_load_balancing_config else settings.target
+
+
+def _credentials(tls: TLSSettings | None) -> grpc.ChannelCredentials | None:
+    if tls is None:
+        return None
+    if (tls.client_cert is None) != (tls.client_private_key is None):
+        raise ValueError(
+            "Must have both client cert and private key or neither: set client_cert and client_private_key"
+        )
+    if tls.verification_server_name is not None and tls.server_root_ca_cert is None:
+        raise ValueError(
+            "Must have server root CA cert when verification server name is set: set server_root_ca_cert"
+        )
+    return grpc.ssl_channel_credentials(
+        root_certificates=tls.server_root_ca_cert,
+        private_key=tls.client_private_key,
+        certificate_chain=tls.client_cert,
+    )
+
+
+def _channel_options(settings: ConnectionSettings) -> list[tuple[str, Any]]:
+    max_receive = os.environ.get(_MAX_RECEIVE_VARIABLE, "")
+    options: list[tuple[str, Any]] = [
+        ("grpc.primary_user_agent", f"{CLIENT_NAME}/{__version__}"),
+        (
+            "grpc.max_receive_message_length",
+            int(max_receive) if max_receive.isdigit() else _MAX_RECEIVE_BYTES,
+        ),
+        ("grpc.max_send_message_length", -1),
+        # Clients do not share connections, nor the waits after failed ones.
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.initial_reconnect_backoff_ms", _RECONNECT_MIN_MS),
+        ("grpc.min_reconnect_backoff_ms", _CONNECT_ATTEMPT_MS),
+        ("grpc.max_reconnect_backoff_ms", _RECONNECT_MAX_MS),
+        # Repeating calls is the service client's affair.
+        ("grpc.enable_retries", 0),
+    ]
+    keep_alive = settings.keep_alive_config
+    if keep_alive is not None:
+        options += [
+            ("grpc.keepalive_time_ms", keep_alive.interval_millis),
+            ("grpc.keepalive_timeout_ms", keep_alive.timeout_millis),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.max_pings_without_data", 0),
+        ]
+    tls = settings.tls_config
+    if tls is not None and tls.domain is not None:
+        options += [("grpc.ssl_target_name_override", tls.domain), ("grpc.default_authority", tls.domain)]
+    if settings.grpc_compression == "none":
+        options.append(("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ONLY))
+    proxy = settings.http_connect_proxy_config
+    # Without a proxy of its own a client goes directly, whatever the environment says.
+    options.append(("grpc.http_proxy", _proxy_url(proxy)) if proxy else ("grpc.enable_http_proxy", 0))
+    balancing = settings.dns_load_balancing_config
+    if balancing is not None:
+        options += [
+            ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+            ("grpc.dns_min_time_between_resolutions_ms", balancing.resolution_interval_millis),
+        ]
+    return options
+
+
+def _proxy_url(proxy: HttpConnectProxyConfig) -> str:
+    login = ""
+    if proxy.basic_auth is not None:
+        login = ":".join(quote(part, safe="") for part in proxy.basic_auth) + "@"
+    return f"http://{login}{proxy.target_host}"
+
+
+def _rpc_error(error: grpc.aio.AioRpcError) -> RPCError:
+    raw = b""
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS_KEY:
+            raw = value if isinstance(value, bytes) else value.encode()
+    number: int = error.code().value[0]
+    return RPCError(error.details() or "", RPCStatusCode(number), raw)
