@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import msgspec
+
 from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import History, HistoryEvent
 from perdure.core.invariant import invariant
@@ -303,7 +305,10 @@ def _timers_are_consistent(view: View) -> str | None:
 def _encoding_is_faithful(view: View) -> str | None:
     items = [("activity", str(key), encode(activity)) for key, activity in view.activities.items()]
     items += [("timer", key, encode(timer)) for key, timer in view.timers.items()]
-    decoded = decode_run(view.run, 1, encode(view.header), items, None)
+    try:
+        decoded = decode_run(view.run, 1, encode(view.header), items, None)
+    except msgspec.DecodeError as error:
+        return str(error)
     if (decoded.header, decoded.activities, decoded.timers) != (view.header, view.activities, view.timers):
         return "decoded otherwise"
     return None
