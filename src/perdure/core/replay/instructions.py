@@ -82,7 +82,10 @@ class ScheduleActivity:
 
 @dataclass(slots=True)
 class RequestCancelActivity:
-    """Cancel the activity as its `cancellation` says; a ResolveActivity answers unless it is abandoned."""
+    """Cancel the activity as its `cancellation` says; a ResolveActivity answers, at once unless it is awaited.
+
+    Asking again, or for an activity that has ended, does nothing.
+    """
 
     seq: int
 
@@ -90,6 +93,9 @@ class RequestCancelActivity:
 @dataclass(slots=True)
 class ScheduleLocalActivity:
     """Run an activity in this worker, recorded as a marker.
+
+    Local activities and activities are counted together: `seq` is unique among both (the official workers' markers
+    carry it, so histories would not replay otherwise).
 
     Attributes:
         attributes: as for an activity; queue and heartbeat are ignored.
@@ -152,7 +158,7 @@ class CancelSignalExternalWorkflow:
 
 @dataclass(slots=True)
 class CancelExternalWorkflow:
-    """Ask another workflow to cancel."""
+    """Ask another workflow to cancel; `attributes.reason` is the user's, the run says in front of it who asks."""
 
     seq: int
     attributes: RequestCancelExternalWorkflowExecutionCommandAttributes

@@ -21,6 +21,8 @@ from perdure.core.replay.steps import (
     WorkflowTask,
 )
 
+DEFAULT_CONFIG = RunConfig()
+
 
 class WorkflowRun:
     """Holds one run's history against its code.
@@ -50,7 +52,7 @@ class WorkflowRun:
     eviction: str | None
 
     def __init__(
-        self, workflow_id: str, run_id: str, program: Program, config: RunConfig = RunConfig()
+        self, workflow_id: str, run_id: str, program: Program, config: RunConfig = DEFAULT_CONFIG
     ) -> None:
         raise NotImplementedError
 
@@ -104,7 +106,7 @@ def replay_history(
     *,
     workflow_id: str,
     run_id: str = "",
-    config: RunConfig = RunConfig(),
+    config: RunConfig = DEFAULT_CONFIG,
 ) -> TaskFailure | None:
     """Replays a saved history against the code and compares.
 

@@ -74,10 +74,13 @@ class WorkflowTask:
 
 @dataclass(slots=True)
 class TaskCompletion:
-    """Answer the task with RespondWorkflowTaskCompleted; or, if `legacy_query_result` is set, with RespondQueryTaskCompleted.
+    """Answer with RespondWorkflowTaskCompleted; if `legacy_query_result` is set, with RespondQueryTaskCompleted.
+
+    When the server refuses the completion (not found, unhandled command), drop run and program from the cache.
 
     Attributes:
-        commands, messages: in the order to send; payloads not yet encoded by the codec.
+        commands, messages: in the order to send; payloads not yet encoded by the codec (those of messages are inside
+            `body`: update.v1.Acceptance, Rejection or Response).
         query_results: answers by id, not for the legacy question.
         legacy_query_result: the answer to the legacy question; everything else is then empty.
         sdk_metadata: None when there is nothing to record.
@@ -85,6 +88,7 @@ class TaskCompletion:
         force_create_new_workflow_task: this is a heartbeat: local activities are still running, ask for a new task.
         versioning_behavior: VersioningBehavior's number.
         is_complete: a command closes the run.
+        cancel_local_activities: seqs of local activities that run in vain: the run is over.
     """
 
     commands: list[Command]
@@ -96,11 +100,14 @@ class TaskCompletion:
     force_create_new_workflow_task: bool = False
     versioning_behavior: int = 0
     is_complete: bool = False
+    cancel_local_activities: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class TaskFailure:
     """The task could not be done: drop run and program from the cache, then answer as the attributes say.
+
+    Local activities of the run that still execute are to be cancelled.
 
     Attributes:
         cause: for RespondWorkflowTaskFailed (WORKFLOW_TASK_FAILED_CAUSE_NON_DETERMINISTIC_ERROR, ...).
@@ -145,26 +152,22 @@ class LocalActivityOutcome:
     """How a local activity ended; at most one of `result` and `failure` is set.
 
     Attributes:
-        failure: what the attempt raised, already as the *cause* (application, timeout or cancelled failure info): the
-            run wraps it into the ActivityFailure.
+        failure: what the attempt raised (application, timeout or cancelled failure info), not wrapped: the run wraps
+            time-outs and cancellations into an ActivityFailure, as the official workers do.
         is_canceled: it ended by cancellation (`failure` then has canceled info, or is None).
-        retry_state: RetryState's number, for the ActivityFailure.
-        backoff_s: the next attempt waits for longer than the threshold: go on after a timer (`failure` is the last one).
+        backoff_s: the next attempt waits for longer than the threshold: go on after a timer (`failure` is the last).
         attempt: number of the last attempt.
         original_schedule_time_ns: as given in `LocalActivity`, or the first schedule's wall time.
         elapsed_ns: from its first start to its end; workflow time goes on by it.
-        identity: of the worker.
     """
 
     result: Payloads | None = None
     failure: Failure | None = None
     is_canceled: bool = False
-    retry_state: int = 0
     backoff_s: float | None = None
     attempt: int = 1
     original_schedule_time_ns: int = 0
     elapsed_ns: int = 0
-    identity: str = ""
 
 
 @dataclass(slots=True)
