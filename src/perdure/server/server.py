@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Protocol
 
 from perdure.api.namespace.v1 import NamespaceInfo
 from perdure.core.errors import PerdureError
 from perdure.core.visibility.attributes import AttributeType
 from perdure.server.config import ServerConfig
-from perdure.server.doors.http2.door import GrpcDoor
 from perdure.server.engine.engine import Engine, EngineLimits
 from perdure.server.namespaces import DELETED, REGISTERED, Namespace, Namespaces
 from perdure.server.runtime import Runtime
@@ -26,6 +28,21 @@ logger = logging.getLogger(__name__)
 DEFAULT_NAMESPACE = "default"
 
 
+class Door(Protocol):
+    """A way in from outside the process."""
+
+    port: int
+
+    async def start(self) -> None:
+        """Accepts calls; raises PortError when it cannot."""
+
+    def turn_away(self) -> None:
+        """Answers new calls with UNAVAILABLE from now on; those under way go on."""
+
+    async def stop(self, grace_s: float) -> None:
+        """Takes no new calls, lets those under way finish for `grace_s` seconds, then cancels them."""
+
+
 class Server:
     """One server over one store.
 
@@ -34,9 +51,13 @@ class Server:
         config: what it is told.
         runtime: clock and ids.
         store_name: what GetClusterInfo calls the store, such as `sqlite`.
+        listens: opens the gRPC door at start; without one, calls come from inside the process, and `listen` may open
+            the door later.
     """
 
-    def __init__(self, store: Store, config: ServerConfig, runtime: Runtime, store_name: str) -> None:
+    def __init__(
+        self, store: Store, config: ServerConfig, runtime: Runtime, store_name: str, *, listens: bool = True
+    ) -> None:
         self._store = store
         self._config = config
         self._runtime = runtime
@@ -46,7 +67,9 @@ class Server:
             store, self.namespaces, runtime, EngineLimits(cached_runs=config.cached_runs, run=config.limits)
         )
         self.service = Service(self._groups())
-        self._door = GrpcDoor(self.service, config, runtime.new_id)
+        self._door: Door | None = None
+        if listens:
+            self._door = self._new_door(config)
         self._background: set[asyncio.Task[None]] = set()
 
     def _groups(self) -> list[object]:
@@ -67,8 +90,8 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The port of the gRPC door, once started."""
-        return self._door.port
+        """The port of the gRPC door, once started; 0 without one."""
+        return self._door.port if self._door is not None else 0
 
     async def start(self) -> None:
         """Opens the store and serves; returns when calls are accepted. What was begun is undone when it fails.
@@ -83,7 +106,8 @@ class Server:
             await self.namespaces.load()
             await self._prepare_namespaces()
             await self.engine.start()
-            await self._door.start()
+            if self._door is not None:
+                await self._door.start()
         except BaseException:  # Also when cancelled: what was opened is closed before anybody hears of it.
             await self.stop(0)
             raise
@@ -91,15 +115,42 @@ class Server:
             if namespace.info.state == DELETED:
                 self._remove_in_background(namespace)
 
+    async def listen(self, host: str, port: int) -> None:
+        """Opens the gRPC door of a started server that has none; does nothing if it has one.
+
+        Raises:
+            PortError: the address cannot be listened on.
+        """
+        if self._door is not None:
+            return
+        door = self._door = self._new_door(replace(self._config, host=host, port=port))
+        try:
+            await door.start()
+        except BaseException:  # Also when cancelled: another address may be tried.
+            self._door = None
+            raise
+
+    def _new_door(self, config: ServerConfig) -> Door:
+        # Imported where it is needed: an engine that nobody reaches by network does without.
+        from perdure.server.doors.http2.door import GrpcDoor
+
+        return GrpcDoor(self.service, config, self._runtime.new_id)
+
+    def turn_away(self) -> None:
+        """Takes no new calls through the door and ends long polls with empty answers."""
+        if self._door is not None:
+            self._door.turn_away()
+        self.engine.end_long_polls()
+
     async def stop(self, grace_s: float) -> None:
         """Ends long polls with empty answers, finishes calls under way, closes the store.
 
         Args:
             grace_s: seconds that calls under way get before they are cancelled.
         """
-        self._door.turn_away()
-        self.engine.end_long_polls()
-        await self._door.stop(grace_s)
+        self.turn_away()
+        if self._door is not None:
+            await self._door.stop(grace_s)
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -111,16 +162,26 @@ class Server:
         for name, number in self._config.search_attributes.items():
             check_attribute(name, number)
             attributes[name] = AttributeType(number)
-        for name in dict.fromkeys((DEFAULT_NAMESPACE, *self._config.namespaces)):
-            if not self.namespaces.has(name):
-                config = new_config(self._config.retention_s)
-                await self.namespaces.create(
-                    Namespace(self._runtime.new_run_id(), name, NamespaceInfo(state=REGISTERED), config)
-                )
+        names = (DEFAULT_NAMESPACE, *self._config.namespaces)
+        await self.ensure_namespaces(names)
+        for name in dict.fromkeys(names):
             namespace = self.namespaces.get(name)
             if not attributes.keys() <= namespace.search_attributes.keys():
                 await self.namespaces.update(
                     with_attributes(namespace, {**attributes, **namespace.search_attributes})
+                )
+
+    async def ensure_namespaces(self, names: Iterable[str]) -> None:
+        """Creates those of the namespaces that are not there.
+
+        Raises:
+            InvalidArgumentError: a name is not possible.
+        """
+        for name in dict.fromkeys(names):
+            if not self.namespaces.has(name):
+                config = new_config(self._config.retention_s)
+                await self.namespaces.create(
+                    Namespace(self._runtime.new_run_id(), name, NamespaceInfo(state=REGISTERED), config)
                 )
 
     # --- removal of deleted namespaces ---

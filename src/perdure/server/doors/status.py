@@ -5,6 +5,7 @@ Codes are plain numbers, so every door can use them; nothing here knows a transp
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -24,6 +25,8 @@ from perdure.api.errordetails.v1 import (
 from perdure.api.failure.v1 import Failure
 from perdure.api.google.rpc import Status as RpcStatus
 from perdure.core import errors
+
+logger = logging.getLogger(__name__)
 
 INVALID_ARGUMENT = 3
 RESOURCE_EXHAUSTED = 8
@@ -119,6 +122,22 @@ def status_of(error: Exception) -> Status | None:
                 _details(entry.code, message, entry.detail, error) if entry.detail else b"",
             )
     return None
+
+
+def answer_to(error: Exception, path: str, new_id: Callable[[], str]) -> Status:
+    """The status that ends a call whose handler raised `error`; what is nobody's answer is logged and masked.
+
+    Args:
+        error: what was raised.
+        path: the RPC's, for the log.
+        new_id: makes the id by which a masked error is found in the log.
+    """
+    status = status_of(error)
+    if status is None:
+        error_id = new_id()[:8]
+        logger.error("%s failed, error id %s", path, error_id, exc_info=error)
+        status = internal(error_id)
+    return status
 
 
 def _details(code: int, message: str, detail: Detail, error: Exception) -> bytes:

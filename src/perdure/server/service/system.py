@@ -46,7 +46,9 @@ class System:
 
     async def get_system_info(self, request: GetSystemInfoRequest, call: Call) -> GetSystemInfoResponse:
         """GetSystemInfo: the version to be compatible with and what works."""
-        return self._system_info
+        answer = GetSystemInfoResponse()
+        answer.CopyFrom(self._system_info)  # an answer belongs to its caller, who may sit in this process
+        return answer
 
     async def get_cluster_info(self, request: GetClusterInfoRequest, call: Call) -> GetClusterInfoResponse:
         """GetClusterInfo: identity, names and stores."""

@@ -109,6 +109,17 @@ class SqliteStore:
             await asyncio.to_thread(writer.close)
         self._release()
 
+    def abandon(self) -> None:
+        """Closes a store whose event loop was closed without `close`, from any thread.
+
+        What was acknowledged is kept; writes that had not reached the disk were not.
+        """
+        writer, self._writer = self._writer, None
+        self._close_readers()
+        if writer is not None:
+            writer.close()
+        self._release()
+
     def _release(self) -> None:
         self._close_readers()
         if self._lock is not None:

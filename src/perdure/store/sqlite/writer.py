@@ -215,7 +215,10 @@ class GroupWriter:
             except Exception as error:  # a defect here must not leave callers waiting for ever
                 for job in group.jobs:
                     job.error = unavailable(error)
-            self._loop.call_soon_threadsafe(self._finish, group)
+            try:
+                self._loop.call_soon_threadsafe(self._finish, group)
+            except RuntimeError:
+                pass  # the loop was closed without `drain`: nobody waits for the answer any more
 
     def _settle(self, group: _Group) -> None:
         if group.is_applied:

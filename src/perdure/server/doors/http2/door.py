@@ -17,11 +17,9 @@ from perdure.server.doors.http2.health import Health
 from perdure.server.doors.http2.limits import Limits
 from perdure.server.doors.http2.reflection import Reflection
 from perdure.server.doors.http2.server import Http2Server
-from perdure.server.doors.status import INVALID_ARGUMENT, internal, status_of
+from perdure.server.doors.status import INVALID_ARGUMENT, answer_to
 from perdure.server.service.call import Call
 from perdure.server.service.service import Method, Service
-
-logger = logging.getLogger(__name__)
 
 
 class PortError(PerdureError):
@@ -83,11 +81,7 @@ class GrpcDoor:
     def _translate(self, error: Exception, path: str) -> StatusError:
         if isinstance(error, StatusError):
             return error
-        status = status_of(error)
-        if status is None:
-            error_id = self._new_id()[:8]
-            logger.error("%s failed, error id %s", path, error_id, exc_info=error)
-            status = internal(error_id)
+        status = answer_to(error, path, self._new_id)
         return StatusError(status.code, status.message, status.details)
 
 

@@ -1,0 +1,114 @@
+"""Addresses of engines that run inside a process: what the text after `sqlite://` means. Parsing only, no I/O but paths.
+
+    sqlite://                      in memory, gone when it is closed
+    sqlite://?name=orders          another one in memory: the same name is the same engine
+    sqlite:///orders.db            a file in the current folder
+    sqlite:////var/lib/orders.db   a file by its absolute path
+    sqlite:///~/orders.db          a file in the home folder
+
+Options follow a `?`: `namespace=NAME` (repeatable) creates namespaces that are missing, any other name is a SQLite pragma
+that may be set for a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from perdure.core.errors import PerdureError
+
+_MEMORY_PATHS = ("", ":memory:")
+_DEFAULT_NAME = "default"
+
+
+class AddressError(PerdureError, ValueError):
+    """The text is not the address of an engine; the message says what one looks like."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an engine keeps its data.
+
+    Attributes:
+        path: the database file, absolute and without links; None for one in memory.
+        name: which one in memory.
+        namespaces: to create when they are missing.
+        pragmas: SQLite pragmas by name.
+    """
+
+    path: Path | None
+    name: str = ""
+    namespaces: tuple[str, ...] = ()
+    pragmas: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Equal for places that are the same engine."""
+        return ("memory", self.name) if self.path is None else ("file", str(self.path))
+
+    @property
+    def store_name(self) -> str:
+        """What kind of store it is, as the cluster reports it."""
+        return "memory" if self.path is None else "sqlite"
+
+
+def parse_address(address: str) -> Place:
+    """Read an engine's address.
+
+    Args:
+        address: such as `sqlite:///orders.db`.
+
+    Raises:
+        AddressError: it is none.
+    """
+    parts = urlsplit(address)
+    if parts.scheme == "postgresql":
+        raise AddressError(
+            f"{address}: engines on PostgreSQL are not supported by this release of Perdure. Use sqlite:///FILE, or the "
+            "host:port of a server."
+        )
+    if parts.scheme != "sqlite" or "://" not in address:
+        raise AddressError(
+            f"{address}: the address of an engine inside the process is sqlite:///FILE, or sqlite:// for one in memory."
+        )
+    if parts.netloc:
+        raise AddressError(
+            f"{address}: a file's address has three slashes, as in sqlite:///{parts.netloc}{parts.path} (four for an "
+            "absolute path)."
+        )
+    if parts.fragment:
+        raise AddressError(f"{address}: write a # in a file's name as %23.")
+    namespaces, pragmas, name = _options(address, parts.query)
+    file_name = unquote(parts.path.removeprefix("/"))
+    if file_name in _MEMORY_PATHS:
+        if pragmas:
+            raise AddressError(f"{address}: {', '.join(pragmas)}: an engine in memory takes no such option.")
+        return Place(None, name or _DEFAULT_NAME, namespaces)
+    if name:
+        raise AddressError(f"{address}: only an engine in memory has a name; a file has its path.")
+    return Place(_resolved(address, file_name), "", namespaces, pragmas)
+
+
+def _options(address: str, query: str) -> tuple[tuple[str, ...], dict[str, str], str]:
+    namespaces: list[str] = []
+    pragmas: dict[str, str] = {}
+    name = ""
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        if not value:
+            raise AddressError(f"{address}: the option {key} has no value.")
+        if key == "namespace":
+            namespaces.append(value)
+        elif key == "name":
+            name = value
+        else:
+            pragmas[key] = value
+    return tuple(namespaces), pragmas, name
+
+
+def _resolved(address: str, file_name: str) -> Path:
+    try:
+        return Path(file_name).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise AddressError(f"{address}: this is no path of a file: {error}") from error
