@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 from typing import Any, Final
+
+import msgspec
 
 from perdure.core.errors import InvalidArgumentError
 
 _TAG_BYTES: Final = 16
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
 
 
 class TokenSealer:
@@ -29,7 +32,7 @@ class TokenSealer:
 
     def seal(self, kind: str, *fields: str | int) -> bytes:
         """A token of this kind with these fields."""
-        body = json.dumps([kind, *fields], separators=(",", ":")).encode()
+        body = _encode([kind, *fields])
         return body + self._tag(body)
 
     def open(self, kind: str, token: bytes, error: str) -> list[Any]:
@@ -41,7 +44,7 @@ class TokenSealer:
         body, tag = token[:-_TAG_BYTES], token[-_TAG_BYTES:]
         if len(token) <= _TAG_BYTES or not hmac.compare_digest(tag, self._tag(body)):
             raise InvalidArgumentError(error)
-        fields: list[Any] = json.loads(body)
+        fields: list[Any] = _decode(body)
         if fields[0] != kind:
             raise InvalidArgumentError(error)
         return fields[1:]
