@@ -222,10 +222,12 @@ class Run:
         """All events of this run."""
         return await self.client.history(self.workflow_id, run_id=self.run_id)
 
-    async def record_history(self, label: str = "history") -> list[history.HistoryEvent]:
-        """Record every event of the run, and whether their times and ids are in order."""
+    async def record_history(
+        self, label: str = "history", *, drop: Sequence[str] = ()
+    ) -> list[history.HistoryEvent]:
+        """Record every event of the run (without `drop`ped paths), and whether their times and ids are in order."""
         events = await self.events()
-        self.context.record(label, list(events))
+        self.context.record(label, list(events), drop=drop)
         times = [event.event_time.ToNanoseconds() for event in events]
         self.context.record(
             f"{label} in order",

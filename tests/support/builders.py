@@ -6,6 +6,7 @@ Only plain construction lives here: nothing that talks to a server. A value left
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from tests.support.proto import Duration, command, common, enums, failure, sdk, taskqueue
 
@@ -251,6 +252,21 @@ def modify_memo(values: Mapping[str, common.Payload]) -> command.Command:
             upserted_memo=common.Memo(fields=values)
         ),
     )
+
+
+def any_command(name: str, **fields: Any) -> command.Command:
+    """A command by the name of its type in lower case, such as continue_as_new_workflow_execution."""
+    made = command.Command(command_type=CommandType.Value(f"COMMAND_TYPE_{name.upper()}"))
+    field_name = f"{name}_command_attributes"
+    attributes = getattr(made, field_name)
+    attributes.SetInParent()
+    attributes.MergeFrom(type(attributes)(**fields))
+    return made
+
+
+def continue_as_new(**fields: Any) -> command.Command:
+    """CONTINUE_AS_NEW_WORKFLOW_EXECUTION, with fields of its attributes."""
+    return any_command("continue_as_new_workflow_execution", **fields)
 
 
 def bare_command(command_type: enums.CommandType.ValueType) -> command.Command:

@@ -10,6 +10,8 @@ import time
 import uuid
 from typing import Protocol
 
+from perdure.core.run.ids import uuid7
+
 
 class Runtime(Protocol):
     """What the engine needs of the outside world besides its store."""
@@ -45,11 +47,4 @@ class SystemRuntime:
         return str(uuid.uuid4())
 
 
-def uuid7(unix_ms: int, random_bits: int) -> str:
-    """The UUID of version 7 of a time in milliseconds and 74 random bits (RFC 9562, section 5.7)."""
-    value = (unix_ms & 0xFFFF_FFFF_FFFF) << 80
-    value |= 0x7 << 76
-    value |= ((random_bits >> 62) & 0xFFF) << 64
-    value |= 0b10 << 62
-    value |= random_bits & 0x3FFF_FFFF_FFFF_FFFF
-    return str(uuid.UUID(int=value))
+__all__ = ["Runtime", "SystemRuntime", "uuid7"]

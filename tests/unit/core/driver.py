@@ -59,12 +59,14 @@ class Driver:
         history: every event written.
         tasks: the task rows.
         write: what the last commit wrote.
+        following: the next run of the chain, once this one has closed.
     """
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, run: RunKey = RUN, now_ns: int = START_NS) -> None:
         self.limits = limits or Limits()
-        self.state = RunState(RUN, 0, RunHeader())
-        self.now_ns = START_NS
+        self.state = RunState(run, 0, RunHeader())
+        self.now_ns = now_ns
+        self.following: Driver | None = None
         self.history: list[HistoryEvent] = []
         self.tasks: dict[TaskKey, Task] = {}
         self.items: dict[tuple[str, str], bytes] = {}
@@ -86,8 +88,12 @@ class Driver:
         invariants.check_transition(tx, write)
         self._store(write)
         tx.absorb()
+        if tx.successor is not None:
+            self.following = Driver(self.limits, tx.successor.state.run, self.now_ns)
+            self.following.state = tx.successor.state
+            self.following.commit(tx.successor)
         reloaded = decode_run(
-            RUN,
+            self.state.run,
             self.state.version,
             write.header,
             [(kind, key, data) for (kind, key), data in self.items.items()],

@@ -205,7 +205,6 @@ def test_an_id_may_be_as_long_as_the_limit() -> None:
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("continue_as_new_workflow_execution", "Continue-as-new commands"),
         ("start_child_workflow_execution", "Child workflows"),
         ("signal_external_workflow_execution", "Signals to other workflows"),
         ("request_cancel_external_workflow_execution", "Cancellations of other workflows"),

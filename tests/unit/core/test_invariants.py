@@ -23,7 +23,13 @@ from perdure.core.run import (
 from perdure.core.run.records import EventBatch, ItemChange, RunWrite, Task, TaskKey, TaskKind
 from perdure.core.run.state import Activity, RunState, Timer
 from perdure.core.run.transition import Transition
-from tests.support.builders import application_failure, complete_workflow, schedule_activity, start_timer
+from tests.support.builders import (
+    application_failure,
+    complete_workflow,
+    continue_as_new,
+    schedule_activity,
+    start_timer,
+)
 from tests.support.proto import enums, workflowservice
 from tests.unit.core.driver import CUSTOM, QUEUE, STICKY, Driver, begun, with_commands
 
@@ -312,6 +318,32 @@ def _seen_nothing(driver: Driver) -> tuple[Transition, RunWrite]:
     return tx, _finished(tx)
 
 
+def _follows(change: Callable[[Transition], object]) -> Break:
+    """A continue-as-new whose next run is then changed."""
+
+    def make(driver: Driver) -> tuple[Transition, RunWrite]:
+        driver.signal()
+        driver.poll()
+        request = workflowservice.RespondWorkflowTaskCompletedRequest(commands=[continue_as_new()])
+        tx = completion.respond_completed(
+            driver.state, driver.now_ns, driver.token(), request, driver.limits, CUSTOM
+        ).tx
+        change(tx)
+        return tx, _finished(tx)
+
+    return make
+
+
+def _next(tx: Transition) -> Transition:
+    assert tx.successor is not None
+    return tx.successor
+
+
+def _next_started(tx: Transition) -> Any:
+    return _next(tx).events[0].workflow_execution_started_event_attributes
+
+
+FOLLOWS = "what follows a run is named by its closing event, and names it"
 OTHER_TASK = TaskKey(TaskKind.ACTIVITY, 77)
 ROW = "task rows follow the state"
 TIMES = "event times never go back within what is written at once"
@@ -333,6 +365,9 @@ TRANSITIONS: list[tuple[str, Break]] = [
     (CLOSING, _tx(_closing)),
     (CLOSING, _closing_not_last),
     (CLOSING, _closing_of_another_status),
+    (FOLLOWS, _follows(lambda tx: setattr(tx, "successor", None))),
+    (FOLLOWS, _follows(lambda tx: _next_started(tx).ClearField("continued_execution_run_id"))),
+    (FOLLOWS, _follows(lambda tx: setattr(_next(tx).header, "execution_expiration_ns", 5))),
     ("the written status and header are those of the state", _write(status=2)),
     ("the written status and header are those of the state", _write(header=b"{}")),
     ("the wake-up is the earliest deadline", _write(wakeup_ns=5)),

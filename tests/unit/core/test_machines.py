@@ -18,6 +18,7 @@ from tests.support.builders import (
     cancel_timer,
     cancel_workflow,
     complete_workflow,
+    continue_as_new,
     duration,
     fail_workflow,
     payloads,
@@ -68,6 +69,7 @@ def _runs_close() -> None:
         with_commands(closing)
     begun().terminate()
     begun(workflow_run_timeout=duration(5)).wake()
+    with_commands(continue_as_new())
 
 
 # --- the workflow task ---

@@ -1,4 +1,4 @@
-"""Search attribute values: checked when a client or a workflow sets them, decoded for lists."""
+"""Search attribute values: checked when a client or a workflow sets them, decoded for lists; and task queue names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 
 from perdure.api.common.v1 import Payload, SearchAttributes
+from perdure.api.enums.v1 import TaskQueueKind
+from perdure.api.taskqueue.v1 import TaskQueue
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.run.limits import Limits
 from perdure.core.run.records import AttributeValue
@@ -32,11 +34,28 @@ SETTABLE_PREDEFINED = frozenset(
         "TemporalWorkflowVersioningBehavior",
     }
 )
+_NORMAL_QUEUE = TaskQueueKind.Value("TASK_QUEUE_KIND_NORMAL")
+_RESERVED_QUEUES = "/_sys/"
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _INT64 = range(-(2**63), 2**63)
 _RFC3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:[.,]([0-9]+))?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
+
+
+def normalize_task_queue(queue: TaskQueue, default: str, limits: Limits) -> None:
+    """Fills in the task queue of a command that starts a run, and checks its name.
+
+    Raises:
+        InvalidArgumentError: too long, or reserved for the server.
+    """
+    queue.name = queue.name or default
+    if not queue.kind:
+        queue.kind = _NORMAL_QUEUE
+    if len(queue.name.encode()) > limits.id_bytes:
+        raise InvalidArgumentError("taskQueue length exceeds limit")
+    if queue.name.startswith(_RESERVED_QUEUES):
+        raise InvalidArgumentError(f"task queue name cannot start with reserved prefix {_RESERVED_QUEUES}")
 
 
 def is_nil(payload: Payload) -> bool:

@@ -13,8 +13,10 @@ from typing import Any
 from perdure.api.command.v1 import Command
 from perdure.api.common.v1 import Memo, Payload
 from perdure.api.enums.v1 import CommandType, WorkflowTaskFailedCause
-from perdure.core.errors import InvalidArgumentError
-from perdure.core.run import activity, attributes, lifecycle, marker, properties, timer
+from perdure.api.protocol.v1 import Message as ProtocolMessage
+from perdure.core.errors import InvalidArgumentError, ServiceError
+from perdure.core.invariant import invariant
+from perdure.core.run import activity, attributes, chain, cron, lifecycle, marker, properties, timer
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import cap_duration
 from perdure.core.run.transition import Transition
@@ -287,7 +289,7 @@ def _complete(context: CommandContext, command: Any) -> None:
         "BAD_SCHEDULE_ACTIVITY_ATTRIBUTES",
         "CompleteWorkflowExecutionCommandAttributes.Result exceeds size limit.",
     )
-    lifecycle.complete(context.tx, command, context.completed_event_id)
+    chain.complete(context.tx, command, context.completed_event_id, context.limits)
 
 
 def _fail(context: CommandContext, command: Any) -> None:
@@ -299,11 +301,31 @@ def _fail(context: CommandContext, command: Any) -> None:
         "BAD_FAIL_WORKFLOW_EXECUTION_ATTRIBUTES",
         "FailWorkflowExecutionCommandAttributes.Failure exceeds size limit.",
     )
-    lifecycle.fail(context.tx, command, context.completed_event_id)
+    chain.fail(context.tx, command, context.completed_event_id, context.limits)
 
 
 def _cancel(context: CommandContext, command: Any) -> None:
     lifecycle.cancel(context.tx, command, context.completed_event_id)
+
+
+def _continue_as_new(context: CommandContext, command: Any) -> None:
+    tx, limits = context.tx, context.limits
+    cause = "BAD_CONTINUE_AS_NEW_ATTRIBUTES"
+    chain.normalize(command, tx.header, limits)
+    cron.validate(command.cron_schedule, tx.now_ns)
+    try:
+        attributes.validate(command.search_attributes, context.custom, tx.header.namespace, limits)
+    except InvalidArgumentError as error:
+        raise TaskFailure(cause_number("BAD_SEARCH_ATTRIBUTES"), str(error)) from error
+    attributes.mark_types(command.search_attributes, context.custom)
+    message = "ContinueAsNewWorkflowExecutionCommandAttributes. {} exceeds size limit."
+    _check_size(command.input.ByteSize(), limits.blob_bytes, cause, message.format("Input"))
+    _check_size(_map_size(command.memo.fields), limits.memo_bytes, cause, message.format("Memo"))
+    try:
+        attributes.validate_size(command.search_attributes, limits)
+    except InvalidArgumentError as error:
+        raise TaskFailure(cause_number(cause), str(error), terminates=True) from error
+    chain.continue_as_new(tx, command, context.completed_event_id, limits)
 
 
 def _not_yet(what: str) -> Callable[[CommandContext, Any], None]:
@@ -380,7 +402,7 @@ TABLE: dict[int, Handler] = dict(
             "CONTINUE_AS_NEW_WORKFLOW_EXECUTION",
             "ContinueAsNewWorkflowExecution",
             "BAD_CONTINUE_AS_NEW_ATTRIBUTES",
-            _not_yet("Continue-as-new commands"),
+            _continue_as_new,
             closes=True,
         ),
         _row(

@@ -5,7 +5,6 @@ It puts the history core, the workflow task and the commands together; each rule
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +16,7 @@ from perdure.core.errors import InvalidArgumentError, NotFoundError, ServiceErro
 from perdure.core.run import activity, commands, lifecycle, workflow_task
 from perdure.core.run.commands import CommandContext, TaskFailure, cause_label, cause_number
 from perdure.core.run.failures import server_failure
+from perdure.core.run.ids import derived_id
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import checked_duration_ns
 from perdure.core.run.state import Activity, RunState
@@ -111,8 +111,7 @@ def respond_completed(
 
 def eager_request_id(run_id: str, scheduled_event_id: int) -> str:
     """A request id in the form of a UUID for an activity started by a completion; the same for the same activity."""
-    digest = hashlib.blake2b(f"{run_id}/{scheduled_event_id}".encode(), digest_size=16).hexdigest()
-    return f"{digest[:8]}-{digest[8:12]}-4{digest[13:16]}-8{digest[17:20]}-{digest[20:]}"
+    return derived_id(run_id, scheduled_event_id)
 
 
 def _check(tx: Transition, token: TaskToken) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perdure.core.run import activity, lifecycle, timer, workflow_task
+from perdure.core.run import activity, chain, timer, workflow_task
 from perdure.core.run.limits import Limits
 from perdure.core.run.transition import Transition
 
@@ -25,7 +25,7 @@ def fire(tx: Transition, limits: Limits) -> None:
     if not tx.header.is_open:
         return
     if tx.header.run_expiration_ns and tx.header.run_expiration_ns <= now_ns:
-        lifecycle.time_out(tx)
+        chain.time_out(tx, limits)
         return
     due: list[tuple[int, int, str, int, int]] = []
     for pending in tx.timers:

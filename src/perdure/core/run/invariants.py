@@ -389,6 +389,25 @@ def _closing_event_is_last(step: Step) -> str | None:
     )
 
 
+@_transition("what follows a run is named by its closing event, and names it")
+def _successor_is_named(step: Step) -> str | None:
+    successor = step.tx.successor
+    named = ""
+    if step.before.header.is_open and not step.after.header.is_open:
+        last = step.tx.events[-1]
+        attributes = getattr(last, EventType.Name(last.event_type).lower()[11:] + "_event_attributes")
+        named = getattr(attributes, "new_execution_run_id", "")
+    if successor is None:
+        return f"{named} is named and does not follow" if named or step.after.header.status == 6 else None
+    started = successor.events[0].workflow_execution_started_event_attributes
+    follows = (started.continued_execution_run_id, started.first_execution_run_id)
+    wanted = (step.before.run.run_id, step.after.header.first_run_id)
+    if named != successor.state.run.run_id or follows != wanted:
+        return f"{named} is named, {successor.state.run.run_id} follows {follows}, not {wanted}"
+    same_end = successor.header.execution_expiration_ns == step.after.header.execution_expiration_ns
+    return None if same_end else "the chain's end moved"
+
+
 @_transition("the written status and header are those of the state", cheap=False)
 def _header_is_written(step: Step) -> str | None:
     if step.write.status != step.after.header.status or step.write.header != encode(step.after.header):

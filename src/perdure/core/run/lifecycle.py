@@ -1,25 +1,27 @@
-"""How a run begins and ends: start; complete, fail, cancel, terminate, time out.
+"""How a run begins and ends: start; complete, fail, cancel, terminate, time out, continue as new.
 
-Chains of runs (workflow retry, cron, continue-as-new) are not here yet; their place is a module that makes the
-next run's `start` from the closing event.
+What follows a closed run (workflow retry, cron, continue-as-new) is in `chain`, which makes the next run's `start`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from perdure.api.command.v1 import (
     CancelWorkflowExecutionCommandAttributes,
     CompleteWorkflowExecutionCommandAttributes,
+    ContinueAsNewWorkflowExecutionCommandAttributes,
     FailWorkflowExecutionCommandAttributes,
 )
 from perdure.api.common.v1 import Link, Payloads
-from perdure.api.enums.v1 import EventType, RetryState, WorkflowExecutionStatus
+from perdure.api.enums.v1 import ContinueAsNewInitiator, EventType, RetryState, WorkflowExecutionStatus
 from perdure.api.history.v1 import HistoryEvent
 from perdure.api.workflowservice.v1 import StartWorkflowExecutionRequest
-from perdure.core.run import properties, workflow_task
+from perdure.core.run import cron, properties, workflow_task
 from perdure.core.run.attributes import is_nil
+from perdure.core.run.limits import Limits
 from perdure.core.run.protos import duration_ns, set_duration, set_timestamp
 from perdure.core.run.state import RUNNING, RunHeader
 from perdure.core.run.transition import Transition
@@ -30,15 +32,18 @@ _FAILED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_FAILED")
 _TIMED_OUT = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT")
 _CANCELED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED")
 _TERMINATED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED")
+_CONTINUED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW")
 STATUS_COMPLETED = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_COMPLETED")
 STATUS_FAILED = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_FAILED")
 STATUS_CANCELED = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_CANCELED")
 STATUS_TERMINATED = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_TERMINATED")
+STATUS_CONTINUED = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW")
 STATUS_TIMED_OUT = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_TIMED_OUT")
-_TIMEOUT = RetryState.Value("RETRY_STATE_TIMEOUT")
 SERVER_IDENTITY = "history-service"
 """Who did it, in events that the server writes by itself."""
-_POLICY_NOT_SET = RetryState.Value("RETRY_STATE_RETRY_POLICY_NOT_SET")
+POLICY_NOT_SET = RetryState.Value("RETRY_STATE_RETRY_POLICY_NOT_SET")
+_BY_CRON = ContinueAsNewInitiator.Value("CONTINUE_AS_NEW_INITIATOR_CRON_SCHEDULE")
+START_LINKS = "start_links"
 
 _COPIED_MESSAGES = (
     "workflow_type",
@@ -51,6 +56,29 @@ _COPIED_MESSAGES = (
     "continued_failure",
     "last_completion_result",
 )
+_CONTINUED_MESSAGES = (
+    "workflow_type",
+    "task_queue",
+    "input",
+    "workflow_run_timeout",
+    "workflow_task_timeout",
+    "backoff_start_interval",
+    "failure",
+    "last_completion_result",
+    "header",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Predecessor:
+    """The run of the chain that this one follows, and why."""
+
+    run_id: str
+    first_run_id: str
+    initiator: int
+    """temporal.api.enums.v1.ContinueAsNewInitiator number."""
+    attempt: int
+    execution_expiration_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +89,21 @@ class StartContext:
     retention_ns: int
     eager: bool = False
     """The first workflow task goes back to the client in the start's own answer."""
+    predecessor: Predecessor | None = None
 
 
 def start(tx: Transition, request: StartWorkflowExecutionRequest, context: StartContext) -> None:
     """Begins a run from a normalised request: the started event, and the first workflow task unless delayed.
 
+    The first run of a cron schedule is delayed to the schedule's next time.
+
     Source: workflowservice.v1.StartWorkflowExecutionRequest, history.v1.WorkflowExecutionStartedEventAttributes.
     """
     run = tx.state.run
     backoff_ns = duration_ns(request.workflow_start_delay)
+    before = context.predecessor
+    if request.cron_schedule and before is None:
+        backoff_ns = max(cron.delay_ns(request.cron_schedule, tx.now_ns, tx.now_ns) or 0, 0)
     header = tx.header
     header.namespace = context.namespace
     header.retention_ns = context.retention_ns
@@ -77,20 +111,24 @@ def start(tx: Transition, request: StartWorkflowExecutionRequest, context: Start
     header.task_queue = request.task_queue.name
     header.status = RUNNING
     header.start_request_id = request.request_id
-    header.first_run_id = header.original_run_id = run.run_id
+    header.original_run_id = run.run_id
+    header.first_run_id = before.first_run_id if before is not None else run.run_id
+    header.attempt = before.attempt if before is not None else 1
+    header.cron_schedule = request.cron_schedule
     header.root_workflow_id, header.root_run_id = run.workflow_id, run.run_id
     header.start_ns = tx.now_ns
     header.execution_ns = tx.now_ns + backoff_ns
     header.execution_timeout_ns = duration_ns(request.workflow_execution_timeout)
     header.run_timeout_ns = duration_ns(request.workflow_run_timeout)
     header.default_task_timeout_ns = duration_ns(request.workflow_task_timeout)
-    if header.run_timeout_ns:
-        header.run_expiration_ns = header.execution_ns + header.run_timeout_ns
+    _set_expirations(header, before)
+    if request.HasField("retry_policy"):
+        header.retry_policy = request.retry_policy.SerializeToString()
     if request.HasField("priority"):
         header.priority = request.priority.SerializeToString()
     if request.HasField("user_metadata"):
         header.user_metadata = request.user_metadata.SerializeToString()
-    event = _started_event(tx, request, backoff_ns, context.eager)
+    event = _started_event(tx, request, backoff_ns, context)
     tx.append(event)
     _put_properties(tx, event)
     tx.visibility_changed = True
@@ -100,8 +138,32 @@ def start(tx: Transition, request: StartWorkflowExecutionRequest, context: Start
         tx.needs_task = True
 
 
+def effective_timeouts(execution_ns: int, run_ns: int, task_ns: int, limits: Limits) -> tuple[int, int]:
+    """The run timeout and workflow task timeout that are held to: each is capped by the one around it.
+
+    Args:
+        execution_ns, run_ns, task_ns: as asked for; 0 for none.
+        limits: the default and the longest workflow task timeout.
+    """
+    if execution_ns:
+        run_ns = min(run_ns or execution_ns, execution_ns)
+    task_ns = min(task_ns or limits.task_timeout_default_ns, limits.task_timeout_max_ns)
+    return run_ns, min(task_ns, run_ns) if run_ns else task_ns
+
+
+def _set_expirations(header: RunHeader, before: Predecessor | None) -> None:
+    if before is not None:
+        header.execution_expiration_ns = before.execution_expiration_ns
+    elif header.execution_timeout_ns:
+        header.execution_expiration_ns = header.execution_ns + header.execution_timeout_ns
+    header.run_expiration_ns = header.execution_expiration_ns
+    if header.run_timeout_ns:
+        expiration_ns = header.execution_ns + header.run_timeout_ns
+        header.run_expiration_ns = min(expiration_ns, header.execution_expiration_ns or expiration_ns)
+
+
 def _started_event(
-    tx: Transition, request: StartWorkflowExecutionRequest, backoff_ns: int, eager: bool
+    tx: Transition, request: StartWorkflowExecutionRequest, backoff_ns: int, context: StartContext
 ) -> HistoryEvent:
     header = tx.header
     event = tx.new_event(_STARTED)
@@ -117,26 +179,33 @@ def _started_event(
             set_duration(getattr(attributes, name), timeout_ns)
     set_duration(attributes.workflow_task_timeout, header.default_task_timeout_ns)
     set_duration(attributes.first_workflow_task_backoff, backoff_ns)
-    if header.execution_timeout_ns:
-        expiration_ns = header.execution_ns + header.execution_timeout_ns
-        set_timestamp(attributes.workflow_execution_expiration_time, expiration_ns)
+    set_timestamp(attributes.workflow_execution_expiration_time, header.execution_expiration_ns)
     attributes.identity = request.identity
-    attributes.attempt = 1
-    attributes.original_execution_run_id = attributes.first_execution_run_id = tx.state.run.run_id
+    attributes.attempt = header.attempt
+    attributes.cron_schedule = request.cron_schedule
+    attributes.original_execution_run_id = tx.state.run.run_id
+    attributes.first_execution_run_id = header.first_run_id
     attributes.workflow_id = tx.state.run.workflow_id
-    attributes.eager_execution_accepted = eager
-    for source, target, field in (
-        (request.memo, attributes.memo, "fields"),
-        (request.search_attributes, attributes.search_attributes, "indexed_fields"),
-    ):
-        kept = {key: value for key, value in getattr(source, field).items() if not is_nil(value)}
-        for key, value in kept.items():
-            getattr(target, field)[key].CopyFrom(value)
+    attributes.eager_execution_accepted = context.eager
+    if context.predecessor is not None:
+        attributes.continued_execution_run_id = context.predecessor.run_id
+        attributes.initiator = context.predecessor.initiator  # type: ignore[assignment]  # an enum number
+    elif request.cron_schedule:
+        attributes.initiator = _BY_CRON
+    copy_properties(request, attributes)
     attributes.completion_callbacks.extend(request.completion_callbacks)
     event.links.extend(request.links)
     if request.HasField("user_metadata"):
         event.user_metadata.CopyFrom(request.user_metadata)
     return event
+
+
+def copy_properties(source: Any, target: Any) -> None:
+    """Copies memo and search attributes from a message that has both to another, without nil values."""
+    for name, field in (("memo", "fields"), ("search_attributes", "indexed_fields")):
+        for key, value in getattr(getattr(source, name), field).items():
+            if not is_nil(value):
+                getattr(getattr(target, name), field)[key].CopyFrom(value)
 
 
 def _put_properties(tx: Transition, event: HistoryEvent) -> None:
@@ -146,30 +215,44 @@ def _put_properties(tx: Transition, event: HistoryEvent) -> None:
     if attributes.search_attributes.indexed_fields:
         data = attributes.search_attributes.SerializeToString(deterministic=True)
         tx.blobs.put(properties.SEARCH_ATTRIBUTES, data)
+    if event.links:
+        # Only the links: they are all of this event that continuing as new needs and the state does not have.
+        tx.blobs.put(START_LINKS, HistoryEvent(links=event.links).SerializeToString())
 
 
 # --- the ways to close ---
 
 
 def complete(
-    tx: Transition, command: CompleteWorkflowExecutionCommandAttributes, completed_event_id: int
+    tx: Transition,
+    command: CompleteWorkflowExecutionCommandAttributes,
+    completed_event_id: int,
+    next_run_id: str = "",
 ) -> None:
-    """The workflow returned."""
+    """The workflow returned. `next_run_id` names the run that follows, if any does."""
     event = tx.new_event(_COMPLETED)
     attributes = event.workflow_execution_completed_event_attributes
     if command.HasField("result"):
         attributes.result.CopyFrom(command.result)
     attributes.workflow_task_completed_event_id = completed_event_id
+    attributes.new_execution_run_id = next_run_id
     _close(tx, event, STATUS_COMPLETED)
 
 
-def fail(tx: Transition, command: FailWorkflowExecutionCommandAttributes, completed_event_id: int) -> None:
-    """The workflow raised."""
+def fail(
+    tx: Transition,
+    command: FailWorkflowExecutionCommandAttributes,
+    completed_event_id: int,
+    retry_state: int = POLICY_NOT_SET,
+    next_run_id: str = "",
+) -> None:
+    """The workflow raised. `retry_state` says why it is or is not tried again, `next_run_id` names what follows."""
     event = tx.new_event(_FAILED)
     attributes = event.workflow_execution_failed_event_attributes
     attributes.failure.CopyFrom(command.failure)
-    attributes.retry_state = _POLICY_NOT_SET
+    attributes.retry_state = retry_state  # type: ignore[assignment]  # a RetryState number
     attributes.workflow_task_completed_event_id = completed_event_id
+    attributes.new_execution_run_id = next_run_id
     _close(tx, event, STATUS_FAILED)
 
 
@@ -200,15 +283,34 @@ def terminate(
     _close(tx, event, STATUS_TERMINATED)
 
 
-def time_out(tx: Transition) -> None:
+def time_out(tx: Transition, retry_state: int = POLICY_NOT_SET, next_run_id: str = "") -> None:
     """The run's time is over: its own, or that of the whole execution."""
     _force_close(tx)
     event = tx.new_event(_TIMED_OUT)
-    header = tx.header
-    execution_over = 0 < header.execution_timeout_ns <= tx.now_ns - header.execution_ns
-    state = _TIMEOUT if execution_over else _POLICY_NOT_SET
-    event.workflow_execution_timed_out_event_attributes.retry_state = state
+    attributes = event.workflow_execution_timed_out_event_attributes
+    attributes.retry_state = retry_state  # type: ignore[assignment]  # a RetryState number
+    attributes.new_execution_run_id = next_run_id
     _close(tx, event, STATUS_TIMED_OUT)
+
+
+def continue_as_new(
+    tx: Transition,
+    command: ContinueAsNewWorkflowExecutionCommandAttributes,
+    completed_event_id: int,
+    next_run_id: str,
+) -> None:
+    """The workflow goes on in a new run."""
+    event = tx.new_event(_CONTINUED)
+    attributes = event.workflow_execution_continued_as_new_event_attributes
+    attributes.new_execution_run_id = next_run_id
+    attributes.workflow_task_completed_event_id = completed_event_id
+    attributes.initiator = command.initiator
+    attributes.inherit_build_id = command.inherit_build_id
+    for name in _CONTINUED_MESSAGES:
+        if command.HasField(name):  # type: ignore[arg-type]  # a row of the table above
+            getattr(attributes, name).CopyFrom(getattr(command, name))
+    copy_properties(command, attributes)
+    _close(tx, event, STATUS_CONTINUED)
 
 
 def _force_close(tx: Transition) -> None:

@@ -59,7 +59,8 @@ def _edges(*rows: tuple[str, str, str]) -> frozenset[Edge]:
 
 RUN = Machine(
     "run",
-    "A run is started once and closes once; what closes it decides its status.",
+    "A run is started once and closes once; what closes it decides its status. A run that completed, failed or timed "
+    "out may be followed by another one (cron, retry); one that continued as new always is.",
     {
         "none": "not started",
         "running": "open",
@@ -68,6 +69,7 @@ RUN = Machine(
         "canceled": "its code ended because it was asked to",
         "terminated": "closed from outside, or by the server for a payload that is too large",
         "timed_out": "its run or execution timeout is over",
+        "continued_as_new": "its code goes on in the next run of the chain",
     },
     _edges(
         ("none", "lifecycle.start", "running"),
@@ -76,6 +78,7 @@ RUN = Machine(
         ("running", "lifecycle.cancel", "canceled"),
         ("running", "lifecycle.terminate", "terminated"),
         ("running", "lifecycle.time_out", "timed_out"),
+        ("running", "lifecycle.continue_as_new", "continued_as_new"),
     ),
 )
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from perdure.api.history.v1 import HistoryEvent
+from perdure.api.history.v1 import History, HistoryEvent
 from perdure.core.errors import (
     CurrentRunConflictError,
     NotFoundError,
@@ -173,7 +173,7 @@ class Engine:
                     pending = self.prepare(slot, tx)
                     pending.on_commit = on_commit
                     try:
-                        await self.commit([pending])
+                        await self._commit_chain(pending)
                     except VersionConflictError:
                         continue
                     return result
@@ -194,8 +194,12 @@ class Engine:
         if stored is None:
             raise RunNotFoundError("workflow execution not found")
         slot.tail.clear()
-        slot.state = decode_run(stored.run, stored.version, stored.header, stored.items, stored.wakeup_ns)
-        return slot.state
+        state = decode_run(stored.run, stored.version, stored.header, stored.items, stored.wakeup_ns)
+        if state.header.retry_policy or state.header.cron_schedule:
+            first = await self.reading(self.store.read_history(slot.key, 1, 2, 1))
+            state.started = History.FromString(first[0].data).events[0]
+        slot.state = state
+        return state
 
     async def reading(self, read: Coroutine[Any, Any, Result]) -> Result:
         """Awaits a read of the store; its errors become answers.
@@ -207,6 +211,22 @@ class Engine:
             return await read
         except StoreError as error:
             raise UnavailableError(f"the database cannot be read now: {error}") from error
+
+    async def _commit_chain(self, pending: Pending) -> None:
+        """Commits a transition together with the next run of its chain, if there is one. See `commit`."""
+        successor = pending.tx.successor
+        if successor is None:
+            await self.commit([pending])
+            return
+        slot = self.runs.pin(successor.state.run)
+        try:
+            async with slot.lock:
+                following = self.prepare(slot, successor)
+                following.becomes_current = True
+                following.expected_current_run_id = pending.slot.key.run_id
+                await self.commit([pending, following])
+        finally:
+            self.runs.unpin(slot)
 
     def prepare(self, slot: RunSlot, tx: Transition) -> Pending:
         """Completes a transition: schedules what it calls for and hands tasks to waiting pollers in it."""

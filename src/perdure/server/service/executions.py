@@ -22,7 +22,7 @@ from perdure.api.workflowservice.v1 import (
     TerminateWorkflowExecutionResponse,
 )
 from perdure.core.errors import InvalidArgumentError, NotFoundError, UnimplementedError
-from perdure.core.run import activity, attributes, cancellation, lifecycle, retry, signal, workflow_task
+from perdure.core.run import activity, attributes, cancellation, cron, lifecycle, retry, signal, workflow_task
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import checked_duration_ns, set_duration
 from perdure.core.run.records import RunKey
@@ -46,6 +46,7 @@ _FAIL = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_FAIL")
 _USE_EXISTING = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING")
 _TERMINATE_EXISTING = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING")
 _DEFAULT_TERMINATE_REASON = "terminated by user via frontend"
+_DEFAULT_TERMINATE_IDENTITY = "frontend-service"
 _NamesRun = (
     RequestCancelWorkflowExecutionRequest | TerminateWorkflowExecutionRequest | DeleteWorkflowExecutionRequest
 )
@@ -168,6 +169,7 @@ class Executions:
         delay_ns = _duration(request, "workflow_start_delay", "WorkflowStartDelaySeconds")
         if delay_ns and request.cron_schedule:
             raise InvalidArgumentError("CronSchedule and WorkflowStartDelay may not be used together.")
+        cron.validate(request.cron_schedule, self._engine.runtime.now_ns())
         if not request.workflow_type.name:
             raise InvalidArgumentError("WorkflowType is not set on request.")
         if checks.too_long(request.workflow_type.name, limits):
@@ -198,11 +200,8 @@ class Executions:
         execution_ns = _duration(request, "workflow_execution_timeout", "WorkflowExecutionTimeoutSeconds")
         run_ns = _duration(request, "workflow_run_timeout", "WorkflowRunTimeoutSeconds")
         task_ns = _duration(request, "workflow_task_timeout", "WorkflowTaskTimeoutSeconds")
-        if execution_ns:
-            run_ns = min(run_ns or execution_ns, execution_ns)
-        task_ns = min(task_ns or self._limits.task_timeout_default_ns, self._limits.task_timeout_max_ns)
+        run_ns, task_ns = lifecycle.effective_timeouts(execution_ns, run_ns, task_ns, self._limits)
         if run_ns:
-            task_ns = min(task_ns, run_ns)
             set_duration(request.workflow_run_timeout, run_ns)
         set_duration(request.workflow_task_timeout, task_ns)
 
@@ -278,7 +277,7 @@ class Executions:
                 tx,
                 reason=request.reason or _DEFAULT_TERMINATE_REASON,
                 details=request.details if request.HasField("details") else None,
-                identity=request.identity,
+                identity=request.identity or _DEFAULT_TERMINATE_IDENTITY,
                 links=request.links,
             )
             return tx, None
@@ -360,12 +359,6 @@ def _policies(
 
 def _refuse_what_is_missing(request: StartWorkflowExecutionRequest) -> None:
     """Features that would be accepted and then silently not happen are refused."""
-    if request.cron_schedule:
-        raise UnimplementedError("cron schedules are not supported by this release of Perdure")
-    if request.HasField("retry_policy") and request.retry_policy.maximum_attempts != 1:
-        raise UnimplementedError(
-            "retry policies of whole workflows are not supported by this release of Perdure; activities have them"
-        )
     if request.completion_callbacks:
         raise UnimplementedError("completion callbacks are not supported by this release of Perdure")
 
