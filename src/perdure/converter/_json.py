@@ -1,0 +1,151 @@
+"""`json/plain`: the encoding of everything that is not None, bytes or a protobuf message."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
+from typing import Any
+
+from perdure.api.common.v1 import Payload
+from perdure.converter._payload_converter import (
+    BinaryNullPayloadConverter,
+    BinaryPlainPayloadConverter,
+    BinaryProtoPayloadConverter,
+    DefaultPayloadConverter,
+    EncodingPayloadConverter,
+    JSONProtoPayloadConverter,
+)
+from perdure.converter._type_hints import JSONTypeConverter, TypePlanner
+
+
+class AdvancedJSONEncoder(json.JSONEncoder):
+    """Encodes, beside what JSON has, datetimes, dataclasses, UUIDs and all iterables.
+
+    Objects with a method `dict` are encoded as what it returns, which models of Pydantic 1 rely on; for those of
+    Pydantic 2 there is `perdure.contrib.pydantic`.
+    """
+
+    def default(self, o: Any) -> Any:
+        """Return something that JSON has for an object that it has not; see `json.JSONEncoder.default`."""
+        if isinstance(o, datetime):
+            return o.isoformat()
+        if dataclasses.is_dataclass(o) and not isinstance(o, type):
+            if type(self) is not AdvancedJSONEncoder:
+                # A subclass sees the dataclass, and not the dataclasses inside it.
+                return dataclasses.asdict(o)
+            return {name: getattr(o, name) for name in _field_names(type(o))}
+        as_dict = getattr(o, "dict", None)
+        if callable(as_dict):
+            return as_dict()
+        if isinstance(o, Iterable) and not isinstance(o, list):
+            return list(o)
+        if isinstance(o, uuid.UUID):
+            return str(o)
+        return super().default(o)
+
+
+@lru_cache(maxsize=1024)
+def _field_names(dataclass: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(dataclass))
+
+
+_SCALAR_ENCODERS: dict[type, Callable[[Any], str]] = {
+    str: encode_basestring_ascii,
+    int: int.__repr__,
+    bool: {True: "true", False: "false"}.__getitem__,
+}
+
+_DECODER = json.JSONDecoder()
+
+
+class JSONPlainPayloadConverter(EncodingPayloadConverter):
+    """Converts what an encoder can turn into JSON, and rebuilds it as its type hint says."""
+
+    def __init__(
+        self,
+        *,
+        encoder: type[json.JSONEncoder] | None = AdvancedJSONEncoder,
+        decoder: type[json.JSONDecoder] | None = None,
+        encoding: str = "json/plain",
+        custom_type_converters: Sequence[JSONTypeConverter] = (),
+    ) -> None:
+        """Create the converter.
+
+        Args:
+            encoder: Class of the encoder.
+            decoder: Class of the decoder.
+            encoding: Name of the encoding on the wire.
+            custom_type_converters: Asked first, in order, for every type that a hint names.
+        """
+        super().__init__()
+        self._encoder = encoder
+        self._decoder = decoder
+        self._encoding = encoding
+        self._encoding_bytes = encoding.encode()
+        self._custom_type_converters = custom_type_converters
+        self._planner = TypePlanner(custom_type_converters)
+        self._scalar_encoders = _SCALAR_ENCODERS if encoder in (None, AdvancedJSONEncoder) else {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without plans, which are functions that cannot be pickled."""
+        return {name: value for name, value in self.__dict__.items() if name != "_planner"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a state, with no plans yet."""
+        self.__dict__.update(state)
+        self._planner = TypePlanner(self._custom_type_converters)
+
+    @property
+    def encoding(self) -> str:
+        """See the base class."""
+        return self._encoding
+
+    def to_payload(self, value: Any) -> Payload | None:
+        """Turn a value into a payload.
+
+        Raises:
+            TypeError: The encoder cannot encode it.
+            ValueError: The value contains itself.
+        """
+        encode_scalar = self._scalar_encoders.get(type(value))
+        if encode_scalar is not None:
+            text = encode_scalar(value)
+        else:
+            if hasattr(value, "parse_obj"):
+                warnings.warn(
+                    f"{type(value).__name__} looks like a Pydantic model: for models of Pydantic 2 use"
+                    " perdure.contrib.pydantic.pydantic_data_converter; those of Pydantic 1 need a converter of"
+                    " your own",
+                    stacklevel=2,
+                )
+            text = json.dumps(value, cls=self._encoder, separators=(",", ":"), sort_keys=True)
+        return Payload(metadata={"encoding": self._encoding_bytes}, data=text.encode())
+
+    def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:
+        """Turn a payload into a value.
+
+        Raises:
+            RuntimeError: The payload holds no JSON.
+            TypeError: What it holds does not fit the type.
+        """
+        try:
+            value = json.loads(payload.data, cls=self._decoder)
+        except json.JSONDecodeError as error:
+            raise RuntimeError(f"it holds no JSON: {error}") from error
+        return value if type_hint is None else self._planner.plan(type_hint)(value)
+
+
+# Here and not where the class is, because JSON comes last: it raises an error for what it does not know.
+DefaultPayloadConverter.default_encoding_payload_converters = (
+    BinaryNullPayloadConverter(),
+    BinaryPlainPayloadConverter(),
+    JSONProtoPayloadConverter(),
+    BinaryProtoPayloadConverter(),
+    JSONPlainPayloadConverter(),
+)
