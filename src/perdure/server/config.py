@@ -43,8 +43,8 @@ class Capabilities:
     server_scaled_deployments: bool = False
     server_scaled_provider_cloud_run: bool = False
 
-    sync_update: bool = False
-    async_update: bool = False
+    sync_update: bool = True
+    async_update: bool = True
     worker_heartbeats: bool = False
     reported_problems_search_attribute: bool = False
     workflow_pause: bool = False
@@ -122,8 +122,8 @@ def _positive(value: Any) -> int:
 
 
 def _share(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise ValueError("it must be a number from 0 to 1")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+        raise ValueError("it must be a number, 0 or more; 1 is the whole")
     return float(value)
 
 

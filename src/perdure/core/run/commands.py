@@ -20,6 +20,7 @@ from perdure.core.run import activity, attributes, chain, cron, lifecycle, marke
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import cap_duration
 from perdure.core.run.transition import Transition
+from perdure.core.run.update import UpdateAnswers, check_protocol
 from perdure.core.visibility.attributes import AttributeType
 
 _CAUSE_PREFIX = "WORKFLOW_TASK_FAILED_CAUSE_"
@@ -67,6 +68,8 @@ class CommandContext:
         must_handle_events: events came that the worker has not seen: the run may not close now.
         eager: scheduled event ids of activities that the worker wants to run itself at once.
         cancelled_unstarted: an activity was cancelled before it started; the workflow must hear of it.
+        messages: the worker's messages that no command has placed yet, by id.
+        updates: applies them; None when the run has no updates and there are no messages.
     """
 
     tx: Transition
@@ -77,6 +80,8 @@ class CommandContext:
     must_handle_events: bool
     eager: list[int] = field(default_factory=list)
     cancelled_unstarted: bool = False
+    messages: dict[str, ProtocolMessage] = field(default_factory=dict)
+    updates: UpdateAnswers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +153,25 @@ def apply_all(context: CommandContext, commands: Iterable[Command]) -> None:
             if command.HasField("user_metadata"):
                 event.user_metadata.CopyFrom(command.user_metadata)
             event.event_group_markers.extend(command.event_group_markers)
+    # Rejections have no command. What should have had one and has none counts as placed at the end.
+    for message_id in list(context.messages):
+        _apply_message(context, context.messages.pop(message_id))
+
+
+def _apply_message(context: CommandContext, message: ProtocolMessage) -> None:
+    check_protocol(message)
+    _check_size(
+        message.body.ByteSize(),
+        context.limits.blob_bytes,
+        "BAD_UPDATE_WORKFLOW_EXECUTION_MESSAGE",
+        f"Message type {message.body.TypeName()} exceeds size limit.",
+    )
+    updates = context.updates
+    invariant(updates is not None, "messages without what applies them", run=context.tx.state.run)
+    try:
+        updates.apply(message)  # type: ignore[union-attr]  # checked above
+    except ServiceError as error:
+        raise TaskFailure(cause_number("BAD_UPDATE_WORKFLOW_EXECUTION_MESSAGE"), str(error)) from error
 
 
 # --- checks ---
@@ -280,6 +304,17 @@ def _modify_properties(context: CommandContext, command: Any) -> None:
     size = _map_size(properties.memo(context.tx).fields)
     message = "ModifyWorkflowPropertiesCommandAttributes. Memo exceeds size limit."
     _check_size(size, context.limits.memo_bytes, cause, message)
+
+
+def _protocol_message(context: CommandContext, command: Any) -> None:
+    if not command.message_id:
+        raise InvalidArgumentError("MessageID is not set on ProtocolMessageCommand.")
+    message = context.messages.pop(command.message_id, None)
+    if message is None:
+        raise InvalidArgumentError(
+            f"ProtocolMessageCommand referenced absent message ID {command.message_id}"
+        )
+    _apply_message(context, message)
 
 
 def _complete(context: CommandContext, command: Any) -> None:
@@ -427,7 +462,7 @@ TABLE: dict[int, Handler] = dict(
             "PROTOCOL_MESSAGE",
             "ProtocolMessage",
             "BAD_UPDATE_WORKFLOW_EXECUTION_MESSAGE",
-            _not_yet("Updates"),
+            _protocol_message,
         ),
         _row(
             "SCHEDULE_NEXUS_OPERATION",

@@ -21,6 +21,7 @@ from perdure.core.run.limits import Limits
 from perdure.core.run.protos import checked_duration_ns
 from perdure.core.run.state import Activity, RunState
 from perdure.core.run.transition import Transition
+from perdure.core.run.update import UpdateAnswers, UpdateChanges, UpdateRegistry
 from perdure.core.visibility.attributes import AttributeType
 
 _TOO_LARGE = cause_number("GRPC_MESSAGE_TOO_LARGE")
@@ -50,6 +51,11 @@ class Completion:
         new_task_inline: the next workflow task is started and goes back in the answer.
         eager: scheduled event ids of activities started for this worker, to go back in the answer.
         started: those activities as started.
+        updates: what happens to waiting updates after the commit; None: nothing.
+        brings_updates: a speculative workflow task is to follow at once, in the answer.
+        reset_event_id: of a task that was dropped without a trace: the event the worker goes back to.
+        task_failed: the task failed, on the server's word.
+        inline: after the commit, the transition that holds the task of the answer, if it is not `tx`.
     """
 
     tx: Transition
@@ -57,6 +63,11 @@ class Completion:
     new_task_inline: bool = False
     eager: list[int] = field(default_factory=list)
     started: dict[int, Activity] = field(default_factory=dict)
+    updates: UpdateChanges | None = None
+    brings_updates: bool = False
+    reset_event_id: int | None = None
+    task_failed: bool = False
+    inline: Transition | None = None
 
 
 def respond_completed(
@@ -66,6 +77,7 @@ def respond_completed(
     request: RespondWorkflowTaskCompletedRequest,
     limits: Limits,
     custom: Mapping[str, AttributeType],
+    registry: UpdateRegistry | None = None,
 ) -> Completion:
     """Applies a completed workflow task: its commands, its stickiness, and what must follow.
 
@@ -83,30 +95,57 @@ def respond_completed(
     if heartbeat and now_ns > first_scheduled_ns + limits.task_heartbeat_ns:
         return _heartbeat_expired(tx)
     attempt = tx.header.task_attempt
-    completed_event_id = workflow_task.complete(tx, request)
+    completed_event_id = 0
+    if workflow_task.may_discard(tx, request, limits):
+        workflow_task.discard(tx)
+    else:
+        completed_event_id = workflow_task.complete(tx, request)
     workflow_task.set_sticky(tx.header, request, sticky_timeout_ns)
     context = CommandContext(tx, completed_event_id, request.identity, limits, custom, tx.has_buffered())
+    if registry is not None or request.messages:
+        context.updates = UpdateAnswers(tx, registry or UpdateRegistry(), limits)
+        context.messages = {message.id: message for message in request.messages}
     try:
         commands.apply_all(context, request.commands)
     except TaskFailure as failure:
         return _failed(state, now_ns, request, failure, attempt)
+    answers = context.updates
+    changes = answers.changes if answers is not None else None
     if not tx.header.is_open:
-        return Completion(tx)
+        return Completion(tx, updates=changes)
+    has_news = False
+    if answers is not None:
+        if not request.force_create_new_workflow_task:
+            answers.reject_unprocessed()
+        has_news = answers.has_unsent
+    if tx.is_in_memory:
+        reset_event_id = tx.header.last_completed_task_started_event_id
+        brings = has_news and request.return_new_workflow_task
+        return Completion(tx, updates=changes, brings_updates=brings, reset_event_id=reset_event_id)
     eager = [event_id for event_id in context.eager if event_id in tx.activities]
     started = {
         event_id: activity.start(tx, event_id, eager_request_id(state.run.run_id, event_id), request.identity)
         for event_id in eager
     }
     if end_oversized_run(tx, limits):
-        return Completion(tx)
+        return Completion(tx, updates=changes)
     inline = False
     if request.force_create_new_workflow_task or context.must_handle_events or context.cancelled_unstarted:
         workflow_task.schedule(tx, first_scheduled_ns if heartbeat else 0)
         inline = request.return_new_workflow_task
         if inline:
             version = workflow_task.worker_version(request)
-            workflow_task.start(tx, INLINE_REQUEST_ID, request.identity, limits, version)
-    return Completion(tx, new_task_inline=inline, eager=eager, started=started)
+            waiting = len(registry.waiting) if registry is not None else 0
+            workflow_task.start(
+                tx, INLINE_REQUEST_ID, request.identity, limits, version, updates_waiting=waiting
+            )
+    done = Completion(tx, new_task_inline=inline, eager=eager, started=started, updates=changes)
+    if has_news and not tx.header.has_pending_task:
+        if request.return_new_workflow_task:
+            done.brings_updates = True
+        else:
+            workflow_task.schedule(tx)
+    return done
 
 
 def eager_request_id(run_id: str, scheduled_event_id: int) -> str:
@@ -147,7 +186,7 @@ def _failed(
         lifecycle.terminate(tx, reason=str(failure), details=None, identity=lifecycle.SERVER_IDENTITY)
     else:
         workflow_task.schedule(tx)
-    return Completion(tx, InvalidArgumentError(str(failure)))
+    return Completion(tx, InvalidArgumentError(str(failure)), task_failed=True)
 
 
 def respond_failed(

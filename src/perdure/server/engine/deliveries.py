@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from perdure.api.history.v1 import HistoryEvent
+from perdure.api.protocol.v1 import Message
 from perdure.api.query.v1 import WorkflowQuery
 from perdure.core.run.records import QueueKey, RunKey
 from perdure.core.run.state import Activity, RunHeader
@@ -21,6 +22,7 @@ class WorkflowTaskDelivery:
         partial_history: the worker has the run in its cache: send only what it has not seen.
         transient_events: Scheduled and Started events that are not in the history (a transient task).
         queries: questions to answer with the task, by id.
+        messages: updates to look at after the events.
     """
 
     run: RunKey
@@ -29,6 +31,7 @@ class WorkflowTaskDelivery:
     partial_history: bool
     transient_events: tuple[HistoryEvent, ...]
     queries: dict[str, WorkflowQuery]
+    messages: tuple[Message, ...] = ()
 
     @property
     def expires_ns(self) -> int:

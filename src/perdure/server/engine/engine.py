@@ -20,6 +20,7 @@ from perdure.core.errors import (
     UnavailableError,
     VersionConflictError,
 )
+from perdure.core.invariant import invariant
 from perdure.core.run import activity, completion, deadlines, listing, workflow_task
 from perdure.core.run.limits import Limits
 from perdure.core.run.records import RunKey, RunWrite, Task, TaskKind
@@ -170,6 +171,9 @@ class Engine:
                     tx, result = compute(state, self.runtime.now_ns())
                     if tx is None or tx.is_untouched:
                         return result
+                    if tx.is_in_memory:
+                        self._keep(slot, tx, on_commit)
+                        return result
                     pending = self.prepare(slot, tx)
                     pending.on_commit = on_commit
                     try:
@@ -231,12 +235,14 @@ class Engine:
     def prepare(self, slot: RunSlot, tx: Transition) -> Pending:
         """Completes a transition: schedules what it calls for and hands tasks to waiting pollers in it."""
         limits = self.limits.run
+        if tx.header.task_is_speculative:
+            tx.write_speculative_task()
         completion.overflow_buffer(tx, limits)
         completion.end_oversized_run(tx, limits)
         workflow_task.schedule_if_needed(tx)
-        return Pending(slot, tx, self._hand_over(tx))
+        return Pending(slot, tx, self._hand_over(slot, tx))
 
-    def _hand_over(self, tx: Transition) -> list[tuple[Poller, Task]]:
+    def _hand_over(self, slot: RunSlot, tx: Transition) -> list[tuple[Poller, Task]]:
         reserved: list[tuple[Poller, Task]] = []
         for task in tx.new_tasks():
             if task.sticky and not self.matching.is_alive(task.queue):
@@ -257,6 +263,7 @@ class Engine:
                     self.limits.run,
                     poller.version,
                     counts_new_events=True,
+                    updates_waiting=slot.updates_waiting,
                 )
             else:
                 activity.start(tx, task.key.scheduled_event_id, poller.request_id, poller.identity)
@@ -310,13 +317,13 @@ class Engine:
         before = tx.state.header
         tx.absorb()
         slot.state = tx.state
+        slot.tail.append(write.events)
         if pending.on_commit is not None:
             pending.on_commit(slot)
         if before.has_started_task and (
             tx.header.task_stamp != before.task_stamp or not tx.header.has_pending_task
         ):
             slot.queries.put_back()
-        slot.tail.append(write.events)
         self.timers.note(write.run, write.wakeup_ns)
         for poller, task in pending.reserved:
             self.matching.deliver(poller, self._delivery(slot, tx, task))
@@ -326,6 +333,79 @@ class Engine:
             tx.header.last_completed_task_started_event_id or not tx.header.is_open
         ):
             slot.unblock_queries()
+        if slot.updates is not None:
+            self.bring_updates(slot)
+        slot.wake()
+
+    # --- updates and the workflow tasks that only bring them ---
+
+    def bring_updates(self, slot: RunSlot) -> None:
+        """If updates wait and no workflow task is pending, makes a speculative one. The slot's lock must be held."""
+        state, updates = slot.state, slot.updates
+        if state is None or updates is None or not updates.waiting:
+            return
+        header = state.header
+        if not header.is_open:
+            updates.waiting.clear()  # whoever waits for them sees that the run is closed
+            return
+        if header.has_pending_task or header.first_task_at_ns:
+            return
+        tx = self.new_speculative_task(state)
+        task = tx.waiting_workflow_task(tx.header)
+        invariant(task is not None, "a workflow task was just scheduled", run=slot.key)
+        poller = self.matching.reserve(task.queue)  # type: ignore[union-attr]  # checked above
+        if poller is not None:
+            workflow_task.start(
+                tx,
+                poller.request_id,
+                poller.identity,
+                self.limits.run,
+                poller.version,
+                updates_waiting=slot.updates_waiting,
+            )
+        self._keep(slot, tx)
+        if poller is None:
+            self.matching.offer(task, is_stored=False)  # type: ignore[arg-type]  # checked above
+        else:
+            self.matching.deliver(poller, self.workflow_task_delivery(slot, tx, task))  # type: ignore[arg-type]
+
+    def new_speculative_task(self, state: RunState) -> Transition:
+        """A transition that makes a speculative workflow task pending, on a queue that somebody polls if possible."""
+        tx = Transition(state, self.runtime.now_ns())
+        workflow_task.schedule_speculative(tx, self.limits.run)
+        task = tx.waiting_workflow_task(tx.header)
+        if task is not None and task.sticky and not self.matching.is_alive(task.queue):
+            workflow_task.reroute_to_normal_queue(tx)
+        return tx
+
+    def start_inline(self, slot: RunSlot, request_id: str, identity: str) -> Transition:
+        """Makes a speculative workflow task and starts it for a worker that is being answered. The lock must be held.
+
+        Args:
+            slot: the run's; no workflow task may be pending.
+            request_id, identity: for its Started event.
+        """
+        state = slot.state
+        invariant(state is not None, "a run that was just committed is in memory", run=slot.key)
+        tx = self.new_speculative_task(state)  # type: ignore[arg-type]  # checked above
+        workflow_task.start(tx, request_id, identity, self.limits.run, updates_waiting=slot.updates_waiting)
+        self._keep(slot, tx)
+        return tx
+
+    def _keep(
+        self, slot: RunSlot, tx: Transition, on_commit: Callable[[RunSlot], None] | None = None
+    ) -> None:
+        """Publishes a transition that writes nothing."""
+        before = tx.state.header
+        tx.keep(deadlines.next_wakeup_ns(tx))
+        if on_commit is not None:
+            on_commit(slot)
+        if before.has_started_task and not tx.header.has_started_task:
+            slot.queries.put_back()
+            slot.unblock_queries()
+        self.timers.note(slot.key, tx.state.wakeup_ns)
+        if not tx.state.header.has_pending_task:
+            self.bring_updates(slot)
         slot.wake()
 
     # --- starting tasks ---
@@ -339,11 +419,22 @@ class Engine:
         scheduled = next((e for e in tx.events if e.event_id == task.key.scheduled_event_id), None)
         return ActivityDelivery(tx.state.run, tx.header, task.queue, pending, scheduled)
 
-    def workflow_task_delivery(self, slot: RunSlot, tx: Transition, task: Task) -> WorkflowTaskDelivery:
-        """The delivery of the workflow task that `tx` started."""
-        transient: list[HistoryEvent] = workflow_task.transient_events(tx, tx.header.task_worker_identity)
+    def workflow_task_delivery(
+        self, slot: RunSlot, tx: Transition, task: Task, *, again: bool = True
+    ) -> WorkflowTaskDelivery:
+        """The delivery of the workflow task that `tx` started.
+
+        Args:
+            slot: the run's.
+            tx: the transition.
+            task: the task.
+            again: updates that a task before has brought and that had no answer are brought again.
+        """
+        header = tx.header
+        transient: list[HistoryEvent] = workflow_task.transient_events(tx, header.task_worker_identity)
+        messages = slot.updates.send(header.task_started_event_id, again=again) if slot.updates else ()
         return WorkflowTaskDelivery(
-            tx.state.run, tx.header, task.queue, task.sticky, tuple(transient), slot.queries.take()
+            tx.state.run, header, task.queue, task.sticky, tuple(transient), slot.queries.take(), messages
         )
 
     async def start_task(self, task: Task, poller: Poller) -> Delivery | None:
@@ -373,14 +464,26 @@ class Engine:
         state = await self.load(slot)
         tx = Transition(state, self.runtime.now_ns())
         if task.key.kind is TaskKind.WORKFLOW:
-            current = tx.workflow_task_dispatch(tx.header)
+            current = tx.waiting_workflow_task(tx.header)
         else:
             current = tx.activity_dispatch(tx.activities.get(task.key.scheduled_event_id))
         if current is None or current.key != task.key or current.delivery_id != task.delivery_id:
             return None
         if task.key.kind is TaskKind.WORKFLOW:
-            workflow_task.start(tx, poller.request_id, poller.identity, self.limits.run, poller.version)
+            workflow_task.start(
+                tx,
+                poller.request_id,
+                poller.identity,
+                self.limits.run,
+                poller.version,
+                updates_waiting=slot.updates_waiting,
+            )
+            if tx.is_in_memory:
+                self._keep(slot, tx)
+                return self._delivery(slot, tx, task)
         else:
+            if tx.header.task_is_speculative:
+                tx.write_speculative_task()
             activity.start(tx, task.key.scheduled_event_id, poller.request_id, poller.identity)
         await self.commit([Pending(slot, tx, [])])
         return self._delivery(slot, tx, task)

@@ -12,7 +12,6 @@ from perdure.core.invariant import invariant
 from perdure.core.run.records import EventBatch, RunKey
 from perdure.core.run.state import RunState
 from perdure.server.engine.engine import Engine
-from perdure.server.engine.runs import RunSlot
 
 PAGE_BYTES = 2 * 1024 * 1024
 """A page of history ends with the batch that reaches this size, so that answers stay well below what clients accept."""
@@ -76,20 +75,9 @@ class Histories:
                 news = state.header.next_event_id > next_event_id or not state.header.is_open
                 if news or remaining_s <= 0 or self._engine.is_stopping:
                     return state
-                await self._wait(slot, remaining_s)
+                await slot.wait(remaining_s)
         finally:
             self._engine.runs.unpin(slot)
-
-    async def _wait(self, slot: RunSlot, timeout_s: float) -> None:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        slot.waiters.append(waiter)
-        timer = asyncio.get_running_loop().call_later(timeout_s, _resolve, waiter)
-        try:
-            await waiter
-        finally:
-            timer.cancel()
-            if waiter in slot.waiters:
-                slot.waiters.remove(waiter)
 
     async def read(
         self,
@@ -143,8 +131,3 @@ def not_found(run: RunKey) -> NotFoundError:
     return NotFoundError(
         f'workflow execution not found for workflow ID "{run.workflow_id}" and run ID "{run.run_id}"'
     )
-
-
-def _resolve(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

@@ -227,12 +227,19 @@ class Matching:
         else:
             poller.future.set_result(delivery)
 
-    def offer(self, task: Task) -> None:
-        """A task row was committed: a waiting poller gets it, else the head of the backlog remembers it."""
+    def offer(self, task: Task, *, is_stored: bool = True) -> None:
+        """A task waits: a waiting poller gets it, else the head of the backlog remembers it.
+
+        Args:
+            task: the task.
+            is_stored: its row was committed, so that forgetting it does no harm.
+        """
         queue = self._queue(task.queue)
         poller = queue.waiting_poller()
         if poller is not None:
             poller.future.set_result(task)
+        elif not is_stored:
+            self._push(queue, task)
         elif queue.more_in_store or len(queue.backlog) >= BACKLOG_HEAD:
             queue.more_in_store = True
             queue.missed = True

@@ -6,7 +6,7 @@ Nothing is stored.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from perdure.api.common.v1 import Payloads
@@ -116,10 +116,19 @@ class Queries:
         run: RunKey,
         compute: Compute[Completion],
         results: Mapping[str, WorkflowQueryResult],
+        on_commit: Callable[[RunSlot], None],
     ) -> Completion:
-        """Commits a completed workflow task, and gives its query answers to their askers."""
+        """Commits a completed workflow task, and gives its query answers to their askers.
+
+        Args:
+            run: which run.
+            compute: the completion.
+            results: the answers.
+            on_commit: called with the run's slot once it is committed.
+        """
 
         def answer(slot: RunSlot) -> None:
+            on_commit(slot)
             for query_id, result in slot.queries.answer(dict(results)).items():
                 future = slot.query_futures.get(query_id)
                 if future is not None and not future.done():

@@ -12,6 +12,7 @@ from perdure.api.query.v1 import WorkflowQueryResult
 from perdure.core.run.query import QueryRegistry
 from perdure.core.run.records import EventBatch, RunKey
 from perdure.core.run.state import RunState
+from perdure.core.run.update import UpdateRegistry
 
 TAIL_BYTES = 64 * 1024
 """How much of a run's newest history is kept in memory."""
@@ -65,11 +66,12 @@ class RunSlot:
         state: the committed state, None when it must be loaded.
         tail: the newest history.
         queries: questions that wait for a workflow task, and `query_futures` their askers by query id.
+        updates: updates that wait for the workflow's word; None while the run has had none.
         waiters: who waits for the next commit.
         pins: how many callers use the slot; a pinned slot is not evicted.
     """
 
-    __slots__ = ("key", "lock", "pins", "queries", "query_futures", "state", "tail", "waiters")
+    __slots__ = ("key", "lock", "pins", "queries", "query_futures", "state", "tail", "updates", "waiters")
 
     def __init__(self, key: RunKey) -> None:
         self.key = key
@@ -78,6 +80,7 @@ class RunSlot:
         self.tail = HistoryTail()
         self.queries = QueryRegistry()
         self.query_futures: dict[str, asyncio.Future[WorkflowQueryResult | None]] = {}
+        self.updates: UpdateRegistry | None = None
         self.waiters: list[asyncio.Future[None]] = []
         self.pins = 0
 
@@ -85,6 +88,13 @@ class RunSlot:
         """Drops the cached state: what was committed is not known for sure, or was proven stale."""
         self.state = None
         self.tail.clear()
+        if self.updates is not None:
+            self.wake()  # a workflow task that was in memory only is lost: those who wait for it make another
+
+    @property
+    def updates_waiting(self) -> int:
+        """How many updates wait for the workflow's word."""
+        return len(self.updates.waiting) if self.updates is not None else 0
 
     def unblock_queries(self) -> None:
         """No workflow task is pending: questions that waited for one may be asked directly."""
@@ -93,12 +103,29 @@ class RunSlot:
             if future is not None and not future.done():
                 future.set_result(None)
 
+    async def wait(self, timeout_s: float) -> None:
+        """Waits for the next commit, or until the time is over."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiters.append(waiter)
+        timer = asyncio.get_running_loop().call_later(timeout_s, _resolve, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            if waiter in self.waiters:
+                self.waiters.remove(waiter)
+
     def wake(self) -> None:
         """Something was committed: everybody who waits for news looks again."""
         waiters, self.waiters = self.waiters, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class RunCache:

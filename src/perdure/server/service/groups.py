@@ -6,11 +6,13 @@ from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories
 from perdure.server.engine.queries import Queries
 from perdure.server.engine.starts import Starts
+from perdure.server.engine.updates import Updates
 from perdure.server.service.activity_tasks import ActivityTasks
 from perdure.server.service.executions import Executions
 from perdure.server.service.readings import Readings
 from perdure.server.service.task_queues import TaskQueues
 from perdure.server.service.task_responses import TaskResponses
+from perdure.server.service.update_rpcs import UpdateRpcs
 from perdure.server.service.worker_tasks import WorkerTasks
 
 
@@ -27,17 +29,19 @@ def engine_groups(
     Args:
         engine: the runs.
         long_poll_s: how long polls of workers wait at most.
-        history_wait_s: how long a history request waits for news at most.
+        history_wait_s: how long a request for a history or an update waits for news at most.
         history_page_batches: batches of events of one page of history at most.
         query_wait_s: how long a query waits whose caller sets no deadline.
     """
     histories = Histories(engine, history_page_batches)
     queries = Queries(engine, histories)
     responses = TaskResponses(engine, histories)
+    updates = Updates(engine, histories, history_wait_s)
     return [
         Executions(engine, Starts(engine), histories, responses),
         WorkerTasks(engine, histories, queries, responses, long_poll_s),
         ActivityTasks(engine, histories, responses, long_poll_s),
         Readings(engine, histories, queries, history_wait_s, query_wait_s),
+        UpdateRpcs(engine, histories, updates),
         TaskQueues(engine),
     ]

@@ -157,7 +157,10 @@ class Readings:
     def _add_transient(self, history: History, call: Call, state: RunState) -> None:
         """Shows the pending transient task's events to SDKs, which expect them in a history that they fetch."""
         header = state.header
-        if not header.is_task_transient or header.task_scheduled_event_id != header.next_event_id:
+        if (
+            not (header.is_task_transient or header.task_is_speculative)
+            or header.task_scheduled_event_id != header.next_event_id
+        ):
             return
         if call.metadata.get("client-name") in _WITHOUT_TRANSIENT_EVENTS:
             return

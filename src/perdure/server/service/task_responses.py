@@ -62,6 +62,7 @@ class TaskResponses:
         _name_queue(response, delivery)
         for query_id, query in delivery.queries.items():
             response.queries[query_id].CopyFrom(query)
+        response.messages.extend(delivery.messages)
         end = (
             header.task_scheduled_event_id if delivery.transient_events else header.task_started_event_id + 1
         )

@@ -31,6 +31,7 @@ from perdure.server.engine.deliveries import ActivityDelivery, Delivery, Workflo
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories
 from perdure.server.engine.queries import Queries
+from perdure.server.engine.runs import RunSlot
 from perdure.server.namespaces import Namespace
 from perdure.server.service import checks
 from perdure.server.service.call import Call
@@ -115,25 +116,57 @@ class WorkerTasks:
         namespace = self._namespaces.get(request.namespace)
         run, token = self._token(request.task_token, namespace)
 
+        slot = self._engine.runs.pin(run)
+        try:
+            done = await self._complete(slot, token, request, namespace)
+            if done.error is not None:
+                raise done.error
+            return await self._completed(slot, done, again=not request.force_create_new_workflow_task)
+        finally:
+            self._engine.runs.unpin(slot)
+
+    async def _complete(
+        self,
+        slot: RunSlot,
+        token: TaskToken,
+        request: RespondWorkflowTaskCompletedRequest,
+        namespace: Namespace,
+    ) -> Completion:
+        latest: list[Completion] = []
+
         def apply(state: RunState, now_ns: int) -> tuple[Transition, Completion]:
             done = completion.respond_completed(
-                state, now_ns, token, request, self._limits, namespace.search_attributes
+                state, now_ns, token, request, self._limits, namespace.search_attributes, slot.updates
             )
+            latest[:] = [done]
             return done.tx, done
 
+        def settle(slot: RunSlot) -> None:
+            done, updates = latest[0], slot.updates
+            if updates is None:
+                return
+            if done.task_failed:
+                updates.fail_sent()
+            if done.updates is not None:
+                updates.settle(done.updates)
+            if done.brings_updates:
+                done.inline = self._engine.start_inline(slot, completion.INLINE_REQUEST_ID, request.identity)
+
         try:
-            done = await self._queries.transact_completion(run, apply, request.query_results)
+            return await self._queries.transact_completion(slot.key, apply, request.query_results, settle)
         except NotFoundError as error:
             raise NotFoundError(workflow_task.NOT_FOUND) from error
-        if done.error is not None:
-            raise done.error
-        return await self._completed(run, done)
 
-    async def _completed(self, run: RunKey, done: Completion) -> RespondWorkflowTaskCompletedResponse:
+    async def _completed(
+        self, slot: RunSlot, done: Completion, *, again: bool
+    ) -> RespondWorkflowTaskCompletedResponse:
         response = RespondWorkflowTaskCompletedResponse()
+        run = slot.key
+        if done.reset_event_id is not None:
+            response.reset_history_event_id = done.reset_event_id
         deliveries: list[Delivery] = []
-        if done.new_task_inline:
-            deliveries.append(self._inline_delivery(run, done))
+        if done.new_task_inline or done.inline is not None:
+            deliveries.append(self._inline_delivery(slot, done.inline or done.tx, again=again))
         deliveries += [self._eager_delivery(run, done, event_id) for event_id in done.eager]
         try:
             for delivery in deliveries:
@@ -147,16 +180,12 @@ class WorkerTasks:
             raise
         return response
 
-    def _inline_delivery(self, run: RunKey, done: Completion) -> WorkflowTaskDelivery:
-        header = done.tx.header
-        slot = self._engine.runs.pin(run)
-        try:
-            queue = QueueKey(run.namespace_id, header.sticky_queue or header.task_queue, TaskKind.WORKFLOW)
-            key = TaskKey(TaskKind.WORKFLOW, header.task_scheduled_event_id)
-            task = TaskRecord(run, key, queue, header.task_scheduled_ns, sticky=True)
-            return self._engine.workflow_task_delivery(slot, done.tx, task)
-        finally:
-            self._engine.runs.unpin(slot)
+    def _inline_delivery(self, slot: RunSlot, tx: Transition, *, again: bool) -> WorkflowTaskDelivery:
+        header, run = tx.header, slot.key
+        queue = QueueKey(run.namespace_id, header.sticky_queue or header.task_queue, TaskKind.WORKFLOW)
+        key = TaskKey(TaskKind.WORKFLOW, header.task_scheduled_event_id)
+        task = TaskRecord(run, key, queue, header.task_scheduled_ns, sticky=True)
+        return self._engine.workflow_task_delivery(slot, tx, task, again=again)
 
     def _eager_delivery(self, run: RunKey, done: Completion, event_id: int) -> ActivityDelivery:
         event = next(event for event in done.tx.events if event.event_id == event_id)
