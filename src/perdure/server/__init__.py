@@ -6,4 +6,24 @@ namespaces    the namespaces and their search attributes
 service/      one object, one async method per RPC: typed request in, typed response out, typed error raised
 doors/        thin adapters: gRPC (later HTTP/JSON)
 server        puts the parts together, starts and stops them in order
+embedding     engines inside a process, opened by address and shared (addresses: what an address means)
+lifetime      `Server`, an engine of this process with an explicit lifetime
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from perdure.server.lifetime import Server
+
+__all__ = ["Server"]
+
+
+def __getattr__(name: str) -> object:
+    # Not imported with the package: most of its modules, such as the configuration, are light and used alone.
+    if name == "Server":
+        from perdure.server.lifetime import Server
+
+        return Server
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

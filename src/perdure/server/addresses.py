@@ -1,4 +1,4 @@
-"""Addresses of engines that run inside a process: what the text after `sqlite://` means. Parsing only, no I/O but paths.
+"""Addresses of engines that run inside a process: what the text after `sqlite://` means. No I/O but on paths.
 
     sqlite://                      in memory, gone when it is closed
     sqlite://?name=orders          another one in memory: the same name is the same engine
@@ -6,8 +6,8 @@
     sqlite:////var/lib/orders.db   a file by its absolute path
     sqlite:///~/orders.db          a file in the home folder
 
-Options follow a `?`: `namespace=NAME` (repeatable) creates namespaces that are missing, any other name is a SQLite pragma
-that may be set for a file.
+Options follow a `?`: `namespace=NAME` (repeatable) creates namespaces that are missing, any other name is a SQLite
+pragma that may be set for a file.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ class Place:
         """Equal for places that are the same engine."""
         return ("memory", self.name) if self.path is None else ("file", str(self.path))
 
+    def __str__(self) -> str:
+        return f"The engine in memory named {self.name}" if self.path is None else f"The database {self.path}"
+
     @property
     def store_name(self) -> str:
         """What kind of store it is, as the cluster reports it."""
@@ -66,8 +69,8 @@ def parse_address(address: str) -> Place:
     parts = urlsplit(address)
     if parts.scheme == "postgresql":
         raise AddressError(
-            f"{address}: engines on PostgreSQL are not supported by this release of Perdure. Use sqlite:///FILE, or the "
-            "host:port of a server."
+            f"{address}: engines on PostgreSQL are not supported by this release of Perdure. Use sqlite:///FILE, or "
+            "the host:port of a server."
         )
     if parts.scheme != "sqlite" or "://" not in address:
         raise AddressError(

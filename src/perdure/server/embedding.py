@@ -135,8 +135,8 @@ class EmbeddedEngine:
         if not self.loop.is_running():
             ended = "has ended" if self.loop.is_closed() else "does not run at the moment"
             raise EngineGoneError(
-                f"The engine runs on the event loop that opened it, and that {ended}. Connect on a loop that runs as long "
-                "as the engine is needed."
+                f"The engine runs on the event loop that opened it, and that {ended}. Connect on a loop that runs as "
+                "long as the engine is needed."
             )
         passed = asyncio.run_coroutine_threadsafe(working(), self.loop)
         try:
@@ -153,6 +153,11 @@ class EmbeddedEngine:
     def is_abandoned(self) -> bool:
         """Whether the loop has ended and nobody closed the engine."""
         return self._state is not _State.CLOSED and self.loop.is_closed()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing of it is open any more."""
+        return self._state is _State.CLOSED
 
     @property
     def is_closing(self) -> bool:
@@ -303,6 +308,27 @@ def _join(place: Place) -> EmbeddedEngine:
         return engine
 
 
+async def own_engine(place: Place, options: EngineOptions) -> EmbeddedEngine:
+    """Open an engine that lives until its owner closes it, however many use it meanwhile.
+
+    Raises:
+        StoreOpenError: the database cannot be used, or is open in this process already.
+        EngineGoneError: it is open in this process, on a loop that does not run now.
+    """
+    while (found := _find(place)) is not None and found.is_closing:
+        await found.on_loop(found.close)
+    with _lock:
+        if place.key in _engines:
+            raise StoreOpenError(
+                f"{place} is open in this process already, by a client that connected to it. Start the server before "
+                "its clients connect."
+            )
+        engine = _engines[place.key] = EmbeddedEngine(place, options, asyncio.get_running_loop())
+        engine.users += 1
+    await engine.ready()
+    return engine
+
+
 async def _prepare(engine: EmbeddedEngine, place: Place) -> None:
     if place.pragmas and place.pragmas != engine.place.pragmas:
         raise StoreOpenError(
@@ -319,5 +345,5 @@ async def leave(engine: EmbeddedEngine) -> None:
         is_last = engine.users == 0
     if engine.is_abandoned:
         engine.abandon()
-    elif is_last:
+    elif is_last and not engine.is_closed:
         await engine.on_loop(engine.close)

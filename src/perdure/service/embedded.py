@@ -129,8 +129,8 @@ class EmbeddedTransport:
         """The loop of the engine has ended, this is another: what is in a file can be opened anew."""
         if self._engine.place.path is None:
             text = (
-                "The engine in memory ended with the event loop it ran on, and its workflows with it. Connect again on the "
-                "loop that runs now, or keep them in a file (sqlite:///FILE)."
+                "The engine in memory ended with the event loop it ran on, and its workflows with it. Connect again on "
+                "the loop that runs now, or keep them in a file (sqlite:///FILE)."
             )
             raise _error(Status(RPCStatusCode.FAILED_PRECONDITION, text, b""))
         engine = await _open(self._address)
@@ -141,7 +141,7 @@ class EmbeddedTransport:
         await leave(gone)
 
     async def close(self) -> None:
-        """See `Transport.close`. The last transport of an engine drains it: calls end with their answers, polls empty."""
+        """See `Transport.close`. The last transport of an engine drains it: calls are answered, polls end empty."""
         if self._is_closed:
             return
         self._is_closed = True

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import weakref
 from pathlib import Path
 
 from perdure.core.errors import StoreOpenError
@@ -43,6 +44,7 @@ class FileLock:
                 f"The database {database} is in use by another process{f' (pid {holder})' if holder else ''}. "
                 "Stop that process, or use another file: one file serves one process at a time."
             ) from error
+        _held.add(self)
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
@@ -51,3 +53,16 @@ class FileLock:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+_held: weakref.WeakSet[FileLock] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """A forked child shares its parent's locks and would keep them when the parent ends; its copies are closed."""
+    for lock in list(_held):
+        lock.release()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

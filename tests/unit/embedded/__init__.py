@@ -1,0 +1,1 @@
+"""Tests of engines inside a process: addresses, sharing, lifetimes, the transport to them."""

@@ -1,0 +1,81 @@
+"""What addresses of embedded engines mean, and what is said about those that mean nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from perdure.server.addresses import AddressError, parse_address
+
+
+@pytest.mark.parametrize("address", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
+def test_an_address_without_a_file_is_in_memory(address: str) -> None:
+    """All its spellings are the same engine."""
+    place = parse_address(address)
+    assert place.path is None
+    assert place.key == parse_address("sqlite://").key
+
+
+def test_a_name_makes_another_engine_in_memory() -> None:
+    """Equal names are equal engines."""
+    assert parse_address("sqlite://?name=a").key == parse_address("sqlite://?name=a").key
+    assert parse_address("sqlite://?name=a").key != parse_address("sqlite://").key
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [
+        ("sqlite:///orders.db", "{cwd}/orders.db"),
+        ("sqlite:///data/orders.db", "{cwd}/data/orders.db"),
+        ("sqlite:///./a/../orders.db", "{cwd}/orders.db"),
+        ("sqlite:////orders.db", "/orders.db"),
+        ("sqlite:////tmp/my%20orders%23.db", "/tmp/my orders#.db"),
+        ("sqlite:///~/orders.db", "{home}/orders.db"),
+    ],
+)
+def test_paths(address: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three slashes are relative, four absolute; every path is resolved at once."""
+    monkeypatch.chdir(tmp_path)
+    expected = path.format(cwd=tmp_path.resolve(), home=Path.home().resolve())
+    assert str(parse_address(address).path) == expected
+
+
+def test_two_paths_of_one_file_are_one_engine(tmp_path: Path) -> None:
+    """Links are followed."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert (
+        parse_address(f"sqlite:///{tmp_path}/a.db").key
+        == parse_address(f"sqlite:///{tmp_path}/link/a.db").key
+    )
+
+
+def test_options() -> None:
+    """Namespaces and pragmas are told apart."""
+    place = parse_address("sqlite:////o.db?namespace=a&namespace=b&synchronous=normal")
+    assert place.namespaces == ("a", "b")
+    assert place.pragmas == {"synchronous": "normal"}
+    assert place.store_name == "sqlite"
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("sqlite://orders.db", "sqlite:///orders.db"),
+        ("sqlite://data/orders.db", "sqlite:///data/orders.db"),
+        ("postgresql://host/db", "not supported"),
+        ("localhost:7233", "sqlite:///FILE"),
+        ("sqlite:orders.db", "sqlite:///FILE"),
+        ("sqlite:///a#b.db", "%23"),
+        ("sqlite:///a.db?name=b", "only an engine in memory"),
+        ("sqlite://?synchronous=off", "takes no such option"),
+        ("sqlite:///a.db?namespace=", "has no value"),
+        ("sqlite:///a%00b.db", "no path"),
+    ],
+)
+def test_what_is_no_address_says_what_one_looks_like(address: str, says: str) -> None:
+    """The error is typed, names the address and says what to write."""
+    with pytest.raises(AddressError, match="(?s)" + says.replace("?", r"\?")) as caught:
+        parse_address(address)
+    assert address in str(caught.value)
+    assert isinstance(caught.value, ValueError)

@@ -1,0 +1,367 @@
+"""Who shares an engine, what ends it, and that its file is let go of then."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from perdure.core.errors import StoreOpenError
+from perdure.server import Server, embedding
+from perdure.service._errors import ClientConnectError, RPCError, RPCStatusCode
+from perdure.service.embedded import open_embedded
+from perdure.store.sqlite.lock import FileLock
+from tests.support.embedded import EmbeddedClient
+from tests.support.rpc import RawClient
+from tests.unit.server.support import run
+
+QUEUE = "embedded-queue"
+
+
+def _is_free(path: Path) -> bool:
+    try:
+        FileLock(path).release()
+    except StoreOpenError:
+        return False
+    return True
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> str:
+    """The address of a file that is not there yet."""
+    return f"sqlite:///{tmp_path}/orders.db"
+
+
+def test_clients_of_one_file_share_one_engine(tmp_path: Path, address: str) -> None:
+    """What one starts the other sees; the file is let go of when the last one closes, and not before."""
+
+    async def scenario() -> None:
+        one = await EmbeddedClient.connect(address)
+        two = await EmbeddedClient.connect(f"sqlite:///{tmp_path}/./orders.db")
+        started = await one.start("wf", QUEUE)
+        await one.close()
+        await one.close()
+        described = await two.describe("wf")
+        assert described.workflow_execution_info.execution.run_id == started.run_id
+        assert not _is_free(tmp_path / "orders.db")
+        await two.close()
+        assert _is_free(tmp_path / "orders.db")
+
+    run(scenario())
+
+
+def test_connecting_at_the_same_time_opens_one_engine(tmp_path: Path, address: str) -> None:
+    """Nobody meets a half-open engine or a second one."""
+
+    async def scenario() -> None:
+        transports = await asyncio.gather(*(open_embedded(address) for _ in range(8)))
+        assert len({transport._engine for transport in transports}) == 1
+        await asyncio.gather(*(transport.close() for transport in transports))
+        assert _is_free(tmp_path / "orders.db")
+
+    run(scenario())
+
+
+def test_connecting_while_the_last_one_closes_opens_it_anew(address: str) -> None:
+    """The new engine waits for the file and finds what the old one acknowledged."""
+
+    async def scenario() -> None:
+        one = await EmbeddedClient.connect(address)
+        await one.start("wf", QUEUE)
+        closing = asyncio.create_task(one.close())
+        await asyncio.sleep(0)
+        two = await EmbeddedClient.connect(address)
+        assert (await two.describe("wf")).workflow_execution_info.execution.workflow_id == "wf"
+        await closing
+        await two.describe("wf")
+        await two.close()
+
+    run(scenario())
+
+
+def test_engines_in_memory_are_told_apart_by_name_and_end_with_their_last_client() -> None:
+    """Nothing of an engine in memory is left for the next one."""
+
+    async def scenario() -> None:
+        one, two = (
+            await EmbeddedClient.connect("sqlite://?name=a"),
+            await EmbeddedClient.connect("sqlite://?name=b"),
+        )
+        await one.start("wf", QUEUE)
+        with pytest.raises(RPCError, match="not found"):
+            await two.describe("wf")
+        await one.close()
+        three = await EmbeddedClient.connect("sqlite://?name=a")
+        with pytest.raises(RPCError, match="not found"):
+            await three.describe("wf")
+        await two.close()
+        await three.close()
+        assert not embedding._engines
+
+    run(scenario())
+
+
+def test_the_last_to_close_lets_calls_finish_and_ends_polls_empty(address: str) -> None:
+    """Draining: no answer is lost, no poll waits on, nothing new is taken."""
+
+    async def scenario() -> None:
+        client = await EmbeddedClient.connect(address)
+        poll = asyncio.create_task(client.poll_workflow_task(QUEUE, timeout_s=60))
+        while not client.transport._engine._in_flight:
+            await asyncio.sleep(0)
+        starts = [asyncio.create_task(client.start(f"wf-{i}", "other")) for i in range(5)]
+        await asyncio.sleep(0)
+        await client.close()
+        assert (await poll).task_token == b""
+        assert all(start.run_id for start in await asyncio.gather(*starts))
+        with pytest.raises(RPCError) as caught:
+            await client.describe("wf-0")
+        assert caught.value.status is RPCStatusCode.CANCELLED
+        again = await EmbeddedClient.connect(address)
+        await asyncio.gather(*(again.describe(f"wf-{i}") for i in range(5)))
+        await again.close()
+
+    run(scenario())
+
+
+def test_closing_one_of_several_ends_its_own_calls_only(address: str) -> None:
+    """Its polls end with CANCELLED; a poll of another client goes on and gets its task."""
+
+    async def scenario() -> None:
+        one, two = await EmbeddedClient.connect(address), await EmbeddedClient.connect(address)
+        engine = one.transport._engine
+        own = asyncio.create_task(one.poll_workflow_task(QUEUE, timeout_s=60))
+        other = asyncio.create_task(two.poll_workflow_task(QUEUE, timeout_s=60))
+        while engine._in_flight < 2:
+            await asyncio.sleep(0)
+        await one.close()
+        with pytest.raises(RPCError) as caught:
+            await own
+        assert caught.value.status is RPCStatusCode.CANCELLED
+        await two.start("wf", QUEUE)
+        assert (await other).workflow_execution.workflow_id == "wf"
+        await two.close()
+
+    run(scenario())
+
+
+def test_a_loop_that_ends_without_closing_lets_go_of_the_file(tmp_path: Path, address: str) -> None:
+    """`asyncio.run` ends: the file is free, the next run finds what was acknowledged; so does an old transport."""
+
+    async def begin() -> EmbeddedClient:
+        client = await EmbeddedClient.connect(address)
+        await client.start("wf", QUEUE)
+        return client
+
+    client = asyncio.run(begin())
+    assert _is_free(tmp_path / "orders.db")
+
+    async def go_on() -> None:
+        other = await EmbeddedClient.connect(address)
+        await other.describe("wf")
+        await client.describe("wf")
+        await other.close()
+        await client.describe("wf")
+        await client.close()
+
+    run(go_on())
+    assert _is_free(tmp_path / "orders.db")
+
+
+def test_a_loop_closed_by_force_is_noticed_at_the_next_connect(tmp_path: Path, address: str) -> None:
+    """Even a loop that shut nothing down leaves nothing that keeps the next engine from opening."""
+
+    async def begin() -> None:
+        await (await EmbeddedClient.connect(address)).start("wf", QUEUE)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begin())
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # left on purpose
+    loop.close()
+    assert not _is_free(tmp_path / "orders.db")
+
+    async def go_on() -> None:
+        client = await EmbeddedClient.connect(address)
+        await client.describe("wf")
+        await client.close()
+
+    run(go_on())
+    assert _is_free(tmp_path / "orders.db")
+
+
+def test_an_engine_in_memory_ends_with_its_loop(address: str) -> None:
+    """An old transport says so; a new connection gets a fresh engine."""
+
+    async def begin() -> EmbeddedClient:
+        client = await EmbeddedClient.connect("sqlite://")
+        await client.start("wf", QUEUE)
+        return client
+
+    client = asyncio.run(begin())
+
+    async def go_on() -> None:
+        with pytest.raises(RPCError, match="Connect again"):
+            await client.describe("wf")
+        fresh = await EmbeddedClient.connect("sqlite://")
+        with pytest.raises(RPCError, match="not found"):
+            await fresh.describe("wf")
+        await fresh.close()
+        await client.close()
+
+    run(go_on())
+
+
+def test_another_thread_uses_the_engine_through_its_loop(address: str) -> None:
+    """Calls, errors, polls and their cancellation cross over; the engine stays where it was opened."""
+    ready, done = threading.Event(), threading.Event()
+    found: list[object] = []
+
+    async def elsewhere() -> None:
+        client = await EmbeddedClient.connect(address)
+        await client.start("from-thread", QUEUE)
+        found.append((await client.poll_workflow_task(QUEUE)).workflow_execution.workflow_id)
+        with pytest.raises(RPCError) as caught:
+            await client.describe("nobody")
+        found.append(caught.value.status)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await client.poll_workflow_task(QUEUE, timeout_s=60)
+        await client.close()
+
+    def work() -> None:
+        ready.wait(10)
+        asyncio.run(elsewhere())
+        done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+
+    async def scenario() -> None:
+        client = await EmbeddedClient.connect(address)
+        ready.set()
+        assert await asyncio.to_thread(done.wait, 10)
+        assert client.transport._engine._in_flight == 0
+        await client.describe("from-thread")
+        await client.close()
+
+    run(scenario())
+    thread.join()
+    assert found == ["from-thread", RPCStatusCode.NOT_FOUND]
+
+
+def test_an_engine_whose_loop_stands_still_says_so(address: str) -> None:
+    """Nobody waits for ever for a loop that does not run."""
+    loop = asyncio.new_event_loop()
+    client = loop.run_until_complete(EmbeddedClient.connect(address))
+
+    async def scenario() -> None:
+        with pytest.raises(RPCError, match="does not run at the moment"):
+            await client.describe("wf")
+        with pytest.raises(ClientConnectError, match="does not run at the moment"):
+            await EmbeddedClient.connect(address)
+
+    run(scenario())
+    loop.run_until_complete(client.close())
+    loop.close()
+
+
+_HOLD = """
+import asyncio, sys
+from perdure.service.embedded import open_embedded
+async def main():
+    await open_embedded(sys.argv[1])
+    print("open", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+asyncio.run(main())
+"""
+
+
+def test_a_second_process_on_a_file_is_refused_and_told_who_has_it(address: str) -> None:
+    """The error is typed and names the holder's process id."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        with pytest.raises(ClientConnectError, match=f"in use by another process \\(pid {holder.pid}\\)"):
+            run(EmbeddedClient.connect(address))
+        with pytest.raises(StoreOpenError, match=f"pid {holder.pid}"):
+            run(Server(address).start())
+    finally:
+        holder.communicate("")
+    assert holder.returncode == 0
+    run(_connect_and_close(address))
+
+
+async def _connect_and_close(address: str) -> None:
+    await (await EmbeddedClient.connect(address)).close()
+
+
+def test_a_forked_child_holds_nothing(tmp_path: Path, address: str) -> None:
+    """A process pool's worker must not keep its parent's file, nor use the parent's engine."""
+
+    async def parent() -> int:
+        await EmbeddedClient.connect(address)
+        child = os.fork()
+        if child == 0:
+            held = any("orders.db.lock" in os.readlink(f"/proc/self/fd/{fd}") for fd in _open_files())
+            os._exit(1 if held or embedding._engines else 0)
+        return os.waitstatus_to_exitcode((await asyncio.to_thread(os.waitpid, child, 0))[1])
+
+    assert asyncio.run(parent()) == 0
+
+
+def _open_files() -> list[str]:
+    return [fd for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
+
+
+def test_a_server_gives_the_engine_a_lifetime_and_a_port(address: str) -> None:
+    """Clients join it by address, others by its port; when it stops, they are told."""
+
+    async def scenario() -> None:
+        async with Server(address, grpc="127.0.0.1:0", namespaces=["shop"]) as server:
+            client = await EmbeddedClient.connect(server.address)
+            await client.start("wf", QUEUE)
+            async with RawClient(server.grpc_address) as outside:
+                assert (await outside.describe("wf")).workflow_execution_info.execution.workflow_id == "wf"
+            await client.close()
+            kept = EmbeddedClient((await EmbeddedClient.connect(server.address)).transport, "shop")
+            await kept.start("in-shop", QUEUE)
+            with pytest.raises(StoreOpenError, match="open in this process already"):
+                await Server(address).start()
+        with pytest.raises(RPCError, match="closed") as caught:
+            await kept.describe("in-shop")
+        assert caught.value.status is RPCStatusCode.FAILED_PRECONDITION
+        await kept.close()
+
+    run(scenario())
+
+
+def test_namespaces_in_an_address_are_made(address: str) -> None:
+    """Also when the engine is open already."""
+
+    async def scenario() -> None:
+        one = await EmbeddedClient.connect(address)
+        two = EmbeddedClient((await EmbeddedClient.connect(f"{address}?namespace=shop")).transport, "shop")
+        await two.start("wf", QUEUE)
+        await one.close()
+        await two.close()
+
+    run(scenario())
+
+
+def test_what_cannot_be_opened_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The folder is missing: the error says so, and the next try is a fresh one."""
+    address = f"sqlite:///{tmp_path}/missing/orders.db"
+    with pytest.raises(ClientConnectError, match="does not exist"):
+        run(EmbeddedClient.connect(address))
+    assert not embedding._engines
+    (tmp_path / "missing").mkdir()
+    run(_connect_and_close(address))
