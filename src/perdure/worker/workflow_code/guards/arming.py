@@ -1,0 +1,54 @@
+"""Arms and disarms the guards around workflow code, and installs them once per process."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from perdure.worker.workflow_code.guards import audit, calls, functions
+from perdure.worker.workflow_code.guards.state import GuardedRun, armed
+
+_installing = threading.Lock()
+_is_installed = False
+
+
+def install() -> None:
+    """Installs the guards in this process. Called by every worker; only the first call does anything."""
+    global _is_installed
+    with _installing:
+        if _is_installed:
+            return
+        functions.install()
+        calls.install()
+        audit.install()
+        _is_installed = True
+
+
+def watch(workflow_class: type) -> None:
+    """Watches the code of the module that defines a workflow, where the interpreter can (Python 3.12 and later)."""
+    module = sys.modules.get(workflow_class.__module__)
+    if module is not None:
+        calls.watch(module)
+
+
+def enter(run: GuardedRun) -> None:
+    """Workflow code of `run` is about to run in this thread."""
+    armed.run = run
+
+
+def leave() -> None:
+    """Workflow code has stopped running in this thread."""
+    armed.run = None
+
+
+@contextmanager
+def unguarded() -> Iterator[None]:
+    """Lifts the guards in this thread for a while; what happens then is the user's responsibility."""
+    run = armed.run
+    armed.run = None
+    try:
+        yield
+    finally:
+        armed.run = run

@@ -1,0 +1,107 @@
+"""The error for what workflow code must not do, and where in the user's code it was done."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from types import FrameType
+
+from perdure.workflow import NondeterminismError
+
+_STANDARD_LIBRARY = tuple(
+    os.path.normcase(folder) + os.sep
+    for folder in {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
+)
+_PACKAGES = tuple(
+    os.path.normcase(folder) + os.sep
+    for folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+)
+_OWN = os.path.normcase(os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(__file__))))) + os.sep
+_TRUSTED_MODULES = (
+    "importlib.",
+    "_frozen_importlib",
+    "linecache",
+    "tokenize",
+    "traceback",
+    "logging",
+    "warnings",
+    "inspect",
+    "pdb",
+    "bdb",
+    "cmd",
+    "_pytest.",
+    "pydevd",
+    "_pydevd_",
+    "debugpy.",
+    "coverage.",
+)
+"""They read files and clocks on behalf of the interpreter, the log or a debugger: no answer reaches workflow code."""
+
+_places: dict[str, str] = {}
+_USER, _LIBRARY, _SDK = "user", "library", "sdk"
+_MAX_PLACES = 10_000
+
+
+class RestrictedWorkflowAccessError(NondeterminismError):
+    """Workflow code did what would give another answer, or act twice, when the workflow is replayed.
+
+    Attributes:
+        qualified_name: what was called, such as `datetime.datetime.now`.
+        file, line: where in the user's code.
+    """
+
+    def __init__(self, qualified_name: str, instead: str, file: str, line: int, function: str) -> None:
+        """Makes the message from its parts."""
+        super().__init__(
+            f"{qualified_name} in workflow code: when the workflow is replayed it would give another answer or act "
+            f"again. Called at {file}:{line} in {function}. Instead: {instead} To allow it here, on your own "
+            "responsibility: `with workflow.unsafe.sandbox_unrestricted():`."
+        )
+        self.qualified_name = qualified_name
+        self.file = file
+        self.line = line
+
+
+def refuse(qualified_name: str, instead: str, depth: int = 2) -> None:
+    """Raises for what the code `depth` frames up did, unless an importer, a logger or a debugger did it.
+
+    Raises:
+        RestrictedWorkflowAccessError: it was workflow code.
+    """
+    frame: FrameType | None = sys._getframe(depth)
+    caller = frame
+    while frame is not None:
+        name = frame.f_globals.get("__name__") or ""
+        if name.startswith(_TRUSTED_MODULES):
+            return
+        place = _places.get(frame.f_code.co_filename) or _place(frame.f_code.co_filename)
+        if place is _SDK:
+            return
+        if place is _USER:
+            break
+        frame = frame.f_back
+    if frame is None:
+        frame = caller
+    if frame is None:
+        return
+    code = frame.f_code
+    function = getattr(code, "co_qualname", code.co_name)
+    raise RestrictedWorkflowAccessError(qualified_name, instead, code.co_filename, frame.f_lineno, function)
+
+
+def _place(file: str) -> str:
+    """Whose code a file is: the user's (third-party packages too), the standard library's or the SDK's."""
+    path = os.path.normcase(file)
+    if path.startswith(_OWN):
+        place = _SDK
+    elif path.startswith("<frozen ") or (
+        path.startswith(_STANDARD_LIBRARY) and not path.startswith(_PACKAGES)
+    ):
+        place = _LIBRARY
+    else:
+        place = _USER
+    if len(_places) >= _MAX_PLACES:
+        _places.clear()
+    _places[file] = place
+    return place

@@ -1,0 +1,217 @@
+"""Guards of workflow code: deterministic where clean, refused with a message that helps elsewhere, absent outside."""
+
+from __future__ import annotations
+
+import datetime
+import glob
+import logging
+import os
+import random
+import secrets
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+from functools import partial
+from time import time as time_imported_before
+from typing import Any
+
+import pytest
+
+from perdure.worker.workflow_code import guards
+from perdure.worker.workflow_code.guards import RestrictedWorkflowAccessError
+
+NOW_NS = 1_700_000_000_123_456_789
+
+
+class Run:
+    """A running workflow as guards see it."""
+
+    def __init__(self, seed: int = 7) -> None:
+        self._random = random.Random(seed)
+
+    def time_ns(self) -> int:
+        """A fixed time."""
+        return NOW_NS
+
+    def random(self) -> random.Random:
+        """Seeded."""
+        return self._random
+
+
+class Guarded:
+    """Runs a function as workflow code."""
+
+    def __call__(self, function: Callable[[], Any], seed: int = 7) -> Any:
+        guards.enter(Run(seed))
+        try:
+            return function()
+        finally:
+            guards.leave()
+
+
+@pytest.fixture
+def guarded() -> Iterator[Guarded]:
+    """Installs the guards; this module counts as a workflow module."""
+    guards.install()
+    guards.watch(Guarded)
+    yield Guarded()
+    guards.leave()
+
+
+def test_clocks_give_workflow_time_inside_and_real_time_outside(guarded: Guarded) -> None:
+    for clock in ("time", "monotonic", "perf_counter"):
+        assert guarded(partial(lambda name: getattr(time, name)(), clock)) == NOW_NS / 1e9
+        assert guarded(partial(lambda name: getattr(time, name + "_ns")(), clock)) == NOW_NS
+    assert abs(time.time() - datetime.datetime.now().timestamp()) < 60
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: random.random(),
+        lambda: random.randint(1, 1_000_000),
+        lambda: random.choice(range(1_000_000)),
+        lambda: random.sample(range(1_000_000), 3),
+        lambda: uuid.uuid4(),
+    ],
+)
+def test_randomness_follows_the_runs_seed(guarded: Guarded, draw: Callable[[], Any]) -> None:
+    assert guarded(draw, seed=1) == guarded(draw, seed=1)
+    assert guarded(draw, seed=1) != guarded(draw, seed=2)
+    assert draw() != draw()
+
+
+FORBIDDEN: dict[str, Callable[[], Any]] = {
+    "datetime.datetime.now": lambda: datetime.datetime.now(),
+    "datetime.datetime.now with a zone": lambda: datetime.datetime.now(datetime.UTC),
+    "datetime.datetime.utcnow": lambda: datetime.datetime.utcnow(),
+    "datetime.datetime.today": lambda: datetime.datetime.today(),
+    "datetime.date.today": lambda: datetime.date.today(),
+    "time.sleep": lambda: time.sleep(0),
+    "open": lambda: open(os.devnull),  # noqa: SIM115
+    "os.listdir": lambda: os.listdir("."),
+    "os.remove": lambda: os.remove("no such file"),
+    "glob": lambda: glob.glob("*"),
+    "shutil": lambda: shutil.rmtree("no such folder"),
+    "tempfile": lambda: tempfile.mkdtemp(),
+    "subprocess": lambda: subprocess.run(["true"], check=False),
+    "os.system": lambda: os.system("true"),
+    "socket": lambda: socket.socket(),
+    "socket.getaddrinfo": lambda: socket.getaddrinfo("localhost", 1),
+    "sqlite3": lambda: sqlite3.connect(":memory:"),
+    "a thread": lambda: threading.Thread(target=int).start(),
+    "os.environ": lambda: os.environ["HOME"],
+    "os.getenv": lambda: os.getenv("HOME"),
+    "all of os.environ": lambda: dict(os.environ),
+    "os.urandom": lambda: os.urandom(1),
+    "uuid.uuid1": lambda: uuid.uuid1(),
+    "secrets": lambda: secrets.token_hex(),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*utcnow.*:DeprecationWarning")
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_what_breaks_replay_is_refused_and_the_message_names_call_place_and_alternative(
+    guarded: Guarded, name: str
+) -> None:
+    with pytest.raises(RestrictedWorkflowAccessError) as raised:
+        guarded(FORBIDDEN[name])
+    error = raised.value
+    assert error.file == __file__
+    line = FORBIDDEN[name].__code__.co_firstlineno
+    assert error.line == line
+    assert f"Called at {__file__}:{line} in" in str(error)
+    assert "Instead: " in str(error)
+
+
+@pytest.mark.filterwarnings("ignore:.*utcnow.*:DeprecationWarning")
+@pytest.mark.parametrize(
+    "name", ["datetime.datetime.now", "datetime.date.today", "open", "os.getenv", "os.urandom"]
+)
+def test_outside_workflow_code_and_where_guards_are_lifted_everything_works(
+    guarded: Guarded, name: str
+) -> None:
+    def lifted() -> None:
+        with guards.unguarded():
+            FORBIDDEN[name]()
+
+    FORBIDDEN[name]()
+    guarded(lifted)
+    FORBIDDEN[name]()
+
+
+def test_guards_are_armed_in_one_thread_only(guarded: Guarded) -> None:
+    answers: list[object] = []
+    entered, done = threading.Event(), threading.Event()
+
+    def other_thread() -> None:
+        entered.wait(10)
+        answers.append(datetime.datetime.now().year >= 2023 and bool(os.listdir(".")))
+        done.set()
+
+    thread = threading.Thread(target=other_thread)
+    thread.start()
+
+    def workflow() -> None:
+        entered.set()
+        done.wait(10)
+
+    guarded(workflow)
+    thread.join(10)
+    assert answers == [True]
+
+
+def test_logging_and_tracebacks_work_in_workflow_code(
+    guarded: Guarded, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both read clocks and files, but nothing of that reaches the workflow."""
+
+    def workflow() -> str:
+        logging.getLogger("workflow").warning("hello")
+        try:
+            raise ValueError("boom")
+        except ValueError:
+            return traceback.format_exc()
+
+    assert "boom" in guarded(workflow)
+    assert "hello" in caplog.text
+
+
+def test_a_late_import_works_in_workflow_code(guarded: Guarded) -> None:
+    sys.modules.pop("colorsys", None)
+
+    def workflow() -> object:
+        import colorsys
+
+        return colorsys.rgb_to_hsv(0, 0, 0)
+
+    assert guarded(workflow) == (0.0, 0.0, 0)
+
+
+def test_a_subclass_of_datetime_is_refused_too(guarded: Guarded) -> None:
+    class Moment(datetime.datetime):
+        """Somebody's own."""
+
+    assert isinstance(Moment.now(), Moment)
+    with pytest.raises(RestrictedWorkflowAccessError, match="now"):
+        guarded(lambda: Moment.now())
+
+
+if hasattr(sys, "monitoring"):
+
+    def test_a_name_imported_before_is_refused_and_told_how_to_be_deterministic(guarded: Guarded) -> None:
+        with pytest.raises(RestrictedWorkflowAccessError, match=r"import time and call time\.time\(\)"):
+            guarded(lambda: time_imported_before())
+
+    def test_unseeded_generators_are_refused_and_seeded_ones_allowed(guarded: Guarded) -> None:
+        with pytest.raises(RestrictedWorkflowAccessError, match=r"workflow\.random\(\)"):
+            guarded(lambda: random.Random())
+        assert guarded(lambda: random.Random(3).random()) == random.Random(3).random()
