@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn, Self, cast, overload
 
 import google.protobuf.json_format
@@ -231,6 +231,22 @@ class CompositePayloadConverter(PayloadConverter, WithSerializationContext):
         return any(isinstance(converter, WithSerializationContext) for converter in self.converters.values())
 
 
+def _payload_maker(encoding: bytes) -> Callable[[bytes], Payload]:
+    """Return a function that makes payloads of one encoding from their data.
+
+    Copying a payload that has its metadata already takes less than half the time of making one from keywords.
+    """
+    template = Payload(metadata={"encoding": encoding})
+
+    def make(data: bytes) -> Payload:
+        payload = Payload()
+        payload.CopyFrom(template)
+        payload.data = data
+        return payload
+
+    return make
+
+
 def _names(encodings: Iterable[bytes]) -> str:
     return ", ".join(encoding.decode(errors="replace") for encoding in encodings)
 
@@ -288,6 +304,10 @@ class DefaultPayloadConverter(CompositePayloadConverter):
         super().__init__(*DefaultPayloadConverter.default_encoding_payload_converters)
 
 
+_make_null = _payload_maker(b"binary/null")
+_make_plain = _payload_maker(b"binary/plain")
+
+
 class BinaryNullPayloadConverter(EncodingPayloadConverter):
     """`binary/null`: None."""
 
@@ -298,7 +318,7 @@ class BinaryNullPayloadConverter(EncodingPayloadConverter):
 
     def to_payload(self, value: Any) -> Payload | None:
         """See the base class."""
-        return Payload(metadata={"encoding": b"binary/null"}) if value is None else None
+        return _make_null(b"") if value is None else None
 
     def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:
         """See the base class."""
@@ -318,7 +338,7 @@ class BinaryPlainPayloadConverter(EncodingPayloadConverter):
     def to_payload(self, value: Any) -> Payload | None:
         """See the base class."""
         if isinstance(value, bytes):
-            return Payload(metadata={"encoding": b"binary/plain"}, data=value)
+            return _make_plain(value)
         return None
 
     def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:
