@@ -22,7 +22,9 @@ to gRPC codes in one table (`perdure.server.doors.status`). Nothing here knows a
     │   ├── UnavailableError          the store or the server cannot answer now; retry
     │   ├── DeadlineExceededError     the caller's time is over
     │   ├── DeadlineTooShortError
-    │   └── AbortedError
+    │   ├── AbortedError
+    │   │   └── OperationAbortedError
+    │   └── MultiOperationError       update-with-start: what became of each half
     └── StoreError                    raised by stores only; the engine turns it into a ServiceError
         ├── VersionConflictError      somebody else changed the run first; reload and try again
         ├── CurrentRunConflictError   the workflow id has another current run than expected
@@ -31,6 +33,8 @@ to gRPC codes in one table (`perdure.server.doors.status`). Nothing here knows a
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class PerdureError(Exception):
@@ -162,6 +166,26 @@ class DeadlineTooShortError(FailedPreconditionError):
 
 class AbortedError(ServiceError):
     """The operation lost a race and was not done; the caller may retry."""
+
+
+class OperationAbortedError(AbortedError):
+    """One of several operations was not done because another one failed."""
+
+    def __init__(self) -> None:
+        super().__init__("Operation was aborted.")
+
+
+class MultiOperationError(ServiceError):
+    """Several operations that belong together could not all be done.
+
+    Args:
+        message: what was to be done.
+        errors: what became of each, None for one that was done.
+    """
+
+    def __init__(self, message: str, errors: Sequence[ServiceError | None]) -> None:
+        super().__init__(message)
+        self.errors = tuple(errors)
 
 
 class StoreError(PerdureError):

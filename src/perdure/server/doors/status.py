@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from google.protobuf.message import Message
 
 from perdure.api.errordetails.v1 import (
+    MultiOperationExecutionFailure,
     NamespaceAlreadyExistsFailure,
     NamespaceInvalidStateFailure,
     NamespaceNotFoundFailure,
@@ -22,7 +23,7 @@ from perdure.api.errordetails.v1 import (
     WorkflowExecutionAlreadyStartedFailure,
     WorkflowNotReadyFailure,
 )
-from perdure.api.failure.v1 import Failure
+from perdure.api.failure.v1 import Failure, MultiOperationExecutionAborted
 from perdure.api.google.rpc import Status as RpcStatus
 from perdure.core import errors
 
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 INVALID_ARGUMENT = 3
 RESOURCE_EXHAUSTED = 8
+ABORTED = 10
 INTERNAL = 13
 UNAVAILABLE = 14
 
@@ -80,6 +82,30 @@ def _invalid_state(error: errors.NamespaceInvalidStateError) -> Message:
     return detail
 
 
+def _multi_operation(error: errors.MultiOperationError) -> Message:
+    detail = MultiOperationExecutionFailure()
+    for operation in error.errors:
+        status = detail.statuses.add()
+        if operation is None:
+            continue
+        found = status_of(operation)
+        status.code = found.code if found is not None else INTERNAL
+        status.message = found.message if found is not None else ""
+        if found is not None and found.details:
+            for packed in RpcStatus.FromString(found.details).details:
+                status.details.add().CopyFrom(packed)
+    return detail
+
+
+def _first_failure(error: errors.MultiOperationError) -> int:
+    """The code of a failed multi-operation: of the operation that failed by itself."""
+    for operation in error.errors:
+        if operation is not None and not isinstance(operation, errors.OperationAbortedError):
+            found = status_of(operation)
+            return found.code if found is not None else INTERNAL
+    return ABORTED
+
+
 TABLE: Mapping[type[Exception], _Entry] = {
     errors.QueryFailedError: _Entry(3, _query_failed),
     errors.InvalidArgumentError: _Entry(3),
@@ -96,7 +122,9 @@ TABLE: Mapping[type[Exception], _Entry] = {
     errors.NamespaceInvalidStateError: _Entry(9, _invalid_state),
     errors.WorkflowNotReadyError: _Entry(9, lambda _: WorkflowNotReadyFailure()),
     errors.FailedPreconditionError: _Entry(9),
-    errors.AbortedError: _Entry(10),
+    errors.OperationAbortedError: _Entry(ABORTED, lambda _: MultiOperationExecutionAborted()),
+    errors.AbortedError: _Entry(ABORTED),
+    errors.MultiOperationError: _Entry(ABORTED, _multi_operation),
     errors.UnimplementedError: _Entry(12),
     errors.UnavailableError: _Entry(UNAVAILABLE),
     errors.ServiceError: _Entry(2),
@@ -116,11 +144,9 @@ def status_of(error: Exception) -> Status | None:
         entry = TABLE.get(base)
         if entry is not None:
             message = str(error)[:MAX_MESSAGE_CHARS]
-            return Status(
-                entry.code,
-                message,
-                _details(entry.code, message, entry.detail, error) if entry.detail else b"",
-            )
+            code = _first_failure(error) if isinstance(error, errors.MultiOperationError) else entry.code
+            details = _details(code, message, entry.detail, error) if entry.detail else b""
+            return Status(code, message, details)
     return None
 
 

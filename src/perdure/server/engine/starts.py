@@ -42,8 +42,18 @@ _FAILED_ONLY = WorkflowIdReusePolicy.Value("WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLI
 _USE_EXISTING = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING")
 _TERMINATE_EXISTING = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING")
 
-OnRun = Callable[[Transition], None]
-"""Something to do to the run in the same transition, such as recording a signal."""
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """What else is to happen to a run that a request starts.
+
+    Attributes:
+        in_first_transition: done in its first transition before its first workflow task, such as recording a signal.
+        once_committed: called with its slot after the commit, before its first workflow task is handed over.
+    """
+
+    in_first_transition: Callable[[Transition], None] | None = None
+    once_committed: Callable[[RunSlot], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +84,14 @@ class Starts:
         self._engine = engine
 
     async def start(
-        self, namespace: Namespace, request: StartWorkflowExecutionRequest, on_new: OnRun | None = None
+        self, namespace: Namespace, request: StartWorkflowExecutionRequest, on_new: NewRun | None = None
     ) -> Started:
         """Starts a run, or finds the one that the policies let stand for it.
 
         Args:
             namespace: where.
             request: checked, with policies and timeouts filled in.
-            on_new: done to the new run in its first transition, before its first workflow task.
+            on_new: what else happens to the run if it is a new one.
 
         Raises:
             WorkflowAlreadyStartedError: the policies forbid it.
@@ -90,7 +100,7 @@ class Starts:
         return await self._engine.finish_anyway(self._start(namespace, request, on_new))
 
     async def _start(
-        self, namespace: Namespace, request: StartWorkflowExecutionRequest, on_new: OnRun | None
+        self, namespace: Namespace, request: StartWorkflowExecutionRequest, on_new: NewRun | None
     ) -> Started:
         engine = self._engine
         for _ in range(CONFLICT_RETRIES):
@@ -177,7 +187,7 @@ class Starts:
         namespace: Namespace,
         request: StartWorkflowExecutionRequest,
         current: CurrentRun | None,
-        on_new: OnRun | None,
+        on_new: NewRun | None,
     ) -> Started:
         if current is not None and current.status == RUNNING:
             return await self._replace(namespace, request, current, on_new)
@@ -188,7 +198,7 @@ class Starts:
         namespace: Namespace,
         request: StartWorkflowExecutionRequest,
         current: CurrentRun,
-        on_new: OnRun | None,
+        on_new: NewRun | None,
     ) -> Started:
         """Terminates the current run and starts the new one, in one commit."""
         engine = self._engine
@@ -210,7 +220,7 @@ class Starts:
         namespace: Namespace,
         request: StartWorkflowExecutionRequest,
         current: CurrentRun | None,
-        on_new: OnRun | None,
+        on_new: NewRun | None,
         replaced: list[tuple[RunSlot, RunState]],
     ) -> Started:
         engine = self._engine
@@ -225,14 +235,15 @@ class Starts:
                 lifecycle.start(
                     tx, request, lifecycle.StartContext(namespace.name, namespace.retention_ns, eager)
                 )
-                if on_new is not None:
-                    on_new(tx)
+                if on_new is not None and on_new.in_first_transition is not None:
+                    on_new.in_first_transition(tx)
                 workflow_task.schedule_if_needed(tx)
                 eager = eager and tx.header.has_pending_task
                 if eager:
                     workflow_task.start(tx, request.request_id, request.identity, engine.limits.run)
                 pending = engine.prepare(slot, tx)
                 pending.becomes_current = True
+                pending.on_commit = on_new.once_committed if on_new is not None else None
                 pending.expected_current_run_id = current.run.run_id if current is not None else None
                 await engine.commit([*unit, pending])
                 task = self._eager_task(slot, tx) if eager else None

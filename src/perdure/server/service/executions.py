@@ -30,7 +30,7 @@ from perdure.core.run.state import RunState
 from perdure.core.run.transition import Transition
 from perdure.server.engine.engine import Compute, Engine, RunNotFoundError
 from perdure.server.engine.histories import Histories, not_found
-from perdure.server.engine.starts import Started, Starts
+from perdure.server.engine.starts import NewRun, Started, Starts
 from perdure.server.namespaces import STARTABLE_STATES, Namespace
 from perdure.server.service import checks
 from perdure.server.service.call import Call
@@ -72,13 +72,9 @@ class Executions:
     ) -> StartWorkflowExecutionResponse:
         """StartWorkflowExecution: source workflowservice.v1."""
         namespace = self._namespaces.get(request.namespace, STARTABLE_STATES)
-        self._prepare_start(request, namespace, _FAIL)
+        self.prepare_start(request, namespace)
         started = await self._starts.start(namespace, request)
-        response = StartWorkflowExecutionResponse(
-            run_id=started.run.run_id, started=started.started, first_execution_run_id=started.first_run_id
-        )
-        response.status = started.status  # type: ignore[assignment]  # a WorkflowExecutionStatus number
-        _start_link(response.link, namespace, started, request.request_id)
+        response = start_response(namespace, started, request.request_id)
         if started.eager_task is not None:
             task = await self._task_responses.workflow_task(started.eager_task)
             response.eager_workflow_task.CopyFrom(task)
@@ -104,11 +100,13 @@ class Executions:
                 "Invalid WorkflowIDConflictPolicy: WORKFLOW_ID_CONFLICT_POLICY_FAIL is not supported for this "
                 "operation."
             )
-        self._prepare_start(start, namespace, _USE_EXISTING)
+        self.prepare_start(start, namespace, _USE_EXISTING)
         checks.links(request.links)
         checks.blob(request.signal_input.ByteSize(), self._limits)
         while True:
-            started = await self._starts.start(namespace, start, lambda tx: self._receive(tx, request))
+            started = await self._starts.start(
+                namespace, start, NewRun(lambda tx: self._receive(tx, request))
+            )
             response = SignalWithStartWorkflowExecutionResponse(
                 run_id=started.run.run_id,
                 started=started.started,
@@ -147,13 +145,22 @@ class Executions:
             limits=self._limits,
         )
 
-    def _prepare_start(
+    def prepare_start(
         self,
         request: StartWorkflowExecutionRequest,
         namespace: Namespace,
-        default_conflict: WorkflowIdConflictPolicy.ValueType,
+        default_conflict: WorkflowIdConflictPolicy.ValueType = _FAIL,
     ) -> None:
-        """Checks a start request and fills in what it leaves open."""
+        """Checks a start request and fills in what it leaves open.
+
+        Args:
+            request: the request.
+            namespace: where.
+            default_conflict: the conflict policy of a request that names none.
+
+        Raises:
+            ServiceError: it cannot be done as it is.
+        """
         limits = self._limits
         _policies(request, default_conflict)
         if not request.workflow_id:
@@ -380,7 +387,18 @@ def _start_part(request: SignalWithStartWorkflowExecutionRequest) -> StartWorkfl
     return start
 
 
-def _start_link(link: Link, namespace: Namespace, started: Started, request_id: str) -> None:
+def start_response(namespace: Namespace, started: Started, request_id: str) -> StartWorkflowExecutionResponse:
+    """The answer to a start, without an eager task."""
+    response = StartWorkflowExecutionResponse(
+        run_id=started.run.run_id, started=started.started, first_execution_run_id=started.first_run_id
+    )
+    response.status = started.status  # type: ignore[assignment]  # a WorkflowExecutionStatus number
+    start_link(response.link, namespace, started, request_id)
+    return response
+
+
+def start_link(link: Link, namespace: Namespace, started: Started, request_id: str) -> None:
+    """Points to the event that says that a run was started, or that a request was attached to it."""
     event = link.workflow_event
     _name_run(event, namespace, started.run)
     if started.attached:

@@ -9,6 +9,7 @@ from perdure.server.engine.starts import Starts
 from perdure.server.engine.updates import Updates
 from perdure.server.service.activity_tasks import ActivityTasks
 from perdure.server.service.executions import Executions
+from perdure.server.service.multi_operations import MultiOperations
 from perdure.server.service.readings import Readings
 from perdure.server.service.task_queues import TaskQueues
 from perdure.server.service.task_responses import TaskResponses
@@ -37,11 +38,14 @@ def engine_groups(
     queries = Queries(engine, histories)
     responses = TaskResponses(engine, histories)
     updates = Updates(engine, histories, history_wait_s)
+    starts = Starts(engine)
+    executions = Executions(engine, starts, histories, responses)
     return [
-        Executions(engine, Starts(engine), histories, responses),
+        executions,
         WorkerTasks(engine, histories, queries, responses, long_poll_s),
         ActivityTasks(engine, histories, responses, long_poll_s),
         Readings(engine, histories, queries, history_wait_s, query_wait_s),
         UpdateRpcs(engine, histories, updates),
+        MultiOperations(engine, starts, updates, executions),
         TaskQueues(engine),
     ]
