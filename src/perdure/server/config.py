@@ -83,6 +83,8 @@ class ServerConfig:
         min_ping_interval_s: a client that pings more often than this is disconnected.
         max_concurrent_calls: calls under way at once, long polls included; more are refused.
         cached_runs: runs the engine keeps in memory.
+        time_skipping: serves TestService and moves the clock on as it says; for tests only. The namespaces made at
+            start then keep closed runs, however far the clock moves.
     """
 
     host: str = "127.0.0.1"
@@ -104,6 +106,7 @@ class ServerConfig:
     min_ping_interval_s: float = 10.0
     max_concurrent_calls: int = 20_000
     cached_runs: int = 4_000
+    time_skipping: bool = False
 
 
 def _integer(value: Any) -> int:

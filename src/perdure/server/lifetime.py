@@ -33,6 +33,7 @@ class Server:
         namespaces: created when they are missing, beside `default`.
         search_attributes: name to type number (`temporal.api.enums.v1.IndexedValueType`), added to those namespaces.
         config: everything else that a server can be told.
+        time_skipping: serve TestService, by whose locks the clock skips to the next deadline; for tests.
         drain_s: how long calls under way may take when it stops, seconds.
 
     Raises:
@@ -47,6 +48,7 @@ class Server:
         namespaces: Sequence[str] = (),
         search_attributes: Mapping[str, int] | None = None,
         config: ServerConfig | None = None,
+        time_skipping: bool = False,
         drain_s: float = DRAIN_S,
     ) -> None:
         config = config or ServerConfig()
@@ -59,6 +61,7 @@ class Server:
                 config,
                 namespaces=(*config.namespaces, *namespaces),
                 search_attributes={**config.search_attributes, **(search_attributes or {})},
+                time_skipping=time_skipping or config.time_skipping,
             ),
             drain_s,
         )

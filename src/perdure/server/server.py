@@ -11,7 +11,7 @@ from typing import Protocol
 from perdure.api.namespace.v1 import NamespaceInfo
 from perdure.core.errors import PerdureError
 from perdure.core.visibility.attributes import AttributeType
-from perdure.server.config import ServerConfig
+from perdure.server.config import DAY_S, ServerConfig
 from perdure.server.engine.engine import Engine, EngineLimits
 from perdure.server.namespaces import DELETED, REGISTERED, Namespace, Namespaces
 from perdure.server.runtime import Runtime
@@ -20,12 +20,15 @@ from perdure.server.service.namespace_rpcs import NamespaceRpcs, new_config
 from perdure.server.service.search_attributes import SearchAttributeRpcs, check_attribute, with_attributes
 from perdure.server.service.service import Service
 from perdure.server.service.system import System
+from perdure.server.service.test_service import TestService
 from perdure.server.service.visibility_rpcs import VisibilityRpcs
+from perdure.server.time_skipping import SkippingRuntime, TimeSkipping
 from perdure.store.protocol import Store
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_NAMESPACE = "default"
+SKIPPING_RETENTION_S = 100 * 365 * DAY_S
 
 
 class Door(Protocol):
@@ -59,6 +62,9 @@ class Server:
         self, store: Store, config: ServerConfig, runtime: Runtime, store_name: str, *, listens: bool = True
     ) -> None:
         self._store = store
+        if config.time_skipping:
+            runtime = SkippingRuntime(runtime)
+            config = replace(config, retention_s=SKIPPING_RETENTION_S)
         self._config = config
         self._runtime = runtime
         self._store_name = store_name
@@ -66,7 +72,12 @@ class Server:
         self.engine = Engine(
             store, self.namespaces, runtime, EngineLimits(cached_runs=config.cached_runs, run=config.limits)
         )
-        self.service = Service(self._groups())
+        self.time_skipping: TimeSkipping | None = None
+        if isinstance(runtime, SkippingRuntime):
+            self.time_skipping = TimeSkipping(self.engine, runtime)
+        self.service = Service(
+            self._groups(), TestService(self.time_skipping) if self.time_skipping is not None else None
+        )
         self._door: Door | None = None
         if listens:
             self._door = self._new_door(config)
@@ -106,6 +117,8 @@ class Server:
             await self.namespaces.load()
             await self._prepare_namespaces()
             await self.engine.start()
+            if self.time_skipping is not None:
+                await self.time_skipping.start()
             if self._door is not None:
                 await self._door.start()
         except BaseException:  # Also when cancelled: what was opened is closed before anybody hears of it.
@@ -141,6 +154,8 @@ class Server:
         if self._door is not None:
             self._door.turn_away()
         self.engine.end_long_polls()
+        if self.time_skipping is not None:
+            self.time_skipping.end_sleeps()
 
     async def stop(self, grace_s: float) -> None:
         """Ends long polls with empty answers, finishes calls under way, closes the store.
@@ -154,6 +169,8 @@ class Server:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        if self.time_skipping is not None:
+            await self.time_skipping.stop()
         await self.engine.stop()
         await self._store.close()
 

@@ -155,6 +155,11 @@ class Engine:
         task.add_done_callback(self._worked)
         return await asyncio.shield(task)
 
+    @property
+    def working(self) -> set[asyncio.Task[Any]]:
+        """What is under way and will be finished whoever waits for it."""
+        return self._working
+
     def _worked(self, task: asyncio.Task[Any]) -> None:
         self._working.discard(task)
         if not task.cancelled():

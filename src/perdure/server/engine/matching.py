@@ -301,6 +301,13 @@ class Matching:
             for poller in queue.pollers:
                 _resolve_empty(poller.future)
 
+    def clock_moved(self, skipped_ns: int) -> None:
+        """The clock was moved on, and no time passed for pollers: who was there is still there."""
+        for queue in self._queues.values():
+            queue.last_poll_ns += skipped_ns
+            for identity in queue.seen:
+                queue.seen[identity] += skipped_ns
+
     def _note_poller(self, queue: _Queue, identity: str) -> None:
         now_ns = self._runtime.now_ns()
         queue.last_poll_ns = now_ns

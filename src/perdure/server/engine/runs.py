@@ -149,6 +149,10 @@ class RunCache:
         slot.pins += 1
         return slot
 
+    def peek(self, key: RunKey) -> RunSlot | None:
+        """The run's slot if it is in memory; to look at only."""
+        return self._slots.get(key)
+
     def unpin(self, slot: RunSlot) -> None:
         """Ends a use of the slot."""
         slot.pins -= 1

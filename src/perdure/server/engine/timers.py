@@ -56,6 +56,8 @@ class Timers:
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._jobs: set[asyncio.Task[None]] = set()
+        self.on_note: Callable[[RunKey], None] = _nothing
+        """Called after every note with the run that was committed. For whoever watches what is going on."""
 
     async def start(self) -> None:
         """Loads the near future and starts waking."""
@@ -69,8 +71,21 @@ class Timers:
             await asyncio.gather(self._task, return_exceptions=True)
         await asyncio.gather(*self._jobs, return_exceptions=True)
 
+    @property
+    def working(self) -> set[asyncio.Task[None]]:
+        """Wake-ups that are being worked on."""
+        return self._jobs
+
+    def clock_moved(self) -> None:
+        """The clock was moved on: what is due now is worked on at once."""
+        self._changed.set()
+
     def note(self, run: RunKey, wakeup_ns: int | None) -> None:
         """A commit set a run's next deadline."""
+        self._note(run, wakeup_ns)
+        self.on_note(run)
+
+    def _note(self, run: RunKey, wakeup_ns: int | None) -> None:
         if wakeup_ns is None or wakeup_ns > self._known_until_ns:
             self._wanted.pop(run, None)
             return
@@ -169,3 +184,7 @@ class Timers:
             if news or is_last:
                 return
             after = rows[-1]
+
+
+def _nothing(run: RunKey) -> None:
+    pass

@@ -13,7 +13,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from perdure.api.services import OPERATOR_SERVICE, WORKFLOW_SERVICE, method_path, rpcs
+from perdure.api.services import OPERATOR_SERVICE, TEST_SERVICE, WORKFLOW_SERVICE, method_path, rpcs
 from perdure.core.errors import UnimplementedError
 from perdure.server.service.call import Call
 
@@ -35,13 +35,18 @@ class Service:
 
     Args:
         groups: objects whose methods are handlers; the first that has a method for an RPC serves it.
+        test_service: handler of TestService; None where there is none.
     """
 
-    def __init__(self, groups: Sequence[object]) -> None:
+    def __init__(self, groups: Sequence[object], test_service: object | None = None) -> None:
         self.methods: dict[str, Method] = {}
-        for service_name in (WORKFLOW_SERVICE, OPERATOR_SERVICE):
+        services = {WORKFLOW_SERVICE: groups, OPERATOR_SERVICE: groups}
+        if test_service is not None:
+            services[TEST_SERVICE] = (test_service,)
+        self.names = tuple(services)
+        for service_name, handlers in services.items():
             for rpc in rpcs(service_name):
-                serve = _find(groups, _snake_case(rpc.name))
+                serve = _find(handlers, _snake_case(rpc.name))
                 path = method_path(service_name, rpc.name)
                 self.methods[path] = Method(path, rpc.request, rpc.response, serve)
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from google.protobuf.message import DecodeError
 
-from perdure.api.services import OPERATOR_SERVICE, WORKFLOW_SERVICE
 from perdure.core.errors import PerdureError
 from perdure.server.config import ServerConfig
 from perdure.server.doors.http2.calls import Routes, UnaryRoute
@@ -52,7 +51,7 @@ class GrpcDoor:
         config = self._config
         # The library writes decoded headers, credentials among them, to its log at this level.
         logging.getLogger("hpack").setLevel(logging.INFO)
-        health = Health((WORKFLOW_SERVICE, OPERATOR_SERVICE))
+        health = Health(self._service.names)
         unary = {path: _route(self._service, method) for path, method in self._service.methods.items()}
         routes = Routes(unary | health.unary, health.stream | Reflection().stream, self._translate)
         limits = Limits(config.max_receive_bytes, config.min_ping_interval_s, config.max_concurrent_calls)

@@ -1,0 +1,275 @@
+"""A clock that can be skipped, and who moves it: on to the next deadline whenever nothing would happen before it.
+
+All deadlines of the engine follow the injected clock, so moving that is all there is to skipping. When it may be moved
+is decided here and nowhere else: what runs holds it, locks hold it, and both are counted together (see `TimeSkipping`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import os
+from collections.abc import AsyncIterator, Iterable
+from typing import Protocol
+
+from perdure.core.errors import FailedPreconditionError
+from perdure.core.run.ids import uuid7
+from perdure.core.run.records import RunKey
+from perdure.core.run.state import RunState
+from perdure.server.engine.engine import Engine
+from perdure.server.runtime import Runtime
+
+LOOK_S = 0.05
+"""How often is looked again while time may be skipped, for what nobody gave notice of."""
+PAGE = 500
+"""Runs listed at a time at the start."""
+
+
+class SkippingRuntime:
+    """A runtime whose clock can be moved on. It runs as fast as the real one in between.
+
+    Args:
+        base: the real one.
+    """
+
+    def __init__(self, base: Runtime) -> None:
+        self._base = base
+        self._offset_ns = 0
+
+    def now_ns(self) -> int:
+        """The time to which was skipped, and what has passed since."""
+        return self._base.now_ns() + self._offset_ns
+
+    def skip_to(self, time_ns: int) -> int:
+        """Moves the clock on to `time_ns`, never back. Returns by how much, in nanoseconds."""
+        skipped_ns = max(time_ns - self.now_ns(), 0)
+        self._offset_ns += skipped_ns
+        return skipped_ns
+
+    def new_run_id(self) -> str:
+        """A UUID of version 7 of the skipped time."""
+        return uuid7(self.now_ns() // 1_000_000, int.from_bytes(os.urandom(10), "big"))
+
+    def new_id(self) -> str:
+        """A UUID of version 4."""
+        return self._base.new_id()
+
+
+class Source(Protocol):
+    """Something else than runs that has deadlines, such as schedules."""
+
+    def running(self) -> int:
+        """How much is under way that time must wait for."""
+
+    def next_ns(self) -> int | None:
+        """The next deadline; one that has passed means that it is being worked on."""
+
+
+class TimeSkipping:
+    """Moves the clock of an engine.
+
+    There is one count of what holds the clock: locks (one at the start), and everything that runs, which is a workflow
+    task or an activity attempt that waits for a worker or is held by one. While it is 0 the clock moves to the next
+    deadline at once. A sleep with unlocking takes one from the count, also one that a running activity holds: so an
+    activity can let its own timeouts pass.
+
+    Args:
+        engine: whose deadlines.
+        runtime: its clock.
+    """
+
+    def __init__(self, engine: Engine, runtime: SkippingRuntime) -> None:
+        self._engine = engine
+        self._runtime = runtime
+        self._locks = 1
+        self._runs: dict[RunKey, tuple[int, int | None]] = {}
+        """Of runs that matter: how much of them runs, and their next deadline."""
+        self._sources: list[Source] = []
+        self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._sleeps = 0
+        self._changed = asyncio.Event()
+        self._is_ended = False
+        self._task: asyncio.Task[None] | None = None
+
+    def add_source(self, source: Source) -> None:
+        """Takes the deadlines of something else than runs into account."""
+        self._sources.append(source)
+
+    def notice(self) -> None:
+        """What a source says may have changed."""
+        self._changed.set()
+
+    # --- what callers do
+
+    def now_ns(self) -> int:
+        """The time, nanoseconds since the epoch."""
+        return self._runtime.now_ns()
+
+    def lock(self) -> None:
+        """One more holds the clock."""
+        self._locks += 1
+
+    def unlock(self) -> None:
+        """One less holds the clock.
+
+        Raises:
+            FailedPreconditionError: nothing holds it.
+        """
+        if self._locks + self._running() <= 0:
+            raise FailedPreconditionError(
+                "Time skipping is unlocked already: unlocking once more has no lock to undo. Lock and unlock in pairs."
+            )
+        self._locks -= 1
+        self._changed.set()
+
+    async def sleep_until(self, time_ns: int) -> None:
+        """Waits until the clock is there; does not move it by itself."""
+        if time_ns <= self.now_ns() or self._is_ended:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sleeps += 1
+        sleeper = (time_ns, self._sleeps, future)
+        heapq.heappush(self._sleepers, sleeper)
+        self._changed.set()
+        try:
+            await future
+        finally:
+            if sleeper in self._sleepers:
+                self._sleepers.remove(sleeper)
+                heapq.heapify(self._sleepers)
+
+    async def sleep_unlocked(self, time_ns: int) -> None:
+        """Waits until the clock is there, and holds it one less meanwhile, unless nothing does."""
+        if self._locks + self._running() <= 0:
+            await self.sleep_until(time_ns)
+            return
+        self.unlock()
+        try:
+            await self.sleep_until(time_ns)
+        finally:
+            self.lock()
+
+    # --- life
+
+    async def start(self) -> None:
+        """Takes stock of the runs there are; the engine is started. From now on the clock moves."""
+        for namespace in list(self._engine.namespaces.all()):
+            async for run in self._open_runs(namespace.namespace_id):
+                slot = self._engine.runs.pin(run)
+                try:
+                    async with slot.lock:
+                        self._take_in(run, await self._engine.load(slot))
+                finally:
+                    self._engine.runs.unpin(slot)
+        self._engine.timers.on_note = self._on_note
+        self._task = asyncio.create_task(self._run(), name="time skipping")
+
+    def end_sleeps(self) -> None:
+        """Ends every sleep, and every new one at once."""
+        self._is_ended = True
+        for _, _, future in self._sleepers:
+            _resolve(future)
+
+    async def stop(self) -> None:
+        """The clock is not moved any more."""
+        self.end_sleeps()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _open_runs(self, namespace_id: str) -> AsyncIterator[RunKey]:
+        cursor: bytes | None = None
+        while True:
+            page = await self._engine.store.list_runs(namespace_id, None, PAGE, cursor)
+            for row in page.rows:
+                if row.record.close_time_ns is not None:
+                    return  # the open ones come first
+                yield row.run
+            if (cursor := page.next_cursor) is None:
+                return
+
+    # --- what is going on
+
+    def _on_note(self, run: RunKey) -> None:
+        slot = self._engine.runs.peek(run)
+        self._take_in(run, slot.state if slot is not None else None)
+        self._changed.set()
+
+    def _take_in(self, run: RunKey, state: RunState | None) -> None:
+        if state is None:
+            self._runs.pop(run, None)
+            return
+        wakeup_ns, header = state.wakeup_ns, state.header
+        if header.is_open:
+            attempts = sum(not activity.backing_off for activity in state.activities.values())
+            self._runs[run] = (attempts + header.has_pending_task, wakeup_ns)
+        elif wakeup_ns is not None and wakeup_ns < header.close_ns + header.retention_ns:
+            self._runs[run] = (0, wakeup_ns)  # it has something left to do for other runs
+        else:
+            self._runs.pop(run, None)  # time is not skipped to the end of a retention
+
+    def _running(self) -> int:
+        return sum(running for running, _ in self._runs.values()) + sum(
+            source.running() for source in self._sources
+        )
+
+    def _deadlines(self) -> Iterable[int | None]:
+        for _, wakeup_ns in self._runs.values():
+            yield wakeup_ns
+        for source in self._sources:
+            yield source.next_ns()
+
+    # --- moving the clock
+
+    async def _run(self) -> None:
+        while True:
+            self._changed.clear()
+            self._wake_sleepers()
+            if self._locks > 0 or not await self._skip():
+                await self._wait()
+
+    async def _skip(self) -> bool:
+        """Moves the clock on if nothing holds it. Returns whether to look again at once."""
+        # One turn, so that what a commit brings about is under way when we look.
+        await asyncio.sleep(0)
+        under_way = self._engine.working | self._engine.timers.working
+        if under_way:
+            await asyncio.wait(under_way, timeout=LOOK_S)
+            return True
+        if self._locks + self._running() > 0:
+            return False
+        now_ns = self.now_ns()
+        next_ns = min((deadline for deadline in self._deadlines() if deadline is not None), default=None)
+        if next_ns is not None and next_ns <= now_ns:
+            self._engine.timers.clock_moved()  # it is due: whoever works on it gives notice
+            return False
+        if self._sleepers:
+            next_ns = min(next_ns or self._sleepers[0][0], self._sleepers[0][0])
+        if next_ns is None:
+            return False
+        skipped_ns = self._runtime.skip_to(next_ns)
+        self._engine.matching.clock_moved(skipped_ns)
+        self._engine.timers.clock_moved()
+        return True
+
+    def _wake_sleepers(self) -> None:
+        now_ns = self.now_ns()
+        while self._sleepers and self._sleepers[0][0] <= now_ns:
+            _resolve(heapq.heappop(self._sleepers)[2])
+
+    async def _wait(self) -> None:
+        """Waits until something changed, a sleep is over, or it is time to look again."""
+        wait_s = [LOOK_S] if self._locks <= 0 else []
+        if self._sleepers:
+            wait_s.append((self._sleepers[0][0] - self.now_ns()) / 1e9)
+        timer = asyncio.get_running_loop().call_later(min(wait_s), self._changed.set) if wait_s else None
+        try:
+            await self._changed.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
