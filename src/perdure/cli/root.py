@@ -12,7 +12,10 @@ import click
 
 from perdure.core.errors import PerdureError
 
-_COMMANDS: Final[Mapping[str, str]] = {"server": "perdure.cli.server:server"}
+_COMMANDS: Final[Mapping[str, str]] = {
+    "lint": "perdure.cli.lint:lint",
+    "server": "perdure.cli.server:server",
+}
 """Name of a command to module:object, imported when the command is called or its help is shown."""
 
 LOG_LEVELS: Final = ("debug", "info", "warn", "error", "fatal", "never")

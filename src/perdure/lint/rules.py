@@ -1,0 +1,116 @@
+"""The table of rules: what is looked for in workflow code, why it is wrong, and what to do instead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule.
+
+    Attributes:
+        code: its name in output and in `# perdure: ignore[...]`.
+        title: what was found; `{name}` stands for the name in the code.
+        instead: what to do.
+        calls: dotted names of functions that workflow code must not call; a trailing `*` stands for anything below.
+    """
+
+    code: str
+    title: str
+    instead: str
+    calls: tuple[str, ...] = ()
+
+
+_FILES = ("open", "io.open", "os.listdir", "os.scandir", "os.walk", "os.remove", "os.unlink", "os.rename", "os.replace",
+          "os.mkdir", "os.makedirs", "os.rmdir", "os.stat", "os.path.exists", "os.path.isfile", "os.path.isdir",
+          "os.path.getsize", "os.path.getmtime", "shutil.*", "tempfile.*", "glob.*",
+          "sqlite3.*", "pathlib.Path.*")  # fmt: skip
+_NETWORK = ("requests.*", "httpx.*", "aiohttp.*", "urllib.request.*", "urllib3.*", "http.client.*", "socket.*",
+            "smtplib.*", "ftplib.*", "boto3.*", "grpc.*", "websockets.*", "psycopg.*", "asyncpg.*", "redis.*",
+            "asyncio.open_connection", "asyncio.start_server")  # fmt: skip
+_PROCESSES = ("subprocess.*", "os.system", "os.popen", "os.fork", "os.kill", "threading.*", "multiprocessing.*",
+              "concurrent.futures.*", "asyncio.to_thread", "asyncio.run", "asyncio.create_subprocess_exec",
+              "asyncio.create_subprocess_shell", "asyncio.new_event_loop")  # fmt: skip
+_RANDOM = ("os.urandom", "uuid.uuid1", "secrets.*", "random.SystemRandom")
+
+RULES: dict[str, Rule] = {
+    rule.code: rule
+    for rule in (
+        Rule("PW101", "{name}() reads the real clock", "use workflow.now()", (
+            "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "datetime.date.today",
+            "time.localtime", "time.gmtime", "time.ctime", "time.strftime", "time.process_time", "time.thread_time")),
+        Rule("PW102", "{name}() blocks the worker", "use `await asyncio.sleep(seconds)`, a durable timer",
+             ("time.sleep",)),
+        Rule("PW103", "{name}() gives another value when the workflow is replayed",
+             "use workflow.random() or workflow.uuid4()", _RANDOM),
+        Rule("PW104", "{name}() reads or changes files", "do it in an activity", _FILES),
+        Rule("PW105", "{name}() uses the network", "do it in an activity", _NETWORK),
+        Rule("PW106", "{name}() starts a thread, a process or an event loop",
+             "use an activity, or asyncio.create_task for concurrency", _PROCESSES),
+        Rule("PW107", "{name} reads the environment of one worker",
+             "pass the value to the workflow as an argument, or read it in an activity",
+             ("os.getenv", "os.environ.*", "os.getcwd", "os.getpid", "os.cpu_count", "socket.gethostname")),
+        Rule("PW108", "{name}() acts again at every replay", "use workflow.logger", ("print", "input", "breakpoint")),
+        Rule("PW109", "the order of a set differs between processes", "use sorted(...), a list or a dict"),
+        Rule("PW110", "{name}() hands tasks out in the order of a set", "use workflow.wait or workflow.as_completed",
+             ("asyncio.wait", "asyncio.as_completed")),
+        Rule("PW111", "{name} was imported by name, so the worker cannot make it deterministic",
+             "import the module and call it as module.function()"),
+        Rule("PW201", "activity {name} is called as a function: it would run inside the workflow",
+             "use `await workflow.execute_activity({name}, ...)`"),
+        Rule("PW202", "{name}(...) is not awaited, so nothing waits for it and its error is lost",
+             "write `await`, or keep the handle"),
+        Rule("PW203", "{name}(...) has no timeout, and the server refuses that",
+             "pass start_to_close_timeout or schedule_to_close_timeout"),
+        Rule("PW204", "workflow class {name} has no single async method with @workflow.run",
+             "mark exactly one `async def` with @workflow.run"),
+        Rule("PW205", "query handler {name} is a coroutine", "make it a plain `def` that only reads"),
+        Rule("PW206", "`global {name}`: state outside the workflow is not replayed and is shared by all workflows",
+             "keep it on self"),
+        Rule("PW207", "this `except` swallows the cancellation of the workflow",
+             "catch Exception, or raise it again"),
+        Rule("PW208", "this loop never waits: it blocks the worker until the deadlock limit",
+             "await something in it, such as workflow.wait_condition"),
+    )
+}  # fmt: skip
+
+BY_NAME_ONLY_BY_MODULE: frozenset[str] = frozenset(
+    ("time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns", "time.perf_counter", "time.perf_counter_ns",
+     "uuid.uuid4", *(f"random.{name}" for name in (
+         "random", "randint", "randrange", "choice", "choices", "sample", "shuffle", "uniform", "gauss", "getrandbits",
+         "randbytes", "betavariate", "expovariate", "normalvariate", "triangular")))
+)  # fmt: skip
+"""Deterministic when called through their module, because the worker replaces them there."""
+
+AWAITED: frozenset[str] = frozenset(
+    ("asyncio.sleep", "asyncio.gather", "asyncio.wait_for", "workflow.sleep", "workflow.wait_condition",
+     "workflow.wait", "workflow.execute_activity", "workflow.execute_activity_method",
+     "workflow.execute_activity_class",
+     "workflow.execute_local_activity", "workflow.execute_local_activity_method",
+     "workflow.execute_local_activity_class", "workflow.execute_child_workflow", "workflow.start_child_workflow")
+)  # fmt: skip
+"""Calls that do nothing for the workflow unless they are awaited."""
+
+NEEDS_TIMEOUT: frozenset[str] = frozenset(
+    f"workflow.{verb}_{kind}activity{suffix}"
+    for verb in ("execute", "start")
+    for kind in ("", "local_")
+    for suffix in ("", "_method", "_class")
+)
+"""Calls that need one of two timeouts."""
+
+TIMEOUTS: frozenset[str] = frozenset(("start_to_close_timeout", "schedule_to_close_timeout"))
+
+
+def find_call(dotted: str) -> Rule | None:
+    """The rule that forbids calling this dotted name, None if none does."""
+    return _EXACT.get(dotted) or next((rule for prefix, rule in _BELOW if dotted.startswith(prefix)), None)
+
+
+_EXACT: dict[str, Rule] = {
+    name: rule for rule in RULES.values() for name in rule.calls if not name.endswith("*")
+}
+_BELOW: tuple[tuple[str, Rule], ...] = tuple(
+    (name[:-1], rule) for rule in RULES.values() for name in rule.calls if name.endswith("*")
+)

@@ -1,0 +1,152 @@
+"""`perdure lint`: every rule finds its mistake and leaves the right way alone."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from perdure.cli.root import root
+from perdure.lint import RULES, check_source
+
+HEAD = """
+import asyncio, datetime, os, random, time, uuid, threading, subprocess, requests
+from datetime import datetime as dt, timedelta
+from pathlib import Path
+from random import randint
+from time import time as now
+from perdure import activity, workflow
+
+counter = 0
+
+@activity.defn
+async def charge(order): ...
+
+def helper():
+    return datetime.date.today()
+
+"""
+RIGHT = """
+    workflow.logger.info("started")
+    await asyncio.sleep(10)
+    started = workflow.now(), time.time(), random.randint(1, 6), uuid.uuid4(), random.Random(7).random()
+    handle = workflow.start_activity(charge, order, start_to_close_timeout=timedelta(seconds=10))
+    await workflow.execute_activity(charge, order, schedule_to_close_timeout=timedelta(seconds=10))
+    await workflow.execute_activity(charge, order, **options)
+    for item in sorted({1, 2}):
+        pass
+    while True:
+        await workflow.wait_condition(lambda: self.ready)
+    try:
+        await handle
+    except Exception:
+        pass
+    except BaseException:
+        raise
+    with workflow.unsafe.sandbox_unrestricted():
+        print(dt.now())
+    print("allowed")  # perdure: ignore[PW108]
+    print("allowed")  # perdure: ignore
+    return Path("a") / "b"
+"""
+WRONG = {
+    "PW101": "return dt.now()",
+    "PW102": "time.sleep(1)",
+    "PW103": "return os.urandom(8)",
+    "PW104": "return Path('settings.toml').read_text()",
+    "PW105": "return requests.get('http://example.com')",
+    "PW106": "threading.Thread(target=print).start()",
+    "PW107": "return os.environ['HOME']",
+    "PW108": "print('step')",
+    "PW109": "for item in {1, 2}: pass",
+    "PW110": "await asyncio.wait([order])",
+    "PW111": "return randint(1, 6)",
+    "PW201": "await charge(order)",
+    "PW202": "workflow.execute_activity(charge, order, start_to_close_timeout=timedelta(1))",
+    "PW203": "await workflow.execute_activity(charge, order)",
+    "PW206": "global counter",
+    "PW207": "try: await order\nexcept BaseException: pass",
+    "PW208": "while True: order += 1",
+}
+WRONG_CLASSES = {
+    "PW204": "@workflow.defn\nclass Order:\n    @workflow.run\n    def run(self): ...\n",
+    "PW205": (
+        "@workflow.defn\nclass Order:\n    @workflow.run\n    async def run(self): ...\n"
+        "    @workflow.query\n    async def state(self): ...\n"
+    ),
+}
+
+
+def in_workflow(body: str) -> str:
+    """A module with one workflow of this body."""
+    method = "    @workflow.run\n    async def run(self, order):\n" + textwrap.indent(
+        body.strip("\n"), " " * 8
+    )
+    return f"{HEAD}@workflow.defn\nclass Order:\n{method}\n"
+
+
+@pytest.mark.parametrize("code", sorted({*WRONG, *WRONG_CLASSES}))
+def test_each_rule_finds_its_mistake_and_says_what_to_do(code: str) -> None:
+    source = in_workflow(WRONG[code]) if code in WRONG else HEAD + WRONG_CLASSES[code]
+    findings = check_source(source, "orders.py")
+    assert [finding.code for finding in findings] == [code]
+    assert findings[0].message.endswith(".")
+    assert "; " in findings[0].message
+
+
+def test_every_rule_has_an_example_here() -> None:
+    assert {*WRONG, *WRONG_CLASSES} == set(RULES)
+
+
+def test_the_right_way_is_left_alone() -> None:
+    source = in_workflow(textwrap.dedent(RIGHT))
+    assert check_source(source) == []
+
+
+@pytest.mark.parametrize("code", sorted(WRONG))
+def test_activities_and_other_code_may_do_what_workflows_may_not(code: str) -> None:
+    body = textwrap.indent(WRONG[code], " " * 4)
+    assert check_source(f"{HEAD}@activity.defn\nasync def work(order):\n{body}\n") == []
+
+
+def test_functions_of_the_module_that_a_workflow_calls_are_checked_once() -> None:
+    findings = check_source(in_workflow("helper()\nhelper()"))
+    assert [(finding.code, finding.line) for finding in findings] == [
+        ("PW101", HEAD.count("\n", 0, HEAD.index("today")) + 1)
+    ]
+
+
+def test_applications_of_the_official_sdk_are_checked_too() -> None:
+    source = in_workflow("return dt.now()").replace("from perdure import", "from temporalio import")
+    assert [finding.code for finding in check_source(source)] == ["PW101"]
+
+
+def test_a_file_that_is_not_python_is_one_finding() -> None:
+    findings = check_source("def broken(:\n", "broken.py")
+    assert [(finding.code, finding.line) for finding in findings] == [("PW000", 1)]
+
+
+def test_the_command_prints_findings_and_ends_with_1(tmp_path: Path) -> None:
+    (tmp_path / "orders.py").write_text(in_workflow("return dt.now()"))
+    (tmp_path / "fine.py").write_text(in_workflow("return 1"))
+    result = CliRunner().invoke(root, ["lint", str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.stdout.startswith(f"{tmp_path / 'orders.py'}:")
+    assert "PW101 datetime.datetime.now() reads the real clock; use workflow.now()." in result.stdout
+    as_json = CliRunner().invoke(root, ["lint", "-o", "json", str(tmp_path)])
+    assert [finding["code"] for finding in json.loads(as_json.stdout)] == ["PW101"]
+
+
+def test_the_command_ends_with_0_when_nothing_is_found_and_with_2_for_a_wrong_path(tmp_path: Path) -> None:
+    (tmp_path / "fine.py").write_text(in_workflow("return 1"))
+    assert CliRunner().invoke(root, ["lint", str(tmp_path)]).exit_code == 0
+    assert CliRunner().invoke(root, ["lint", str(tmp_path / "none")]).exit_code == 2
+
+
+def test_the_command_lists_its_rules() -> None:
+    result = CliRunner().invoke(root, ["lint", "--rules"])
+    assert result.exit_code == 0
+    assert [line[:5] for line in result.stdout.splitlines()] == list(RULES)
