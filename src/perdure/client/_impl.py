@@ -1,0 +1,12 @@
+"""The end of the chain of interceptors: where a client's calls become RPCs.
+
+May live here: the class that has all calls. May not: the calls.
+"""
+
+from __future__ import annotations
+
+from perdure.client._impl_workflows import WorkflowCalls
+
+
+class _ClientImpl(WorkflowCalls):
+    """All calls of a client."""

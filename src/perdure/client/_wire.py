@@ -1,0 +1,123 @@
+"""Small conversions between Python values and fields of messages.
+
+May live here: what every part of the client needs to read or fill messages. May not: anything about one kind of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message import Message
+
+if TYPE_CHECKING:
+    from perdure.api.common.v1 import Payload
+    from perdure.api.protobuf import Duration, Timestamp
+    from perdure.api.sdk.v1 import UserMetadata
+    from perdure.converter import DataConverter
+
+
+def enum_value(value: IntEnum | None) -> Any:
+    """Return an enum of the SDK as the wire's number; None is the wire's "unspecified"."""
+    return 0 if value is None else int(value)
+
+
+def new_request_id() -> str:
+    """Return a random UUID, straight from the system's randomness: cheaper than `uuid.uuid4`, and safe across forks."""
+    bits = int.from_bytes(os.urandom(16), "big")
+    text = f"{(bits & ~(0xF << 76) & ~(0x3 << 62)) | (4 << 76) | (2 << 62):032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def utc(timestamp: Timestamp) -> datetime:
+    """Return a timestamp as an aware datetime in UTC."""
+    return timestamp.ToDatetime(tzinfo=UTC)
+
+
+def optional_utc(message: Message, field: str) -> datetime | None:
+    """Return a timestamp field as an aware datetime, or None if it is not set."""
+    return utc(getattr(message, field)) if message.HasField(field) else None
+
+
+def optional_timedelta(message: Message, field: str) -> timedelta | None:
+    """Return a duration field, or None if it is not set."""
+    value: timedelta = getattr(message, field).ToTimedelta()
+    return value if message.HasField(field) else None
+
+
+def duration(value: timedelta | None) -> Duration | None:
+    """Return a duration as a message; None stays None and leaves a field unset."""
+    if value is None:
+        return None
+    from perdure.api.protobuf import Duration
+
+    message = Duration()
+    message.FromTimedelta(value)
+    return message
+
+
+def timestamp(value: datetime | None) -> Timestamp | None:
+    """Return a point in time as a message (a naive one counts as UTC); None stays None and leaves a field unset."""
+    if value is None:
+        return None
+    from perdure.api.protobuf import Timestamp
+
+    message = Timestamp()
+    message.FromDatetime(value)
+    return message
+
+
+async def _apply_headers(
+    source: Mapping[str, Payload] | None,
+    dest: Any,
+    encode_headers: bool,
+    data_converter: DataConverter,
+) -> None:
+    """Put headers into a message.
+
+    Args:
+        source: The headers; those of an interceptor are changed in place if they are encoded.
+        dest: The map field.
+        encode_headers: Whether the payload codec is applied to them.
+        data_converter: Has the codec.
+    """
+    if not source:
+        return
+    if encode_headers:
+        for payload in source.values():
+            payload.CopyFrom(await data_converter._transform_outbound_payload(payload))
+    for key, payload in source.items():
+        dest[key].CopyFrom(payload)
+
+
+async def _encode_user_metadata(
+    converter: DataConverter, summary: str | Payload | None, details: str | Payload | None
+) -> UserMetadata | None:
+    """Return summary and details as the wire has them; what is a payload already stays as it is."""
+    if summary is None and details is None:
+        return None
+    from perdure.api.sdk.v1 import UserMetadata
+
+    async def encoded(text: str | Payload | None) -> Payload | None:
+        return (await converter.encode([text]))[0] if isinstance(text, str) else text
+
+    return UserMetadata(summary=await encoded(summary), details=await encoded(details))
+
+
+async def _decode_user_metadata(
+    converter: DataConverter, metadata: UserMetadata | None
+) -> tuple[str | None, str | None]:
+    """Return summary and details as texts."""
+    if metadata is None:
+        return None, None
+
+    async def decoded(field: str) -> str | None:
+        if not metadata.HasField(field):  # type: ignore[arg-type]  # one of the two names below
+            return None
+        texts: list[Any] = await converter.decode([getattr(metadata, field)])
+        return str(texts[0])
+
+    return await decoded("summary"), await decoded("details")
