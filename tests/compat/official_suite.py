@@ -1,4 +1,4 @@
-"""Runs the official Python SDK's own test suite against this server, the real dev server, or both.
+"""Runs the official Python SDK's own test suite against this server, the real dev server, or both; or on our SDK.
 
 A command, not a test: `python tests/compat/official_suite.py CHECKOUT --python VENV/bin/python [--real]`.
 CHECKOUT is a checkout of temporalio/sdk-python at the tag of the release installed in VENV; none of its code
@@ -27,7 +27,9 @@ from pathlib import Path
 from typing import Final
 
 HERE: Final = Path(__file__).resolve().parent
+SOURCES: Final = HERE.parents[1] / "src"
 RECORDER: Final = "official_suite_recorder"
+ALIAS: Final = "official_sdk_alias"
 RESULTS_VARIABLE: Final = "PERDURE_SUITE_RESULTS"
 
 AI_CONTRIBS: Final = (
@@ -103,6 +105,7 @@ class Options:
     keyword: str
     output: Path
     against: Path | None
+    own_sdk: bool
 
 
 def free_port() -> int:
@@ -237,8 +240,12 @@ def run_file(options: Options, root: Path, file: str, target: str) -> FileResult
 
 def run_pytest(options: Options, root: Path, address: str, results_path: Path, result: FileResult) -> str:
     """Run pytest on the result's file, again for the rest of it after a test that hangs; return what it printed."""
-    environment = {**os.environ, RESULTS_VARIABLE: str(results_path), "PYTHONPATH": str(HERE)}
-    line = [str(options.python), "-m", "pytest", result.file, "-p", RECORDER, "-E", address, "-q"]
+    python_path = [str(HERE), *([str(SOURCES)] if options.own_sdk else [])]
+    environment = {
+        **os.environ, RESULTS_VARIABLE: str(results_path), "PYTHONPATH": os.pathsep.join(python_path),
+    }  # fmt: skip
+    line = [str(options.python), "-m", "pytest", *(["-p", ALIAS] if options.own_sdk else []), result.file]
+    line += ["-p", RECORDER, "-E", address, "-q"]
     line += [f"--timeout={options.test_timeout_s:.0f}", "--tb=short", "-p", "no:cacheprovider"]
     if options.keyword:
         line += ["-k", options.keyword]
@@ -363,6 +370,10 @@ def parse_arguments(arguments: Sequence[str]) -> Options:
     parser.add_argument("checkout", type=Path, help="a checkout of temporalio/sdk-python")
     parser.add_argument("--python", type=Path, required=True, help="python of the suite's environment")
     parser.add_argument("--real", action="store_true", help="run against the real dev server only")
+    parser.add_argument(
+        "--own-sdk", action="store_true",
+        help="run the suite on Perdure's SDK: `temporalio` means `perdure` (VENV needs Perdure's dependencies)",
+    )  # fmt: skip
     parser.add_argument("--both", action="store_true", help="run against both and compare")
     bin_folder = Path(sys.executable).parent
     parser.add_argument("--perdure-command", default=str(bin_folder / "perdure"))
@@ -383,6 +394,7 @@ def parse_arguments(arguments: Sequence[str]) -> Options:
         commands={"perdure": given.perdure_command, "real": given.real_command},
         jobs=given.jobs, test_timeout_s=given.test_timeout, file_timeout_s=given.file_timeout,
         select=tuple(given.select), keyword=given.keyword, output=given.output, against=given.against,
+        own_sdk=given.own_sdk,
     )  # fmt: skip
 
 

@@ -1,0 +1,85 @@
+"""A pytest plugin that makes `temporalio` mean `perdure`, so that the official SDK's own tests run on our SDK.
+
+Load it before anything imports `temporalio` (`-p official_sdk_alias`). Public modules and `temporalio.api` become ours.
+What is private to the official SDK (its native bridge, modules with an underscore that we do not have) becomes a
+stand-in whose names can be imported but not used, so that only the tests that use them fail, with a message that
+says so.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.util
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+THEIRS = "temporalio"
+OURS = "perdure"
+INTERNALS = "internals of the official SDK"
+"""What the messages of failed tests contain when a test needed something private."""
+
+
+class InternalsError(NotImplementedError):
+    """A test used something private to the official SDK."""
+
+
+def _stand_in(module: str, name: str) -> Any:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise InternalsError(f"{INTERNALS}: {module}.{name}")
+
+    return type(name, (), {"__new__": refuse, "__class_getitem__": classmethod(lambda cls, _: cls)})
+
+
+class _StandIns(ModuleType):
+    """A module whose every name is a stand-in."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        stand_in = _stand_in(self.__name__, name)
+        setattr(self, name, stand_in)
+        return stand_in
+
+
+class _Loader(importlib.abc.Loader):
+    def __init__(self, module: ModuleType | None) -> None:
+        self._module = module
+        self._own: dict[str, Any] = {}
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        if self._module is None:
+            stand_ins = _StandIns(spec.name)
+            stand_ins.__path__ = []
+            return stand_ins
+        # The import system is about to overwrite what the module says of itself.
+        self._own = {key: vars(self._module).get(key) for key in ("__spec__", "__loader__", "__package__")}
+        return self._module
+
+    def exec_module(self, module: ModuleType) -> None:
+        vars(module).update(self._own)
+
+
+class AliasFinder(importlib.abc.MetaPathFinder):
+    """Finds `temporalio...` as `perdure...`."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """The spec of an alias or of a stand-in; None for other packages."""
+        package, _, rest = fullname.partition(".")
+        if package != THEIRS:
+            return None
+        try:
+            module = importlib.import_module(f"{OURS}.{rest}" if rest else OURS)
+        except ModuleNotFoundError as error:
+            is_private = any(part.startswith("_") or part == "bridge" for part in rest.split("."))
+            if not is_private or not (error.name or "").startswith(OURS):
+                raise ModuleNotFoundError(f"No module named {fullname!r} ({error})", name=fullname) from error
+            return importlib.util.spec_from_loader(fullname, _Loader(None), is_package=True)
+        return importlib.util.spec_from_loader(
+            fullname, _Loader(module), is_package=hasattr(module, "__path__")
+        )
+
+
+sys.meta_path.insert(0, AliasFinder())
