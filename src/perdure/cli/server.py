@@ -68,6 +68,11 @@ _FLAGS: Final = (
         "--sqlite-pragma", multiple=True, metavar="PRAGMA=VALUE", help="SQLite pragma statement. Repeatable."
     ),
     click.option("--headless", is_flag=True, help="Run without the web UI."),
+    click.option(
+        "--time-skipping",
+        is_flag=True,
+        help="For tests: serve TestService, by whose locks the clock skips to the next deadline.",
+    ),
     click.option("--log-config", is_flag=True, help="Print the server's configuration to stderr."),
     click.option("--http-port", type=_PORT, help="Port of the HTTP API."),
     click.option("--metrics-port", type=_PORT, help="Port of the /metrics endpoint."),
@@ -105,6 +110,7 @@ def start_dev(ctx: click.Context, /, **flags: Any) -> None:
         port=flags["port"],
         namespaces=flags["namespace"],
         search_attributes=_search_attributes(flags["search_attribute"]),
+        time_skipping=flags["time_skipping"],
     )
     try:
         config, unknown = with_dynamic_values(config, values)

@@ -10,7 +10,7 @@ import asyncio
 import heapq
 import os
 from collections.abc import AsyncIterator, Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from perdure.core.errors import FailedPreconditionError
 from perdure.core.run.ids import uuid7
@@ -65,13 +65,28 @@ class Source(Protocol):
         """The next deadline; one that has passed means that it is being worked on."""
 
 
+class _Run(NamedTuple):
+    """What of a run matters here.
+
+    Attributes:
+        waiting: its workflow task, waiting or with a worker, and its attempts of activities that wait.
+        started: its attempts of activities that are with a worker.
+        wakeup_ns: its next deadline.
+    """
+
+    waiting: int
+    started: int
+    wakeup_ns: int | None
+
+
 class TimeSkipping:
     """Moves the clock of an engine.
 
-    There is one count of what holds the clock: locks (one at the start), and everything that runs, which is a workflow
-    task or an activity attempt that waits for a worker or is held by one. While it is 0 the clock moves to the next
-    deadline at once. A sleep with unlocking takes one from the count, also one that a running activity holds: so an
-    activity can let its own timeouts pass.
+    The clock is held by locks (one at the start), and by everything that runs: workflow tasks and activity attempts
+    that wait for a worker or are with one. When nothing holds it, it moves to the next deadline at once. A sleep with
+    unlocking takes a lock away meanwhile or, if there is none, the hold of one attempt that is with a worker: so an
+    activity can let its own timeouts pass. Unlocking more than once takes no more away than the locks there are:
+    several may wait for results at the same time.
 
     Args:
         engine: whose deadlines.
@@ -82,8 +97,9 @@ class TimeSkipping:
         self._engine = engine
         self._runtime = runtime
         self._locks = 1
-        self._runs: dict[RunKey, tuple[int, int | None]] = {}
-        """Of runs that matter: how much of them runs, and their next deadline."""
+        self._sleeping_unlocked = 0
+        self._runs: dict[RunKey, _Run] = {}
+        """Runs that matter."""
         self._sources: list[Source] = []
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
         self._sleeps = 0
@@ -115,7 +131,7 @@ class TimeSkipping:
         Raises:
             FailedPreconditionError: nothing holds it.
         """
-        if self._locks + self._running() <= 0:
+        if self._locks <= 0 and not self._held():
             raise FailedPreconditionError(
                 "Time skipping is unlocked already: unlocking once more has no lock to undo. Lock and unlock in pairs."
             )
@@ -139,15 +155,12 @@ class TimeSkipping:
                 heapq.heapify(self._sleepers)
 
     async def sleep_unlocked(self, time_ns: int) -> None:
-        """Waits until the clock is there, and holds it one less meanwhile, unless nothing does."""
-        if self._locks + self._running() <= 0:
-            await self.sleep_until(time_ns)
-            return
-        self.unlock()
+        """Waits until the clock is there, and takes one away meanwhile that holds it."""
+        self._sleeping_unlocked += 1
         try:
             await self.sleep_until(time_ns)
         finally:
-            self.lock()
+            self._sleeping_unlocked -= 1
 
     # --- life
 
@@ -201,21 +214,28 @@ class TimeSkipping:
             return
         wakeup_ns, header = state.wakeup_ns, state.header
         if header.is_open:
-            attempts = sum(not activity.backing_off for activity in state.activities.values())
-            self._runs[run] = (attempts + header.has_pending_task, wakeup_ns)
+            waiting, started = int(header.has_pending_task), 0
+            for activity in state.activities.values():
+                started += activity.started_ns != 0
+                waiting += not activity.started_ns and not activity.backing_off
+            self._runs[run] = _Run(waiting, started, wakeup_ns)
         elif wakeup_ns is not None and wakeup_ns < header.close_ns + header.retention_ns:
-            self._runs[run] = (0, wakeup_ns)  # it has something left to do for other runs
+            self._runs[run] = _Run(0, 0, wakeup_ns)  # it has something left to do for other runs
         else:
             self._runs.pop(run, None)  # time is not skipped to the end of a retention
 
-    def _running(self) -> int:
-        return sum(running for running, _ in self._runs.values()) + sum(
-            source.running() for source in self._sources
-        )
+    def _held(self) -> bool:
+        """Whether something holds the clock."""
+        held = max(self._locks, 0) - self._sleeping_unlocked
+        for run in self._runs.values():
+            if run.waiting:
+                return True
+            held += run.started
+        return held > 0 or any(source.running() for source in self._sources)
 
     def _deadlines(self) -> Iterable[int | None]:
-        for _, wakeup_ns in self._runs.values():
-            yield wakeup_ns
+        for run in self._runs.values():
+            yield run.wakeup_ns
         for source in self._sources:
             yield source.next_ns()
 
@@ -225,8 +245,11 @@ class TimeSkipping:
         while True:
             self._changed.clear()
             self._wake_sleepers()
-            if self._locks > 0 or not await self._skip():
+            if self._is_locked() or not await self._skip():
                 await self._wait()
+
+    def _is_locked(self) -> bool:
+        return self._locks > self._sleeping_unlocked
 
     async def _skip(self) -> bool:
         """Moves the clock on if nothing holds it. Returns whether to look again at once."""
@@ -236,7 +259,7 @@ class TimeSkipping:
         if under_way:
             await asyncio.wait(under_way, timeout=LOOK_S)
             return True
-        if self._locks + self._running() > 0:
+        if self._held():
             return False
         now_ns = self.now_ns()
         next_ns = min((deadline for deadline in self._deadlines() if deadline is not None), default=None)
@@ -259,7 +282,7 @@ class TimeSkipping:
 
     async def _wait(self) -> None:
         """Waits until something changed, a sleep is over, or it is time to look again."""
-        wait_s = [LOOK_S] if self._locks <= 0 else []
+        wait_s = [] if self._is_locked() else [LOOK_S]
         if self._sleepers:
             wait_s.append((self._sleepers[0][0] - self.now_ns()) / 1e9)
         timer = asyncio.get_running_loop().call_later(min(wait_s), self._changed.set) if wait_s else None

@@ -297,6 +297,28 @@ def test_locks_are_counted_and_an_unlock_too_many_fails() -> None:
     _run(scenario)
 
 
+def test_several_may_wait_for_results_at_once() -> None:
+    """However often time was unlocked, what runs holds the clock; as many locks lock it again."""
+
+    async def scenario(client: EmbeddedClient, clock: Clock) -> None:
+        await client.start("busy", QUEUE)
+        for _ in range(3):
+            await clock.unlock()
+        await _timer_workflow(client, "timer", DAY_S)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert await clock.now_s() - time.time() < 5
+        task = await client.poll_workflow_task(QUEUE)
+        await client.complete_workflow_task(task.task_token, [complete_workflow()])
+        await _finish(client, "timer")
+        for _ in range(3):
+            await clock.lock()
+        await _timer_workflow(client, "later", DAY_S)
+        assert (await client.poll_workflow_task(f"{QUEUE}-later", timeout_s=2.1)).task_token == b""
+
+    _run(scenario)
+
+
 def test_a_cancelled_sleep_gives_its_lock_back() -> None:
     """Nobody who goes away leaves the clock unlocked."""
 
@@ -310,6 +332,7 @@ def test_a_cancelled_sleep_gives_its_lock_back() -> None:
         server = client.transport._engine.server
         assert server.time_skipping is not None
         assert server.time_skipping._locks == 1
+        assert server.time_skipping._is_locked()
         assert not server.time_skipping._sleepers
 
     _run(scenario)
