@@ -119,6 +119,8 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
             ("run_timeout", "pending_workflow_task"),
         )
     ),
+    KnownDifference("child_full", "parent described.pending_children", _CLOSED_RUN),
+    KnownDifference("parent_close_policies", "terminate: described.pending_workflow_task", _CLOSED_RUN),
     KnownDifference("continue_as_new_with_work_pending", "first described.pending_activities", _CLOSED_RUN),
     KnownDifference(
         "activity_heartbeat_*",

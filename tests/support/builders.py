@@ -269,6 +269,27 @@ def continue_as_new(**fields: Any) -> command.Command:
     return any_command("continue_as_new_workflow_execution", **fields)
 
 
+def start_child(workflow_id: str, **fields: Any) -> command.Command:
+    """START_CHILD_WORKFLOW_EXECUTION of the type `child`, with more fields of its attributes."""
+    values = {"workflow_type": common.WorkflowType(name="child")} | fields
+    return any_command("start_child_workflow_execution", workflow_id=workflow_id, **values)
+
+
+def signal_external(workflow_id: str, run_id: str = "", **fields: Any) -> command.Command:
+    """SIGNAL_EXTERNAL_WORKFLOW_EXECUTION with the signal `go`, with more fields of its attributes."""
+    values = {
+        "signal_name": "go",
+        "execution": common.WorkflowExecution(workflow_id=workflow_id, run_id=run_id),
+    }
+    return any_command("signal_external_workflow_execution", **values | fields)
+
+
+def cancel_external(workflow_id: str, run_id: str = "", **fields: Any) -> command.Command:
+    """REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION, with more fields of its attributes."""
+    name = "request_cancel_external_workflow_execution"
+    return any_command(name, workflow_id=workflow_id, run_id=run_id, **fields)
+
+
 def bare_command(command_type: enums.CommandType.ValueType) -> command.Command:
     """A command of a kind with its attributes missing, as a broken worker might send it."""
     return command.Command(command_type=command_type)

@@ -205,9 +205,6 @@ def test_an_id_may_be_as_long_as_the_limit() -> None:
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("start_child_workflow_execution", "Child workflows"),
-        ("signal_external_workflow_execution", "Signals to other workflows"),
-        ("request_cancel_external_workflow_execution", "Cancellations of other workflows"),
         ("schedule_nexus_operation", "Nexus operations"),
         ("request_cancel_nexus_operation", "Nexus operations"),
     ],

@@ -76,19 +76,24 @@ def normalize(attributes: ScheduleActivityTaskCommandAttributes, header: RunHead
             raise InvalidArgumentError(
                 f"{label} exceeds length limit. Length={length} Limit={limits.id_bytes}"
             )
-    _check_priority(attributes.priority)
+    check_priority(attributes.priority, "invalid priorities: ")
     _normalize_timeouts(attributes, header.run_timeout_ns)
     if attributes.use_workflow_build_id and name != header.task_queue:
         raise InvalidArgumentError("Activity with UseCompatibleVersion cannot run on different task queue.")
 
 
-def _check_priority(priority: Priority) -> None:
+def check_priority(priority: Priority, label: str = "") -> None:
+    """Checks the priority that a command gives; `label` begins the message.
+
+    Raises:
+        InvalidArgumentError: a field is out of range.
+    """
     if priority.priority_key < 0:
-        raise InvalidArgumentError("invalid priorities: priority key can't be negative")
+        raise InvalidArgumentError(f"{label}priority key can't be negative")
     if len(priority.fairness_key.encode()) > _FAIRNESS_KEY_BYTES:
-        raise InvalidArgumentError("invalid priorities: fairness key length exceeds limit")
+        raise InvalidArgumentError(f"{label}fairness key length exceeds limit")
     if priority.fairness_weight < 0:
-        raise InvalidArgumentError("invalid priorities: must be greater than zero")
+        raise InvalidArgumentError(f"{label}must be greater than zero")
 
 
 def _normalize_timeouts(attributes: ScheduleActivityTaskCommandAttributes, run_timeout_ns: int) -> None:

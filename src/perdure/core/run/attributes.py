@@ -58,6 +58,11 @@ def normalize_task_queue(queue: TaskQueue, default: str, limits: Limits) -> None
         raise InvalidArgumentError(f"task queue name cannot start with reserved prefix {_RESERVED_QUEUES}")
 
 
+def shown_task_queue(queue: TaskQueue) -> str:
+    """A task queue as messages about commands show it."""
+    return f'name:"{queue.name}"  kind:{TaskQueueKind.Name(queue.kind)}'
+
+
 def is_nil(payload: Payload) -> bool:
     """Whether a payload stands for 'no value': it removes a key."""
     encoding = payload.metadata.get("encoding", b"")

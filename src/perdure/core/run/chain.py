@@ -14,7 +14,7 @@ from perdure.api.command.v1 import (
     FailWorkflowExecutionCommandAttributes,
 )
 from perdure.api.common.v1 import Payloads, RetryPolicy
-from perdure.api.enums.v1 import ContinueAsNewInitiator, TaskQueueKind, TimeoutType
+from perdure.api.enums.v1 import ContinueAsNewInitiator, TimeoutType
 from perdure.api.failure.v1 import Failure
 from perdure.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
 from perdure.api.workflowservice.v1 import StartWorkflowExecutionRequest
@@ -116,7 +116,7 @@ def normalize(
 
 
 def _where(command: ContinueAsNewWorkflowExecutionCommandAttributes) -> str:
-    queue = f'name:"{command.task_queue.name}"  kind:{TaskQueueKind.Name(command.task_queue.kind)}'
+    queue = attributes.shown_task_queue(command.task_queue)
     return f". WorkflowType={command.workflow_type.name} TaskQueue={queue}"
 
 
@@ -297,6 +297,17 @@ def _start_next(
     successor = Transition(
         RunState(RunKey(run.namespace_id, run.workflow_id, run_id), 0, RunHeader()), tx.now_ns
     )
-    context = lifecycle.StartContext(header.namespace, header.retention_ns, predecessor=predecessor)
+    parent = None
+    if header.parent_initiated_event_id:
+        parent = lifecycle.Parent(
+            header.parent_workflow_id,
+            header.parent_run_id,
+            header.parent_initiated_event_id,
+            header.root_workflow_id,
+            header.root_run_id,
+        )
+    context = lifecycle.StartContext(
+        header.namespace, header.retention_ns, predecessor=predecessor, parent=parent
+    )
     lifecycle.start(successor, request, context)
     tx.successor = successor

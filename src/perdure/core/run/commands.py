@@ -16,7 +16,18 @@ from perdure.api.enums.v1 import CommandType, WorkflowTaskFailedCause
 from perdure.api.protocol.v1 import Message as ProtocolMessage
 from perdure.core.errors import InvalidArgumentError, ServiceError
 from perdure.core.invariant import invariant
-from perdure.core.run import activity, attributes, chain, cron, lifecycle, marker, properties, timer
+from perdure.core.run import (
+    activity,
+    attributes,
+    chain,
+    child,
+    cron,
+    external,
+    lifecycle,
+    marker,
+    properties,
+    timer,
+)
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import cap_duration
 from perdure.core.run.transition import Transition
@@ -67,6 +78,7 @@ class CommandContext:
         custom: the namespace's own search attributes.
         must_handle_events: events came that the worker has not seen: the run may not close now.
         eager: scheduled event ids of activities that the worker wants to run itself at once.
+        new_children: workflow ids of children that these commands start.
         cancelled_unstarted: an activity was cancelled before it started; the workflow must hear of it.
         messages: the worker's messages that no command has placed yet, by id.
         updates: applies them; None when the run has no updates and there are no messages.
@@ -79,6 +91,7 @@ class CommandContext:
     custom: Mapping[str, AttributeType]
     must_handle_events: bool
     eager: list[int] = field(default_factory=list)
+    new_children: set[str] = field(default_factory=set)
     cancelled_unstarted: bool = False
     messages: dict[str, ProtocolMessage] = field(default_factory=dict)
     updates: UpdateAnswers | None = None
@@ -159,7 +172,6 @@ def apply_all(context: CommandContext, commands: Iterable[Command]) -> None:
 
 
 def _apply_message(context: CommandContext, message: ProtocolMessage) -> None:
-    check_protocol(message)
     _check_size(
         message.body.ByteSize(),
         context.limits.blob_bytes,
@@ -169,6 +181,7 @@ def _apply_message(context: CommandContext, message: ProtocolMessage) -> None:
     updates = context.updates
     invariant(updates is not None, "messages without what applies them", run=context.tx.state.run)
     try:
+        check_protocol(message)
         updates.apply(message)  # type: ignore[union-attr]  # checked above
     except ServiceError as error:
         raise TaskFailure(cause_number("BAD_UPDATE_WORKFLOW_EXECUTION_MESSAGE"), str(error)) from error
@@ -363,6 +376,61 @@ def _continue_as_new(context: CommandContext, command: Any) -> None:
     chain.continue_as_new(tx, command, context.completed_event_id, limits)
 
 
+def _start_child(context: CommandContext, command: Any) -> None:
+    tx, limits = context.tx, context.limits
+    cause = "BAD_START_CHILD_EXECUTION_ATTRIBUTES"
+    child.normalize(command, tx, limits)
+    try:
+        attributes.validate(command.search_attributes, context.custom, tx.header.namespace, limits)
+    except InvalidArgumentError as error:
+        raise TaskFailure(cause_number("BAD_SEARCH_ATTRIBUTES"), str(error)) from error
+    attributes.mark_types(command.search_attributes, context.custom)
+    activity.check_priority(command.priority)
+    label = "StartChildWorkflowExecutionCommandAttributes."
+    _check_size(command.input.ByteSize(), limits.blob_bytes, cause, f"{label} Input exceeds size limit.")
+    _check_size(_map_size(command.memo.fields), limits.memo_bytes, cause, f"{label}Memo exceeds size limit.")
+    try:
+        attributes.validate_size(command.search_attributes, limits)
+    except InvalidArgumentError as error:
+        raise TaskFailure(cause_number(cause), str(error), terminates=True) from error
+    _check_count(
+        len(tx.children), limits.pending_children, "PENDING_CHILD_WORKFLOWS", "child workflow executions"
+    )
+    child.initiate(tx, command, context.completed_event_id)
+    context.new_children.add(command.workflow_id)
+
+
+def _signal_external(context: CommandContext, command: Any) -> None:
+    tx, limits = context.tx, context.limits
+    external.check_signal(command, tx.header.namespace, limits)
+    pending = sum(item.kind == external.SIGNAL for item in tx.externals)
+    _check_count(pending, limits.pending_external_signals, "PENDING_SIGNALS", "signals to external workflows")
+    _check_size(
+        command.input.ByteSize(),
+        limits.blob_bytes,
+        "BAD_SIGNAL_WORKFLOW_EXECUTION_ATTRIBUTES",
+        "SignalExternalWorkflowExecutionCommandAttributes.Input exceeds size limit.",
+    )
+    external.initiate_signal(tx, command, context.completed_event_id)
+
+
+def _cancel_external(context: CommandContext, command: Any) -> None:
+    tx, limits = context.tx, context.limits
+    external.check_cancel(command, tx.header.namespace, context.new_children, limits)
+    pending = sum(item.kind == external.CANCEL for item in tx.externals)
+    what = "requests to cancel external workflows"
+    _check_count(pending, limits.pending_external_cancels, "PENDING_REQUEST_CANCEL", what)
+    external.initiate_cancel(tx, command, context.completed_event_id)
+
+
+def _check_count(pending: int, limit: int, cause: str, what: str) -> None:
+    if pending >= limit:
+        raise TaskFailure(
+            cause_number(f"{cause}_LIMIT_EXCEEDED"),
+            f"the number of pending {what}, {pending}, has reached the per-workflow limit of {limit}",
+        )
+
+
 def _not_yet(what: str) -> Callable[[CommandContext, Any], None]:
     def refuse(context: CommandContext, command: Any) -> None:
         raise InvalidArgumentError(f"{what} are not supported by this release of Perdure.")
@@ -444,19 +512,19 @@ TABLE: dict[int, Handler] = dict(
             "START_CHILD_WORKFLOW_EXECUTION",
             "StartChildWorkflowExecution",
             "BAD_START_CHILD_EXECUTION_ATTRIBUTES",
-            _not_yet("Child workflows"),
+            _start_child,
         ),
         _row(
             "SIGNAL_EXTERNAL_WORKFLOW_EXECUTION",
             "SignalExternalWorkflowExecution",
             "BAD_SIGNAL_WORKFLOW_EXECUTION_ATTRIBUTES",
-            _not_yet("Signals to other workflows"),
+            _signal_external,
         ),
         _row(
             "REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION",
             "RequestCancelExternalWorkflowExecution",
             "BAD_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_ATTRIBUTES",
-            _not_yet("Cancellations of other workflows"),
+            _cancel_external,
         ),
         _row(
             "PROTOCOL_MESSAGE",

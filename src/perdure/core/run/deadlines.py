@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perdure.core.run import activity, chain, timer, workflow_task
+from perdure.core.run import activity, chain, effects, timer, workflow_task
 from perdure.core.run.limits import Limits
 from perdure.core.run.transition import Transition
 
@@ -10,11 +10,14 @@ from perdure.core.run.transition import Transition
 def next_wakeup_ns(tx: Transition) -> int | None:
     """When the run must be looked at again at the latest; None when only an outside event can move it."""
     header = tx.header
+    due = min(effects.due_ns(tx), default=None) if tx.may_reach_out else None
     if not header.is_open:
-        return header.close_ns + header.retention_ns
+        return header.close_ns + header.retention_ns if due is None else due
     times = [time_ns for time_ns in (workflow_task.deadline_ns(header), header.run_expiration_ns) if time_ns]
     times += [time_ns for pending in tx.activities for time_ns, _ in activity.deadlines(pending)]
     times += [pending.fire_ns for pending in tx.timers]
+    if due is not None:
+        times.append(due)
     return min(times, default=None)
 
 

@@ -16,8 +16,14 @@ from perdure.api.command.v1 import (
     FailWorkflowExecutionCommandAttributes,
 )
 from perdure.api.common.v1 import Link, Payloads
-from perdure.api.enums.v1 import ContinueAsNewInitiator, EventType, RetryState, WorkflowExecutionStatus
-from perdure.api.history.v1 import HistoryEvent
+from perdure.api.enums.v1 import (
+    ContinueAsNewInitiator,
+    EventType,
+    ParentClosePolicy,
+    RetryState,
+    WorkflowExecutionStatus,
+)
+from perdure.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
 from perdure.api.workflowservice.v1 import StartWorkflowExecutionRequest
 from perdure.core.run import cron, properties, workflow_task
 from perdure.core.run.attributes import is_nil
@@ -42,6 +48,7 @@ STATUS_TIMED_OUT = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_TIME
 SERVER_IDENTITY = "history-service"
 """Who did it, in events that the server writes by itself."""
 POLICY_NOT_SET = RetryState.Value("RETRY_STATE_RETRY_POLICY_NOT_SET")
+_ABANDON = ParentClosePolicy.Value("PARENT_CLOSE_POLICY_ABANDON")
 _BY_CRON = ContinueAsNewInitiator.Value("CONTINUE_AS_NEW_INITIATOR_CRON_SCHEDULE")
 START_LINKS = "start_links"
 
@@ -82,6 +89,17 @@ class Predecessor:
 
 
 @dataclass(frozen=True, slots=True)
+class Parent:
+    """The run whose child this one is, and the root of them all."""
+
+    workflow_id: str
+    run_id: str
+    initiated_event_id: int
+    root_workflow_id: str
+    root_run_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class StartContext:
     """What a start needs beside the client's request: ids and choices made outside the core."""
 
@@ -90,6 +108,7 @@ class StartContext:
     eager: bool = False
     """The first workflow task goes back to the client in the start's own answer."""
     predecessor: Predecessor | None = None
+    parent: Parent | None = None
 
 
 def start(tx: Transition, request: StartWorkflowExecutionRequest, context: StartContext) -> None:
@@ -116,6 +135,11 @@ def start(tx: Transition, request: StartWorkflowExecutionRequest, context: Start
     header.attempt = before.attempt if before is not None else 1
     header.cron_schedule = request.cron_schedule
     header.root_workflow_id, header.root_run_id = run.workflow_id, run.run_id
+    parent = context.parent
+    if parent is not None:
+        header.parent_workflow_id, header.parent_run_id = parent.workflow_id, parent.run_id
+        header.parent_initiated_event_id = parent.initiated_event_id
+        header.root_workflow_id, header.root_run_id = parent.root_workflow_id, parent.root_run_id
     header.start_ns = tx.now_ns
     header.execution_ns = tx.now_ns + backoff_ns
     header.execution_timeout_ns = duration_ns(request.workflow_execution_timeout)
@@ -187,6 +211,8 @@ def _started_event(
     attributes.first_execution_run_id = header.first_run_id
     attributes.workflow_id = tx.state.run.workflow_id
     attributes.eager_execution_accepted = context.eager
+    if context.parent is not None:
+        _name_parent(attributes, tx)
     if context.predecessor is not None:
         attributes.continued_execution_run_id = context.predecessor.run_id
         attributes.initiator = context.predecessor.initiator  # type: ignore[assignment]  # an enum number
@@ -198,6 +224,17 @@ def _started_event(
     if request.HasField("user_metadata"):
         event.user_metadata.CopyFrom(request.user_metadata)
     return event
+
+
+def _name_parent(attributes: WorkflowExecutionStartedEventAttributes, tx: Transition) -> None:
+    header = tx.header
+    attributes.parent_workflow_namespace = header.namespace
+    attributes.parent_workflow_namespace_id = tx.state.run.namespace_id
+    attributes.parent_workflow_execution.workflow_id = header.parent_workflow_id
+    attributes.parent_workflow_execution.run_id = header.parent_run_id
+    attributes.parent_initiated_event_id = header.parent_initiated_event_id
+    attributes.root_workflow_execution.workflow_id = header.root_workflow_id
+    attributes.root_workflow_execution.run_id = header.root_run_id
 
 
 def copy_properties(source: Any, target: Any) -> None:
@@ -314,6 +351,8 @@ def continue_as_new(
 
 
 def _force_close(tx: Transition) -> None:
+    if tx.header.task_is_speculative and not tx.header.has_started_task:
+        workflow_task.clear_pending(tx.header)  # nobody has seen it
     if tx.header.has_started_task:
         workflow_task.fail(tx, workflow_task.FORCE_CLOSE, identity=SERVER_IDENTITY)
     tx.flush()
@@ -330,5 +369,16 @@ def _close(tx: Transition, event: HistoryEvent, status: int) -> None:
     workflow_task.clear_sticky(header)
     for overlay in (tx.activities, tx.timers, tx.buffered):
         overlay.clear()
+    if tx.may_reach_out:
+        tx.externals.clear()
+        _close_children(tx)
+    header.owes_parent = bool(header.parent_initiated_event_id) and tx.successor is None
     tx.needs_task = False
     tx.visibility_changed = True
+
+
+def _close_children(tx: Transition) -> None:
+    """Of the children only those are kept that run and must not go on without their parent."""
+    for child in list(tx.children):
+        if not child.run_id or child.close_policy == _ABANDON:
+            tx.children.delete(child.initiated_event_id)

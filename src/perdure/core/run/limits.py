@@ -20,6 +20,9 @@ class Limits:
     suggest_continue_as_new_events: int = 4_096
     suggest_continue_as_new_bytes: int = 4 * 1024 * 1024
     pending_activities: int = 2_000
+    pending_children: int = 2_000
+    pending_external_signals: int = 2_000
+    pending_external_cancels: int = 2_000
     signals: int = 10_000
     buffered_events: int = 100
     buffered_bytes: int = 2 * 1024 * 1024

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from perdure.api.common.v1 import Header, Link, Payloads
+from perdure.api.common.v1 import Header, Link, Payloads, WorkflowExecution
 from perdure.api.enums.v1 import EventType
 from perdure.core.errors import InvalidArgumentError, ResourceExhaustedError
 from perdure.core.run.limits import Limits
@@ -28,8 +28,11 @@ def receive(
     request_id: str,
     links: Iterable[Link],
     limits: Limits,
+    sender: WorkflowExecution | None = None,
 ) -> bool:
     """Records a signal once per request id (an empty one is never a repetition).
+
+    A signal of another workflow, `sender`, is delivered once anyway: its request id is not remembered.
 
     Returns:
         whether it was new.
@@ -44,7 +47,7 @@ def receive(
         raise InvalidArgumentError(LIMIT_EXCEEDED)
     if tx.header.task_close_refused and tx.header.has_started_task:
         raise ResourceExhaustedError(CLOSING, _CAUSE_BUSY_WORKFLOW, _SCOPE_NAMESPACE)
-    if request_id:
+    if request_id and sender is None:
         tx.signal_request_ids.put(request_id, 0)
     tx.header.signal_count += 1
     event = tx.new_event(_SIGNALED)
@@ -56,6 +59,8 @@ def receive(
     if header is not None:
         attributes.header.CopyFrom(header)
     attributes.request_id = request_id
+    if sender is not None:
+        attributes.external_workflow_execution.CopyFrom(sender)
     event.links.extend(links)
     tx.append(event)
     tx.needs_task = True

@@ -100,6 +100,10 @@ class RunHeader(Record):
 
     parent_workflow_id: str = ""
     parent_run_id: str = ""
+    parent_initiated_event_id: int = 0
+    """The parent's event that started this child; 0 for a run without parent."""
+    owes_parent: bool = False
+    """The run is closed and its parent has not been told yet."""
     root_workflow_id: str = ""
     root_run_id: str = ""
     most_recent_build_id: str = ""
@@ -179,6 +183,35 @@ class Timer(Record):
     fire_ns: int = 0
 
 
+class Child(Record):
+    """A child that was initiated and has not ended; what it was started with stays in its initiated event.
+
+    A closed parent keeps those that its close policy has yet to end.
+    """
+
+    initiated_event_id: int = 0
+    initiated_ns: int = 0
+    workflow_id: str = ""
+    workflow_type: str = ""
+    close_policy: int = 0
+    """temporal.api.enums.v1.ParentClosePolicy number."""
+    run_id: str = ""
+    """Its first run; empty until it is started."""
+    started_event_id: int = 0
+    """0 while the ChildWorkflowExecutionStarted event waits in the buffer."""
+
+
+class External(Record):
+    """A signal or request to cancel that has yet to reach another workflow; the rest is in its initiated event."""
+
+    initiated_event_id: int = 0
+    initiated_ns: int = 0
+    kind: str = ""
+    """"signal" or "cancel"."""
+    workflow_id: str = ""
+    run_id: str = ""
+
+
 class Update(Record):
     """An update that the workflow accepted; its request and outcome stay in their events."""
 
@@ -202,6 +235,10 @@ class RunState:
     signal_request_ids: dict[str, int] = field(default_factory=dict)
     attached_requests: dict[str, int] = field(default_factory=dict)
     """By id of a request that was attached to the open run: the event that says so, 0 while it is buffered."""
+    children: dict[int, Child] = field(default_factory=dict)
+    """By initiated event id."""
+    externals: dict[int, External] = field(default_factory=dict)
+    """By initiated event id."""
     updates: dict[str, Update] = field(default_factory=dict)
     """By update id."""
     blobs: dict[str, bytes] = field(default_factory=dict)
@@ -216,7 +253,7 @@ Copied = TypeVar("Copied")
 
 _to_json = msgspec.json.Encoder().encode
 _DECODERS: dict[type[Record], msgspec.json.Decoder[Any]] = {
-    cls: msgspec.json.Decoder(cls) for cls in (RunHeader, Activity, Timer, Update)
+    cls: msgspec.json.Decoder(cls) for cls in (RunHeader, Activity, Timer, Update, Child, External)
 }
 
 
@@ -256,6 +293,10 @@ def decode_run(
             state.signal_request_ids[key] = 0
         elif kind == "request":
             state.attached_requests[key] = int(data)
+        elif kind == "child":
+            state.children[int(key)] = decode(Child, data)
+        elif kind == "external":
+            state.externals[int(key)] = decode(External, data)
         elif kind == "update":
             state.updates[key] = decode(Update, data)
         elif kind == "blob":

@@ -28,7 +28,17 @@ from perdure.core.run.records import (
     TaskKind,
     VisibilityRecord,
 )
-from perdure.core.run.state import Activity, RunHeader, RunState, Timer, Update, clone, encode
+from perdure.core.run.state import (
+    Activity,
+    Child,
+    External,
+    RunHeader,
+    RunState,
+    Timer,
+    Update,
+    clone,
+    encode,
+)
 
 _LAST_PRIORITY = 5
 Key = TypeVar("Key", bound=Hashable)
@@ -126,6 +136,7 @@ _CLOSED_BY: dict[int, tuple[str, str]] = {
 }
 
 
+_CHILD_STARTED = EventType.Value("EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED")
 _ATTACHED_REQUEST: dict[int, tuple[str, str]] = {
     EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED"): (
         "workflow_execution_options_updated_event_attributes",
@@ -244,6 +255,8 @@ class Transition:
         self.attached_requests: Overlay[str, int] = Overlay(state.attached_requests)
         self.blobs: Overlay[str, bytes] = Overlay(state.blobs)
         self._updates: Overlay[str, Update] | None = None
+        self._children: Overlay[int, Child] | None = None
+        self._externals: Overlay[int, External] | None = None
         self.needs_task = False
         self.visibility_changed = False
         self.is_in_memory = False
@@ -252,6 +265,32 @@ class Transition:
         self._touched = False
         self.activity_ids: dict[str, int] | None = None
         self._batches: tuple[EventBatch, ...] | None = None
+
+    @property
+    def children(self) -> Overlay[int, Child]:
+        """The overlay over pending children; made when first asked, most runs have none."""
+        if self._children is None:
+            self._children = Overlay(self.state.children)
+        return self._children
+
+    @property
+    def externals(self) -> Overlay[int, External]:
+        """The overlay over signals and requests to cancel on their way to other workflows; made when first asked."""
+        if self._externals is None:
+            self._externals = Overlay(self.state.externals)
+        return self._externals
+
+    @property
+    def may_reach_out(self) -> bool:
+        """Whether the run may have something to do to other runs; cheap, and False for most."""
+        state = self.state
+        return bool(
+            self._children is not None
+            or self._externals is not None
+            or state.children
+            or state.externals
+            or self.header.owes_parent
+        )
 
     @property
     def updates(self) -> Overlay[str, Update]:
@@ -292,6 +331,8 @@ class Transition:
         event.task_id = event_id
         self.header.next_event_id = event_id + 1
         self.events.append(event)
+        if event.event_type == _CHILD_STARTED:
+            self._child_started(event)
         if event.event_type in _ATTACHED_REQUEST:
             attributes, name = _ATTACHED_REQUEST[event.event_type]
             request_id = getattr(getattr(event, attributes), name)
@@ -316,6 +357,12 @@ class Transition:
         )
         if header.has_started_task:
             self._number(task_events.started(header, identity, version))
+
+    def _child_started(self, event: HistoryEvent) -> None:
+        """A child's started event has its id now; the child keeps it for the event that will end it."""
+        initiated_event_id = event.child_workflow_execution_started_event_attributes.initiated_event_id
+        if initiated_event_id in self.children:
+            self.children.edit(initiated_event_id).started_event_id = event.event_id
 
     def has_buffered(self) -> bool:
         """Whether events wait in the buffer."""
@@ -390,6 +437,8 @@ class Transition:
                 )
             )
             and not (self._updates is not None and self._updates.changes)
+            and not (self._children is not None and self._children.changes)
+            and not (self._externals is not None and self._externals.changes)
             and self.header == self.state.header
         )
 
@@ -521,6 +570,12 @@ class Transition:
             yield ItemChange("request", request_id, str(event_id).encode())
         for name, blob in self.blobs.changes.items():
             yield ItemChange("blob", name, blob)
+        if self._children is not None:
+            for event_id, child in self._children.changes.items():
+                yield ItemChange("child", str(event_id), None if child is None else encode(child))
+        if self._externals is not None:
+            for event_id, external in self._externals.changes.items():
+                yield ItemChange("external", str(event_id), None if external is None else encode(external))
         if self._updates is not None:
             for update_id, update in self._updates.changes.items():
                 yield ItemChange("update", update_id, None if update is None else encode(update))
@@ -542,8 +597,9 @@ class Transition:
             self.blobs,
         ):
             overlay.absorb()
-        if self._updates is not None:
-            self._updates.absorb()
+        for rare in (self._updates, self._children, self._externals):
+            if rare is not None:
+                rare.absorb()
 
     def keep(self, wakeup_ns: int | None) -> None:
         """Makes a transition that writes nothing the run's state in memory; losing it loses a workflow task that

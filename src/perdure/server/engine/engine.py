@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, TypeVar
 
 from perdure.api.history.v1 import History, HistoryEvent
@@ -21,7 +22,7 @@ from perdure.core.errors import (
     VersionConflictError,
 )
 from perdure.core.invariant import invariant
-from perdure.core.run import activity, completion, deadlines, listing, workflow_task
+from perdure.core.run import activity, completion, deadlines, effects, listing, workflow_task
 from perdure.core.run.limits import Limits
 from perdure.core.run.records import RunKey, RunWrite, Task, TaskKind
 from perdure.core.run.state import RunState, decode_run
@@ -63,6 +64,15 @@ class EngineLimits:
     run: Limits = field(default_factory=Limits)
 
 
+class Woken(Enum):
+    """What a run that was woken had to do."""
+
+    IN_VAIN = "nothing yet"
+    FIRED = "what was due"
+    REACHES_OUT = "something to other runs"
+    EXPIRED = "nothing any more: its retention is over"
+
+
 @dataclass(slots=True)
 class Pending:
     """A transition on its way into the store, with what was handed over in it.
@@ -91,6 +101,9 @@ class Engine:
         namespaces: for retention and search attribute types.
         runtime: clock and ids.
         limits: sizes of caches and of runs.
+
+    Attributes:
+        deliver_effects: does what a run has yet to do to other runs; set by whoever builds the engine.
     """
 
     def __init__(
@@ -104,6 +117,7 @@ class Engine:
         self.matching = Matching(store, runtime, self.start_task)
         self.timers = Timers(store, runtime, self._wake)
         self.tokens = TokenSealer("")
+        self.deliver_effects: Callable[[RunKey], Awaitable[None]] | None = None
         self.is_stopping = False
         self._working: set[asyncio.Task[Any]] = set()
 
@@ -497,25 +511,47 @@ class Engine:
 
     async def _wake(self, run: RunKey) -> None:
         try:
-            closed = await self.transact(run, self._fire_due)
+            woken = await self.transact(run, self._fire_due)
+            if woken is Woken.REACHES_OUT:
+                await self._deliver_effects(run)
         except NotFoundError:
             return
-        if closed:
+        if woken is Woken.EXPIRED:
             await self.delete_run(run)
 
-    def _fire_due(self, state: RunState, now_ns: int) -> tuple[Transition | None, bool]:
-        if not state.header.is_open:
-            expired = now_ns >= state.header.close_ns + state.header.retention_ns
-            if not expired:
-                self.timers.note(state.run, state.wakeup_ns)
-            return None, expired
+    async def settle(self, run: RunKey) -> None:
+        """Has everything delivered that the run has yet to do to others, before it is deleted.
+
+        Raises:
+            UnavailableError: not now.
+        """
+        try:
+            await self._deliver_effects(run)
+        except NotFoundError:
+            return
+
+    async def _deliver_effects(self, run: RunKey) -> None:
+        invariant(self.deliver_effects is not None, "nobody delivers what runs do to others", run=run)
+        try:
+            await self.deliver_effects(run)  # type: ignore[misc]  # checked above
+        except UnavailableError:
+            self.timers.note(
+                run, None
+            )  # it is due still: not again at once, but when the timer service retries
+            raise
+
+    def _fire_due(self, state: RunState, now_ns: int) -> tuple[Transition | None, Woken]:
         tx = Transition(state, now_ns)
         deadlines.fire(tx, self.limits.run)
+        if tx.may_reach_out and effects.pending(tx):
+            return (None if tx.is_untouched else tx), Woken.REACHES_OUT
+        if not state.header.is_open and now_ns >= state.header.close_ns + state.header.retention_ns:
+            return None, Woken.EXPIRED
         if tx.is_untouched and deadlines.next_wakeup_ns(tx) == state.wakeup_ns:
             self.timers.note(state.run, state.wakeup_ns)
-            return None, False
+            return None, Woken.IN_VAIN
         tx.touch()
-        return tx, False
+        return tx, Woken.FIRED
 
     async def delete_run(self, run: RunKey) -> bool:
         """Deletes a run with everything that belongs to it. Returns whether it was there."""

@@ -109,7 +109,7 @@ class Starts:
             )
             try:
                 if current is not None:
-                    found = await self._attach(current, request) or self._existing(current, request)
+                    found = await self._attach(current, request) or self.existing(current, request)
                     if found is not None:
                         return found
                 return await self._create(namespace, request, current, on_new)
@@ -152,8 +152,12 @@ class Starts:
         except NotFoundError as error:
             raise CurrentRunConflictError("the current run was deleted") from error
 
-    def _existing(self, current: CurrentRun, request: StartWorkflowExecutionRequest) -> Started | None:
-        """What the current run means for the request: the answer, or None to start a new run (in its place)."""
+    def existing(self, current: CurrentRun, request: StartWorkflowExecutionRequest) -> Started | None:
+        """What the current run means for the request: the answer, or None to start a new run (in its place).
+
+        Raises:
+            WorkflowAlreadyStartedError: the policies forbid it.
+        """
         if current.start_request_id == request.request_id:
             return Started(current.run, current.first_run_id, True, current.status)
         if current.status == RUNNING:
@@ -229,7 +233,7 @@ class Starts:
         try:
             async with slot.lock:
                 now_ns = engine.runtime.now_ns()
-                unit = [self._terminated(old_slot, state, now_ns, run) for old_slot, state in replaced]
+                unit = [self.terminated(old_slot, state, now_ns, run) for old_slot, state in replaced]
                 eager = request.request_eager_execution
                 tx = Transition(RunState(run, 0, RunHeader()), now_ns)
                 lifecycle.start(
@@ -251,7 +255,8 @@ class Starts:
         finally:
             engine.runs.unpin(slot)
 
-    def _terminated(self, slot: RunSlot, state: RunState, now_ns: int, new_run: RunKey) -> Pending:
+    def terminated(self, slot: RunSlot, state: RunState, now_ns: int, new_run: RunKey) -> Pending:
+        """The end of a run that makes room for a new one of its id. The slot's lock must be held."""
         tx = Transition(state, now_ns)
         lifecycle.terminate(
             tx,

@@ -308,6 +308,7 @@ class Executions:
             return tx, None
 
         await self._transact(run, apply)
+        await self._engine.settle(run)
         await self._engine.finish_anyway(self._engine.delete_run(run))
         return DeleteWorkflowExecutionResponse()
 

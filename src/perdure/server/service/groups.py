@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from perdure.server.engine.effects import Effects
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories
 from perdure.server.engine.queries import Queries
@@ -39,6 +40,7 @@ def engine_groups(
     responses = TaskResponses(engine, histories)
     updates = Updates(engine, histories, history_wait_s)
     starts = Starts(engine)
+    engine.deliver_effects = Effects(engine, histories, starts).deliver
     executions = Executions(engine, starts, histories, responses)
     return [
         executions,

@@ -10,7 +10,7 @@ from perdure.api.enums.v1 import (
     QueryRejectCondition,
 )
 from perdure.api.history.v1 import History
-from perdure.api.workflow.v1 import PendingActivityInfo
+from perdure.api.workflow.v1 import PendingActivityInfo, PendingChildExecutionInfo
 from perdure.api.workflowservice.v1 import (
     DescribeWorkflowExecutionRequest,
     DescribeWorkflowExecutionResponse,
@@ -25,7 +25,7 @@ from perdure.core.errors import InvalidArgumentError
 from perdure.core.run import lifecycle, listing, workflow_task
 from perdure.core.run.protos import set_duration, set_timestamp
 from perdure.core.run.records import RunKey
-from perdure.core.run.state import RUNNING, Activity, RunHeader, RunState
+from perdure.core.run.state import RUNNING, Activity, Child, RunHeader, RunState
 from perdure.core.run.transition import Transition
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories, events
@@ -249,6 +249,8 @@ class Readings:
         response.workflow_execution_info.CopyFrom(execution_info(run, record, namespace.search_attributes))
         info = response.workflow_execution_info
         info.first_run_id = header.first_run_id
+        if header.parent_run_id:
+            info.parent_namespace_id = run.namespace_id
         info.history_length = header.next_event_id - 1
         info.history_size_bytes = header.history_size_bytes
         info.state_transition_count = header.transition_count
@@ -257,6 +259,8 @@ class Readings:
         self._extended(response, state)
         for pending in state.activities.values():
             response.pending_activities.append(_pending_activity(pending, self._engine.runtime.now_ns()))
+        if header.is_open:
+            response.pending_children.extend(_pending_child(child) for child in state.children.values())
         if header.is_open and header.has_pending_task:
             task = response.pending_workflow_task
             task.state = _TASK_STARTED if header.has_started_task else _TASK_SCHEDULED
@@ -302,6 +306,16 @@ def _trim(history: History, first: int, end: int) -> None:
         del history.events[-1]
     skip = next((i for i, event in enumerate(history.events) if event.event_id >= first), 0)
     del history.events[:skip]
+
+
+def _pending_child(child: Child) -> PendingChildExecutionInfo:
+    return PendingChildExecutionInfo(
+        workflow_id=child.workflow_id,
+        run_id=child.run_id,
+        workflow_type_name=child.workflow_type,
+        initiated_id=child.initiated_event_id,
+        parent_close_policy=child.close_policy,  # type: ignore[arg-type]  # an enum number
+    )
 
 
 def _pending_activity(activity: Activity, now_ns: int) -> PendingActivityInfo:

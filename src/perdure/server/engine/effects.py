@@ -1,0 +1,335 @@
+"""Delivers what runs do to other runs: starts children, signals and cancels, tells parents, ends children.
+
+Each delivery is one commit of both runs. What is to be delivered is asked of the state each time, so a delivery that
+failed, was cut short by a crash or comes twice does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from perdure.api.enums.v1 import (
+    StartChildWorkflowExecutionFailedCause,
+    WorkflowIdConflictPolicy,
+    WorkflowIdReusePolicy,
+)
+from perdure.api.history.v1 import HistoryEvent
+from perdure.api.workflowservice.v1 import StartWorkflowExecutionRequest
+from perdure.core.errors import (
+    CurrentRunConflictError,
+    ResourceExhaustedError,
+    UnavailableError,
+    VersionConflictError,
+    WorkflowAlreadyStartedError,
+)
+from perdure.core.run import child, effects, external, lifecycle
+from perdure.core.run.effects import Effect, Kind
+from perdure.core.run.records import RunKey
+from perdure.core.run.state import RUNNING, RunHeader, RunState
+from perdure.core.run.transition import Transition
+from perdure.server.engine.engine import BUSY_RUN, CONFLICT_RETRIES, Engine, Pending, RunNotFoundError
+from perdure.server.engine.histories import Histories
+from perdure.server.engine.runs import RunSlot
+from perdure.server.engine.starts import Starts
+from perdure.store.protocol import CurrentRun
+
+STARTED_AT_ONCE = 64
+"""Children of one run that are started in one commit, at most."""
+_ALREADY_EXISTS = StartChildWorkflowExecutionFailedCause.Value(
+    "START_CHILD_WORKFLOW_EXECUTION_FAILED_CAUSE_WORKFLOW_ALREADY_EXISTS"
+)
+_TERMINATE_IF_RUNNING = WorkflowIdReusePolicy.Value("WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING")
+_ALLOW_DUPLICATE = WorkflowIdReusePolicy.Value("WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE")
+_FAIL = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_FAIL")
+_TERMINATE_EXISTING = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING")
+
+Slots = Mapping[RunKey, RunSlot]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A child that is to be started, and the run that its workflow id stands for now."""
+
+    effect: Effect
+    initiated: HistoryEvent
+    current: CurrentRun | None
+
+
+class Effects:
+    """Effects between an engine's runs.
+
+    Args:
+        engine: the runs.
+        histories: for the events that say what is to be done.
+        starts: for what workflow ids that are in use mean.
+    """
+
+    def __init__(self, engine: Engine, histories: Histories, starts: Starts) -> None:
+        self._engine = engine
+        self._histories = histories
+        self._starts = starts
+
+    async def deliver(self, run: RunKey) -> None:
+        """Delivers everything that a run has yet to do to others.
+
+        Raises:
+            NotFoundError: there is no such run.
+            UnavailableError: something could not be done now; the rest was.
+        """
+        held_up: set[Effect] = set()
+        while True:
+            found = [effect for effect in await self._pending(run) if effect not in held_up]
+            if not found:
+                break
+            starts = [effect for effect in found if effect.kind is Kind.START_CHILD]
+            if starts:
+                await self._engine.finish_anyway(self._start_children(run, starts[:STARTED_AT_ONCE]))
+            elif not await self._engine.finish_anyway(self._deliver_one(run, found[0])):
+                held_up.add(found[0])
+        if held_up:
+            raise UnavailableError(BUSY_RUN)
+
+    async def _pending(self, run: RunKey) -> list[Effect]:
+        state = await self._histories.state(run)
+        return effects.pending(Transition(state, self._engine.runtime.now_ns()))
+
+    async def _deliver_one(self, run: RunKey, effect: Effect) -> bool:
+        """Returns whether it was done (or need not be done any more); False: not now."""
+        for _ in range(CONFLICT_RETRIES):
+            try:
+                if effect.kind is Kind.TELL_PARENT:
+                    await self._tell_parent(run)
+                elif effect.kind is Kind.CLOSE_CHILD:
+                    await self._close_child(run, effect)
+                else:
+                    await self._reach_external(run, effect)
+                return True
+            except (VersionConflictError, CurrentRunConflictError):
+                continue
+            except ResourceExhaustedError:
+                return False
+        raise UnavailableError(BUSY_RUN)
+
+    # --- locks and transitions ---
+
+    @asynccontextmanager
+    async def _locked(self, *runs: RunKey) -> AsyncIterator[Slots]:
+        """Locks runs in the order of their keys, so that two deliveries never wait for each other."""
+        slots = {run: self._engine.runs.pin(run) for run in sorted(set(runs))}
+        held: list[RunSlot] = []
+        try:
+            for slot in slots.values():
+                await slot.lock.acquire()
+                held.append(slot)
+            yield slots
+        finally:
+            for slot in held:
+                slot.lock.release()
+            for slot in slots.values():
+                self._engine.runs.unpin(slot)
+
+    async def _source(self, slot: RunSlot, effect: Effect) -> Transition | None:
+        """A transition of the run whose effect it is; None when the effect is not called for any more."""
+        state = await self._engine.load(slot)
+        tx = Transition(state, self._engine.runtime.now_ns())
+        return tx if effect in effects.pending(tx) else None
+
+    async def _target(self, slot: RunSlot) -> Transition | None:
+        """A transition of the run that is to be changed; None when it does not exist."""
+        try:
+            state = await self._engine.load(slot)
+        except RunNotFoundError:
+            return None
+        return Transition(state, self._engine.runtime.now_ns())
+
+    async def _commit(self, slots: Slots, *changed: Transition | None) -> None:
+        engine = self._engine
+        unit = [
+            engine.prepare(slots[tx.state.run], tx)
+            for tx in changed
+            if tx is not None and not tx.is_untouched
+        ]
+        await engine.commit(unit)
+
+    async def _current(self, run: RunKey, workflow_id: str) -> CurrentRun | None:
+        engine = self._engine
+        return await engine.reading(engine.store.current_run(run.namespace_id, workflow_id))
+
+    # --- children start ---
+
+    async def _start_children(self, run: RunKey, starts: Sequence[Effect]) -> None:
+        for _ in range(CONFLICT_RETRIES):
+            wanted = [await self._wanted(run, effect) for effect in starts]
+            try:
+                await self._start_once(run, wanted)
+                return
+            except (VersionConflictError, CurrentRunConflictError):
+                continue
+        raise UnavailableError(BUSY_RUN)
+
+    async def _wanted(self, run: RunKey, effect: Effect) -> _Wanted:
+        initiated = await self._histories.event(run, effect.event_id)
+        asked = initiated.start_child_workflow_execution_initiated_event_attributes
+        return _Wanted(effect, initiated, await self._current(run, asked.workflow_id))
+
+    async def _start_once(self, run: RunKey, wanted: Sequence[_Wanted]) -> None:
+        replaced = [
+            want.current.run
+            for want in wanted
+            if want.current is not None
+            and want.current.status == RUNNING
+            and want.initiated.start_child_workflow_execution_initiated_event_attributes.workflow_id_reuse_policy
+            == _TERMINATE_IF_RUNNING
+        ]
+        async with self._locked(run, *replaced) as slots:
+            state = await self._engine.load(slots[run])
+            tx = Transition(state, self._engine.runtime.now_ns())
+            called_for = set(effects.pending(tx))
+            unit: list[Pending] = []
+            new_slots: list[RunSlot] = []
+            ids: set[str] = set()
+            try:
+                for want in wanted:
+                    asked = want.initiated.start_child_workflow_execution_initiated_event_attributes
+                    if want.effect not in called_for or asked.workflow_id in ids:
+                        continue  # the second child of an id is looked at again when the first one is there
+                    ids.add(asked.workflow_id)
+                    unit += await self._start(tx, want, slots, new_slots)
+                await self._engine.commit([*unit, self._engine.prepare(slots[run], tx)])
+            finally:
+                for slot in new_slots:
+                    slot.lock.release()
+                    self._engine.runs.unpin(slot)
+
+    async def _start(
+        self, tx: Transition, want: _Wanted, slots: Slots, new_slots: list[RunSlot]
+    ) -> list[Pending]:
+        """Starts one child, or finds that it cannot be; returns what is to be committed of other runs."""
+        engine, current = self._engine, want.current
+        request = child.start_request(tx, want.initiated)
+        replaces = request.workflow_id_reuse_policy == _TERMINATE_IF_RUNNING
+        if replaces:
+            request.workflow_id_reuse_policy = _ALLOW_DUPLICATE
+        request.workflow_id_conflict_policy = _TERMINATE_EXISTING if replaces else _FAIL
+        if replaces and current is not None and current.run == tx.state.run:
+            request.workflow_id_conflict_policy = _FAIL  # nobody starts his own replacement
+        try:
+            found = self._starts.existing(current, request) if current is not None else None
+        except WorkflowAlreadyStartedError:
+            child.start_failed(tx, want.initiated, _ALREADY_EXISTS)
+            return []
+        if found is not None:
+            child.started(tx, want.initiated, found.run.run_id)
+            return []
+        item = tx.children.get(want.effect.event_id)
+        if item is None:
+            return []
+        run, parent = child.new_run(tx, item)
+        unit: list[Pending] = []
+        if current is not None and current.status == RUNNING:
+            old = slots[current.run]
+            state = await engine.load(old)
+            if not state.header.is_open:
+                raise CurrentRunConflictError("the current run closed")
+            unit.append(self._starts.terminated(old, state, tx.now_ns, run))
+        slot = engine.runs.pin(run)
+        await slot.lock.acquire()
+        new_slots.append(slot)
+        unit.append(self._new_child(slot, tx, request, parent, current))
+        child.started(tx, want.initiated, run.run_id)
+        return unit
+
+    def _new_child(
+        self,
+        slot: RunSlot,
+        tx: Transition,
+        request: StartWorkflowExecutionRequest,
+        parent: lifecycle.Parent,
+        current: CurrentRun | None,
+    ) -> Pending:
+        engine = self._engine
+        namespace = engine.namespaces.by_id(slot.key.namespace_id)
+        retention_ns = namespace.retention_ns if namespace is not None else tx.header.retention_ns
+        started = Transition(RunState(slot.key, 0, RunHeader()), tx.now_ns)
+        lifecycle.start(
+            started, request, lifecycle.StartContext(tx.header.namespace, retention_ns, parent=parent)
+        )
+        pending = engine.prepare(slot, started)
+        pending.becomes_current = True
+        pending.expected_current_run_id = current.run.run_id if current is not None else None
+        return pending
+
+    # --- signals and requests to cancel ---
+
+    async def _reach_external(self, run: RunKey, effect: Effect) -> None:
+        initiated = await self._histories.event(run, effect.event_id)
+        named = external.attributes_of(initiated).workflow_execution
+        target = RunKey(run.namespace_id, named.workflow_id, named.run_id)
+        if not named.run_id:
+            current = await self._current(run, named.workflow_id)
+            target = current.run if current is not None else target
+        async with self._locked(run, *([target] if target.run_id else [])) as slots:
+            tx = await self._source(slots[run], effect)
+            if tx is None:
+                return
+            other = None
+            # A workflow that reaches for itself is told that nobody is there.
+            if target.run_id and target.workflow_id != run.workflow_id:
+                other = await self._target(slots[target])
+            if other is not None and not named.run_id and not other.header.is_open:
+                await self._check_newest(target)
+            cause = external.NOT_FOUND[tx.externals.edit(effect.event_id).kind]
+            if other is not None:
+                cause = external.receive(other, run, initiated, self._engine.limits.run)
+            external.settled(tx, initiated, cause)
+            await self._commit(slots, other, tx)
+
+    async def _check_newest(self, run: RunKey) -> None:
+        """A closed run may have been followed by another one since it was looked up.
+
+        Raises:
+            CurrentRunConflictError: it was; look again.
+        """
+        newest = await self._current(run, run.workflow_id)
+        if newest is not None and newest.run != run:
+            raise CurrentRunConflictError("another run has followed")
+
+    # --- parents and children when one closes ---
+
+    async def _tell_parent(self, run: RunKey) -> None:
+        header = (await self._histories.state(run)).header
+        parent = RunKey(run.namespace_id, header.parent_workflow_id, header.parent_run_id)
+        async with self._locked(run, parent) as slots:
+            tx = await self._source(slots[run], Effect(Kind.TELL_PARENT))
+            if tx is None:
+                return
+            other = await self._target(slots[parent])
+            if other is not None and other.header.is_open:
+                item = other.children.get(header.parent_initiated_event_id)
+                if item is not None and item.run_id == tx.header.first_run_id:
+                    closing = await self._histories.event(run, tx.header.close_event_id)
+                    child.ended(other, item.initiated_event_id, run, closing)
+            tx.header.owes_parent = False
+            await self._commit(slots, other, tx)
+
+    async def _close_child(self, run: RunKey, effect: Effect) -> None:
+        item = (await self._histories.state(run)).children.get(effect.event_id)
+        if item is None:
+            return
+        current = await self._current(run, item.workflow_id)
+        async with self._locked(run, *([current.run] if current is not None else [])) as slots:
+            tx = await self._source(slots[run], effect)
+            if tx is None:
+                return
+            other = None
+            # Runs that followed the child's first one are the child too.
+            if current is not None and current.first_run_id == item.run_id:
+                other = await self._target(slots[current.run])
+            if other is not None and not other.header.is_open:
+                await self._check_newest(other.state.run)
+            if other is not None and other.header.is_open:
+                child.close_with_parent(other, item, run)
+            tx.children.delete(effect.event_id)
+            await self._commit(slots, other, tx)
