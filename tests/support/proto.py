@@ -12,9 +12,11 @@ from perdure.api.namespace import v1 as namespace
 from perdure.api.operatorservice import v1 as operatorservice
 from perdure.api.protobuf import Any as AnyMessage
 from perdure.api.protobuf import Duration, Timestamp
+from perdure.api.protocol import v1 as protocol
 from perdure.api.query import v1 as query
 from perdure.api.sdk import v1 as sdk
 from perdure.api.taskqueue import v1 as taskqueue
+from perdure.api.update import v1 as update
 from perdure.api.workflow import v1 as workflow
 from perdure.api.workflowservice import v1 as workflowservice
 
@@ -32,9 +34,11 @@ __all__ = [
     "history",
     "namespace",
     "operatorservice",
+    "protocol",
     "query",
     "sdk",
     "taskqueue",
+    "update",
     "workflow",
     "workflowservice",
 ]

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from perdure.api.common.v1 import Payload
 from perdure.api.errordetails import v1 as errordetails
+from perdure.api.failure import v1 as failures
 from perdure.api.failure.v1 import Failure
 from perdure.api.google.rpc import Status as RpcStatus
 from perdure.core import errors
@@ -25,6 +26,11 @@ _ARGUMENTS: dict[type[ServiceError], ServiceError] = {
         "gone", namespace="old", state=3, allowed_states=(1, 2)
     ),
 }
+
+_ARGUMENTS[errors.OperationAbortedError] = errors.OperationAbortedError()
+_ARGUMENTS[errors.MultiOperationError] = errors.MultiOperationError(
+    "both", [errors.OperationAbortedError(), errors.NotFoundError("gone"), None]
+)
 
 _EXPECTED: dict[type[ServiceError], tuple[int, str | None]] = {
     errors.ServiceError: (2, None),
@@ -43,6 +49,8 @@ _EXPECTED: dict[type[ServiceError], tuple[int, str | None]] = {
     errors.DeadlineTooShortError: (9, None),
     errors.NamespaceInvalidStateError: (9, "NamespaceInvalidStateFailure"),
     errors.AbortedError: (10, None),
+    errors.OperationAbortedError: (10, "MultiOperationExecutionAborted"),
+    errors.MultiOperationError: (5, "MultiOperationExecutionFailure"),
     errors.UnimplementedError: (12, None),
     errors.UnavailableError: (14, None),
 }
@@ -65,7 +73,8 @@ def _detail(error: Exception) -> Message | None:
     (detail,) = packed.details
     prefix, _, full_name = detail.type_url.rpartition("/")
     assert prefix == "type.googleapis.com"
-    detail_class = getattr(errordetails, full_name.rpartition(".")[2])
+    name = full_name.rpartition(".")[2]
+    detail_class = getattr(errordetails, name, None) or getattr(failures, name)
     message: Message = detail_class.FromString(detail.value)
     return message
 
@@ -99,6 +108,22 @@ def test_details_carry_what_the_error_knows() -> None:
     limited = _detail(errors.ResourceExhaustedError("slow down", cause=1, scope=2))
     assert isinstance(limited, errordetails.ResourceExhaustedFailure)
     assert (limited.cause, limited.scope) == (1, 2)
+
+
+def test_a_failed_multi_operation_says_what_became_of_each_operation() -> None:
+    detail = _detail(_ARGUMENTS[errors.MultiOperationError])
+    assert isinstance(detail, errordetails.MultiOperationExecutionFailure)
+    assert [(status.code, status.message) for status in detail.statuses] == [
+        (10, "Operation was aborted."),
+        (5, "gone"),
+        (0, ""),
+    ]
+    kinds = [[packed.TypeName() for packed in status.details] for status in detail.statuses]
+    assert kinds == [
+        ["temporal.api.failure.v1.MultiOperationExecutionAborted"],
+        ["temporal.api.errordetails.v1.NotFoundFailure"],
+        [],
+    ]
 
 
 def test_a_class_that_is_not_listed_has_the_entry_of_its_nearest_base() -> None:

@@ -340,14 +340,9 @@ def check_protocol(message: ProtocolMessage) -> None:
     """Checks that a message is about updates.
 
     Raises:
-        InvalidArgumentError: its body is empty, or of another protocol.
+        InvalidArgumentError: it is of another protocol.
     """
-    name = message.body.TypeName()
-    if not name:
-        raise InvalidArgumentError(
-            "message has no body" if not message.HasField("body") else "no message name"
-        )
-    protocol = name.rpartition(".")[0]
+    protocol = message.body.TypeName().rpartition(".")[0]
     if protocol != _PROTOCOL:
         raise InvalidArgumentError(f"unsupported protocol type {protocol}")
 

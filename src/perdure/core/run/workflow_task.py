@@ -356,14 +356,14 @@ def time_out(tx: Transition) -> None:
         attributes.started_event_id = header.task_started_event_id
         attributes.timeout_type = _START_TO_CLOSE if started else _SCHEDULE_TO_START
         tx.append(event)
-    _after_failure(header)
+    _after_failure(header, counts=started)
     tx.needs_task = True
 
 
-def _after_failure(header: RunHeader) -> None:
+def _after_failure(header: RunHeader, *, counts: bool = True) -> None:
     if header.sticky_queue:
         clear_sticky(header)  # once more with the full history before it counts as a failure
-    else:
+    elif counts:
         header.task_attempt += 1
     _clear(header)
 

@@ -161,12 +161,19 @@ class _UpdateWithStart:
                 status = state.header.status
                 if not self._stands(slot, state):
                     return None
+                known = state.updates.get(self._update_id)
+                is_done = known is not None and known.completed_event_id > 0
                 waiting = self._admit(slot, state)
                 engine.bring_updates(slot)
             reached = await self._wait(slot, waiting, is_new=False)
             started = Started(current.run, "", False, status)
             start = start_response(self._namespace, started, self._start.request_id)
-            return self._response(start, reached)
+            response = self._response(start, reached)
+            if is_done:
+                # As the official server does: nothing was done that a link could point to.
+                response.responses[0].start_workflow.ClearField("link")
+                response.responses[1].update_workflow.ClearField("link")
+            return response
         finally:
             engine.runs.unpin(slot)
 
