@@ -424,7 +424,7 @@ async def _gather_cancel_on_error(coroutines: Sequence[Coroutine[Any, Any, _T]])
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         return await asyncio.gather(*tasks)
-    except BaseException:
+    except BaseException:  # Cancelling ends the others too.
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -198,7 +198,7 @@ class CompositePayloadConverter(PayloadConverter, WithSerializationContext):
                 _raise_unknown_encoding(index, payload, type_hint, self.converters)
             try:
                 values.append(converter.from_payload(payload, type_hint))
-            except Exception as error:
+            except Exception as error:  # Whatever it was: say where.
                 _raise_payload_error(index, payload, type_hint, error)
         return values
 
@@ -438,6 +438,7 @@ def _new_message(payload: Payload, type_hint: Any) -> Message:
             return registry.message_class(name)()
         return GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(name))()
     except KeyError:
+        # Perhaps it is one of those that come with the contract.
         pass
     try:
         return registry.message_class(name)()

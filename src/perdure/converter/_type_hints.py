@@ -183,14 +183,14 @@ class TypePlanner:
                 if key_plan is not None:
                     try:
                         key = key_plan(key)
-                    except Exception as error:
+                    except Exception as error:  # Whatever it was: say where.
                         raise TypeError(
                             f"Failed converting key {key!r} to type {key_hint} in mapping {hint}: {error}"
                         ) from error
                 if value_plan is not None:
                     try:
                         item = value_plan(item)
-                    except Exception as error:
+                    except Exception as error:  # Whatever it was: say where.
                         raise TypeError(
                             f"Failed converting value for key {key!r} in mapping {hint}: {error}"
                         ) from error
@@ -230,7 +230,7 @@ class TypePlanner:
                 if key in plans:
                     try:
                         converted[key] = plans[key](item)
-                    except Exception as error:
+                    except Exception as error:  # Whatever it was: say where.
                         raise TypeError(
                             f"Failed converting value for key {key!r} in mapping {hint}: {error}"
                         ) from error
@@ -265,7 +265,7 @@ class TypePlanner:
                         else:
                             others = others or {}
                             others[name] = plan(value[name])
-            except Exception as error:
+            except Exception as error:  # Whatever it was: say where.
                 raise TypeError(f"Failed converting field {name} on dataclass {hint}: {error}") from error
             # Missing fields without a default are for the class to complain about.
             made = hint(**arguments)
@@ -295,7 +295,7 @@ class TypePlanner:
             try:
                 for item in value:
                     items.append(item_plan(item))
-            except Exception as error:
+            except Exception as error:  # Whatever it was: say where.
                 raise TypeError(f"Failed converting {hint} index {len(items)}: {error}") from error
             return items if collect is list else collect(items)
 
@@ -317,7 +317,7 @@ class TypePlanner:
                     )
                 try:
                     items.append(plans[min(index, len(plans) - 1)](item))
-                except Exception as error:
+                except Exception as error:  # Whatever it was: say where.
                     raise TypeError(f"Failed converting {hint} index {index}: {error}") from error
             return tuple(items)
 

@@ -1,0 +1,1 @@
+"""Common types, exceptions and data conversion of the SDK."""
