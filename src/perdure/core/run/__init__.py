@@ -5,7 +5,8 @@ One module per primitive over a small history core:
     state          the header and the items a run consists of, and how they are encoded
     transition     the history core: event ids, buffering and flush order, what changed
     lifecycle      start, the ways to close, run timeout
-    workflow_task  schedule, start, complete, fail, time out; sticky and transient tasks
+    workflow_task  schedule, start, complete, fail, time out; sticky, transient and speculative tasks
+    task_events    the events of a workflow task, from a header
     commands       the table from a worker's commands to the primitives
     activity       schedule, start, heartbeat, outcome, retry, the four timeouts, cancellation
     timer          start, fire, cancel
@@ -14,6 +15,7 @@ One module per primitive over a small history core:
     marker         markers (local activities, patches)
     properties     search attribute and memo upserts
     query          questions waiting for a workflow task
+    update         updates: those that wait for the workflow's word, and what it says
     deadlines      what is due at a time, over all primitives
     listing        how a run looks in lists
     completion     a worker's answer to a workflow task, over all of the above
