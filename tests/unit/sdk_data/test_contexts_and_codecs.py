@@ -27,17 +27,19 @@ from perdure.converter import (
     DefaultFailureConverter,
     DefaultPayloadConverter,
     EncodingPayloadConverter,
+    ExternalStorage,
     JSONPlainPayloadConverter,
     PayloadCodec,
     PayloadConverter,
     SerializationContext,
+    StorageDriverStoreContext,
     TransferTypeConverter,
     WithSerializationContext,
     WorkflowSerializationContext,
     transfer_type_convertible,
 )
 from perdure.exceptions import ApplicationError, TimeoutError
-from tests.unit.sdk_data.drivers import ReversingCodec, WrappingCodec, run
+from tests.unit.sdk_data.drivers import MemoryDriver, ReversingCodec, WrappingCodec, run
 from tests.unit.sdk_data.models import JSON_VALUES
 
 CONTEXT = WorkflowSerializationContext(namespace="n", workflow_id="w")
@@ -142,6 +144,13 @@ def test_the_context_reaches_every_part_that_takes_one() -> None:
     assert converter.failure_converter.context == CONTEXT  # type: ignore[attr-defined]
     assert plain.payload_converter.to_payload("s").data == b"None"
     assert type(converter) is DataConverter
+
+
+def test_storing_for_somebody_keeps_the_context_of_the_parts() -> None:
+    storage = ExternalStorage([MemoryDriver()], payload_size_threshold=10**6)
+    plain = DataConverter(_ContextConverter, external_storage=storage)
+    converter = plain._with_contexts(CONTEXT, StorageDriverStoreContext())
+    assert run(converter.encode(["s"]))[0].data == repr(CONTEXT).encode()
 
 
 def test_a_context_that_makes_no_difference_makes_no_copy() -> None:
