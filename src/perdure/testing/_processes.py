@@ -1,0 +1,82 @@
+"""A server that is a program of its own, for tests that name one: started on a free port, stopped at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+START_S: Final = 60.0
+STOP_S: Final = 10.0
+
+
+def free_port(ip: str) -> int:
+    """A port that nothing listens on at this moment."""
+    with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET) as probe:
+        probe.bind((ip, 0))
+        return int(probe.getsockname()[1])
+
+
+class Program:
+    """A running server program.
+
+    Args:
+        path: the executable.
+        arguments: its arguments.
+        ip, port: where it will listen.
+    """
+
+    def __init__(self, path: str, arguments: Sequence[str], ip: str, port: int) -> None:
+        self._command = (path, *arguments)
+        self._ip, self._port = ip, port
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def address(self) -> str:
+        """`host:port` of the server."""
+        return f"{self._ip}:{self._port}"
+
+    async def start(self) -> None:
+        """Start it and wait until it accepts connections.
+
+        Raises:
+            RuntimeError: it ended, or accepts none in time.
+        """
+        process = self._process = await asyncio.create_subprocess_exec(
+            *self._command, stdin=asyncio.subprocess.DEVNULL
+        )
+        try:
+            async with asyncio.timeout(START_S):
+                while not await self._accepts():
+                    if process.returncode is not None:
+                        raise RuntimeError(f"{self._command[0]} ended with exit code {process.returncode}.")
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            await self.stop()
+            raise RuntimeError(
+                f"{self._command[0]} accepts no connections at {self.address} after {START_S} s."
+            ) from None
+        except BaseException:  # also when cancelled: nobody else would stop it
+            await self.stop()
+            raise
+
+    async def _accepts(self) -> bool:
+        try:
+            _, writer = await asyncio.open_connection(self._ip, self._port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    async def stop(self) -> None:
+        """Ask it to end; end it if it does not."""
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()

@@ -1,0 +1,390 @@
+"""`WorkflowEnvironment`: a server for tests and a client of it.
+
+The server runs inside the process, on the test's event loop; nothing is downloaded or spawned. It listens on a port
+too, so that the command line and workers in other processes can join a test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from perdure.client import Client, Interceptor, Plugin
+from perdure.common import QueryRejectCondition, SearchAttributeKey
+from perdure.converter import DataConverter
+from perdure.runtime import Runtime
+from perdure.server import Server
+from perdure.server.config import ServerConfig
+from perdure.service import RetryConfig, TestService, TLSConfig
+from perdure.testing._assertions import AssertionInterceptor
+from perdure.testing._options import ClientOptions, ServerOptions, typed_attributes, with_arguments
+from perdure.testing._processes import Program, free_port
+from perdure.testing._skipping import AutoSkipping, SkippingInterceptor
+
+if TYPE_CHECKING:
+    from perdure.api.nexus.v1 import Endpoint
+
+_LONGEST = timedelta(days=365)
+"""Limit of a call that sleeps: as good as none."""
+
+
+class WorkflowEnvironment:
+    """A server for tests, and a client of it.
+
+    `start_time_skipping` and `start_local` run Perdure's own server inside the process; `from_client` takes a server
+    that is there. Use it with `async with`, or call `shutdown`. An `assert` that fails in a workflow of this
+    environment's client fails the workflow.
+
+    Args:
+        client: The client; `from_client` is what most tests want.
+    """
+
+    @classmethod
+    def from_client(cls, client: Client) -> Self:
+        """Make an environment of a client's server. Its time is real.
+
+        Args:
+            client: The client; the environment's is a copy with an interceptor for assertions.
+        """
+        return cls(_with_interceptors(client, AssertionInterceptor()))
+
+    @classmethod
+    async def start_local(
+        cls,
+        *,
+        namespace: str = "default",
+        data_converter: DataConverter = DataConverter.default,
+        interceptors: Sequence[Interceptor] = [],
+        plugins: Sequence[Plugin] = [],
+        default_workflow_query_reject_condition: QueryRejectCondition | None = None,
+        retry_config: RetryConfig | None = None,
+        rpc_metadata: Mapping[str, str | bytes] = {},
+        identity: str | None = None,
+        tls: bool | TLSConfig = False,
+        ip: str = "127.0.0.1",
+        port: int | None = None,
+        download_dest_dir: str | None = None,
+        ui: bool = False,
+        runtime: Runtime | None = None,
+        search_attributes: Sequence[SearchAttributeKey[Any]] = (),
+        dev_server_existing_path: str | None = None,
+        dev_server_database_filename: str | None = None,
+        dev_server_log_format: str = "pretty",
+        dev_server_log_level: str | None = "warn",
+        dev_server_download_version: str = "default",
+        dev_server_extra_args: Sequence[str] = [],
+        dev_server_download_ttl: timedelta | None = None,
+        ui_port: int | None = None,
+    ) -> WorkflowEnvironment:
+        """Start a server whose time is real.
+
+        It runs inside the process, on the event loop that calls this. The client reaches it without a network;
+        `client.service_client.config.target_host` is the `host:port` at which others reach it.
+
+        Args:
+            namespace: Namespace of the client; it is created.
+            data_converter: See `Client.connect`; so are the arguments up to `identity`.
+            interceptors: See there.
+            plugins: See there.
+            default_workflow_query_reject_condition: See there.
+            retry_config: See there.
+            rpc_metadata: See there.
+            identity: See there.
+            tls: Has to be false: the server speaks plain text.
+            ip: Address that the server listens on.
+            port: Port that it listens on; None takes a free one.
+            download_dest_dir: Without effect: nothing is downloaded.
+            ui: Without effect: there is no UI inside the process.
+            runtime: See `Client.connect`.
+            search_attributes: Search attributes to define.
+            dev_server_existing_path: Start this program with the arguments of `temporal server start-dev` instead.
+            dev_server_database_filename: SQLite file to keep everything in; in memory by default.
+            dev_server_log_format: For a program only; the server in the process logs with `logging`.
+            dev_server_log_level: As above.
+            dev_server_download_version: Without effect.
+            dev_server_extra_args: Flags of `server start-dev`; inside the process `--dynamic-config-value`,
+                `--search-attribute` and `--namespace` have an effect.
+            dev_server_download_ttl: Without effect.
+            ui_port: Without effect.
+
+        Raises:
+            ValueError: An argument cannot be what it is.
+            PortError: The port cannot be listened on.
+        """
+        if tls:
+            raise ValueError("tls: the server of a test environment speaks plain text; leave tls out")
+        client_options = ClientOptions(
+            data_converter=data_converter,
+            interceptors=interceptors,
+            plugins=plugins,
+            default_workflow_query_reject_condition=default_workflow_query_reject_condition,
+            retry_config=retry_config,
+            rpc_metadata=rpc_metadata,
+            identity=identity,
+            runtime=runtime,
+        )
+        if dev_server_existing_path is not None:
+            port = port or free_port(ip)
+            arguments = ["server", "start-dev", "--ip", ip, "--port", str(port), "--namespace", namespace]
+            arguments += ["--log-format", dev_server_log_format] if dev_server_log_format else []
+            arguments += ["--log-level", dev_server_log_level] if dev_server_log_level else []
+            if dev_server_database_filename is not None:
+                arguments += ["--db-filename", dev_server_database_filename]
+            for key in search_attributes:
+                arguments += [
+                    "--search-attribute",
+                    f"{key.name}={key._metadata_type}",
+                ]
+            arguments += ["--ui-port", str(ui_port)] if ui_port else ([] if ui else ["--headless"])
+            program = Program(dev_server_existing_path, [*arguments, *dev_server_extra_args], ip, port)
+            return await _ProgramEnvironment._start(program, namespace, client_options, time_skipping=False)
+        config = ServerConfig(namespaces=(namespace,), search_attributes=typed_attributes(search_attributes))
+        config = with_arguments(config, dev_server_extra_args)
+        server = ServerOptions(config, dev_server_database_filename, ip, port or 0)
+        return await _EmbeddedEnvironment._start(server, namespace, client_options)
+
+    @classmethod
+    async def start_time_skipping(
+        cls,
+        *,
+        data_converter: DataConverter = DataConverter.default,
+        interceptors: Sequence[Interceptor] = [],
+        plugins: Sequence[Plugin] = [],
+        default_workflow_query_reject_condition: QueryRejectCondition | None = None,
+        retry_config: RetryConfig | None = None,
+        rpc_metadata: Mapping[str, str | bytes] = {},
+        identity: str | None = None,
+        port: int | None = None,
+        download_dest_dir: str | None = None,
+        runtime: Runtime | None = None,
+        test_server_existing_path: str | None = None,
+        test_server_download_version: str = "default",
+        test_server_extra_args: Sequence[str] = [],
+        test_server_download_ttl: timedelta | None = None,
+    ) -> WorkflowEnvironment:
+        """Start a server whose time skips.
+
+        It is the server of `start_local` with another clock. While somebody waits for the result of a workflow that
+        this environment's client started, time moves to the next deadline as soon as nothing runs: no workflow task,
+        and no activity, waits for a worker or is with one. Otherwise time is real; `sleep` moves it by hand.
+
+        Args:
+            data_converter: See `Client.connect`; so are the arguments up to `identity`.
+            interceptors: See there.
+            plugins: See there.
+            default_workflow_query_reject_condition: See there.
+            retry_config: See there.
+            rpc_metadata: See there.
+            identity: See there.
+            port: Port that the server listens on; None takes a free one.
+            download_dest_dir: Without effect: nothing is downloaded.
+            runtime: See `Client.connect`.
+            test_server_existing_path: Start this program, with the port as its argument, instead.
+            test_server_download_version: Without effect.
+            test_server_extra_args: Further arguments of the program; inside the process see `start_local`.
+            test_server_download_ttl: Without effect.
+
+        Raises:
+            ValueError: An argument cannot be what it is.
+            PortError: The port cannot be listened on.
+        """
+        client_options = ClientOptions(
+            data_converter=data_converter,
+            interceptors=interceptors,
+            plugins=plugins,
+            default_workflow_query_reject_condition=default_workflow_query_reject_condition,
+            retry_config=retry_config,
+            rpc_metadata=rpc_metadata,
+            identity=identity,
+            runtime=runtime,
+        )
+        ip = "127.0.0.1"
+        if test_server_existing_path is not None:
+            port = port or free_port(ip)
+            program = Program(test_server_existing_path, [str(port), *test_server_extra_args], ip, port)
+            return await _ProgramEnvironment._start(program, "default", client_options, time_skipping=True)
+        config = with_arguments(ServerConfig(time_skipping=True), test_server_extra_args)
+        return await _EmbeddedEnvironment._start(
+            ServerOptions(config, None, ip, port or 0), "default", client_options
+        )
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.shutdown()
+
+    @property
+    def client(self) -> Client:
+        """The client of this environment's server."""
+        return self._client
+
+    async def shutdown(self) -> None:
+        """Stop what this environment started. Twice is fine."""
+
+    async def sleep(self, duration: timedelta | float) -> None:
+        """Let time pass: skipped where time skips, else really.
+
+        Args:
+            duration: How much, in seconds if a number.
+        """
+        await asyncio.sleep(_timedelta(duration).total_seconds())
+
+    async def get_current_time(self) -> datetime:
+        """Return the time of the server, in UTC; the system's where time does not skip."""
+        return datetime.now(UTC)
+
+    @property
+    def supports_time_skipping(self) -> bool:
+        """Whether time skips here."""
+        return False
+
+    async def create_nexus_endpoint(self, endpoint_name: str, task_queue: str) -> Endpoint:
+        """Create a Nexus endpoint whose operations are handled on a task queue of the client's namespace.
+
+        Args:
+            endpoint_name: Its name.
+            task_queue: Where its handlers poll.
+        """
+        from perdure.api.nexus.v1 import EndpointSpec, EndpointTarget
+        from perdure.api.operatorservice.v1 import CreateNexusEndpointRequest
+
+        worker = EndpointTarget.Worker(namespace=self._client.namespace, task_queue=task_queue)
+        spec = EndpointSpec(name=endpoint_name, target=EndpointTarget(worker=worker))
+        response = await self._client.operator_service.create_nexus_endpoint(
+            CreateNexusEndpointRequest(spec=spec)
+        )
+        endpoint: Endpoint = response.endpoint
+        return endpoint
+
+    async def delete_nexus_endpoint(self, endpoint: Endpoint) -> None:
+        """Delete a Nexus endpoint.
+
+        Args:
+            endpoint: As `create_nexus_endpoint` returned it.
+        """
+        from perdure.api.operatorservice.v1 import DeleteNexusEndpointRequest
+
+        await self._client.operator_service.delete_nexus_endpoint(
+            DeleteNexusEndpointRequest(id=endpoint.id, version=endpoint.version)
+        )
+
+    @contextmanager
+    def auto_time_skipping_disabled(self) -> Iterator[None]:
+        """In this block, waiting for a result does not let time skip. Without effect where time does not skip."""
+        yield
+
+
+class _Stoppable(Protocol):
+    async def stop(self) -> None: ...
+
+
+class _ServerEnvironment(WorkflowEnvironment):
+    """An environment with a server of its own.
+
+    Args:
+        client: Of the server.
+        server: Stopped at the end.
+        time_skipping: Whether its time skips.
+    """
+
+    def __init__(self, client: Client, server: _Stoppable, *, time_skipping: bool) -> None:
+        self._skipping = AutoSkipping(client.test_service) if time_skipping else None
+        own: list[Interceptor] = [AssertionInterceptor()]
+        if self._skipping is not None:
+            own.append(SkippingInterceptor(self._skipping))
+        super().__init__(_with_interceptors(client, *own))
+        self._server = server
+
+    async def shutdown(self) -> None:
+        await self._client.close()
+        await self._server.stop()
+
+    @property
+    def supports_time_skipping(self) -> bool:
+        return self._skipping is not None
+
+    @property
+    def _clock(self) -> TestService:
+        return self._client.test_service
+
+    async def sleep(self, duration: timedelta | float) -> None:
+        if self._skipping is None:
+            await super().sleep(duration)
+            return
+        from perdure.api.testservice.v1 import SleepRequest
+
+        request = SleepRequest()
+        request.duration.FromTimedelta(_timedelta(duration))
+        await self._clock.unlock_time_skipping_with_sleep(request, timeout=_LONGEST)
+
+    async def get_current_time(self) -> datetime:
+        if self._skipping is None:
+            return await super().get_current_time()
+        from perdure.api.protobuf import Empty
+
+        response = await self._clock.get_current_time(Empty())
+        now: datetime = response.time.ToDatetime(UTC)
+        return now
+
+    def auto_time_skipping_disabled(self) -> AbstractContextManager[None]:  # type: ignore[override]  # a context manager
+        if self._skipping is None:
+            return super().auto_time_skipping_disabled()
+        return self._skipping.disabled()
+
+
+class _EmbeddedEnvironment(_ServerEnvironment):
+    """An environment whose server runs in the process."""
+
+    @classmethod
+    async def _start(
+        cls, options: ServerOptions, namespace: str, client_options: ClientOptions
+    ) -> WorkflowEnvironment:
+        address = f"sqlite://?name=test-{uuid.uuid4()}"
+        if options.database is not None:
+            address = f"sqlite:///{options.database}"
+        server = Server(address, config=options.config)
+        await server.start()
+        try:
+            target_host = await server.listen(options.ip, options.port)
+            client = await Client.connect(server.address, namespace=namespace, **client_options)
+            # Where others reach the server; the client itself is connected.
+            client.service_client.config = replace(client.service_client.config, target_host=target_host)
+            return cls(client, server, time_skipping=options.config.time_skipping)
+        except BaseException:  # also when cancelled: nobody else would stop it
+            await server.stop()
+            raise
+
+
+class _ProgramEnvironment(_ServerEnvironment):
+    """An environment whose server is a program that the test named."""
+
+    @classmethod
+    async def _start(
+        cls, program: Program, namespace: str, client_options: ClientOptions, *, time_skipping: bool
+    ) -> WorkflowEnvironment:
+        await program.start()
+        try:
+            client = await Client.connect(program.address, namespace=namespace, **client_options)
+            return cls(client, program, time_skipping=time_skipping)
+        except BaseException:  # also when cancelled: nobody else would stop it
+            await program.stop()
+            raise
+
+
+def _timedelta(duration: timedelta | float) -> timedelta:
+    return duration if isinstance(duration, timedelta) else timedelta(seconds=duration)
+
+
+def _with_interceptors(client: Client, *interceptors: Interceptor) -> Client:
+    config = client.config()
+    config["interceptors"] = [*config["interceptors"], *interceptors]
+    return Client(**config)
