@@ -190,16 +190,18 @@ class WorkflowRun:
     def heartbeat(self) -> TaskCompletion | TaskFailure | None:
         """Hands in the task in hand although local activities are running, asking for a new task at once.
 
-        Blocks while workflow code answers the task's questions, if it has any.
+        Blocks while workflow code runs: it is told what local activities did so far, and asked the task's questions.
 
-        Returns: the completion; None when there is no task in hand.
+        Returns: the completion (or what went wrong); None when there is no task in hand.
         """
         if not self.has_task:
             return None
 
         def hand_in() -> Step:
+            while self._has_jobs():
+                self._activate_jobs()
             self._answer_queries()
-            return self._completion(is_heartbeat=True)
+            return self._completion(is_heartbeat=self._must_wait())
 
         step = self._guarded(hand_in)
         return None if isinstance(step, LocalActivityWork) else step
@@ -256,8 +258,10 @@ class WorkflowRun:
             self._activate_jobs()
             if not self._has_jobs():
                 self._walk_on()
+                if self._has_jobs():
+                    continue
             if self._must_wait():
-                return self._local_work()
+                break
         if self._must_wait():
             return self._local_work()
         self._answer_queries()
