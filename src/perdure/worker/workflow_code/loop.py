@@ -1,0 +1,361 @@
+"""The event loop that workflow code runs on: asyncio's semantics, one thread, first in first out, workflow time.
+
+It runs only while an activation is applied and never waits: timers are asked of the workflow's host and fire when
+history says so. Everything that would reach outside the workflow is refused with a typed error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from asyncio import tasks
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, NoReturn, Protocol, TypeVar
+
+from perdure.api.sdk.v1 import UserMetadata
+from perdure.worker.workflow_code.errors import UnsupportedInWorkflowError
+
+_T = TypeVar("_T")
+_ExceptionHandler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
+
+_logger = logging.getLogger(__name__)
+
+_FIRST_PRUNE_AT = 64
+
+timer_metadata: ContextVar[UserMetadata | None] = ContextVar("perdure_timer_metadata", default=None)
+"""What timers started by asyncio's own functions are to say about themselves."""
+
+
+class LoopHost(Protocol):
+    """What the loop asks of the workflow that runs on it."""
+
+    def now_ns(self) -> int:
+        """Workflow time."""
+
+    def check_writable(self, action: str, *, is_allowed_while_evicting: bool = False) -> None:
+        """Raises if nothing may be changed now."""
+
+    def start_timer(self, delay_s: float, metadata: UserMetadata | None) -> int:
+        """Asks for a timer; its number."""
+
+    def cancel_timer(self, seq: int) -> None:
+        """Takes the request for a timer back."""
+
+
+class ReadyCallback(asyncio.Handle):
+    """A callback in the queue of the loop."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None,
+    ) -> None:
+        # Not the base's: it asks for debug mode and traces, and a callback is made for every step of every task.
+        self._context = copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+
+
+class WorkflowTimer(asyncio.TimerHandle):
+    """A timer of the workflow."""
+
+    __slots__ = ("seq",)
+
+    def __init__(
+        self,
+        seq: int,
+        when_s: float,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None,
+    ) -> None:
+        super().__init__(when_s, callback, args, loop, context)
+        self.seq = seq
+
+
+class WorkflowLoop(asyncio.AbstractEventLoop):
+    """One workflow's event loop.
+
+    Attributes:
+        failure: set by a task that must end the run of the loop at once: it is raised after the current step.
+        is_silent: problems in tasks are not logged any more: the workflow is being thrown away.
+    """
+
+    def __init__(self, host: LoopHost, task_name_suffix: str) -> None:
+        self._host = host
+        self._task_name_suffix = task_name_suffix
+        self._task_count = 0
+        self._ready: deque[asyncio.Handle] = deque()
+        self._timers: dict[int, WorkflowTimer] = {}
+        # Strong references: asyncio itself keeps only weak ones. In the order in which they were made.
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._prune_at = _FIRST_PRUNE_AT
+        self._exception_handler: _ExceptionHandler | None = None
+        self.failure: BaseException | None = None
+        self.is_silent = False
+
+    # Running
+
+    def run_ready(self, check_conditions: Callable[[], None] | None) -> None:
+        """Runs everything that is ready until nothing is.
+
+        Args:
+            check_conditions: called whenever the queue is empty after steps; it may make more ready.
+
+        Raises:
+            BaseException: `failure`, when a task has set it.
+        """
+        ready = self._ready
+        while ready:
+            while ready:
+                handle = ready.popleft()
+                if not handle._cancelled:
+                    handle._run()
+                    if self.failure is not None and not self.is_silent:
+                        raise self.failure
+            if check_conditions is not None:
+                check_conditions()
+
+    @contextmanager
+    def as_running(self) -> Iterator[None]:
+        """Makes this the running loop of the thread, whatever runs there otherwise."""
+        outer = asyncio._get_running_loop()
+        # From 3.14 on a thread has one current task, not one for each loop.
+        outer_task = None
+        if sys.version_info >= (3, 14) and outer is not None:
+            outer_task = tasks._swap_current_task(outer, None)
+        asyncio._set_running_loop(self)
+        try:
+            yield
+        finally:
+            asyncio._set_running_loop(outer)
+            if sys.version_info >= (3, 14) and outer is not None:
+                tasks._swap_current_task(outer, outer_task)
+
+    def fire_timer(self, seq: int) -> None:
+        """Makes the callback of a timer ready; nothing if it was cancelled."""
+        timer = self._timers.pop(seq, None)
+        if timer is not None:
+            self._ready.append(timer)
+
+    def unfinished_tasks(self) -> list[asyncio.Task[Any]]:
+        """The tasks that are not done, oldest first."""
+        return [task for task in self._tasks if not task.done()]
+
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """Holds a task until it is done."""
+        kept = self._tasks
+        kept.append(task)
+        if len(kept) > self._prune_at:
+            self._tasks = self.unfinished_tasks()
+            self._prune_at = max(_FIRST_PRUNE_AT, 2 * len(self._tasks))
+        # A workflow may be thrown away with tasks that were never finished; that is no mistake of the user's.
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+    def task_name(self, name: str | None) -> str:
+        """What a task is called: the same on every replay."""
+        if name is None:
+            self._task_count += 1
+            name = f"Task-{self._task_count}"
+        return name + self._task_name_suffix
+
+    def discard(self) -> None:
+        """Forgets everything that is queued."""
+        self._ready.clear()
+        self._timers.clear()
+        self._tasks.clear()
+
+    # What asyncio asks of a loop
+
+    def time(self) -> float:
+        """Workflow time, in seconds."""
+        return self._host.now_ns() / 1e9
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """Runs a callback after those that are ready."""
+        self._host.check_writable("schedule task", is_allowed_while_evicting=True)
+        handle = ReadyCallback(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Starts a timer."""
+        return self.start_timer(delay, timer_metadata.get(), callback, args, context)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Starts a timer for a point of workflow time, to the millisecond: floats of today have no more."""
+        return self.call_later(round(when - self.time(), 3), callback, *args, context=context)
+
+    def start_timer(
+        self,
+        delay_s: float,
+        metadata: UserMetadata | None,
+        callback: Callable[..., object],
+        args: tuple[Any, ...] = (),
+        context: Context | None = None,
+    ) -> WorkflowTimer:
+        """Starts a timer that says something about itself.
+
+        Raises:
+            RuntimeError: the delay is negative.
+        """
+        self._host.check_writable("schedule timer")
+        if delay_s < 0:
+            raise RuntimeError("Attempting to schedule timer with negative delay")
+        seq = self._host.start_timer(delay_s, metadata)
+        timer = WorkflowTimer(seq, self.time() + delay_s, callback, args, self, context)
+        self._timers[seq] = timer
+        return timer
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        if isinstance(handle, WorkflowTimer) and self._timers.pop(handle.seq, None) is not None:
+            self._host.cancel_timer(handle.seq)
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """A future of this loop."""
+        return asyncio.Future(loop=self)
+
+    def create_task(
+        self,
+        coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T] | Awaitable[_T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+        **options: Any,
+    ) -> asyncio.Task[_T]:
+        """Starts a task. Options of newer Pythons (`eager_start`) are handed on."""
+        self._host.check_writable("create task", is_allowed_while_evicting=False)
+        task: asyncio.Task[_T] = asyncio.Task(
+            coro,  # type: ignore[arg-type]
+            loop=self,
+            name=self.task_name(name),
+            context=context,
+            **options,
+        )
+        self.keep(task)
+        return task
+
+    def get_task_factory(self) -> None:
+        """None: there is no other way to make tasks."""
+
+    def get_debug(self) -> bool:
+        """False."""
+        return False
+
+    def is_running(self) -> bool:
+        """True: code that can ask runs on this loop."""
+        return True
+
+    def is_closed(self) -> bool:
+        """False: a loop of a workflow is thrown away, never closed."""
+        return False
+
+    # Problems in callbacks and in tasks that nobody awaits
+
+    def get_exception_handler(self) -> _ExceptionHandler | None:
+        """What `set_exception_handler` set."""
+        return self._exception_handler
+
+    def set_exception_handler(self, handler: _ExceptionHandler | None) -> None:
+        """Sets who hears of problems; None for the log."""
+        self._exception_handler = handler
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """Writes a problem to the log."""
+        details = "".join(
+            f"\n{key}: {context[key]!r}" for key in sorted(context) if key not in ("message", "exception")
+        )
+        error = context.get("exception")
+        _logger.error(
+            "%s%s", context.get("message") or "Unhandled exception in event loop", details, exc_info=error
+        )
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Hands a problem to whoever hears of problems."""
+        if self.is_silent:
+            return
+        if self._exception_handler is None:
+            self.default_exception_handler(context)
+            return
+        try:
+            self._exception_handler(self, context)
+        except Exception as error:  # the user's handler must not break the loop
+            self.default_exception_handler(
+                {"message": "Unhandled error in exception handler", "exception": error, "context": context}
+            )
+
+
+_REFUSED = (
+    "add_reader",
+    "add_signal_handler",
+    "add_writer",
+    "call_soon_threadsafe",
+    "close",
+    "connect_accepted_socket",
+    "connect_read_pipe",
+    "connect_write_pipe",
+    "create_connection",
+    "create_datagram_endpoint",
+    "create_server",
+    "create_unix_connection",
+    "create_unix_server",
+    "getaddrinfo",
+    "getnameinfo",
+    "remove_reader",
+    "remove_signal_handler",
+    "remove_writer",
+    "run_forever",
+    "run_in_executor",
+    "run_until_complete",
+    "sendfile",
+    "set_debug",
+    "set_default_executor",
+    "set_task_factory",
+    "shutdown_asyncgens",
+    "shutdown_default_executor",
+    "sock_accept",
+    "sock_connect",
+    "sock_recv",
+    "sock_recv_into",
+    "sock_recvfrom",
+    "sock_recvfrom_into",
+    "sock_sendall",
+    "sock_sendfile",
+    "sock_sendto",
+    "start_tls",
+    "stop",
+    "subprocess_exec",
+    "subprocess_shell",
+)
+"""Methods of a real loop that workflow code cannot have."""
+
+
+def _refusal(name: str) -> Callable[..., NoReturn]:
+    def refuse(self: WorkflowLoop, *args: Any, **kwargs: Any) -> NoReturn:
+        raise UnsupportedInWorkflowError(f"The event loop's {name}()")
+
+    refuse.__name__ = name
+    return refuse
+
+
+for _name in _REFUSED:
+    setattr(WorkflowLoop, _name, _refusal(_name))

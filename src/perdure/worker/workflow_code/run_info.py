@@ -1,0 +1,67 @@
+"""What a run knows about itself, read from the event that started it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from perdure.api.protobuf import Duration
+from perdure.common import Priority, RetryPolicy
+from perdure.converter import decode_search_attributes, decode_typed_search_attributes
+from perdure.core.replay.activation import InitializeWorkflow
+from perdure.workflow import Info, ParentInfo, RootInfo
+
+
+def new_info(
+    job: InitializeWorkflow, *, run_id: str, namespace: str, task_queue: str, first_task_ns: int
+) -> Info:
+    """The run's info.
+
+    Args:
+        job: with the event.
+        run_id: of the run.
+        namespace, task_queue: of the worker.
+        first_task_ns: when its first workflow task started.
+    """
+    started = job.attributes
+    parent = started.parent_workflow_execution
+    root = started.root_workflow_execution
+    has_parent = bool(parent.workflow_id)
+    return Info(
+        attempt=started.attempt,
+        continued_run_id=started.continued_execution_run_id or None,
+        cron_schedule=started.cron_schedule or None,
+        execution_timeout=_timedelta(started.workflow_execution_timeout),
+        first_execution_run_id=started.first_execution_run_id,
+        headers=dict(started.header.fields),
+        namespace=namespace,
+        parent=ParentInfo(started.parent_workflow_namespace, parent.run_id, parent.workflow_id)
+        if has_parent
+        else None,
+        root=RootInfo(root.run_id, root.workflow_id) if root.workflow_id else None,
+        priority=Priority._from_proto(started.priority),
+        raw_memo=dict(started.memo.fields),
+        retry_policy=RetryPolicy.from_proto(started.retry_policy)
+        if started.HasField("retry_policy")
+        else None,
+        run_id=run_id,
+        run_timeout=_timedelta(started.workflow_run_timeout),
+        search_attributes=decode_search_attributes(started.search_attributes),
+        start_time=_datetime(first_task_ns),
+        task_queue=task_queue,
+        task_timeout=_timedelta(started.workflow_task_timeout) or timedelta(),
+        typed_search_attributes=decode_typed_search_attributes(started.search_attributes),
+        workflow_id=job.workflow_id,
+        workflow_start_time=_datetime(job.start_time_ns),
+        workflow_type=started.workflow_type.name,
+        original_execution_run_id=started.original_execution_run_id,
+    )
+
+
+def _timedelta(duration: Duration) -> timedelta | None:
+    """The server writes no time at all where nothing was asked for."""
+    return duration.ToTimedelta() or None
+
+
+def _datetime(time_ns: int) -> datetime:
+    seconds, rest_ns = divmod(time_ns, 1_000_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest_ns // 1_000)
