@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-MODULES = ("common", "exceptions", "types", "converter", "contrib.pydantic")
+MODULES = ("common", "exceptions", "types", "converter", "contrib.pydantic", "plugin")
 
 # Imported into the official modules, and no part of what they offer.
 NOT_OFFERED = {"logger"}
