@@ -5,7 +5,6 @@ Nothing of a worker lives here: the worker sets the context that these functions
 """
 
 from perdure.activity._context import CompleteAsyncError as _CompleteAsyncError
-from perdure.activity._context import CompositeEvent as _CompositeEvent
 from perdure.activity._context import Context as _Context
 from perdure.activity._context import (
     cancellation_details,
@@ -37,7 +36,6 @@ __all__ = [
     "LoggerAdapter",
     "_ActivityCancellationDetailsHolder",
     "_CompleteAsyncError",
-    "_CompositeEvent",
     "_Context",
     "_Definition",
     "_current_context",

@@ -5,9 +5,7 @@ Nothing here talks to a server: the worker (or a test environment) puts callable
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -18,47 +16,8 @@ from perdure.activity._info import ActivityCancellationDetails, CancellationDeta
 
 if TYPE_CHECKING:
     from perdure.client import Client
-    from perdure.common import MetricMeter
+    from perdure.common import MetricMeter, _CompositeEvent
     from perdure.converter import PayloadConverter
-
-
-@dataclass
-class CompositeEvent:
-    """An event that threads, other processes and one event loop can wait for.
-
-    Attributes:
-        thread_event: A `threading.Event`, or what a multiprocessing manager makes in its place.
-        async_event: For code on the event loop; None where only threads wait.
-    """
-
-    thread_event: threading.Event
-    async_event: asyncio.Event | None
-
-    def set(self) -> None:
-        """Set it. On the event loop's thread only, if there is an async event."""
-        if self.async_event is not None:
-            self.async_event.set()
-        self.thread_event.set()
-
-    def is_set(self) -> bool:
-        """Whether it was set."""
-        return self.thread_event.is_set()
-
-    async def wait(self) -> None:
-        """Wait for it on the event loop.
-
-        Raises:
-            RuntimeError: Only threads can wait for it.
-        """
-        if self.async_event is None:
-            raise RuntimeError(
-                "Only async activities can await this; in a `def` activity use the function ending in _sync"
-            )
-        await self.async_event.wait()
-
-    def wait_sync(self, timeout: float | None = None) -> None:
-        """Block this thread until it is set, or for `timeout` seconds."""
-        self.thread_event.wait(timeout)
 
 
 class CompleteAsyncError(BaseException):
@@ -83,8 +42,8 @@ class Context:
 
     info: Callable[[], Info]
     heartbeat: Callable[..., None] | None
-    cancelled_event: CompositeEvent
-    worker_shutdown_event: CompositeEvent
+    cancelled_event: _CompositeEvent
+    worker_shutdown_event: _CompositeEvent
     shield_thread_cancel_exception: Callable[[], AbstractContextManager[None]] | None
     payload_converter_class_or_instance: type[PayloadConverter] | PayloadConverter
     runtime_metric_meter: MetricMeter | None

@@ -1,0 +1,188 @@
+"""The activities of one worker: tasks in from polls or answers, attempts run, outcomes reported."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from perdure.activity import ActivityCancellationDetails
+from perdure.api.workflowservice.v1 import (
+    PollActivityTaskQueueResponse,
+    RespondActivityTaskCanceledRequest,
+    RespondActivityTaskCompletedRequest,
+    RespondActivityTaskFailedRequest,
+)
+from perdure.service import RPCError, RPCStatusCode
+from perdure.worker import _logs
+from perdure.worker._activity_attempt import Attempt, Outcome
+from perdure.worker._activity_runner import ActivityRunner
+from perdure.worker._calls import CALL_TIMEOUT, call_until, is_too_large
+from perdure.worker._slots import ActivitySlot, Permit, Slots
+
+if TYPE_CHECKING:
+    from perdure.worker._environment import Environment
+
+logger = logging.getLogger("perdure.worker")
+
+# The server times an attempt out first; its answer arrives with the next heartbeat or never.
+_LOCAL_TIMEOUT_MARGIN_S = 5.0
+_STILL_RUNNING_EVERY_S = 10.0
+
+
+class ActivityWorker:
+    """Runs the activity tasks that come to a worker.
+
+    Args:
+        runner: Runs one attempt.
+        slots: Of activities.
+    """
+
+    def __init__(self, runner: ActivityRunner, slots: Slots) -> None:
+        self._runner = runner
+        self._environment: Environment = runner.environment
+        self._slots = slots
+        self._running_activities: dict[bytes, Attempt] = {}
+        self._shutdown_reason: ActivityCancellationDetails | None = None
+
+    @property
+    def slots(self) -> Slots:
+        """The slots of activities."""
+        return self._slots
+
+    def take(self, start: PollActivityTaskQueueResponse, permit: Permit) -> None:
+        """Start an attempt in its slot, which is released when it is over."""
+        self._slots.mark_used(permit, ActivitySlot(start.activity_type.name))
+        attempt = Attempt(start, self._environment, permit=permit)
+        self._running_activities[start.task_token] = attempt
+        attempt.task = asyncio.get_running_loop().create_task(self._run(attempt))
+        if self._shutdown_reason is not None:
+            attempt.cancel(self._shutdown_reason)
+
+    async def _run(self, attempt: Attempt) -> None:
+        attempt.timeout_timer = self._watch_timeouts(attempt)
+        try:
+            outcome = await self._runner.run(attempt)
+            await self._report(attempt, outcome)
+        finally:
+            if attempt.timeout_timer is not None:
+                attempt.timeout_timer.cancel()
+            self._running_activities.pop(attempt.start.task_token, None)
+            if attempt.permit is not None:
+                attempt.permit.release()
+
+    def _watch_timeouts(self, attempt: Attempt) -> asyncio.TimerHandle | None:
+        """Cancel code that goes on although the server gave its attempt up, even if it sends no heartbeats."""
+        limit = attempt.start.start_to_close_timeout
+        limit_s = limit.seconds + limit.nanos / 1e9
+        if not limit_s:
+            return None
+        return asyncio.get_running_loop().call_later(
+            limit_s + _LOCAL_TIMEOUT_MARGIN_S, attempt.cancel, ActivityCancellationDetails(timed_out=True)
+        )
+
+    async def _report(self, attempt: Attempt, outcome: Outcome) -> None:
+        unsent = None
+        if attempt.heartbeater is not None:
+            unsent = await attempt.heartbeater.stop(keep_unsent=outcome.result is None)
+        details = attempt.cancellation.details
+        if details is not None and details.not_found:
+            logger.debug("Activity %s ended after the server had given it up", attempt.start.activity_id)
+            return
+        if outcome.result is None and outcome.failure is None:
+            return
+        if outcome.failure is not None and not outcome.is_canceled and outcome.error is not None:
+            _logs.activity_failed(attempt, outcome.error)
+        make_call = self._call_for(attempt, outcome, unsent)
+        try:
+            await call_until(attempt.report_until_s, make_call, "Reporting an activity's outcome")
+        except RPCError as error:
+            await self._not_reported(attempt, error)
+
+    def _call_for(self, attempt: Attempt, outcome: Outcome, unsent: Any) -> Callable[[], Any]:
+        environment = self._environment
+        common: dict[str, Any] = {
+            "task_token": attempt.start.task_token,
+            "identity": environment.identity,
+            "namespace": environment.namespace,
+        }
+        if environment.deployment is not None:
+            common["deployment_options"] = environment.deployment
+        if outcome.result is not None:
+            completed = RespondActivityTaskCompletedRequest(result=outcome.result, **common)
+            return lambda: environment.service.respond_activity_task_completed(
+                completed, timeout=CALL_TIMEOUT
+            )
+        if outcome.is_canceled:
+            canceled = RespondActivityTaskCanceledRequest(**common)
+            if outcome.failure is not None and outcome.failure.canceled_failure_info.HasField("details"):
+                canceled.details.CopyFrom(outcome.failure.canceled_failure_info.details)
+            return lambda: environment.service.respond_activity_task_canceled(canceled, timeout=CALL_TIMEOUT)
+        failed = RespondActivityTaskFailedRequest(
+            failure=outcome.failure, last_heartbeat_details=unsent, **common
+        )
+        return lambda: environment.service.respond_activity_task_failed(failed, timeout=CALL_TIMEOUT)
+
+    async def _not_reported(self, attempt: Attempt, error: RPCError) -> None:
+        start = attempt.start
+        if error.status is RPCStatusCode.NOT_FOUND:
+            logger.debug("Activity %s ended after the server had given it up", start.activity_id)
+            return
+        logger.warning(
+            "The outcome of activity %s (%s) was not accepted (%s: %s)",
+            *(start.activity_id, start.activity_type.name, error.status.name, error.message),
+        )
+        if not is_too_large(error):
+            return
+        failed = RespondActivityTaskFailedRequest(
+            task_token=start.task_token,
+            identity=self._environment.identity,
+            namespace=self._environment.namespace,
+        )
+        failed.failure.message = f"The activity's result is too large to send: {error.message}"
+        failed.failure.application_failure_info.type = "GrpcMessageTooLarge"
+        failed.failure.application_failure_info.non_retryable = True
+        try:
+            await self._environment.service.respond_activity_task_failed(failed, timeout=CALL_TIMEOUT)
+        except RPCError as second_error:
+            logger.warning("Nor was its failure: %s", second_error.message)
+
+    def notify_shutdown(self) -> None:
+        """Tell the activities that run that the worker shuts down."""
+        self._runner.shutdown_event.set()
+
+    async def drain(self, grace_s: float) -> None:
+        """Wait until no activity runs; after the time of grace, cancel those that do.
+
+        Args:
+            grace_s: Seconds for which they may go on undisturbed.
+        """
+        deadline_s = time.monotonic() + grace_s
+        if self._running_activities and grace_s > 0:
+            await self._wait_until_idle(grace_s)
+        self._shutdown_reason = ActivityCancellationDetails(worker_shutdown=True)
+        for attempt in list(self._running_activities.values()):
+            attempt.cancel(self._shutdown_reason)
+        while self._running_activities:
+            await self._wait_until_idle(_STILL_RUNNING_EVERY_S)
+            if self._running_activities:
+                names = ", ".join(
+                    f"{attempt.start.activity_type.name} ({attempt.start.activity_id})"
+                    for attempt in list(self._running_activities.values())[:10]
+                )
+                logger.warning(
+                    "Shutdown waits for %d activities that were cancelled %.0f s ago and still run: %s. "
+                    "Make them end when they are cancelled: see activity.is_cancelled and heartbeat",
+                    *(len(self._running_activities), time.monotonic() - deadline_s, names),
+                )
+
+    async def _wait_until_idle(self, timeout_s: float) -> None:
+        until_s = time.monotonic() + timeout_s
+        while self._running_activities:
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:
+                return
+            tasks = [attempt.task for attempt in self._running_activities.values() if attempt.task]
+            await asyncio.wait(tasks, timeout=left_s)

@@ -1,0 +1,56 @@
+"""What all parts of one worker share: its client, names and options. Data, and nothing that acts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from perdure.api.deployment.v1 import WorkerDeploymentOptions
+
+if TYPE_CHECKING:
+    from perdure.client import Client
+    from perdure.common import MetricMeter
+    from perdure.converter import DataConverter
+    from perdure.worker._interceptor import Interceptor
+
+
+@dataclass
+class Environment:
+    """What all parts of one worker share.
+
+    Attributes:
+        client: May be replaced while the worker runs.
+        namespace: Of the client.
+        task_queue: That the worker polls.
+        identity: Under which the worker polls.
+        build_id: Of the worker's code.
+        deployment: For requests; None without a deployment.
+        instance_key: Names this worker object among all others.
+        data_converter: Of the client.
+        interceptors: Of the client and the worker, outermost first.
+        metric_meter: For metrics of activities and workflows.
+        encode_headers: Whether the payload codec sees headers too.
+        max_heartbeat_throttle_s: Longest time for which heartbeats are held back.
+        default_heartbeat_throttle_s: The same for activities without a heartbeat timeout.
+    """
+
+    client: Client
+    namespace: str
+    task_queue: str
+    identity: str
+    build_id: str
+    deployment: WorkerDeploymentOptions | None
+    instance_key: str
+    data_converter: DataConverter
+    interceptors: Sequence[Interceptor]
+    metric_meter: MetricMeter
+    encode_headers: bool = False
+    max_heartbeat_throttle_s: float = 60.0
+    default_heartbeat_throttle_s: float = 30.0
+    capabilities: Any = field(default=None)
+
+    @property
+    def service(self) -> Any:
+        """The calls of the workflow service, through the current client."""
+        return self.client.service_client.worker_service_client.workflow_service

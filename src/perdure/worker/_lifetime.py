@@ -1,0 +1,124 @@
+"""From the first poll of a worker to its last answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import Any
+
+from perdure.api.enums.v1 import TaskQueueType
+from perdure.api.workflowservice.v1 import ShutdownWorkerRequest
+from perdure.service import RPCError
+from perdure.worker._assembly import Parts
+from perdure.worker._config import WorkerConfig
+from perdure.worker._pollers import PollerGroup
+from perdure.worker._polls import activity_pollers, workflow_pollers
+
+logger = logging.getLogger("perdure.worker")
+
+_SAY_GOODBYE_TIMEOUT = timedelta(seconds=5)
+# A server that ends polls by itself does it at once; one that does not is not waited for.
+_POLLS_END_S = 2.0
+
+
+class WorkerLifetime:
+    """Runs the parts of a worker.
+
+    Args:
+        parts: Of the worker.
+        config: Of the worker.
+    """
+
+    def __init__(self, parts: Parts, config: WorkerConfig) -> None:
+        self._parts = parts
+        self._grace_s = config.get("graceful_shutdown_timeout", timedelta()).total_seconds()
+        self._groups: list[PollerGroup[Any]] = []
+        self._polling: list[asyncio.Task[None]] = []
+        environment = parts.environment
+        if parts.workflow_worker is not None:
+            parts.workflow_worker.start()
+            self._groups += workflow_pollers(
+                environment, config, parts.workflow_worker, parts.workflow_slots, parts.sticky_queue
+            )
+        if parts.activity_worker is not None and not config.get("no_remote_activities"):
+            self._groups += activity_pollers(environment, config, parts.activity_worker)
+
+    async def run_until(self, shutdown: asyncio.Event, fatal: list[BaseException]) -> BaseException | None:
+        """Poll until the shutdown is asked for or a part cannot go on.
+
+        Args:
+            shutdown: Set when the worker is to end.
+            fatal: Errors with which it was set.
+
+        Returns:
+            Why the worker has to end; None if it was asked to.
+        """
+        loop = asyncio.get_running_loop()
+        self._polling = [loop.create_task(group.run()) for group in self._groups]
+        asked = loop.create_task(shutdown.wait())
+        try:
+            await asyncio.wait([*self._polling, asked], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asked.cancel()
+        if fatal:
+            return fatal[0]
+        for task in self._polling:
+            if task.done() and task.exception() is not None:
+                error = RuntimeError(f"Worker failed: {task.exception()}")
+                error.__cause__ = task.exception()
+                return error
+        return None
+
+    async def shut_down(self) -> None:
+        """End: no new tasks; those under way finish, or are cancelled when their time of grace is over."""
+        parts = self._parts
+        logger.info(
+            "Beginning worker shutdown, will wait %s before cancelling activities",
+            timedelta(seconds=self._grace_s),
+        )
+        for group in self._groups:
+            group.stop()
+        if parts.activity_worker is not None:
+            parts.activity_worker.notify_shutdown()
+        ends_polls = await self._say_goodbye()
+        await self._end_polls(_POLLS_END_S if ends_polls else 0.0)
+        endings = []
+        if parts.activity_worker is not None:
+            endings.append(parts.activity_worker.drain(self._grace_s))
+        if parts.workflow_worker is not None:
+            parts.workflow_worker.stop()
+            endings.append(parts.workflow_worker.drain(self._grace_s))
+        await asyncio.gather(*endings)
+
+    async def _say_goodbye(self) -> bool:
+        """Tell the server that this worker's queue is gone, and return whether it ends the polls by itself."""
+        parts = self._parts
+        environment = parts.environment
+        types = []
+        if parts.workflow_worker is not None:
+            types.append(TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW)
+        if parts.activity_worker is not None:
+            types.append(TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
+        request = ShutdownWorkerRequest(
+            namespace=environment.namespace,
+            sticky_task_queue=parts.sticky_queue or "",
+            identity=environment.identity,
+            reason="graceful shutdown",
+            worker_instance_key=environment.instance_key,
+            task_queue=environment.task_queue,
+            task_queue_types=types,
+        )
+        try:
+            await environment.service.shutdown_worker(request, timeout=_SAY_GOODBYE_TIMEOUT)
+        except RPCError as error:
+            logger.debug("The server was not told of the shutdown: %s", error.message)
+            return False
+        capabilities = environment.capabilities
+        return capabilities is not None and capabilities.worker_poll_complete_on_shutdown
+
+    async def _end_polls(self, timeout_s: float) -> None:
+        if timeout_s and self._polling:
+            await asyncio.wait(self._polling, timeout=timeout_s)
+        await asyncio.gather(*(group.cancel() for group in self._groups))
+        await asyncio.gather(*self._polling, return_exceptions=True)

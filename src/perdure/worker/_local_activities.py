@@ -1,0 +1,294 @@
+"""Local activities: run inside the worker, retried here, recorded by their workflow as markers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from perdure.activity import ActivityCancellationDetails
+from perdure.api.enums.v1 import TimeoutType
+from perdure.api.failure.v1 import Failure
+from perdure.api.workflowservice.v1 import PollActivityTaskQueueResponse
+from perdure.core.replay.run import WorkflowRun
+from perdure.core.replay.steps import LocalActivity, LocalActivityOutcome
+from perdure.worker import _logs
+from perdure.worker._activity_attempt import Attempt, Outcome
+from perdure.worker._activity_runner import ActivityRunner
+from perdure.worker._slots import ActivitySlot, Slots
+
+if TYPE_CHECKING:
+    from perdure.api.protobuf import Duration
+
+_NS = 1_000_000_000
+
+
+@dataclass(slots=True, eq=False)
+class RunLocals:
+    """The local activities of one run.
+
+    Attributes:
+        tasks: Those that run, by `seq`.
+        attempts: What runs of them right now.
+        cancelled: Those that were asked to cancel.
+        finished: Ended and not yet reported to the run.
+        changed: Set when something ended.
+        is_abandoned: The worker shuts down: the run's task waits no longer.
+    """
+
+    tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    attempts: dict[int, Attempt] = field(default_factory=dict)
+    cancelled: set[int] = field(default_factory=set)
+    finished: deque[tuple[int, LocalActivityOutcome]] = field(default_factory=deque)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    is_abandoned: bool = False
+
+
+@dataclass(slots=True)
+class _Execution:
+    """One local activity over all its attempts in this worker."""
+
+    work: LocalActivity
+    run: WorkflowRun
+    run_locals: RunLocals
+    workflow_id: str
+    run_id: str
+    number: int
+    started_s: float
+    first_scheduled_ns: int
+    last_failure: Failure | None = None
+
+    def outcome(self) -> LocalActivityOutcome:
+        return LocalActivityOutcome(
+            attempt=self.number,
+            original_schedule_time_ns=self.first_scheduled_ns,
+            elapsed_ns=int((time.monotonic() - self.started_s) * _NS),
+        )
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until its schedule-to-close time is over; None without one."""
+        limit_s = _seconds(self.work.attributes.schedule_to_close_timeout)
+        if not limit_s:
+            return None
+        return limit_s - (time.time_ns() - self.first_scheduled_ns) / _NS
+
+
+class LocalActivities:
+    """Runs the local activities of a worker's workflows.
+
+    Args:
+        runner: Runs one attempt.
+        slots: Of local activities.
+    """
+
+    def __init__(self, runner: ActivityRunner, slots: Slots) -> None:
+        self._runner = runner
+        self._slots = slots
+        self._all: set[RunLocals] = set()
+
+    def start(
+        self, work: LocalActivity, run: WorkflowRun, run_locals: RunLocals, workflow_id: str, run_id: str
+    ) -> None:
+        """Start a local activity; its end appears in `run_locals.finished`."""
+        execution = _Execution(
+            work=work,
+            run=run,
+            run_locals=run_locals,
+            workflow_id=workflow_id,
+            run_id=run_id,
+            number=work.attempt,
+            started_s=time.monotonic(),
+            first_scheduled_ns=work.original_schedule_time_ns or time.time_ns(),
+        )
+        self._all.add(run_locals)
+        run_locals.tasks[work.seq] = asyncio.get_running_loop().create_task(self._run(execution))
+
+    def cancel(self, seq: int, run_locals: RunLocals) -> None:
+        """Ask a local activity to cancel."""
+        if seq not in run_locals.tasks:
+            return
+        run_locals.cancelled.add(seq)
+        attempt = run_locals.attempts.get(seq)
+        if attempt is not None:
+            attempt.cancel(ActivityCancellationDetails(cancel_requested=True))
+        else:
+            # It waits for a slot or for its next attempt.
+            run_locals.tasks[seq].cancel()
+
+    def drop(self, run_locals: RunLocals) -> None:
+        """Cancel all local activities of a run that leaves the cache; nobody waits for them any more."""
+        self._all.discard(run_locals)
+        for attempt in run_locals.attempts.values():
+            attempt.cancel(ActivityCancellationDetails(cancel_requested=True))
+        for seq, task in run_locals.tasks.items():
+            if seq not in run_locals.attempts:
+                task.cancel()
+        run_locals.finished.clear()
+
+    def shut_down(self) -> None:
+        """Cancel everything that runs, because the worker's time is over."""
+        for run_locals in list(self._all):
+            for attempt in list(run_locals.attempts.values()):
+                attempt.cancel(ActivityCancellationDetails(worker_shutdown=True))
+
+    async def _run(self, execution: _Execution) -> None:
+        seq, run_locals = execution.work.seq, execution.run_locals
+        try:
+            outcome = await self._until_done(execution)
+        except asyncio.CancelledError:
+            outcome = execution.outcome()
+            outcome.is_canceled = True
+        run_locals.tasks.pop(seq, None)
+        if not run_locals.tasks:
+            self._all.discard(run_locals)
+        run_locals.cancelled.discard(seq)
+        run_locals.finished.append((seq, outcome))
+        run_locals.changed.set()
+
+    async def _until_done(self, execution: _Execution) -> LocalActivityOutcome:
+        while True:
+            outcome = await self._attempt(execution)
+            if outcome is not None:
+                return outcome
+            delay_s = _retry_delay_s(execution)
+            left_s = execution.left_s
+            if left_s is not None and delay_s > left_s:
+                return _timed_out(execution, TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE)
+            if delay_s > execution.work.local_retry_threshold_s:
+                outcome = execution.outcome()
+                outcome.failure, outcome.backoff_s = execution.last_failure, delay_s
+                return outcome
+            execution.run.local_activity_retried()
+            await asyncio.sleep(delay_s)
+            execution.number += 1
+
+    async def _attempt(self, execution: _Execution) -> LocalActivityOutcome | None:
+        """Run one attempt; None when another one is to follow."""
+        attributes = execution.work.attributes
+        start_limit_s = _least(_seconds(attributes.schedule_to_start_timeout), execution.left_s)
+        try:
+            permit = await asyncio.wait_for(self._slots.reserve(), start_limit_s)
+        except TimeoutError:
+            kind = (
+                TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START
+                if attributes.HasField("schedule_to_start_timeout")
+                else TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE
+            )
+            return _timed_out(execution, kind)
+        self._slots.mark_used(permit, ActivitySlot(attributes.activity_type.name))
+        attempt = Attempt(self._start_message(execution), self._runner.environment, is_local=True)
+        attempt.task = asyncio.get_running_loop().create_task(self._runner.run(attempt))
+        attempt.task.add_done_callback(lambda _: permit.release())
+        seq = execution.work.seq
+        execution.run_locals.attempts[seq] = attempt
+        if seq in execution.run_locals.cancelled:
+            attempt.cancel(ActivityCancellationDetails(cancel_requested=True))
+        try:
+            limit_s = _least(_seconds(attributes.start_to_close_timeout), execution.left_s)
+            # Code that ignores its cancellation keeps its slot, but its workflow goes on.
+            done, _ = await asyncio.wait([attempt.task], timeout=limit_s)
+        finally:
+            execution.run_locals.attempts.pop(seq, None)
+        if done:
+            return self._judge(execution, attempt, attempt.task.result())
+        attempt.cancel(ActivityCancellationDetails(timed_out=True))
+        left_s = execution.left_s
+        if left_s is not None and left_s <= 0:
+            return _timed_out(execution, TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE)
+        timed_out = _timed_out(execution, TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE)
+        execution.last_failure = timed_out.failure
+        _logs.activity_failed(attempt, TimeoutError("start-to-close time-out"))
+        return None if _may_retry(execution) else timed_out
+
+    def _judge(
+        self, execution: _Execution, attempt: Attempt, outcome: Outcome
+    ) -> LocalActivityOutcome | None:
+        if outcome.result is not None:
+            result = execution.outcome()
+            result.result = outcome.result
+            return result
+        if outcome.is_canceled:
+            result = execution.outcome()
+            result.is_canceled, result.failure = True, outcome.failure
+            return result
+        failure = outcome.failure
+        if failure is None:
+            failure = Failure(message="A local activity cannot be completed asynchronously")
+            failure.application_failure_info.non_retryable = True
+        execution.last_failure = failure
+        if outcome.error is not None:
+            _logs.activity_failed(attempt, outcome.error)
+        if _may_retry(execution):
+            return None
+        result = execution.outcome()
+        result.failure = failure
+        return result
+
+    def _start_message(self, execution: _Execution) -> PollActivityTaskQueueResponse:
+        attributes = execution.work.attributes
+        environment = self._runner.environment
+        start = PollActivityTaskQueueResponse(
+            task_token=f"local-{execution.run_id}-{execution.work.seq}-{execution.number}".encode(),
+            workflow_namespace=environment.namespace,
+            activity_type=attributes.activity_type,
+            activity_id=attributes.activity_id,
+            header=attributes.header,
+            input=attributes.input,
+            attempt=execution.number,
+            schedule_to_close_timeout=attributes.schedule_to_close_timeout,
+            start_to_close_timeout=attributes.start_to_close_timeout,
+            retry_policy=attributes.retry_policy if attributes.HasField("retry_policy") else None,
+        )
+        start.workflow_execution.workflow_id = execution.workflow_id
+        start.workflow_execution.run_id = execution.run_id
+        start.workflow_type.name = execution.run.workflow_type
+        now_ns = time.time_ns()
+        start.scheduled_time.FromNanoseconds(execution.first_scheduled_ns)
+        start.current_attempt_scheduled_time.FromNanoseconds(now_ns)
+        start.started_time.FromNanoseconds(now_ns)
+        return start
+
+
+def _may_retry(execution: _Execution) -> bool:
+    policy = execution.work.attributes.retry_policy
+    if execution.work.seq in execution.run_locals.cancelled:
+        return False
+    failure = execution.last_failure
+    if failure is not None and failure.HasField("application_failure_info"):
+        info = failure.application_failure_info
+        if info.non_retryable or info.type in policy.non_retryable_error_types:
+            return False
+    return not policy.maximum_attempts or execution.number < policy.maximum_attempts
+
+
+def _retry_delay_s(execution: _Execution) -> float:
+    failure = execution.last_failure
+    if failure is not None and failure.application_failure_info.HasField("next_retry_delay"):
+        return _seconds(failure.application_failure_info.next_retry_delay)
+    policy = execution.work.attributes.retry_policy
+    initial_s = _seconds(policy.initial_interval) or 1.0
+    longest_s = _seconds(policy.maximum_interval) or initial_s * 100
+    coefficient = policy.backoff_coefficient or 2.0
+    return min(initial_s * coefficient ** min(execution.number - 1, 200), longest_s)
+
+
+def _timed_out(execution: _Execution, kind: TimeoutType.ValueType) -> LocalActivityOutcome:
+    outcome = execution.outcome()
+    failure = Failure(message=f"activity {TimeoutType.Name(kind).removeprefix('TIMEOUT_TYPE_')} timeout")
+    failure.timeout_failure_info.timeout_type = kind
+    if execution.last_failure is not None:
+        failure.cause.CopyFrom(execution.last_failure)
+    outcome.failure = failure
+    return outcome
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.seconds + duration.nanos / 1e9
+
+
+def _least(limit_s: float, left_s: float | None) -> float | None:
+    limits = [limit for limit in (limit_s or None, left_s) if limit is not None]
+    return max(min(limits), 0.0) if limits else None

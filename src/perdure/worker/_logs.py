@@ -1,0 +1,151 @@
+"""What a worker says about failures: one line for each, and the traceback, the user's frames first, at debug level."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent
+import logging
+import os
+import traceback
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perdure.exceptions import ApplicationError, ApplicationErrorCategory
+
+if TYPE_CHECKING:
+    from perdure.worker._activity_attempt import Attempt
+
+activity_logger = logging.getLogger("perdure.activity")
+workflow_logger = logging.getLogger("perdure.worker")
+
+_MAX_TEXT = 500
+_MAX_CAUSES = 4
+_OWN_FOLDERS = tuple(
+    str(path) + os.sep
+    for path in (
+        Path(__file__).resolve().parent.parent,
+        Path(asyncio.__file__).resolve().parent,
+        Path(next(iter(concurrent.__path__))).resolve(),
+    )
+)
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error and its causes as one line of bounded length."""
+    parts: list[str] = []
+    current: BaseException | None = error
+    while current is not None and len(parts) < _MAX_CAUSES:
+        text = " ".join(str(current).split())
+        parts.append(f"{_name(current)}: {text}" if text else _name(current))
+        current = current.__cause__
+    line = ", caused by ".join(parts)
+    return line if len(line) <= _MAX_TEXT else line[: _MAX_TEXT - 1] + "…"
+
+
+def _name(error: BaseException) -> str:
+    if isinstance(error, ApplicationError) and error.type:
+        return f"{type(error).__name__} ({error.type})"
+    return type(error).__name__
+
+
+def user_traceback(error: BaseException) -> str:
+    """Return a traceback in which the frames of the user's code come first, and those of the worker last."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename.startswith(_OWN_FOLDERS)]
+    users = [frame for frame in frames if not frame.filename.startswith(_OWN_FOLDERS)]
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(users)]
+    lines += traceback.format_exception_only(error)
+    if error.__cause__ is not None:
+        lines += ["caused by: ", user_traceback(error.__cause__) + "\n"]
+    if own:
+        lines += ["called by the worker at:\n", *traceback.format_list(own)]
+    return "".join(lines).rstrip("\n")
+
+
+def next_attempt(attempt: Attempt, error: BaseException | None) -> str:
+    """Return, in words, what the server does after this attempt failed."""
+    start = attempt.start
+    if isinstance(error, ApplicationError) and error.non_retryable:
+        return "not retried: the error says so"
+    if not start.HasField("retry_policy"):
+        return "retried as the server decides"
+    policy = start.retry_policy
+    type_name = (isinstance(error, ApplicationError) and error.type) or type(error).__name__
+    if type_name in policy.non_retryable_error_types:
+        return f"not retried: {type_name} is not retryable"
+    if policy.maximum_attempts and start.attempt >= policy.maximum_attempts:
+        return f"not retried: the last of {policy.maximum_attempts} attempts"
+    return f"next attempt in {retry_delay_s(attempt, error):g} s"
+
+
+def retry_delay_s(attempt: Attempt, error: BaseException | None) -> float:
+    """Return how long the next attempt waits, by the retry policy or as the error says, in seconds."""
+    if isinstance(error, ApplicationError) and error.next_retry_delay is not None:
+        delay: timedelta = error.next_retry_delay
+        return delay.total_seconds()
+    policy = attempt.start.retry_policy
+    initial_s = policy.initial_interval.ToNanoseconds() / 1e9
+    longest_s = policy.maximum_interval.ToNanoseconds() / 1e9 or initial_s * 100
+    coefficient = policy.backoff_coefficient or 2.0
+    # The exponent is bounded: a float overflows long after any limit is reached.
+    return min(initial_s * coefficient ** min(attempt.start.attempt - 1, 200), longest_s)
+
+
+def activity_failed(attempt: Attempt, error: BaseException) -> None:
+    """Log that an attempt of an activity failed."""
+    is_benign = isinstance(error, ApplicationError) and error.category == ApplicationErrorCategory.BENIGN
+    level = logging.DEBUG if is_benign else logging.WARNING
+    if not activity_logger.isEnabledFor(level):
+        return
+    start = attempt.start
+    extra: dict[str, Any] = {
+        "__temporal_error_identifier": "ActivityFailure",
+        "temporal_activity": attempt.info()._logger_details(),
+    }
+    activity_logger.log(
+        level,
+        "Completing activity as failed: %s (%s, attempt %d, %s; %s)",
+        *(
+            one_line(error),
+            start.activity_type.name,
+            start.attempt,
+            next_attempt(attempt, error),
+            _where(attempt),
+        ),
+        extra=extra,
+    )
+    if activity_logger.isEnabledFor(logging.DEBUG):
+        activity_logger.debug("%s", user_traceback(error), extra=extra)
+
+
+def _where(attempt: Attempt) -> str:
+    start = attempt.start
+    kind = "local activity" if attempt.is_local else "activity"
+    execution = start.workflow_execution
+    if not execution.workflow_id:
+        return f"{kind} {start.activity_id}"
+    return f"{kind} {start.activity_id} of workflow {execution.workflow_id}, run {execution.run_id}"
+
+
+def workflow_task_failed(
+    workflow_type: str, workflow_id: str, run_id: str, attempt: int, message: str, error: BaseException | None
+) -> None:
+    """Log that a workflow task failed. The workflow itself goes on when its task succeeds."""
+    extra: dict[str, Any] = {
+        "__temporal_error_identifier": "WorkflowTaskFailure",
+        "temporal_workflow": {
+            "attempt": attempt,
+            "workflow_type": workflow_type,
+            "workflow_id": workflow_id,
+            "run_id": run_id,
+        },
+    }
+    what = one_line(error) if error is not None else " ".join(message.split())[:_MAX_TEXT]
+    workflow_logger.warning(
+        "Failed activation on workflow %s with ID %s and run ID %s (task attempt %d, tried again): %s",
+        *(workflow_type, workflow_id, run_id, attempt, what),
+        extra=extra,
+    )
+    if workflow_logger.isEnabledFor(logging.DEBUG):
+        workflow_logger.debug("%s", user_traceback(error) if error is not None else message, extra=extra)

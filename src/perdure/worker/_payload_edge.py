@@ -1,0 +1,320 @@
+"""Where payloads enter and leave a worker: the payload codec and external storage act here, if there are any.
+
+Received messages are never changed: they may be shared with an engine in this process. So what is to be decoded is
+copied first, and without codec and external storage nothing is copied or even looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+
+from perdure.api.command.v1 import Command, ScheduleActivityTaskCommandAttributes
+from perdure.api.common.v1 import Payload
+from perdure.api.history.v1 import HistoryEvent
+from perdure.api.protocol.v1 import Message as ProtocolMessage
+from perdure.api.update.v1 import Acceptance, Rejection, Request, Response
+from perdure.converter import (
+    ActivitySerializationContext,
+    SerializationContext,
+    StorageDriverActivityInfo,
+    StorageDriverStoreContext,
+    StorageDriverWorkflowInfo,
+    WorkflowSerializationContext,
+)
+
+if TYPE_CHECKING:
+    from perdure.converter import DataConverter
+    from perdure.core.replay.steps import LocalActivityOutcome, TaskCompletion
+    from perdure.worker._activity_attempt import Attempt
+    from perdure.worker._environment import Environment
+
+Transform = Callable[[Sequence[Payload]], Awaitable[list[Payload]]]
+
+_BODIES: dict[str, type[Message]] = {
+    body.DESCRIPTOR.full_name: body for body in (Request, Acceptance, Rejection, Response)
+}
+
+_PAYLOAD = "temporal.api.common.v1.Payload"
+_PAYLOADS = "temporal.api.common.v1.Payloads"
+_HEADER = "temporal.api.common.v1.Header"
+# The server reads search attributes; no codec may hide them.
+_NEVER = frozenset({"temporal.api.common.v1.SearchAttributes"})
+
+
+class _Step(NamedTuple):
+    """A field through which payloads are reached."""
+
+    name: str
+    type_name: str
+    is_repeated: bool
+    is_map: bool
+
+
+@cache
+def _steps(descriptor: Descriptor) -> tuple[_Step, ...]:
+    return tuple(_find_steps(descriptor, frozenset({descriptor.full_name})))
+
+
+def _find_steps(descriptor: Descriptor, above: frozenset[str]) -> Iterable[_Step]:
+    for field in descriptor.fields:
+        target = field.message_type
+        if target is None or target.full_name in _NEVER:
+            continue
+        is_map = target.GetOptions().map_entry
+        if is_map:
+            target = target.fields_by_name["value"].message_type
+            if target is None:
+                continue
+        if _leads_to_payloads(target, above):
+            yield _Step(field.name, target.full_name, field.is_repeated and not is_map, is_map)
+
+
+def _leads_to_payloads(descriptor: Descriptor, above: frozenset[str]) -> bool:
+    name = descriptor.full_name
+    if name in (_PAYLOAD, _PAYLOADS):
+        return True
+    if name in _NEVER or not name.startswith("temporal.api."):
+        return False
+    if name in above:
+        # A message inside itself (failures and their causes): whether it leads there is decided above.
+        return True
+    return any(True for _ in _find_steps(descriptor, above | {name}))
+
+
+async def transform_payloads(message: Message, transform: Transform, *, with_headers: bool) -> None:
+    """Replace, in place, every payload inside a message, except in search attributes.
+
+    Args:
+        message: Belongs to the caller, who may change it.
+        transform: Returns what stands in the place of some payloads that belong together.
+        with_headers: Whether payloads in headers are replaced too.
+    """
+    for step in _steps(message.DESCRIPTOR):
+        if step.type_name == _HEADER and not with_headers:
+            continue
+        value: Any = getattr(message, step.name)
+        if step.is_map:
+            await _transform_map(value, step, transform, with_headers)
+        elif step.is_repeated:
+            if step.type_name == _PAYLOAD:
+                await _replace_all(value, transform)
+            else:
+                for item in value:
+                    await _transform_one(item, step, transform, with_headers)
+        elif message.HasField(step.name):
+            await _transform_one(value, step, transform, with_headers)
+
+
+async def _transform_one(value: Any, step: _Step, transform: Transform, with_headers: bool) -> None:
+    if step.type_name == _PAYLOAD:
+        (replacement,) = await transform([value])
+        value.CopyFrom(replacement)
+    elif step.type_name == _PAYLOADS:
+        await _replace_all(value.payloads, transform)
+    else:
+        await transform_payloads(value, transform, with_headers=with_headers)
+
+
+async def _transform_map(values: Any, step: _Step, transform: Transform, with_headers: bool) -> None:
+    for key in list(values):
+        await _transform_one(values[key], step, transform, with_headers)
+
+
+async def _replace_all(payloads: Any, transform: Transform) -> None:
+    if not payloads:
+        return
+    # Copied first: a codec may hand back the very messages that are about to be removed.
+    replacements = [Payload.FromString(payload.SerializeToString()) for payload in await transform(payloads)]
+    del payloads[:]
+    payloads.extend(replacements)
+
+
+def has_effect(converter: DataConverter) -> bool:
+    """Return whether payloads look different on the wire and inside the worker."""
+    return converter.payload_codec is not None or converter.external_storage is not None
+
+
+def converter_for_activity(environment: Environment, attempt: Attempt) -> DataConverter:
+    """Return the data converter that knows which activity it converts for."""
+    start = attempt.start
+    execution = start.workflow_execution
+    namespace = start.workflow_namespace or environment.namespace
+    context = ActivitySerializationContext(
+        namespace=namespace,
+        workflow_id=execution.workflow_id,
+        workflow_type=start.workflow_type.name,
+        activity_type=start.activity_type.name,
+        activity_id=start.activity_id,
+        activity_task_queue=environment.task_queue,
+        is_local=attempt.is_local,
+    )
+    converter = environment.data_converter.with_context(context)
+    if converter.external_storage is None:
+        return converter
+    target: StorageDriverWorkflowInfo | StorageDriverActivityInfo
+    if execution.workflow_id:
+        target = StorageDriverWorkflowInfo(
+            id=execution.workflow_id,
+            type=start.workflow_type.name or None,
+            run_id=execution.run_id or None,
+            namespace=namespace,
+        )
+    else:
+        target = StorageDriverActivityInfo(
+            id=start.activity_id or None,
+            type=start.activity_type.name or None,
+            run_id=start.activity_run_id or None,
+            namespace=namespace,
+        )
+    return converter._with_store_context(StorageDriverStoreContext(target=target))
+
+
+class WorkflowPayloads:
+    """The payloads of one run on their way in and out; knows for which activity or child each one is.
+
+    Args:
+        environment: Of the worker.
+        workflow_id: Of the run.
+        run_id: Of the run.
+        workflow_type: Of the run.
+    """
+
+    def __init__(self, environment: Environment, workflow_id: str, run_id: str, workflow_type: str) -> None:
+        self._environment = environment
+        self._workflow_id = workflow_id
+        self._workflow_type = workflow_type
+        self._own = WorkflowSerializationContext(environment.namespace, workflow_id)
+        self._storage_target = StorageDriverWorkflowInfo(
+            id=workflow_id, type=workflow_type or None, run_id=run_id or None, namespace=environment.namespace
+        )
+        # Contexts of what was scheduled and has not ended, by the id of the event that scheduled it.
+        self._by_event: dict[int, SerializationContext] = {}
+
+    async def decoded_events(self, events: Sequence[HistoryEvent]) -> list[HistoryEvent]:
+        """Return copies of events with decoded payloads."""
+        decoded = []
+        for event in events:
+            copy = HistoryEvent()
+            copy.CopyFrom(event)
+            await self._transform(copy, self._context_of_event(copy), is_inbound=True)
+            decoded.append(copy)
+        return decoded
+
+    async def decode(self, message: Message) -> None:
+        """Decode the payloads of a query or update request, in place."""
+        await self._transform(message, self._own, is_inbound=True)
+
+    async def encode(self, message: Message) -> None:
+        """Encode the payloads of a message that belongs to the workflow itself, in place."""
+        await self._transform(message, self._own, is_inbound=False)
+
+    async def decode_protocol_message(self, message: ProtocolMessage) -> None:
+        """Decode the payloads of an update request, in place."""
+        await self._transform_body(message, self.decode)
+
+    async def encode_completion(self, completion: TaskCompletion) -> None:
+        """Encode everything that a completed task says, in place."""
+        await self.encode_commands(completion.commands)
+        for message in completion.messages:
+            await self._transform_body(message, self.encode)
+        for result in completion.query_results.values():
+            await self.encode(result)
+        if completion.legacy_query_result is not None:
+            await self.encode(completion.legacy_query_result)
+
+    async def _transform_body(
+        self, message: ProtocolMessage, transform: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        body_class = _BODIES.get(message.body.type_url.rpartition("/")[2])
+        if body_class is None:
+            return
+        body = body_class()
+        message.body.Unpack(body)
+        await transform(body)
+        message.body.Pack(body)
+
+    async def encode_local(self, attributes: ScheduleActivityTaskCommandAttributes) -> None:
+        """Encode the arguments of a local activity, in place: it decodes them like any other activity."""
+        await self._transform(attributes, self._for_activity(attributes, is_local=True), is_inbound=False)
+
+    async def decode_outcome(self, outcome: LocalActivityOutcome) -> None:
+        """Decode how a local activity ended, in place: it goes into a marker, which is encoded again."""
+        for message in (outcome.result, outcome.failure):
+            if message is not None:
+                await self.decode(message)
+
+    async def encode_commands(self, commands: Iterable[Command]) -> None:
+        """Encode the payloads of commands, in place, each for its receiver."""
+        for command in commands:
+            await self._transform(command, self._context_of_command(command), is_inbound=False)
+
+    async def _transform(self, message: Message, context: SerializationContext, *, is_inbound: bool) -> None:
+        converter = self._environment.data_converter._with_contexts(
+            context, StorageDriverStoreContext(target=self._storage_target)
+        )
+
+        async def inbound(payloads: Sequence[Payload]) -> list[Payload]:
+            retrieved = await converter._external_retrieve_payload_sequence(payloads)
+            return list(await converter._decode_payload_sequence(retrieved))
+
+        async def outbound(payloads: Sequence[Payload]) -> list[Payload]:
+            encoded = await converter._encode_payload_sequence(payloads)
+            return list(await converter._external_store_payload_sequence(encoded))
+
+        await transform_payloads(
+            message, inbound if is_inbound else outbound, with_headers=self._environment.encode_headers
+        )
+
+    def _context_of_event(self, event: HistoryEvent) -> SerializationContext:
+        kind = event.WhichOneof("attributes")
+        if kind is None:
+            return self._own
+        attributes: Any = getattr(event, kind)
+        if kind == "activity_task_scheduled_event_attributes":
+            context = self._for_activity(attributes)
+            self._by_event[event.event_id] = context
+            return context
+        if kind == "start_child_workflow_execution_initiated_event_attributes":
+            context = WorkflowSerializationContext(self._environment.namespace, attributes.workflow_id)
+            self._by_event[event.event_id] = context
+            return context
+        scheduled_id = getattr(attributes, "scheduled_event_id", 0) or getattr(
+            attributes, "initiated_event_id", 0
+        )
+        if not scheduled_id:
+            return self._own
+        # Events that end something free its place; a started event comes before them.
+        take = self._by_event.get if kind.endswith("_started_event_attributes") else self._by_event.pop
+        return take(scheduled_id, self._own)
+
+    def _for_activity(self, attributes: Any, *, is_local: bool = False) -> SerializationContext:
+        return ActivitySerializationContext(
+            namespace=self._environment.namespace,
+            workflow_id=self._workflow_id,
+            workflow_type=self._workflow_type,
+            activity_type=attributes.activity_type.name,
+            activity_id=attributes.activity_id,
+            activity_task_queue=attributes.task_queue.name or self._environment.task_queue,
+            is_local=is_local,
+        )
+
+    def _context_of_command(self, command: Command) -> SerializationContext:
+        kind = command.WhichOneof("attributes")
+        if kind == "schedule_activity_task_command_attributes":
+            return self._for_activity(command.schedule_activity_task_command_attributes)
+        if kind == "start_child_workflow_execution_command_attributes":
+            child = command.start_child_workflow_execution_command_attributes
+            return WorkflowSerializationContext(
+                child.namespace or self._environment.namespace, child.workflow_id
+            )
+        if kind == "signal_external_workflow_execution_command_attributes":
+            signal = command.signal_external_workflow_execution_command_attributes
+            return WorkflowSerializationContext(
+                signal.namespace or self._environment.namespace, signal.execution.workflow_id
+            )
+        return self._own

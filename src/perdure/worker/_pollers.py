@@ -1,0 +1,226 @@
+"""Polling one task queue: a group of long polls, kept open through lost connections and server restarts.
+
+What a task means is the handler's affair; here a poll has either a task or nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, Protocol, TypeVar
+
+from perdure.service import RPCError
+from perdure.worker._calls import RETRYABLE, Backoff
+from perdure.worker._poller_behavior import (
+    PollerBehavior,
+    PollerBehaviorAutoscaling,
+)
+from perdure.worker._slots import Permit, Slots
+
+logger = logging.getLogger("perdure.worker")
+
+# Codes that do not pass by themselves are borne for so long: a server that restarts may answer anything.
+_FATAL_AFTER_S = 60.0
+_REPEAT_WARNING_S = 60.0
+_WARN_AFTER_S = 1.0
+
+
+class PollAnswer(Protocol):
+    """What poll responses have in common."""
+
+    @property
+    def task_token(self) -> bytes:
+        """Empty: no task came in time."""
+        ...
+
+
+AnswerT = TypeVar("AnswerT", bound=PollAnswer)
+
+
+class PollerScaler:
+    """How many polls should be open, following what the server suggests with its answers."""
+
+    def __init__(self, behavior: PollerBehavior, maximum: int | None = None) -> None:
+        if isinstance(behavior, PollerBehaviorAutoscaling):
+            self._minimum, self._maximum = behavior.minimum, max(behavior.minimum, behavior.maximum)
+            self.target = min(max(behavior.initial, self._minimum), self._maximum)
+            self._fixed = False
+        else:
+            self.target = self._minimum = self._maximum = behavior.maximum if maximum is None else maximum
+            self._fixed = True
+
+    @property
+    def maximum(self) -> int:
+        """No more polls than this, ever."""
+        return self._maximum
+
+    def answered(self, suggestion: int | None, has_task: bool) -> None:
+        """Take a poll's answer into account.
+
+        Args:
+            suggestion: By how many polls the server would change the number; None if it said nothing.
+            has_task: Whether a task came.
+        """
+        if self._fixed:
+            return
+        if suggestion is not None:
+            self._change(suggestion)
+        elif not has_task:
+            self._change(-1)
+
+    def refused(self, is_overloaded: bool) -> None:
+        """Take a poll's error into account."""
+        if not self._fixed:
+            self._change(-(self.target // 2) if is_overloaded else -1)
+
+    def _change(self, by: int) -> None:
+        self.target = min(max(self.target + by, self._minimum), self._maximum)
+
+
+class PollerGroup(Generic[AnswerT]):
+    """The polls of one task queue.
+
+    Args:
+        name: What is polled, for the log.
+        poll: Makes one long poll.
+        handle: Takes a task over, with its slot; returns at once.
+        slots: One is reserved before each poll.
+        scaler: How many polls to keep open.
+        is_sticky: Whether the queue is the worker's own.
+        before_poll: Awaited before each poll (rate limits), or None.
+        suggestion: Reads the server's suggestion out of an answer.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        poll: Callable[[], Awaitable[AnswerT]],
+        handle: Callable[[AnswerT, Permit], None],
+        slots: Slots,
+        scaler: PollerScaler,
+        is_sticky: bool = False,
+        before_poll: Callable[[], Awaitable[None]] | None = None,
+        suggestion: Callable[[AnswerT], int | None] | None = None,
+    ) -> None:
+        self._name = name
+        self._poll = poll
+        self._handle = handle
+        self._slots = slots
+        self._scaler = scaler
+        self._is_sticky = is_sticky
+        self._before_poll = before_poll
+        self._suggestion = suggestion
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._failure: asyncio.Future[None] | None = None
+        self._failing_since_s: float | None = None
+        self._warned_at_s = 0.0
+
+    async def run(self) -> None:
+        """Poll until stopped.
+
+        Raises:
+            RPCError: The server refuses polls, for longer than a restart takes.
+        """
+        self._failure = asyncio.get_running_loop().create_future()
+        self._fill()
+        try:
+            while self._tasks:
+                await asyncio.wait([*self._tasks, self._failure], return_when=asyncio.FIRST_COMPLETED)
+                if self._failure.done():
+                    self._failure.result()
+        finally:
+            self._failure.cancel()
+            await self.cancel()
+
+    def stop(self) -> None:
+        """Open no new polls; those that are open end with what they bring."""
+        self._stopping = True
+
+    async def cancel(self) -> None:
+        """Close all polls now."""
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _is_stopping(self) -> bool:
+        return self._stopping
+
+    def _fill(self) -> None:
+        while len(self._tasks) < self._scaler.target and not self._stopping:
+            task = asyncio.get_running_loop().create_task(self._poll_for_ever())
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or self._failure is None or self._failure.done():
+            return
+        error = task.exception()
+        if error is not None:
+            self._failure.set_exception(error)
+        else:
+            self._fill()
+
+    async def _poll_for_ever(self) -> None:
+        backoff: Backoff | None = None
+        while not self._stopping and len(self._tasks) <= self._scaler.target:
+            permit = await self._slots.reserve(is_sticky=self._is_sticky)
+            wait_s = 0.0
+            try:
+                if self._before_poll is not None:
+                    await self._before_poll()
+                if self._is_stopping():
+                    return
+                answer = await self._poll()
+                self._succeeded()
+                backoff = None
+                self._take(answer, permit)
+            except RPCError as error:
+                backoff = backoff or Backoff()
+                wait_s = backoff.next_s(error)
+                self._failed(error, wait_s)
+            finally:
+                # The handler took the slot over, if there was a task.
+                if permit.info is None:
+                    permit.release()
+            if wait_s:
+                await asyncio.sleep(wait_s)
+
+    def _take(self, answer: AnswerT, permit: Permit) -> None:
+        has_task = bool(answer.task_token)
+        self._scaler.answered(self._suggestion(answer) if self._suggestion else None, has_task)
+        if has_task:
+            self._handle(answer, permit)
+        if len(self._tasks) < self._scaler.target:
+            self._fill()
+
+    def _succeeded(self) -> None:
+        if self._failing_since_s is None:
+            return
+        if self._warned_at_s:
+            logger.info(
+                "Polling %s works again after %.1f s", self._name, time.monotonic() - self._failing_since_s
+            )
+        self._failing_since_s, self._warned_at_s = None, 0.0
+
+    def _failed(self, error: RPCError, wait_s: float) -> None:
+        now_s = time.monotonic()
+        self._failing_since_s = self._failing_since_s or now_s
+        failing_s = now_s - self._failing_since_s
+        self._scaler.refused(error.status.name == "RESOURCE_EXHAUSTED")
+        if error.status not in RETRYABLE and failing_s > _FATAL_AFTER_S:
+            raise error
+        if failing_s >= _WARN_AFTER_S and now_s - self._warned_at_s > _REPEAT_WARNING_S:
+            self._warned_at_s = now_s
+            logger.warning(
+                "Polling %s fails (%s: %s); trying again until it works",
+                self._name,
+                error.status.name,
+                error.message,
+            )

@@ -1,0 +1,159 @@
+"""The polls of one worker: which task queues, how many, and with which requests."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from perdure.api.enums.v1 import TaskQueueKind
+from perdure.api.taskqueue.v1 import TaskQueue, TaskQueueMetadata
+from perdure.api.workflowservice.v1 import (
+    PollActivityTaskQueueRequest,
+    PollActivityTaskQueueResponse,
+    PollWorkflowTaskQueueRequest,
+    PollWorkflowTaskQueueResponse,
+)
+from perdure.worker._poller_behavior import (
+    PollerBehavior,
+    PollerBehaviorSimpleMaximum,
+)
+from perdure.worker._pollers import PollerGroup, PollerScaler
+from perdure.worker._rate import RateLimit
+from perdure.worker._workflow_answers import sticky_task_queue
+
+if TYPE_CHECKING:
+    from perdure.worker._activity_worker import ActivityWorker
+    from perdure.worker._config import WorkerConfig
+    from perdure.worker._environment import Environment
+    from perdure.worker._slots import Slots
+    from perdure.worker._workflow_worker import WorkflowWorker
+
+# A server answers a long poll after 60 seconds at the latest.
+_POLL_TIMEOUT = timedelta(seconds=70)
+
+
+def workflow_pollers(
+    environment: Environment,
+    config: WorkerConfig,
+    worker: WorkflowWorker,
+    slots: Slots,
+    sticky_queue: str | None,
+) -> list[PollerGroup[PollWorkflowTaskQueueResponse]]:
+    """Return the polls of the task queue and, with a cache, of the worker's own queue."""
+    behavior = _behavior(
+        config.get("max_concurrent_workflow_task_polls"), config.get("workflow_task_poller_behavior")
+    )
+    queue = environment.task_queue
+    normal = TaskQueue(name=queue, kind=TaskQueueKind.TASK_QUEUE_KIND_NORMAL)
+    if sticky_queue is None:
+        return [
+            _workflow_group(
+                environment, f"workflow tasks of {queue}", normal, worker, slots, PollerScaler(behavior)
+            )
+        ]
+    normal_count: int | None = None
+    sticky_count: int | None = None
+    if isinstance(behavior, PollerBehaviorSimpleMaximum):
+        ratio = config.get("nonsticky_to_sticky_poll_ratio", 0.2)
+        normal_count = max(1, int(behavior.maximum * ratio))
+        sticky_count = max(1, behavior.maximum - normal_count)
+    sticky = sticky_task_queue(sticky_queue, queue)
+    return [
+        _workflow_group(
+            environment,
+            f"workflow tasks of {queue}",
+            normal,
+            worker,
+            slots,
+            PollerScaler(behavior, normal_count),
+        ),
+        _workflow_group(
+            environment,
+            f"this worker's own workflow tasks of {queue}",
+            sticky,
+            worker,
+            slots,
+            PollerScaler(behavior, sticky_count),
+        ),
+    ]
+
+
+def _workflow_group(
+    environment: Environment,
+    name: str,
+    queue: TaskQueue,
+    worker: WorkflowWorker,
+    slots: Slots,
+    scaler: PollerScaler,
+) -> PollerGroup[PollWorkflowTaskQueueResponse]:
+    request = PollWorkflowTaskQueueRequest(
+        task_queue=queue, binary_checksum=environment.build_id, **_common(environment)
+    )
+    return PollerGroup(
+        name,
+        poll=lambda: environment.service.poll_workflow_task_queue(request, timeout=_POLL_TIMEOUT),
+        handle=worker.take,
+        slots=slots,
+        scaler=scaler,
+        is_sticky=queue.kind == TaskQueueKind.TASK_QUEUE_KIND_STICKY,
+        suggestion=_suggestion,
+    )
+
+
+def activity_pollers(
+    environment: Environment, config: WorkerConfig, worker: ActivityWorker
+) -> list[PollerGroup[PollActivityTaskQueueResponse]]:
+    """Return the polls for activities."""
+    behavior = _behavior(
+        config.get("max_concurrent_activity_task_polls"), config.get("activity_task_poller_behavior")
+    )
+    metadata = None
+    queue_rate = config.get("max_task_queue_activities_per_second")
+    if queue_rate is not None:
+        metadata = TaskQueueMetadata()
+        metadata.max_tasks_per_second.value = queue_rate
+    request = PollActivityTaskQueueRequest(
+        task_queue=TaskQueue(name=environment.task_queue, kind=TaskQueueKind.TASK_QUEUE_KIND_NORMAL),
+        task_queue_metadata=metadata,
+        **_common(environment),
+    )
+    rate = config.get("max_activities_per_second")
+    return [
+        PollerGroup(
+            f"activities of {environment.task_queue}",
+            poll=lambda: environment.service.poll_activity_task_queue(request, timeout=_POLL_TIMEOUT),
+            handle=worker.take,
+            slots=worker.slots,
+            scaler=PollerScaler(behavior),
+            before_poll=RateLimit(rate).wait if rate else None,
+            suggestion=_suggestion,
+        )
+    ]
+
+
+def _behavior(maximum: int | None, behavior: PollerBehavior | None) -> PollerBehavior:
+    if maximum:
+        return PollerBehaviorSimpleMaximum(maximum)
+    return behavior or PollerBehaviorSimpleMaximum()
+
+
+def _common(environment: Environment) -> dict[str, Any]:
+    common: dict[str, Any] = {
+        "namespace": environment.namespace,
+        "identity": environment.identity,
+        "worker_instance_key": environment.instance_key,
+    }
+    if environment.deployment is not None:
+        common["deployment_options"] = environment.deployment
+    else:
+        common["worker_version_capabilities"] = {"build_id": environment.build_id}
+    return common
+
+
+def _suggestion(answer: PollWorkflowTaskQueueResponse | PollActivityTaskQueueResponse) -> int | None:
+    if not answer.HasField("poller_scaling_decision"):
+        return None
+    return answer.poller_scaling_decision.poll_request_delta_suggestion
+
+
+__all__ = ["activity_pollers", "workflow_pollers"]

@@ -1,0 +1,31 @@
+"""Workflow runners, kept so that code moves over unchanged: there is one way to run workflow code, and no sandbox."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Sequence
+from typing import Any
+
+
+class WorkflowRunner(ABC):  # noqa: B024 - nothing has to be implemented
+    """How workflow code is run. Accepted by `Worker`; what it does is up to the worker."""
+
+    def prepare_workflow(self, defn: Any) -> None:  # noqa: B027 - most runners have nothing to do
+        """Prepare a workflow definition. Called once for each when a worker is made."""
+
+    def set_worker_level_failure_exception_types(  # noqa: B027 - most runners have nothing to do
+        self, types: Sequence[type[BaseException]]
+    ) -> None:
+        """Take note of the worker's `workflow_failure_exception_types`."""
+
+
+class UnsandboxedWorkflowRunner(WorkflowRunner):
+    """Runs workflow code as it is; what would break replay is found by guards (see `workflow_code`)."""
+
+
+class WorkflowInstance(ABC):  # noqa: B024 - a name for annotations
+    """A workflow under execution; the worker's own, named here for annotations."""
+
+
+class WorkflowInstanceDetails:
+    """What a workflow under execution is made of; named here for annotations."""

@@ -1,0 +1,146 @@
+"""What activities in other processes share with the worker: events, and a way back for heartbeats."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from multiprocessing.managers import SyncManager
+from typing import Any
+
+logger = logging.getLogger("perdure.worker")
+
+_QUEUE_SIZE = 1000
+_LOOK_AGAIN_S = 0.5
+_PUT_TIMEOUT_S = 30.0
+_LAST_PUT_TIMEOUT_S = 5.0
+
+
+class SharedStateManager(ABC):
+    """Makes what crosses a process boundary, for activity executors. One may serve several workers."""
+
+    @staticmethod
+    def create_from_multiprocessing(
+        mgr: SyncManager, queue_poller_executor: Executor | None = None
+    ) -> SharedStateManager:
+        """Make one out of a multiprocessing manager.
+
+        Args:
+            mgr: Usually `multiprocessing.Manager()`.
+            queue_poller_executor: Runs the thread that reads heartbeats; by default one with a single thread.
+        """
+        return _MultiprocessingSharedStateManager(mgr, queue_poller_executor or ThreadPoolExecutor(1))
+
+    @abstractmethod
+    def new_event(self) -> threading.Event:
+        """Make an event that works in other processes."""
+
+    @abstractmethod
+    async def register_heartbeater(
+        self, task_token: bytes, heartbeat: Callable[..., None]
+    ) -> SharedHeartbeatSender:
+        """Make a sender for one activity.
+
+        Args:
+            task_token: Names the activity.
+            heartbeat: Called, in any thread, with the details of each heartbeat that is sent.
+
+        Returns:
+            The sender, which can be pickled.
+        """
+
+    @abstractmethod
+    async def unregister_heartbeater(self, task_token: bytes) -> None:
+        """Forget an activity, after its last heartbeats have arrived."""
+
+
+class SharedHeartbeatSender(ABC):
+    """Sends heartbeats from another process; can be pickled."""
+
+    @abstractmethod
+    def send_heartbeat(self, task_token: bytes, *details: Any) -> None:
+        """Send one heartbeat of the activity with this token."""
+
+
+class _MultiprocessingSharedStateManager(SharedStateManager):
+    def __init__(self, mgr: SyncManager, queue_poller_executor: Executor) -> None:
+        self._mgr = mgr
+        self._executor = queue_poller_executor
+        # The second member of an item is None when its activity has ended.
+        self._queue: queue.Queue[tuple[bytes, Sequence[Any] | None]] = mgr.Queue(_QUEUE_SIZE)
+        self._lock = threading.Lock()
+        self._heartbeats: dict[bytes, Callable[..., None]] = {}
+        self._ended: dict[bytes, Callable[[], None]] = {}
+        self._is_reading = False
+
+    def new_event(self) -> threading.Event:
+        return self._mgr.Event()
+
+    async def register_heartbeater(
+        self, task_token: bytes, heartbeat: Callable[..., None]
+    ) -> SharedHeartbeatSender:
+        with self._lock:
+            self._heartbeats[task_token] = heartbeat
+            if not self._is_reading:
+                self._is_reading = True
+                self._executor.submit(self._read)
+        return _MultiprocessingSharedHeartbeatSender(self._queue)
+
+    async def unregister_heartbeater(self, task_token: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+
+        def tell() -> None:
+            loop.call_soon_threadsafe(ended.set)
+
+        self._ended[task_token] = tell
+        try:
+            self._queue.put((task_token, None), True, _LAST_PUT_TIMEOUT_S)
+            await ended.wait()
+        finally:
+            self._ended.pop(task_token, None)
+            with self._lock:
+                self._heartbeats.pop(task_token, None)
+
+    def _read(self) -> None:
+        while True:
+            with self._lock:
+                if not self._heartbeats:
+                    self._is_reading = False
+                    return
+            try:
+                task_token, details = self._queue.get(True, _LOOK_AGAIN_S)
+                self._pass_on(task_token, details)
+            except queue.Empty:
+                continue
+            except (
+                Exception
+            ):  # the manager's process is gone, whatever it raises: nothing can be read any more
+                logger.warning("Heartbeats of activities in other processes cannot be read", exc_info=True)
+                with self._lock:
+                    self._is_reading = False
+                return
+
+    def _pass_on(self, task_token: bytes, details: Sequence[Any] | None) -> None:
+        with self._lock:
+            heartbeat = self._heartbeats.get(task_token)
+            if details is None:
+                self._heartbeats.pop(task_token, None)
+        if details is None:
+            ended = self._ended.get(task_token)
+            if ended is not None:
+                ended()
+        elif heartbeat is not None:
+            heartbeat(*details)
+
+
+class _MultiprocessingSharedHeartbeatSender(SharedHeartbeatSender):
+    def __init__(self, heartbeat_queue: queue.Queue[tuple[bytes, Sequence[Any] | None]]) -> None:
+        self._queue = heartbeat_queue
+
+    def send_heartbeat(self, task_token: bytes, *details: Any) -> None:
+        self._queue.put((task_token, details), True, _PUT_TIMEOUT_S)

@@ -1,0 +1,323 @@
+"""The worker: its arguments, and its life from `run` to the end of `shutdown`.
+
+What it does in between is in the parts that `_assembly` puts together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+from perdure.runtime import Runtime
+from perdure.worker._assembly import assemble, make_environment, plugins_of
+from perdure.worker._config import WorkerConfig, WorkerDeploymentConfig, check_config
+from perdure.worker._interceptor import Interceptor
+from perdure.worker._lifetime import WorkerLifetime
+from perdure.worker._plugin import Plugin
+from perdure.worker._poller_behavior import PollerBehavior, PollerBehaviorSimpleMaximum
+from perdure.worker._runners import UnsandboxedWorkflowRunner, WorkflowRunner
+from perdure.worker._shared_state import SharedStateManager
+from perdure.worker._tuning import WorkerTuner
+from perdure.worker._validation import validate
+from perdure.worker.workflow_code import PatchActivationInput
+from perdure.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+if TYPE_CHECKING:
+    from perdure.client import Client
+
+logger = logging.getLogger("perdure.worker")
+
+_FIVE_POLLS = PollerBehaviorSimpleMaximum(maximum=5)
+_RUNNER = SandboxedWorkflowRunner()
+_UNSANDBOXED_RUNNER = UnsandboxedWorkflowRunner()
+
+
+class Worker:
+    """Runs workflows and activities of one task queue.
+
+    Run it with `run` and end it with `shutdown`, or use it with `async with`.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        task_queue: str,
+        activities: Sequence[Callable[..., Any]] = [],
+        nexus_service_handlers: Sequence[Any] = [],
+        workflows: Sequence[type] = [],
+        activity_executor: Executor | None = None,
+        workflow_task_executor: ThreadPoolExecutor | None = None,
+        nexus_task_executor: ThreadPoolExecutor | None = None,
+        workflow_runner: WorkflowRunner = _RUNNER,
+        unsandboxed_workflow_runner: WorkflowRunner = _UNSANDBOXED_RUNNER,
+        plugins: Sequence[Plugin] = [],
+        interceptors: Sequence[Interceptor] = [],
+        build_id: str | None = None,
+        identity: str | None = None,
+        max_cached_workflows: int = 1000,
+        max_concurrent_workflow_tasks: int | None = None,
+        max_concurrent_activities: int | None = None,
+        max_concurrent_local_activities: int | None = None,
+        max_concurrent_nexus_tasks: int | None = None,
+        tuner: WorkerTuner | None = None,
+        max_concurrent_workflow_task_polls: int | None = None,
+        nonsticky_to_sticky_poll_ratio: float = 0.2,
+        max_concurrent_activity_task_polls: int | None = None,
+        no_remote_activities: bool = False,
+        sticky_queue_schedule_to_start_timeout: timedelta = timedelta(seconds=10),
+        max_heartbeat_throttle_interval: timedelta = timedelta(seconds=60),
+        default_heartbeat_throttle_interval: timedelta = timedelta(seconds=30),
+        max_activities_per_second: float | None = None,
+        max_task_queue_activities_per_second: float | None = None,
+        max_eager_activity_reservations_per_workflow_task: int = 3,
+        graceful_shutdown_timeout: timedelta = timedelta(),
+        workflow_failure_exception_types: Sequence[type[BaseException]] = [],
+        shared_state_manager: SharedStateManager | None = None,
+        debug_mode: bool = False,
+        disable_eager_activity_execution: bool = False,
+        on_fatal_error: Callable[[BaseException], Awaitable[None]] | None = None,
+        use_worker_versioning: bool = False,
+        disable_safe_workflow_eviction: bool = False,
+        deployment_config: WorkerDeploymentConfig | None = None,
+        patch_activation_callback: Callable[[PatchActivationInput], bool] | None = None,
+        workflow_task_poller_behavior: PollerBehavior = _FIVE_POLLS,
+        activity_task_poller_behavior: PollerBehavior = _FIVE_POLLS,
+        nexus_task_poller_behavior: PollerBehavior = _FIVE_POLLS,
+        disable_payload_error_limit: bool = False,
+        max_workflow_task_external_storage_concurrency: int = 3,
+        plugin_shutdown_timeout: timedelta | None = timedelta(seconds=60),
+        deadlock_timeout: timedelta | None = timedelta(seconds=2),
+    ) -> None:
+        """Make a worker; it does nothing before `run`.
+
+        Args:
+            client: Connected; its data converter, interceptors and plugins apply.
+            task_queue: That is polled.
+            activities: Callables with `activity.defn`.
+            nexus_service_handlers: Nexus services.
+            workflows: Classes with `workflow.defn`.
+            activity_executor: Where `def` activities run; a ThreadPoolExecutor with at least as many threads as
+                activities may run at once, or a ProcessPoolExecutor together with `shared_state_manager`.
+            workflow_task_executor: Not needed: workflow code runs in one thread of the worker's own.
+            nexus_task_executor: Where `def` Nexus operations run.
+            workflow_runner: Told of the workflows; there is no sandbox.
+            unsandboxed_workflow_runner: The same, for workflows that opted out of the sandbox.
+            plugins: Change the configuration and the run; the client's come first.
+            interceptors: Wrap activities and workflows; the client's come first.
+            build_id: Names the code; by default a hash over what is loaded. Use `deployment_config`.
+            identity: Name of this worker for people; by default the client's.
+            max_cached_workflows: So many workflows stay in memory between their tasks; 0 for none.
+            max_concurrent_workflow_tasks: At once; 100 by default. Not with `tuner`.
+            max_concurrent_activities: At once; 100 by default. Not with `tuner`.
+            max_concurrent_local_activities: At once; 100 by default. Not with `tuner`.
+            max_concurrent_nexus_tasks: At once; 100 by default. Not with `tuner`.
+            tuner: Decides how many tasks of each kind run at once.
+            max_concurrent_workflow_task_polls: Use `workflow_task_poller_behavior`, over which it wins.
+            nonsticky_to_sticky_poll_ratio: Share of the polls that goes to the common queue rather than to the
+                worker's own; at least one goes to each.
+            max_concurrent_activity_task_polls: Use `activity_task_poller_behavior`, over which it wins.
+            no_remote_activities: Run activities only as local activities.
+            sticky_queue_schedule_to_start_timeout: For which a workflow task waits for this worker before any
+                worker may take it.
+            max_heartbeat_throttle_interval: Longest time for which heartbeats are held back.
+            default_heartbeat_throttle_interval: The same for activities without heartbeat timeout; with one it is
+                80 % of that.
+            max_activities_per_second: Started by this worker.
+            max_task_queue_activities_per_second: Handed out by the server for this task queue, to all workers.
+            max_eager_activity_reservations_per_workflow_task: So many activities of one workflow task may come back
+                with its answer, without a poll.
+            graceful_shutdown_timeout: For which activities may go on after `shutdown` before they are cancelled.
+            workflow_failure_exception_types: Exceptions that fail a workflow; others fail its task, which is tried
+                again until the code is repaired.
+            shared_state_manager: For `def` activities in other processes.
+            debug_mode: Run workflow code on the event loop's thread without limit, for a debugger. Also with the
+                environment variable TEMPORAL_DEBUG.
+            disable_eager_activity_execution: Activities come through polls only.
+            on_fatal_error: Awaited with the error before the worker ends because of it.
+            use_worker_versioning: Use `deployment_config`.
+            disable_safe_workflow_eviction: No effect: workflows that leave memory are always ended properly.
+            deployment_config: Which deployment and version this worker belongs to.
+            patch_activation_callback: Decides whether a run that meets a patch for the first time takes the new code.
+            workflow_task_poller_behavior: How many polls for workflow tasks are open.
+            activity_task_poller_behavior: How many polls for activities are open.
+            nexus_task_poller_behavior: How many polls for Nexus tasks are open.
+            disable_payload_error_limit: Do not check sizes before the server does.
+            max_workflow_task_external_storage_concurrency: Operations of external storage at once, per workflow task.
+            plugin_shutdown_timeout: For which leaving `async with` waits for what plugins do after the worker has
+                ended; None for ever.
+            deadlock_timeout: For which workflow code may run without awaiting; longer fails its workflow task with
+                its stack. None for ever.
+
+        Raises:
+            TypeError: Something among activities or workflows is none.
+            ValueError: The arguments contradict each other, or something is missing.
+        """
+        arguments = dict(locals())
+        del arguments["self"]
+        config = WorkerConfig(**arguments)  # type: ignore[typeddict-item]
+        self._plugins: list[Plugin] = plugins_of(client, plugins)
+        self._initial_config = config.copy()
+        for plugin in self._plugins:
+            config = plugin.configure_worker(config)
+        check_config(config)
+        self._config = config
+        self._started = False
+        self._shutdown_event = asyncio.Event()
+        self._shutdown_complete_event = asyncio.Event()
+        self._fatal: list[BaseException] = []
+        self._inner_task: asyncio.Task[Any] | None = None
+        self._run_task: asyncio.Task[None] | None = None
+        self._run_error: BaseException | None = None
+        self._is_exiting = False
+        self._runtime = client.service_client.config.runtime or Runtime.default()
+        self._environment = make_environment(config, client, self._runtime.metric_meter)
+        storage = self._environment.data_converter.external_storage
+        self._storage_drivers = list(storage.drivers) if storage else []
+        self._parts = assemble(config, self._environment, self._on_fatal)
+        self._activity_worker = self._parts.activity_worker
+        self._workflow_worker = self._parts.workflow_worker
+
+    def config(self, *, active_config: bool = False) -> WorkerConfig:
+        """Return the arguments this worker was made with, as a shallow copy.
+
+        Args:
+            active_config: As plugins have changed them, rather than as given.
+        """
+        config: WorkerConfig = (self._config if active_config else self._initial_config).copy()
+        config["activities"] = list(config.get("activities", []))
+        config["workflows"] = list(config.get("workflows", []))
+        return config
+
+    @property
+    def task_queue(self) -> str:
+        """Task queue that is polled."""
+        return self._environment.task_queue
+
+    @property
+    def client(self) -> Client:
+        """Client whose connection is used. When it is replaced, calls under way end on the old one."""
+        return self._environment.client
+
+    @client.setter
+    def client(self, value: Client) -> None:
+        if (value.service_client.config.runtime or Runtime.default()) is not self._runtime:
+            raise ValueError("New client is not on the same runtime as the existing client")
+        self._config["client"] = value
+        self._environment.client = value
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the worker was started and has not ended."""
+        return self._started and not self.is_shutdown
+
+    @property
+    def is_shutdown(self) -> bool:
+        """Whether the worker has ended. Not yet while `shutdown` waits."""
+        return self._shutdown_complete_event.is_set()
+
+    async def run(self) -> None:
+        """Run the worker until it has shut down: activities have ended, or were cancelled and have ended.
+
+        Cancelling this call shuts the worker down too; `shutdown` is the better way.
+
+        Raises:
+            WorkerValidationError: There is no such namespace, or the server cannot be reached.
+            RuntimeError: It was started before, or a part of it cannot go on.
+        """
+        run: Callable[[Worker], Awaitable[None]] = Worker._run
+        for plugin in reversed(self._plugins):
+            run = _around(plugin, run)
+        await run(self)
+
+    async def _run(self) -> None:
+        try:
+            self._environment.capabilities = await validate(self._environment)
+        except BaseException:
+            # Nothing was started, so nothing has to be shut down.
+            if not self._started:
+                self._shutdown_complete_event.set()
+            raise
+        if self._started:
+            raise RuntimeError("Already started")
+        self._started = True
+        lifetime = WorkerLifetime(self._parts, self._config)
+        error: BaseException | None = None
+        try:
+            error = await lifetime.run_until(self._shutdown_event, self._fatal)
+            if error is not None:
+                logger.error("Worker failed, shutting down: %s: %s", type(error).__name__, error)
+                logger.debug("Worker failed", exc_info=error)
+                await self._tell(error)
+        except asyncio.CancelledError as cancelled:
+            logger.info("Worker cancelled, shutting down")
+            error = cancelled
+        await lifetime.shut_down()
+        self._shutdown_complete_event.set()
+        if error is not None:
+            raise error
+
+    def _on_fatal(self, error: BaseException) -> None:
+        self._fatal.append(error)
+        self._shutdown_event.set()
+
+    async def _tell(self, error: BaseException) -> None:
+        on_fatal_error = self._config.get("on_fatal_error")
+        if on_fatal_error is None:
+            return
+        try:
+            await on_fatal_error(error)
+        except Exception:  # the handler is the user's code; the shutdown goes on
+            logger.warning("Fatal error handler failed", exc_info=True)
+
+    async def shutdown(self) -> None:
+        """Shut the worker down and wait until it has ended. May be called often, and before `run`."""
+        self._shutdown_event.set()
+        await self._shutdown_complete_event.wait()
+
+    async def __aenter__(self) -> Self:
+        """Run the worker in the background.
+
+        If it fails, the task inside `async with` is cancelled, and the error is raised where the block ends.
+        """
+        if self._inner_task is not None:
+            raise RuntimeError("Already started")
+        self._inner_task = asyncio.current_task()
+        if self._inner_task is None:
+            raise RuntimeError("Can only use async with inside a task")
+        self._run_task = asyncio.create_task(self._run_for_block(self._inner_task))
+        return self
+
+    async def _run_for_block(self, inner_task: asyncio.Task[Any]) -> None:
+        try:
+            await self.run()
+        except BaseException as error:  # raised where the block ends
+            self._run_error = error
+            if not self._is_exiting:
+                inner_task.cancel()
+
+    async def __aexit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
+        """Shut the worker down, wait for it and its plugins, and raise what made it fail, if anything."""
+        if self._run_task is None:
+            raise RuntimeError("Never started")
+        await self.shutdown()
+        # What plugins do after the worker has ended is waited for, not cancelled.
+        self._is_exiting = True
+        timeout = self._config.get("plugin_shutdown_timeout", timedelta(seconds=60))
+        try:
+            await asyncio.wait([self._run_task], timeout=timeout.total_seconds() if timeout else None)
+        except asyncio.CancelledError:
+            self._run_task.cancel()
+            raise
+        if not self._run_task.done():
+            self._run_task.cancel()
+        if exc_type is asyncio.CancelledError and self._run_error is not None:
+            raise self._run_error
+
+
+def _around(plugin: Plugin, run: Callable[[Worker], Awaitable[None]]) -> Callable[[Worker], Awaitable[None]]:
+    return lambda worker: plugin.run_worker(worker, run)

@@ -1,0 +1,107 @@
+"""Requests with which a worker answers workflow tasks and questions. Messages in, messages out."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from perdure.api.enums.v1 import QueryResultType, TaskQueueKind
+from perdure.api.failure.v1 import Failure
+from perdure.api.query.v1 import WorkflowQueryResult
+from perdure.api.taskqueue.v1 import StickyExecutionAttributes, TaskQueue
+from perdure.api.workflowservice.v1 import (
+    RespondQueryTaskCompletedRequest,
+    RespondWorkflowTaskCompletedRequest,
+    RespondWorkflowTaskFailedRequest,
+)
+from perdure.core.replay.steps import TaskCompletion, TaskFailure
+
+if TYPE_CHECKING:
+    from perdure.worker._environment import Environment
+
+
+class WorkflowAnswers:
+    """Makes the answers of one worker.
+
+    Args:
+        environment: Of the worker.
+        sticky_queue: Name of the worker's own queue; None without a cache.
+        sticky_timeout: For which a task waits there before any worker may take it.
+    """
+
+    def __init__(self, environment: Environment, sticky_queue: str | None, sticky_timeout: timedelta) -> None:
+        self._environment = environment
+        self._sticky: StickyExecutionAttributes | None = None
+        if sticky_queue is not None:
+            self._sticky = StickyExecutionAttributes(
+                worker_task_queue=sticky_task_queue(sticky_queue, environment.task_queue)
+            )
+            self._sticky.schedule_to_start_timeout.FromTimedelta(sticky_timeout)
+        self._common: dict[str, Any] = {
+            "identity": environment.identity,
+            "namespace": environment.namespace,
+        }
+        if environment.deployment is not None:
+            self._common["deployment_options"] = environment.deployment
+
+    def completed(
+        self, task_token: bytes, completion: TaskCompletion, *, return_new_task: bool
+    ) -> RespondWorkflowTaskCompletedRequest:
+        """Return the answer to a task that was done."""
+        request = RespondWorkflowTaskCompletedRequest(
+            task_token=task_token,
+            commands=completion.commands,
+            messages=completion.messages,
+            sticky_attributes=self._sticky,
+            return_new_workflow_task=return_new_task,
+            force_create_new_workflow_task=completion.force_create_new_workflow_task,
+            sdk_metadata=completion.sdk_metadata,
+            metering_metadata=completion.metering_metadata,
+            versioning_behavior=completion.versioning_behavior,  # type: ignore[arg-type]
+            binary_checksum=self._environment.build_id,
+            **self._common,
+        )
+        for query_id, result in completion.query_results.items():
+            request.query_results[query_id].CopyFrom(result)
+        request.capabilities.discard_speculative_workflow_task_with_events = True
+        if self._environment.deployment is None:
+            request.worker_version_stamp.build_id = self._environment.build_id
+        return request
+
+    def failed(self, task_token: bytes, failure: TaskFailure) -> RespondWorkflowTaskFailedRequest:
+        """Return the answer to a task that could not be done."""
+        return RespondWorkflowTaskFailedRequest(
+            task_token=task_token,
+            cause=failure.cause,
+            failure=failure.failure,
+            binary_checksum=self._environment.build_id,
+            **self._common,
+        )
+
+    def query_answered(
+        self, task_token: bytes, result: WorkflowQueryResult
+    ) -> RespondQueryTaskCompletedRequest:
+        """Return the answer to a task that was only a question."""
+        return RespondQueryTaskCompletedRequest(
+            task_token=task_token,
+            namespace=self._environment.namespace,
+            completed_type=result.result_type,
+            query_result=result.answer if result.HasField("answer") else None,
+            error_message=result.error_message,
+            failure=result.failure if result.HasField("failure") else None,
+        )
+
+    def query_failed(self, task_token: bytes, failure: Failure) -> RespondQueryTaskCompletedRequest:
+        """Return the answer to a question that could not be answered because its code could not be run."""
+        return RespondQueryTaskCompletedRequest(
+            task_token=task_token,
+            namespace=self._environment.namespace,
+            completed_type=QueryResultType.QUERY_RESULT_TYPE_FAILED,
+            error_message=failure.message,
+            failure=failure,
+        )
+
+
+def sticky_task_queue(sticky_queue: str, task_queue: str) -> TaskQueue:
+    """Return the message that names a worker's own queue."""
+    return TaskQueue(name=sticky_queue, kind=TaskQueueKind.TASK_QUEUE_KIND_STICKY, normal_name=task_queue)
