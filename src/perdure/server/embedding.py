@@ -245,6 +245,7 @@ def _new_store(place: Place, runtime: Runtime) -> MemoryStore | SqliteStore:
 
 _lock = threading.Lock()
 _engines: dict[tuple[str, str], EmbeddedEngine] = {}
+_reserved: dict[tuple[str, str], EngineOptions] = {}
 _inherited: list[EmbeddedEngine] = []
 """Engines of the parent process, after a fork: kept so that nothing of them is finalised, and never used."""
 
@@ -275,6 +276,33 @@ def _find(place: Place) -> EmbeddedEngine | None:
     return engine
 
 
+def reserve(address: str, options: EngineOptions) -> None:
+    """Say how the engine of an address is opened when somebody first connects to it; `release` it afterwards.
+
+    Raises:
+        AddressError: it is no address of an engine.
+    """
+    with _lock:
+        _reserved[parse_address(address).key] = options
+
+
+def release(address: str) -> None:
+    """End a reservation, and whatever engine was opened under it; on no event loop, or another than the engine's."""
+    place = parse_address(address)
+    with _lock:
+        _reserved.pop(place.key, None)
+        engine = _engines.get(place.key)
+    if engine is None:
+        return
+    loop = engine.loop
+    if loop.is_closed():
+        engine.abandon()
+    elif loop.is_running():
+        asyncio.run_coroutine_threadsafe(engine.close(), loop).result(2 * DRAIN_S)
+    else:
+        loop.run_until_complete(engine.close())
+
+
 async def open_engine(address: str) -> EmbeddedEngine:
     """Open the engine of an address, or join those who use it already in this process. `leave` it afterwards.
 
@@ -302,7 +330,8 @@ def _join(place: Place) -> EmbeddedEngine:
     with _lock:
         engine = _engines.get(place.key)
         if engine is None:
-            engine = _engines[place.key] = EmbeddedEngine(place, EngineOptions(), asyncio.get_running_loop())
+            options = _reserved.get(place.key) or EngineOptions()
+            engine = _engines[place.key] = EmbeddedEngine(place, options, asyncio.get_running_loop())
         if not engine.is_closing:
             engine.users += 1
         return engine

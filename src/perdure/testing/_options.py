@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 _TYPES = {attribute_type.label.lower(): int(attribute_type) for attribute_type in AttributeType}
 
 
-class ClientOptions(TypedDict):
+class ClientOptions(TypedDict, total=False):
     """Arguments of `Client.connect` that an environment passes on."""
 
     data_converter: DataConverter

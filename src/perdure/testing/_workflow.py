@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack
 
 from perdure.client import Client, Interceptor, Plugin
 from perdure.common import QueryRejectCondition, SearchAttributeKey
@@ -20,6 +20,7 @@ from perdure.converter import DataConverter
 from perdure.runtime import Runtime
 from perdure.server import Server
 from perdure.server.config import ServerConfig
+from perdure.server.embedding import EngineOptions, release, reserve
 from perdure.service import RetryConfig, TestService, TLSConfig
 from perdure.testing._assertions import AssertionInterceptor
 from perdure.testing._options import ClientOptions, ServerOptions, typed_attributes, with_arguments
@@ -362,6 +363,59 @@ class _EmbeddedEnvironment(_ServerEnvironment):
         except BaseException:  # also when cancelled: nobody else would stop it
             await server.stop()
             raise
+
+
+class LazyEnvironment(_ServerEnvironment):
+    """An environment whose server starts with the first call of its client, on the event loop of that call.
+
+    It can be made and ended where no loop runs, as fixtures are. It opens no port.
+
+    Args:
+        client: Connects lazily to a reserved address.
+        address: That address.
+        time_skipping: Whether its time skips.
+    """
+
+    def __init__(self, client: Client, address: str, *, time_skipping: bool) -> None:
+        super().__init__(client, _Nothing(), time_skipping=time_skipping)
+        self._address = address
+
+    @classmethod
+    def make(
+        cls, config: ServerConfig, namespace: str = "default", **client_options: Unpack[ClientOptions]
+    ) -> LazyEnvironment:
+        """Make one with a fresh engine in memory.
+
+        Args:
+            config: Of the server.
+            namespace: Of the client; it is created.
+            **client_options: Of the client.
+        """
+        address = f"sqlite://?name=test-{uuid.uuid4()}"
+        reserve(address, EngineOptions(replace(config, namespaces=(*config.namespaces, namespace))))
+        connecting = Client.connect(address, namespace=namespace, lazy=True, **client_options)
+        try:
+            connecting.send(None)
+        except StopIteration as made:
+            client: Client = made.value
+        else:
+            connecting.close()
+            release(address)
+            raise RuntimeError(
+                "A plugin of the client waits for something, so it cannot be made without a loop."
+            )
+        # It connects by itself with the first call; workers, which refuse lazy clients, need not care.
+        client.service_client.config = replace(client.service_client.config, lazy=False)
+        return cls(client, address, time_skipping=config.time_skipping)
+
+    def end(self) -> None:
+        """Stop the server, wherever its loop is by now."""
+        release(self._address)
+
+
+class _Nothing:
+    async def stop(self) -> None:
+        pass
 
 
 class _ProgramEnvironment(_ServerEnvironment):
