@@ -11,7 +11,7 @@ from tests.unit.replay.code import Code
 from tests.unit.replay.model import CONFIG, RUN_ID, WORKFLOW_ID, Handed, Model, outcome_of, serialize
 from tests.unit.replay.scripts import run_random
 
-SEEDS = range(150)
+SEEDS = range(400)
 
 
 def cold(model: Model, handed: Handed) -> Step | None:

@@ -208,8 +208,8 @@ class Activation:
         history_length, history_size_bytes, continue_as_new_suggested, suggest_continue_as_new_reasons: as the
             workflow task's started event says.
         build_id, deployment_name: of the worker that completed this task when replaying, of this worker otherwise.
-        jobs: in the order in which they are applied: start, patches, seed, signals and updates, everything else, local
-            activities; queries come in an activation of their own.
+        jobs: in the order in which they are applied: start, patches, seed, signals and updates, everything else.
+            Outcomes of local activities come in an activation of their own, and so do queries.
         available_flags: numbers of the behaviour flags that earlier completions recorded for the code
             (`lang_used_flags`); while replaying only these may be used.
         last_sdk_version: of the worker that completed earlier tasks, as history says; empty when unknown.

@@ -38,7 +38,8 @@ class Ledger:
         is_last_task: the events at hand belong to the last workflow task in history.
         now_ns: workflow time; never goes back.
         jobs: for the next activation, in order of arrival.
-        local_jobs: resolutions of local activities, which come last in an activation.
+        local_jobs: resolutions of local activities, which come in an activation of their own.
+        local_time_ns: workflow time when the latest of them ended.
         commands: (machine, type of the event that records it), waiting for their events.
         by_event_id: machines by the event that recorded their first command, while more events may refer to it.
         outbox: protocol messages to send with the next completion.
@@ -71,6 +72,7 @@ class Ledger:
         "local_markers",
         "local_queue",
         "local_running",
+        "local_time_ns",
         "nexus_operations",
         "now_ns",
         "outbox",
@@ -97,6 +99,7 @@ class Ledger:
         self.started: WorkflowExecutionStartedEventAttributes | None = None
         self.jobs: list[Job] = []
         self.local_jobs: list[ResolveActivity] = []
+        self.local_time_ns = 0
         self.commands: deque[tuple[Machine, int]] = deque()
         self.by_event_id: dict[int, Machine] = {}
         self.outbox: list[Message] = []

@@ -162,8 +162,6 @@ class WorkflowRun:
             walk.add(task.events, task.previous_started_event_id)
             walk.add_requests([update.Request.of_message(message) for message in task.messages])
             walk.next_window()
-            if not self._has_jobs():
-                self._walk_on()
             return self._advance()
 
         return self._guarded(begin)
@@ -252,15 +250,18 @@ class WorkflowRun:
     def _advance(self) -> Step:
         """Activates the code until history is used up and nothing is left to tell it.
 
-        As on replay, what local activities did is told when all of them are done (or with the next task).
+        What local activities did is told when all of them are done, in an activation of its own: a replay, which knows
+        their outcomes ahead, then tells the code the same in the same order.
         """
-        while self._has_jobs():
-            self._activate_jobs()
-            if not self._has_jobs():
+        ledger = self._ledger
+        while True:
+            if ledger.jobs or (ledger.local_jobs and not self._must_wait()):
+                self._activate_jobs()
+            elif not ledger.local_jobs:
                 self._walk_on()
-                if self._has_jobs():
-                    continue
-            if self._must_wait():
+                if not self._has_jobs():
+                    break
+            else:
                 break
         if self._must_wait():
             return self._local_work()
@@ -287,12 +288,11 @@ class WorkflowRun:
     def _activate_jobs(self) -> None:
         ledger = self._ledger
         jobs: list[Job] = ledger.jobs
-        if len(jobs) > 1:
+        if not jobs:
+            ledger.advance_to(ledger.local_time_ns)
+            jobs, ledger.local_jobs = [*sorted(ledger.local_jobs, key=_seq)], []
+        elif len(jobs) > 1:
             jobs.sort(key=lambda job: _ORDER.get(type(job), _OTHERS))
-        if ledger.local_jobs:
-            local_jobs = sorted(ledger.local_jobs, key=_seq)
-            jobs.extend(local_jobs)
-            ledger.local_jobs = []
         ledger.jobs = []
         answer = self._activate(jobs, ledger.replaying)
         self._versioning_behavior = answer.versioning_behavior or self._versioning_behavior

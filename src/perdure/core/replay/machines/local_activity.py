@@ -84,7 +84,7 @@ class LocalActivityMachine(Machine):
         self.marker = marker
         ledger.local_jobs.append(self._job(marker, is_canceled))
         if marker.complete_time_ns is not None:
-            ledger.advance_to(marker.complete_time_ns)
+            ledger.local_time_ns = max(ledger.local_time_ns, marker.complete_time_ns)
         if not self.was_replayed:
             self.state = _RESOLVED
             ledger.commands.append((self, MARKER_RECORDED))
