@@ -90,6 +90,13 @@ def _resolve(file: FileDescriptor, name: str) -> Iterator[tuple[str, object]]:
             stub = _stub_class(service)
             yield service.name + "Stub", stub
             yield service.name + "AsyncStub", stub
+    elif name.endswith(("Servicer", "Servicer_to_server")):
+        service = file.services_by_name.get(
+            name.removeprefix("add_").removesuffix("_to_server").removesuffix("Servicer")
+        )
+        if service is not None:
+            yield f"{service.name}Servicer", _servicer_class(service)
+            yield f"add_{service.name}Servicer_to_server", _servicer_adder(service)
     elif name.isupper():
         for enum in file.enum_types_by_name.values():
             if name in enum.values_by_name:
@@ -107,7 +114,8 @@ def _names(descriptors: list[FileDescriptor]) -> Iterator[str]:
             yield enum.name
             yield from (name for name, _ in _values(enum))
         for service in file.services_by_name:
-            yield from (service + "Stub", service + "AsyncStub")
+            yield from (service + "Stub", service + "AsyncStub", service + "Servicer")
+            yield f"add_{service}Servicer_to_server"
 
 
 def rpc_classes(service: ServiceDescriptor) -> Mapping[str, tuple[type[Message], type[Message]]]:
@@ -130,3 +138,39 @@ def _stub_class(service: ServiceDescriptor) -> type:
 
     documentation = f"Client of `{service.full_name}` over a `grpc.Channel` or `grpc.aio.Channel`."
     return type(service.name + "Stub", (), {"__init__": __init__, "__doc__": documentation})
+
+
+def _servicer_class(service: ServiceDescriptor) -> type:
+    def refuse(name: str) -> Callable[..., Anything]:
+        def method(self: object, request: Anything, context: Anything) -> Anything:
+            import grpc
+
+            context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+            context.set_details(f"{service.full_name}/{name} is not implemented here")
+            raise NotImplementedError(name)
+
+        method.__name__ = name
+        return method
+
+    documentation = (
+        f"Base of servers of `{service.full_name}` on grpcio; override the methods that are served."
+    )
+    methods = {method.name: refuse(method.name) for method in service.methods}
+    return type(service.name + "Servicer", (), {**methods, "__doc__": documentation})
+
+
+def _servicer_adder(service: ServiceDescriptor) -> Callable[[Anything, Anything], None]:
+    def add_to_server(servicer: Anything, server: Anything) -> None:
+        import grpc
+
+        handlers = {
+            name: grpc.unary_unary_rpc_method_handler(
+                getattr(servicer, name),
+                request_deserializer=request.FromString,
+                response_serializer=response.SerializeToString,
+            )
+            for name, (request, response) in rpc_classes(service).items()
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
+
+    return add_to_server
