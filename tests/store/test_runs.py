@@ -492,9 +492,11 @@ async def test_deleting_the_current_run_does_not_bring_back_an_older_one(store: 
 async def test_a_write_to_a_run_deleted_meanwhile_conflicts(store: Store) -> None:
     await store.commit([write(RUN)])
     await store.commit([write(RUN, 1)])
-    _, outcome = await asyncio.gather(
-        store.delete_run(RUN), store.commit([write(RUN, 2)]), return_exceptions=True
-    )
+
+    async def commit() -> None:
+        await store.commit([write(RUN, 2)])
+
+    _, outcome = await asyncio.gather(store.delete_run(RUN), commit(), return_exceptions=True)
     assert isinstance(outcome, VersionConflictError)
     await store.commit([write(run_key(2))])
     with pytest.raises(VersionConflictError):

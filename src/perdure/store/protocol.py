@@ -9,7 +9,7 @@ caller must re-read before it answers or decides anything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -96,7 +96,7 @@ class Store(Protocol):
     async def cluster_id(self) -> str:
         """The database's own identity, made once when it is created (a UUID)."""
 
-    async def commit(self, unit: Sequence[RunWrite]) -> None:
+    def commit(self, unit: Sequence[RunWrite]) -> Awaitable[None]:
         """Writes all of `unit`'s runs or none, durably, before it returns.
 
         Units that are ready together may share one physical transaction; one unit's conflict never fails another.

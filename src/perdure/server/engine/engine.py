@@ -119,7 +119,7 @@ class Engine:
         self.tokens = TokenSealer("")
         self.deliver_effects: Callable[[RunKey], Awaitable[None]] | None = None
         self.is_stopping = False
-        self._working: set[asyncio.Task[Any]] = set()
+        self._working: set[asyncio.Future[Any]] = set()
 
     async def start(self) -> None:
         """Makes the engine ready: what was pending when the process ended goes on. The store must be open."""
@@ -160,7 +160,76 @@ class Engine:
             NotFoundError: there is no such run.
             UnavailableError: the store could not do it; the outcome may be unknown.
         """
-        return await self.finish_anyway(self._transact(run, compute, on_commit))
+        slot = self.runs.pin(run)
+        if slot.state is None or slot.lock.locked():
+            self.runs.unpin(slot)
+            return await self.finish_anyway(self._transact(run, compute, on_commit))
+        # From here to the commit nothing is awaited, so no task is needed to keep the pieces together.
+        try:
+            tx, result = compute(slot.state, self.runtime.now_ns())
+            if tx is None or tx.is_untouched:
+                return result
+            if tx.is_in_memory:
+                self._keep(slot, tx, on_commit)
+                return result
+            pending = self.prepare(slot, tx)
+            pending.on_commit = on_commit
+            await slot.lock.acquire()  # free, so this does not wait
+            self.runs.pin(run)
+        finally:
+            self.runs.unpin(slot)
+        try:
+            if tx.successor is None:
+                await self._committing(pending)
+            else:
+                await self.finish_anyway(self._commit_chain_locked(pending))
+        except VersionConflictError:
+            return await self.finish_anyway(self._transact(run, compute, on_commit))
+        return result
+
+    def _committing(self, pending: Pending) -> asyncio.Future[None]:
+        """Commits a transition whose slot is locked and pinned for it; ends both, whether or not anybody still waits."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        unit = [pending]
+        writes = [self._write(pending)[0]]
+        try:
+            committing = asyncio.ensure_future(self.store.commit(writes))
+        except BaseException as error:  # it was refused at once: as if it had failed
+            self._end_use(pending.slot)
+            failure = self._not_committed(unit, writes, error)
+            if failure is error:
+                raise
+            raise failure from error
+        self._working.add(committing)
+
+        def committed(done: asyncio.Future[None]) -> None:
+            self._working.discard(done)
+            error = asyncio.CancelledError() if done.cancelled() else done.exception()
+            try:
+                if error is None:
+                    self._publish(pending, writes[0])
+                else:
+                    error = self._not_committed(unit, writes, error)
+            finally:
+                self._end_use(pending.slot)
+                if not waiter.done():
+                    if error is None:
+                        waiter.set_result(None)
+                    else:
+                        waiter.set_exception(error)
+
+        committing.add_done_callback(committed)
+        return waiter
+
+    def _end_use(self, slot: RunSlot) -> None:
+        slot.lock.release()
+        self.runs.unpin(slot)
+
+    async def _commit_chain_locked(self, pending: Pending) -> None:
+        try:
+            await self._commit_chain(pending)
+        finally:
+            self._end_use(pending.slot)
 
     async def finish_anyway(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Runs `work` to its end even if the caller is cancelled while it waits."""
@@ -170,7 +239,7 @@ class Engine:
         return await asyncio.shield(task)
 
     @property
-    def working(self) -> set[asyncio.Task[Any]]:
+    def working(self) -> set[asyncio.Future[Any]]:
         """What is under way and will be finished whoever waits for it."""
         return self._working
 
@@ -295,25 +364,36 @@ class Engine:
             VersionConflictError, CurrentRunConflictError: nothing was written; states were dropped from memory.
             UnavailableError: the outcome is unknown; states were dropped from memory.
         """
-        writes = [self._write(pending) for pending in unit]
+        writes = [self._write(pending)[0] for pending in unit]
         try:
-            await self.store.commit([write for write, _ in writes])
+            await self.store.commit(writes)
         except BaseException as error:  # whatever it was: what is in memory is not known to be true any more
-            for pending in unit:
-                pending.slot.forget()
-                for poller, task in pending.reserved:
-                    self.matching.release(task.queue, poller)
-            if isinstance(error, StoreError) and not isinstance(
-                error, (VersionConflictError, CurrentRunConflictError)
-            ):
-                # If it was written after all, its tasks wait; whoever gets one that does not exist drops it.
-                for write, _ in writes:
-                    for task in write.tasks_put:
-                        self.matching.offer(task)
-                raise UnavailableError(f"the database cannot be written now: {error}") from error
-            raise
-        for pending, (write, _) in zip(unit, writes, strict=True):
+            failure = self._not_committed(unit, writes, error)
+            if failure is error:
+                raise
+            raise failure from error
+        for pending, write in zip(unit, writes, strict=True):
             self._publish(pending, write)
+
+    def _not_committed(
+        self, unit: Sequence[Pending], writes: Sequence[RunWrite], error: BaseException
+    ) -> BaseException:
+        """Undoes what was reserved for a commit that failed; returns the error that its callers get."""
+        for pending in unit:
+            pending.slot.forget()
+            for poller, task in pending.reserved:
+                self.matching.release(task.queue, poller)
+        if not isinstance(error, StoreError) or isinstance(
+            error, (VersionConflictError, CurrentRunConflictError)
+        ):
+            return error
+        # If it was written after all, its tasks wait; whoever gets one that does not exist drops it.
+        for write in writes:
+            for task in write.tasks_put:
+                self.matching.offer(task)
+        unavailable = UnavailableError(f"the database cannot be written now: {error}")
+        unavailable.__cause__ = error
+        return unavailable
 
     def _write(self, pending: Pending) -> tuple[RunWrite, Transition]:
         tx = pending.tx

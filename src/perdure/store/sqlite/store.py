@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from perdure.core.errors import StoreOpenError, StoreUnavailableError
+from perdure.core.errors import InvariantViolation, StoreError, StoreOpenError, StoreUnavailableError
 from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunWrite, Task
 from perdure.core.visibility import Node
 from perdure.store.checks import check_unit
@@ -152,11 +152,16 @@ class SqliteStore:
 
     # --- writing
 
-    async def commit(self, unit: Sequence[RunWrite]) -> None:
-        """See `Store.commit`."""
-        writer = self._open_writer()
-        check_unit(unit)
-        await writer.submit(lambda applier: applier.commit(unit), _size_of(unit))
+    def commit(self, unit: Sequence[RunWrite]) -> asyncio.Future[None]:
+        """See `Store.commit`. The future is the writer's own: it is resolved even if nobody waits for it any more."""
+        try:
+            writer = self._open_writer()
+            check_unit(unit)
+            return writer.submit(lambda applier: applier.commit(unit), _size_of(unit))
+        except (StoreError, InvariantViolation) as error:
+            refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            refused.set_exception(error)
+            return refused
 
     async def delete_run(self, run: RunKey) -> bool:
         """See `Store.delete_run`."""
