@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from perdure.api.history.v1 import History, HistoryEvent
+from perdure.api.protocol.v1 import Message
+from perdure.api.update.v1 import Input, Meta, Request
 from perdure.api.workflowservice.v1 import (
     RespondWorkflowTaskCompletedRequest,
     RespondWorkflowTaskFailedRequest,
@@ -31,6 +33,7 @@ from perdure.core.run.limits import SECOND_NS, Limits
 from perdure.core.run.records import RunKey, RunWrite, Task, TaskKey, TaskKind
 from perdure.core.run.state import Activity, RunHeader, RunState, decode_run
 from perdure.core.run.transition import Transition
+from perdure.core.run.update import UpdateRegistry, WaitingUpdate
 from perdure.core.visibility.attributes import AttributeType
 from tests.support.builders import payloads, queue, sticky
 from tests.support.proto import command, common, enums, failure
@@ -59,6 +62,8 @@ class Driver:
         history: every event written.
         tasks: the task rows.
         write: what the last commit wrote.
+        updates: the updates that wait for the workflow's word.
+        messages: what the last started workflow task brought of them.
         following: the next run of the chain, once this one has closed.
     """
 
@@ -71,6 +76,8 @@ class Driver:
         self.tasks: dict[TaskKey, Task] = {}
         self.items: dict[tuple[str, str], bytes] = {}
         self.write: RunWrite | None = None
+        self.updates = UpdateRegistry()
+        self.messages: tuple[Message, ...] = ()
 
     # --- transitions ---
 
@@ -80,6 +87,8 @@ class Driver:
 
     def commit(self, tx: Transition) -> RunWrite:
         """Completes, checks, stores and absorbs a transition; reloads the state and checks that it is the same."""
+        if tx.header.task_is_speculative:
+            tx.write_speculative_task()
         completion.overflow_buffer(tx, self.limits)
         completion.end_oversized_run(tx, self.limits)
         workflow_task.schedule_if_needed(tx)
@@ -102,6 +111,22 @@ class Driver:
         assert reloaded == self.state
         self.check()
         return write
+
+    def keep(self, tx: Transition) -> None:
+        """Keeps a transition that writes nothing, and checks what it leads to."""
+        version = self.state.version
+        tx.keep(deadlines.next_wakeup_ns(tx))
+        assert self.state.version == version
+        self.check()
+
+    def lose_memory(self) -> None:
+        """The server forgets the run and loads what is stored: nothing waits any more, no task is speculative."""
+        assert self.write is not None
+        items = [(kind, key, data) for (kind, key), data in self.items.items()]
+        state = self.state
+        self.state = decode_run(state.run, state.version, self.write.header, items, self.write.wakeup_ns)
+        self.updates = UpdateRegistry()
+        self.check()
 
     def _store(self, write: RunWrite) -> None:
         self.write = write
@@ -159,6 +184,23 @@ class Driver:
         self.apply(lambda tx: lifecycle.start(tx, request, context))
         return self
 
+    def update(self, update_id: str = "u") -> WaitingUpdate | None:
+        """Sends an update; if no workflow task is on its way, a speculative one is made for it."""
+        request = Request(meta=Meta(update_id=update_id), input=Input(name="set"))
+        waiting = self.updates.admit(self.state, request, self.limits)
+        self.bring_updates()
+        return waiting
+
+    def bring_updates(self) -> None:
+        """Makes the speculative workflow task that waiting updates call for."""
+        header = self.header
+        if not header.is_open:
+            self.updates.waiting.clear()
+        if self.updates.waiting and not header.has_pending_task and not header.first_task_at_ns:
+            tx = self.transition()
+            workflow_task.schedule_speculative(tx, self.limits)
+            self.keep(tx)
+
     def signal(self, name: str = "signal", request_id: str = "", **fields: Any) -> RunWrite:
         """Signals the run."""
         values: dict[str, Any] = {"input": None, "identity": "client", "header": None, "links": ()}
@@ -181,7 +223,14 @@ class Driver:
 
     def poll(self, request_id: str = "poll", identity: str = "worker") -> TaskToken:
         """Starts the waiting workflow task."""
-        self.apply(lambda tx: workflow_task.start(tx, request_id, identity, self.limits))
+        tx = self.transition()
+        waiting = len(self.updates.waiting)
+        workflow_task.start(tx, request_id, identity, self.limits, updates_waiting=waiting)
+        if tx.is_in_memory:
+            self.keep(tx)
+        else:
+            self.commit(tx)
+        self.messages = self.updates.send(self.header.task_started_event_id, again=True)
         return self.token()
 
     def token(self) -> TaskToken:
@@ -200,9 +249,17 @@ class Driver:
         """Completes the started workflow task with commands and commits; returns what it led to."""
         request = RespondWorkflowTaskCompletedRequest(identity="worker", commands=commands, **fields)
         done = completion.respond_completed(
-            self.state, self.now_ns, token or self.token(), request, self.limits, CUSTOM
+            self.state, self.now_ns, token or self.token(), request, self.limits, CUSTOM, self.updates
         )
-        self.commit(done.tx)
+        if done.tx.is_in_memory:
+            self.keep(done.tx)
+        else:
+            self.commit(done.tx)
+        if done.task_failed:
+            self.updates.fail_sent()
+        if done.updates is not None:
+            self.updates.settle(done.updates)
+        self.bring_updates()
         return done
 
     def complete(self, *commands: command.Command, sticky_on: str = "", **fields: Any) -> Completion:
@@ -269,8 +326,13 @@ class Driver:
         self.now_ns += round(seconds * SECOND_NS)
 
     def fire(self) -> RunWrite:
-        """Wakes the run now."""
-        return self.apply(lambda tx: deadlines.fire(tx, self.limits))
+        """Wakes the run now, as the engine does: nothing is written if nothing is due."""
+        tx = self.transition()
+        deadlines.fire(tx, self.limits)
+        if tx.is_untouched and deadlines.next_wakeup_ns(tx) == self.state.wakeup_ns:
+            assert self.write is not None
+            return self.write
+        return self.commit(tx)
 
     def wake(self, late_s: float = 0) -> RunWrite:
         """Lets time pass to the run's next wake-up (and a little longer) and wakes it."""
@@ -286,6 +348,8 @@ class Driver:
 
     def waiting_workflow_task(self) -> Task | None:
         """The workflow task that waits for a worker."""
+        if self.header.task_is_speculative:
+            return self.transition().waiting_workflow_task(self.header)
         return next((task for key, task in self.tasks.items() if key.kind is TaskKind.WORKFLOW), None)
 
 

@@ -21,7 +21,7 @@ from perdure.core.run import (
     workflow_task,
 )
 from perdure.core.run.records import EventBatch, ItemChange, RunWrite, Task, TaskKey, TaskKind
-from perdure.core.run.state import Activity, RunState, Timer
+from perdure.core.run.state import Activity, RunState, Timer, Update, encode
 from perdure.core.run.transition import Transition
 from tests.support.builders import (
     application_failure,
@@ -60,6 +60,13 @@ def _sticky() -> Driver:
     return driver
 
 
+def _updated() -> Driver:
+    """A speculative workflow task waits."""
+    driver = with_commands()
+    driver.update()
+    return driver
+
+
 # --- states ---
 
 Tamper = Callable[[RunState], object]
@@ -86,12 +93,36 @@ def _activity(**values: Any) -> Tamper:
 STATES: list[tuple[str, Callable[[], Driver], Tamper]] = [
     ("a started workflow task was scheduled", _busy, _header(task_scheduled_event_id=0)),
     ("a started workflow task was scheduled", _busy, _header(task_started_ns=0)),
-    ("a transient workflow task has no events, any other has", _busy, _header(next_event_id=9)),
-    ("a transient workflow task has no events, any other has", _busy, _header(task_attempt=2)),
     (
-        "a transient workflow task has no events, any other has",
+        "a transient or speculative workflow task has no events, any other has",
+        _busy,
+        _header(next_event_id=9),
+    ),
+    ("a transient or speculative workflow task has no events, any other has", _busy, _header(task_attempt=2)),
+    (
+        "a transient or speculative workflow task has no events, any other has",
         begun,
         _header(task_attempt=2, next_event_id=1),
+    ),
+    (
+        "a transient or speculative workflow task has no events, any other has",
+        _updated,
+        _header(next_event_id=9),
+    ),
+    (
+        "a speculative workflow task is a first attempt of an open run, and nothing waits behind it",
+        _updated,
+        _header(task_attempt=2),
+    ),
+    (
+        "a speculative workflow task is a first attempt of an open run, and nothing waits behind it",
+        _updated,
+        _header(task_start_limit_ns=0),
+    ),
+    (
+        "an accepted update names its events",
+        begun,
+        lambda state: state.updates.update(u=Update(accepted_event_id=9)),
     ),
     (
         "events wait only while a workflow task is started",
@@ -238,6 +269,15 @@ def _set(**values: Any) -> Callable[[Transition], None]:
     return change
 
 
+def _speculative_stored(driver: Driver) -> tuple[Transition, RunWrite]:
+    tx = _updated().transition()
+    tx.header.task_is_speculative = False
+    tx.touch()
+    write = _finished(tx)
+    tx.header.task_is_speculative = True
+    return tx, replace(write, header=encode(tx.header), tasks_put=())
+
+
 def _unscheduled(driver: Driver) -> tuple[Transition, RunWrite]:
     tx = driver.transition()
     signal.receive(
@@ -378,6 +418,7 @@ TRANSITIONS: list[tuple[str, Break]] = [
     (ROW, _write(tasks_put=())),
     (ROW, _write(tasks_deleted=(OTHER_TASK,))),
     (ROW, _write(tasks_deleted=(TaskKey(TaskKind.ACTIVITY, 5),))),
+    ("a speculative workflow task is not stored", _speculative_stored),
     ("a dispatch never repeats", _tx(_set(task_stamp=0))),
     ("a dispatch never repeats", _tx(_attempt_without_stamp)),
     ("a dispatch never repeats", _tx(lambda tx: setattr(tx.activities.edit(6), "stamp", 0))),
@@ -519,6 +560,11 @@ HISTORIES: list[tuple[str, Callable[[], Driver], History]] = [
             _appended("WORKFLOW_EXECUTION_SIGNALED")(state, events),
             _header(next_event_id=6, signal_count=1)(state),
         ],
+    ),
+    (
+        "accepted and completed updates follow from the history",
+        _busy,
+        _of_state(lambda state: state.updates.update(u=Update(accepted_event_id=4))),
     ),
     ("signals and the request to cancel are counted", _busy, _of_state(_header(signal_count=7))),
     ("signals and the request to cancel are counted", _busy, _of_state(_header(cancel_requested=True))),

@@ -13,7 +13,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from perdure.core.errors import InvalidArgumentError, NotFoundError, ResourceExhaustedError
+from perdure.core.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+    WorkflowNotReadyError,
+)
 from perdure.core.run import workflow_task
 from perdure.core.run.completion import Completion, TaskToken
 from perdure.core.run.limits import SECOND_NS, Limits
@@ -36,7 +42,8 @@ from tests.support.builders import (
     sticky,
     upsert_search_attributes,
 )
-from tests.support.proto import command, enums, failure
+from tests.support.proto import command, enums, failure, protocol
+from tests.support.updates import DISCARDS, acceptance, place, rejection, response
 from tests.unit.core.driver import QUEUE, STICKY, Driver, name_of
 
 LIMITS = Limits(buffered_events=6, signals=60, task_heartbeat_ns=40 * SECOND_NS, stored_failure_bytes=200)
@@ -176,6 +183,59 @@ class Run(RuleBasedStateMachine):
         """A client terminates the run."""
         self.driver.terminate()
 
+    # --- updates ---
+
+    @precondition(is_open)
+    @rule(update_id=st.sampled_from("uvw"))
+    def update(self, update_id: str) -> None:
+        """A client sends an update, perhaps one that is known."""
+        known = {**self.driver.state.updates}
+        waiting_before = list(self.driver.updates.waiting)
+        try:
+            waiting = self.driver.update(update_id)
+        except (WorkflowNotReadyError, ResourceExhaustedError, FailedPreconditionError):
+            assert list(self.driver.updates.waiting) == waiting_before
+            return
+        assert (waiting is None) == (update_id in known)
+        assert self.driver.header.has_pending_task or known or self.driver.header.first_task_at_ns
+
+    @precondition(is_open)
+    @rule()
+    def lose_memory(self) -> None:
+        """The server restarts: what waits in memory is lost, what was accepted is not."""
+        accepted = dict(self.driver.state.updates)
+        self.driver.lose_memory()
+        assert self.driver.state.updates == accepted
+
+    @precondition(lambda self: self.has_started_task())
+    @rule(data=st.data(), inline=st.booleans(), discards=st.booleans())
+    def answer_updates(self, data: st.DataObject, inline: bool, discards: bool) -> None:
+        """The worker says something about each update it was told of, and completes what it accepted before."""
+        driver = self.driver
+        messages: list[Any] = []
+        for request in driver.messages:
+            word = data.draw(st.sampled_from(["accept", "complete", "reject", "nothing"]))
+            if request.protocol_instance_id in driver.state.updates or word == "nothing":
+                continue
+            messages += {
+                "accept": [acceptance(request)],
+                "complete": [acceptance(request), response(request)],
+                "reject": [rejection(request)],
+            }[word]
+        for update_id, known in driver.state.updates.items():
+            if not known.completed_event_id and data.draw(st.booleans()):
+                messages.append(response(protocol.Message(protocol_instance_id=update_id)))
+        placed = [place(message) for message in messages if not message.id.endswith("reject")]
+        before, speculative = driver.state.version, driver.header.task_is_speculative
+        capabilities = DISCARDS if discards else None
+        done = self._respond(
+            placed, messages=messages, capabilities=capabilities, return_new_workflow_task=inline
+        )
+        if done is not None and done.reset_event_id is not None:
+            assert speculative
+            assert not placed
+            assert driver.state.version == before
+
     # --- workflow tasks ---
 
     def has_started_task(self) -> bool:
@@ -192,7 +252,8 @@ class Run(RuleBasedStateMachine):
     @rule()
     def reroute(self) -> None:
         """Nobody polls the sticky queue."""
-        self.driver.apply(workflow_task.reroute_to_normal_queue)
+        if not self.driver.header.task_is_speculative:
+            self.driver.apply(workflow_task.reroute_to_normal_queue)
 
     def has_task(self) -> bool:
         """Whether a workflow task waits or is started."""

@@ -126,6 +126,36 @@ def _workflow_tasks() -> None:
     started = begun()
     started.poll()
     _closed(started)
+    _speculative_tasks()
+
+
+def _updated(*, sticky_on: str = "", rerouted: bool = False, started: bool = False) -> Driver:
+    driver = begun()
+    driver.complete(sticky_on=sticky_on)
+    driver.update()
+    if rerouted:
+        tx = driver.transition()
+        workflow_task.reroute_to_normal_queue(tx)
+        tx.is_in_memory = True
+        driver.keep(tx)
+    if started:
+        driver.poll()
+    return driver
+
+
+def _speculative_tasks() -> None:
+    for sticky_on in ("", STICKY):
+        for act in (Driver.signal, Driver.cancel, Driver.wake, _closed):
+            for started in (False, True):
+                act(_updated(sticky_on=sticky_on, started=started))
+        _updated(sticky_on=sticky_on, started=True).fail_task()
+    for act in (Driver.signal, Driver.cancel):
+        act(_updated(sticky_on=STICKY, rerouted=True))
+    _updated(started=True).respond(start_timer("t", 5))
+    _updated(started=True).respond()
+    converted = _updated()
+    converted.signal()
+    converted.wake()
 
 
 # --- activities ---

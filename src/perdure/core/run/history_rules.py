@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import HistoryEvent
-from perdure.core.run.state import Activity, RunHeader, Timer
+from perdure.core.run.state import Activity, RunHeader, Timer, Update
 
 _TASK = "WORKFLOW_TASK_"
 _RUN = "WORKFLOW_EXECUTION_"
@@ -41,6 +41,7 @@ class Replayed:
         news: types of events that no started workflow task has shown yet.
         shown: news that the started workflow task shows.
         signals: how many signals came.
+        updates: accepted ones: by id the Accepted event, and the Completed one, 0 for none.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -56,6 +57,7 @@ class Replayed:
     news: list[str] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
     signals: int = 0
+    updates: dict[str, tuple[int, int]] = field(default_factory=dict)
     cancel_asked: bool = False
     ended: str = ""
 
@@ -169,6 +171,20 @@ def _timer_ended(r: Replayed, event_id: int, attributes: object) -> None:
     r.expect(r.timers.pop(started, None) == timer_id, f"{event_id} ends timer {timer_id} of event {started}")
 
 
+def _update_accepted(r: Replayed, event_id: int, attributes: object) -> None:
+    update_id = attributes.protocol_instance_id  # type: ignore[attr-defined]
+    r.expect(update_id not in r.updates, f"{event_id} accepts {update_id} once more")
+    r.expect(r.types.get(event_id - 1) != f"{_TASK}STARTED", f"{event_id}: no workflow task was completed")
+    r.updates[update_id] = (event_id, 0)
+
+
+def _update_completed(r: Replayed, event_id: int, attributes: object) -> None:
+    update_id = attributes.meta.update_id  # type: ignore[attr-defined]
+    accepted = attributes.accepted_event_id  # type: ignore[attr-defined]
+    r.expect(r.updates.get(update_id) == (accepted, 0), f"{event_id} completes {update_id} of {accepted}")
+    r.updates[update_id] = (accepted, event_id)
+
+
 def _signaled(r: Replayed, event_id: int, attributes: object) -> None:
     r.signals += 1
 
@@ -191,6 +207,8 @@ _HANDLERS: Mapping[str, Callable[[Replayed, int, object], None]] = {
     "TIMER_STARTED": _timer_started,
     "TIMER_FIRED": _timer_ended,
     "TIMER_CANCELED": _timer_ended,
+    f"{_RUN}UPDATE_ACCEPTED": _update_accepted,
+    f"{_RUN}UPDATE_COMPLETED": _update_completed,
     f"{_RUN}SIGNALED": _signaled,
     f"{_RUN}CANCEL_REQUESTED": _cancel_asked,
 }
@@ -209,6 +227,7 @@ class HistorySubject:
     written: Replayed
     whole: Replayed
     length: int
+    updates: Mapping[str, Update] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,8 +281,8 @@ def _workflow_task_agrees(s: HistorySubject) -> str | None:
     header = s.header
     told = (s.written.scheduled, s.written.began) if header.is_open else (0, 0)
     kept = (header.task_scheduled_event_id, header.task_started_event_id)
-    if header.has_pending_task and header.is_task_transient:
-        return None if told == (0, 0) else f"a transient task, the history has {told}"
+    if header.has_pending_task and (header.is_task_transient or header.task_is_speculative):
+        return None if told == (0, 0) else f"a transient or speculative task, the history has {told}"
     return None if kept == told else f"the state has {kept}, the history {told}"
 
 
@@ -277,6 +296,11 @@ def _news_are_looked_at(s: HistorySubject) -> str | None:
     if not header.is_open or header.has_pending_task or header.first_task_at_ns or not s.whole.news:
         return None
     return f"nobody will look at {s.whole.news}"
+
+
+def _updates_agree(s: HistorySubject) -> str | None:
+    kept = {key: (update.accepted_event_id, update.completed_event_id) for key, update in s.updates.items()}
+    return None if kept == s.whole.updates else f"the state has {kept}, the history {s.whole.updates}"
 
 
 def _counts_agree(s: HistorySubject) -> str | None:
@@ -296,5 +320,6 @@ HISTORY_RULES: tuple[HistoryRule, ...] = (
     HistoryRule("the pending workflow task follows from the history", _workflow_task_agrees),
     HistoryRule("the last completed workflow task follows from the history", _last_completed_agrees),
     HistoryRule("every event that a workflow must hear of is looked at", _news_are_looked_at),
+    HistoryRule("accepted and completed updates follow from the history", _updates_agree),
     HistoryRule("signals and the request to cancel are counted", _counts_agree),
 )

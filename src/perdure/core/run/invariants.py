@@ -23,7 +23,7 @@ from perdure.api.history.v1 import History, HistoryEvent
 from perdure.core.invariant import invariant
 from perdure.core.run.history_rules import HISTORY_RULES, HistoryRule, HistorySubject, replay
 from perdure.core.run.records import QueueKey, RunKey, RunWrite, Task, TaskKey, TaskKind
-from perdure.core.run.state import Activity, RunHeader, RunState, Timer, decode_run, encode
+from perdure.core.run.state import Activity, RunHeader, RunState, Timer, Update, decode_run, encode
 from perdure.core.run.transition import UNBUFFERED, UNHEARD, Transition
 
 Subject = TypeVar("Subject")
@@ -52,12 +52,13 @@ class View:
     activities: dict[int, Activity]
     timers: dict[str, Timer]
     buffered: list[HistoryEvent]
+    updates: dict[str, Update] = field(default_factory=dict)
 
     @classmethod
     def of(cls, state: RunState) -> View:
         """The view of a committed state."""
         buffered = [state.buffered[key] for key in sorted(state.buffered)]
-        return cls(state.run, state.header, state.activities, state.timers, buffered)
+        return cls(state.run, state.header, state.activities, state.timers, buffered, state.updates)
 
     @classmethod
     def after(cls, tx: Transition) -> View:
@@ -68,6 +69,7 @@ class View:
             {a.scheduled_event_id: a for a in tx.activities},
             {t.timer_id: t for t in tx.timers},
             [event for key in tx.buffered_keys() if (event := tx.buffered.get(key)) is not None],
+            {key: u for key, u in {**tx.state.updates, **tx.updates.changes}.items() if u is not None},
         )
 
 
@@ -156,6 +158,7 @@ def check_history(state: RunState, events: Sequence[HistoryEvent]) -> None:
         replay(events),
         replay(events, view.buffered),
         len(events),
+        view.updates,
     )
     for rule in HISTORY_RULES:
         problem = rule.holds(subject)
@@ -198,7 +201,7 @@ def _started_was_scheduled(view: View) -> str | None:
     return None
 
 
-@_state("a transient workflow task has no events, any other has")
+@_state("a transient or speculative workflow task has no events, any other has")
 def _transient_has_no_events(view: View) -> str | None:
     header = view.header
     if not header.has_pending_task:
@@ -208,11 +211,33 @@ def _transient_has_no_events(view: View) -> str | None:
         header.task_started_event_id,
         header.next_event_id,
     )
+    if header.task_is_speculative:
+        wanted = (end, end + 1 if header.has_started_task else 0)
+        return None if (scheduled, started) == wanted else f"speculative {scheduled}/{started} of {end}"
     if not header.is_task_transient:
         return None if scheduled < end and started < end else f"normal task {scheduled}/{started} of {end}"
     if header.has_started_task:
         return None if (scheduled, started) == (end, end + 1) else f"transient {scheduled}/{started} of {end}"
     return None if scheduled <= end else f"transient task {scheduled} beyond {end}"
+
+
+@_state("a speculative workflow task is a first attempt of an open run, and nothing waits behind it")
+def _speculative_is_first(view: View) -> str | None:
+    header = view.header
+    if not header.task_is_speculative:
+        return None
+    if not header.is_open or not header.has_pending_task or header.is_task_transient or view.buffered:
+        return f"attempt {header.task_attempt}, {len(view.buffered)} events wait"
+    return None if header.task_on_sticky_queue or header.task_start_limit_ns else "it may wait for ever"
+
+
+@_state("an accepted update names its events")
+def _updates_are_consistent(view: View) -> str | None:
+    for update_id, update in view.updates.items():
+        accepted, completed = update.accepted_event_id, update.completed_event_id
+        if not 0 < accepted < view.header.next_event_id or (completed and completed <= accepted):
+            return f"update {update_id}: accepted by {accepted}, completed by {completed}"
+    return None
 
 
 @_state("events wait only while a workflow task is started")
@@ -435,6 +460,8 @@ def _deadlines(view: View) -> Iterator[int]:
         yield header.task_started_ns + header.task_timeout_ns
     elif header.task_on_sticky_queue:
         yield header.task_scheduled_ns + header.sticky_timeout_ns
+    elif header.has_pending_task and header.task_start_limit_ns:
+        yield header.task_scheduled_ns + header.task_start_limit_ns
     yield from (timer.fire_ns for timer in view.timers.values())
     for activity in view.activities.values():
         if activity.schedule_to_close_ns:
@@ -493,7 +520,7 @@ def derived_tasks(view: View) -> dict[TaskKey, Dispatch]:
     rows: dict[TaskKey, Dispatch] = {}
     if not header.is_open:
         return rows
-    if header.task_scheduled_event_id and not header.task_started_event_id:
+    if header.task_scheduled_event_id and not header.task_started_event_id and not header.task_is_speculative:
         sticky = header.task_on_sticky_queue and not header.task_rerouted
         name = header.sticky_queue if sticky else header.task_queue
         key = TaskKey(TaskKind.WORKFLOW, header.task_scheduled_event_id)
@@ -503,6 +530,11 @@ def derived_tasks(view: View) -> dict[TaskKey, Dispatch]:
             queue = QueueKey(namespace_id, activity.task_queue, TaskKind.ACTIVITY)
             rows[TaskKey(TaskKind.ACTIVITY, event_id)] = (queue, False, str(activity.stamp))
     return rows
+
+
+@_transition("a speculative workflow task is not stored")
+def _speculative_is_not_stored(step: Step) -> str | None:
+    return "it would be" if step.after.header.task_is_speculative else None
 
 
 @_transition("a dispatch never repeats")
@@ -534,10 +566,11 @@ def _items_follow(step: Step) -> str | None:
         step.write.wakeup_ns,
     )
     after = View.of(decoded)
-    if (after.activities, after.timers, after.buffered) != (
+    if (after.activities, after.timers, after.buffered, after.updates) != (
         step.after.activities,
         step.after.timers,
         step.after.buffered,
+        step.after.updates,
     ):
         return "what is stored decodes to another state"
     signals = {*step.before.signal_request_ids, *step.tx.signal_request_ids.changes}
@@ -561,6 +594,8 @@ def _encoded_items(state: RunState) -> Iterator[tuple[tuple[str, str], bytes]]:
         yield ("signal", request_id), b""
     for request_id, event_id in state.attached_requests.items():
         yield ("request", request_id), str(event_id).encode()
+    for update_id, update in state.updates.items():
+        yield ("update", update_id), encode(update)
     for name, blob in state.blobs.items():
         yield ("blob", name), blob
 

@@ -352,7 +352,7 @@ def continue_as_new(
 
 def _force_close(tx: Transition) -> None:
     if tx.header.task_is_speculative and not tx.header.has_started_task:
-        workflow_task.clear_pending(tx.header)  # nobody has seen it
+        workflow_task.drop_unseen(tx)
     if tx.header.has_started_task:
         workflow_task.fail(tx, workflow_task.FORCE_CLOSE, identity=SERVER_IDENTITY)
     tx.flush()

@@ -97,7 +97,8 @@ WORKFLOW_TASK = Machine(
     "workflow task",
     "At most one workflow task is pending. While one is started, what happens to the run waits in the buffer. A task "
     "after a failure is transient: it has no events until it completes; if anything was written to the history "
-    "meanwhile it becomes a normal first attempt.",
+    "meanwhile it becomes a normal first attempt. A task that only brings updates is speculative: it has no "
+    "events either, and is not stored; whatever is written meanwhile makes it a normal one.",
     {
         "idle": "none is pending; nothing has happened that one must look at",
         "held_back": "the first one waits for the end of the start delay",
@@ -107,6 +108,8 @@ WORKFLOW_TASK = Machine(
         "waiting_transient": "scheduled again after a failure, without events",
         "started": "a worker has it",
         "started_transient": "a worker has it, without events",
+        "waiting_speculative": "scheduled for updates, in memory only, for a limited time",
+        "started_speculative": "a worker has it, in memory only",
         "failing": "none is pending within the transition; the next one is transient",
         "closed": "the run is closed",
     },
@@ -122,7 +125,18 @@ WORKFLOW_TASK = Machine(
         ("started started_transient", "workflow_task.complete", "idle"),
         ("started", "workflow_task.fail workflow_task.time_out", "failing idle"),
         ("started_transient", "workflow_task.fail workflow_task.time_out", "failing"),
-        ("waiting_sticky waiting_rerouted", "workflow_task.time_out", "idle"),
+        ("waiting waiting_sticky waiting_rerouted", "workflow_task.time_out", "idle"),
+        ("idle", "workflow_task.schedule_speculative", "waiting_speculative"),
+        (
+            "waiting_speculative",
+            "signal.receive cancellation.request",
+            "waiting waiting_sticky waiting_rerouted",
+        ),
+        ("waiting_speculative", "workflow_task.start", "started_speculative"),
+        ("waiting_speculative", "workflow_task.time_out workflow_task.drop_unseen", "idle"),
+        ("started_speculative", "signal.receive cancellation.request", "started"),
+        ("started_speculative", "workflow_task.complete workflow_task.discard", "idle"),
+        ("started_speculative", "workflow_task.fail workflow_task.time_out", "failing idle"),
         (
             "idle held_back waiting waiting_sticky waiting_rerouted waiting_transient failing",
             "lifecycle._close",
@@ -141,6 +155,8 @@ def workflow_task_state(header: RunHeader) -> str:
             return "held_back"
         return "failing" if header.is_task_transient else "idle"
     transient = "_transient" if header.is_task_transient else ""
+    if header.task_is_speculative:
+        return "started_speculative" if header.has_started_task else "waiting_speculative"
     if header.has_started_task:
         return f"started{transient}"
     if header.task_on_sticky_queue:

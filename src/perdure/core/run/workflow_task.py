@@ -384,6 +384,11 @@ def _clear(header: RunHeader) -> None:
     header.task_close_refused = False
 
 
+def drop_unseen(tx: Transition) -> None:
+    """Drops a speculative task that no worker has taken: the run closes."""
+    _clear(tx.header)
+
+
 def clear_pending(header: RunHeader) -> None:
     """Drops a pending task without a trace: the run closes."""
     _clear(header)
