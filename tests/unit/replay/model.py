@@ -6,7 +6,7 @@ driver. May not: expectations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from perdure.api.command.v1 import Command
@@ -21,6 +21,7 @@ from perdure.core.replay.steps import (
     TaskCompletion,
     WorkflowTask,
 )
+from perdure.core.run import workflow_task
 from tests.support.builders import application_failure, payloads
 from tests.unit.core.driver import Driver, begun
 from tests.unit.replay.code import Code
@@ -102,14 +103,19 @@ class Model:
             local_order: 1 resolves local activities in the order of their start, -1 in the opposite one.
             heartbeat: hands the task in while a local activity runs, if one does.
         """
-        self.driver.poll()
-        events = self.history[self.run.last_event_id :]
-        started = self.history[-1].event_id
-        step = self.run.handle(WorkflowTask(events, self.previous, started))
+        whole = self.poll()
+        events = whole[self.run.last_event_id :]
+        started = whole[-1].event_id
+        step = self.run.handle(WorkflowTask(events, self.previous, started, self.driver.header.task_attempt))
         step = self.finish(step, local_order, heartbeat)
         assert isinstance(step, TaskCompletion), step
-        self.respond(step, events, started)
+        self.respond(step, whole, started)
         return step
+
+    def poll(self) -> list[HistoryEvent]:
+        """The whole history as the worker gets it with the waiting task: a transient task's events are not written."""
+        self.driver.poll()
+        return self.history + workflow_task.transient_events(self.driver.transition(), "worker")
 
     def finish(self, step: Step | None, local_order: int = 1, heartbeat: bool = False) -> Step | None:
         """Runs local activities until the task in hand has an answer."""
@@ -128,12 +134,10 @@ class Model:
                 step = self.run.local_activity_resolved(seq, outcome_of(activity))
         return step
 
-    def respond(self, step: TaskCompletion, events: Sequence[HistoryEvent], started: int) -> None:
+    def respond(self, step: TaskCompletion, whole: list[HistoryEvent], started: int) -> None:
         """Completes the task on the server."""
         commands = [serialize(command) for command in step.commands]
-        handed = Handed(
-            list(self.history), self.previous, started, commands, step.force_create_new_workflow_task
-        )
+        handed = Handed(whole, self.previous, started, commands, step.force_create_new_workflow_task)
         fields = {} if step.sdk_metadata is None else {"sdk_metadata": step.sdk_metadata}
         self.driver.respond(
             *step.commands,

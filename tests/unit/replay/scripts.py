@@ -19,7 +19,10 @@ def random_code(seed: int) -> Callable[[], Code]:
 
     async def main(context: Context) -> str:
         choices = random.Random(seed)
-        branches = [context.spawn(_branch(context, choices.randrange(1 << 30), 0)) for _ in range(choices.randint(1, 3))]
+        branches = [
+            context.spawn(_branch(context, choices.randrange(1 << 30), 0))
+            for _ in range(choices.randint(1, 3))
+        ]
         for branch in branches:
             await _settled(branch)
         return ",".join(context.log)
@@ -80,7 +83,8 @@ async def _gather(context: Context, choices: random.Random, depth: int) -> None:
     if depth > 1:
         return
     branches = [
-        context.spawn(_branch(context, choices.randrange(1 << 30), depth + 1)) for _ in range(choices.randint(2, 3))
+        context.spawn(_branch(context, choices.randrange(1 << 30), depth + 1))
+        for _ in range(choices.randint(2, 3))
     ]
     for branch in branches:
         await _settled(branch)
@@ -113,7 +117,19 @@ async def _properties(context: Context, choices: random.Random, depth: int) -> N
     context.upsert_memo(note="text")
 
 
-_ACTIONS = (_activity, _activity, _timer, _race, _dropped, _gather, _signal, _local, _locals, _patch, _properties)
+_ACTIONS = (
+    _activity,
+    _activity,
+    _timer,
+    _race,
+    _dropped,
+    _gather,
+    _signal,
+    _local,
+    _locals,
+    _patch,
+    _properties,
+)
 
 
 def run_random(seed: int) -> Model:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from perdure.api.history.v1 import HistoryEvent
 from perdure.core.replay.run import WorkflowRun, replay_history
 from perdure.core.replay.steps import LocalActivityWork, Step, TaskCompletion, WorkflowTask
-from tests.unit.replay.code import Code
 from tests.unit.replay.model import CONFIG, RUN_ID, WORKFLOW_ID, Handed, Model, outcome_of, serialize
 from tests.unit.replay.scripts import run_random
 
-SEEDS = range(400)
+SEEDS = range(80)
 
 
 def cold(model: Model, handed: Handed) -> Step | None:
@@ -38,7 +39,7 @@ def test_each_task_gives_the_same_commands_cold_as_sticky(seed: int) -> None:
         assert sorted(map(serialize, step.commands)) == sorted(handed.commands)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", SEEDS[::4])
 def test_every_prefix_of_a_history_replays(seed: int) -> None:
     model = run_random(seed)
     for length in range(1, len(model.history) + 1):
@@ -51,7 +52,7 @@ def test_other_code_is_noticed() -> None:
     """The check above can fail: the same history does not replay with the code of another seed."""
     histories = [run_random(seed) for seed in range(10)]
     noticed = 0
-    for model, other in zip(histories, histories[1:], strict=False):
+    for model, other in itertools.pairwise(histories):
         failure = replay_history(other.make(), model.history, workflow_id=WORKFLOW_ID, config=CONFIG)
         noticed += failure is not None
     assert noticed >= 8
@@ -60,4 +61,3 @@ def test_other_code_is_noticed() -> None:
 def test_random_workflows_do_all_kinds_of_things() -> None:
     kinds = {event.event_type for seed in SEEDS for event in run_random(seed).history}
     assert len(kinds) >= 18
-    assert Code is not None
