@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from perdure.api.history.v1 import HistoryEvent
 from perdure.core.run import machines
 from perdure.core.run.machines import Edge, Machine
 from perdure.core.run.state import Activity
@@ -46,7 +47,21 @@ def _timers(tx: Transition, args: tuple[Any, ...], result: Any) -> list[Any]:
     return [attributes.started_event_id for attributes in fired if attributes.timer_id == timer_id][:1]
 
 
-_CREATES = ("activity.schedule", "timer.start")
+def _initiated(tx: Transition, args: tuple[Any, ...], result: Any) -> list[Any]:
+    if isinstance(args[0], int):
+        return [args[0]]
+    if isinstance(args[0], HistoryEvent):
+        return [args[0].event_id]
+    return [result.event_id] if result is not None else []
+
+
+_CREATES = (
+    "activity.schedule",
+    "timer.start",
+    "child.initiate",
+    "external.initiate_signal",
+    "external.initiate_cancel",
+)
 """These make a new thing: its key is known afterwards."""
 
 WATCHED: tuple[
@@ -70,6 +85,18 @@ WATCHED: tuple[
         machines.timer_state,
         _timers,
         lambda tx: [timer.started_event_id for timer in tx.timers],
+    ),
+    (
+        machines.CHILD,
+        machines.child_state,
+        _initiated,
+        lambda tx: [child.initiated_event_id for child in tx.children],
+    ),
+    (
+        machines.EXTERNAL,
+        machines.external_state,
+        _initiated,
+        lambda tx: [external.initiated_event_id for external in tx.externals],
     ),
 )
 

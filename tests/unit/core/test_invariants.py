@@ -21,13 +21,15 @@ from perdure.core.run import (
     workflow_task,
 )
 from perdure.core.run.records import EventBatch, ItemChange, RunWrite, Task, TaskKey, TaskKind
-from perdure.core.run.state import Activity, RunState, Timer, Update, encode
+from perdure.core.run.state import Activity, Child, External, RunState, Timer, Update, encode
 from perdure.core.run.transition import Transition
 from tests.support.builders import (
     application_failure,
     complete_workflow,
     continue_as_new,
     schedule_activity,
+    signal_external,
+    start_child,
     start_timer,
 )
 from tests.support.proto import enums, workflowservice
@@ -67,8 +69,14 @@ def _updated() -> Driver:
     return driver
 
 
+def _reaching() -> Driver:
+    """A child (5) and a signal (6) are on their way."""
+    return with_commands(start_child("c"), signal_external("w"))
+
+
 # --- states ---
 
+CHILDREN = "a pending child is initiated, started or kept by a closed parent"
 Tamper = Callable[[RunState], object]
 
 
@@ -162,6 +170,16 @@ STATES: list[tuple[str, Callable[[], Driver], Tamper]] = [
         lambda: with_commands(start_timer("t", 5)),
         _header(first_task_at_ns=5, last_completed_task_started_event_id=0),
     ),
+    (CHILDREN, _reaching, lambda state: state.children.update({9: Child(5)})),
+    (CHILDREN, _reaching, lambda state: setattr(state.children[5], "started_event_id", 4)),
+    (CHILDREN, _closed, lambda state: state.children.update({1: Child(1)})),
+    (
+        "a signal or cancellation on its way names its event",
+        _reaching,
+        lambda state: state.externals.update({99: External(99)}),
+    ),
+    ("only a closed child owes its parent anything", begun, _header(owes_parent=True)),
+    ("only a closed child owes its parent anything", begun, _header(parent_run_id="half")),
     ("a pending activity is in one possible state", _busy, _activity(scheduled_event_id=7)),
     ("a pending activity is in one possible state", _busy, _activity(attempt=0)),
     ("a pending activity is in one possible state", _busy, _activity(maximum_attempts=2, attempt=3)),
@@ -423,6 +441,7 @@ TRANSITIONS: list[tuple[str, Break]] = [
     ("a dispatch never repeats", _tx(_attempt_without_stamp)),
     ("a dispatch never repeats", _tx(lambda tx: setattr(tx.activities.edit(6), "stamp", 0))),
     (ITEMS, _write(items=(ItemChange("timer", "t", None),))),
+    (ITEMS, _write(items=(ItemChange("child", "5", b"{}"),))),
     (ITEMS, _write(items=(ItemChange("signal", "never", b""),))),
     (ITEMS, _write(items=(ItemChange("request", "never", b"5"),))),
     ("lists hear of what they show", _tx(lambda tx: tx.blobs.put("memo", b""))),
@@ -486,6 +505,7 @@ def test_a_task_row_too_few_or_another_is_noticed(prepare: Callable[[list[Task]]
 # --- histories ---
 
 History = Callable[[RunState, list[HistoryEvent]], object]
+PENDING_CHILDREN = "pending children follow from the history"
 POSSIBLE = "the history is one that can have happened"
 
 
@@ -526,6 +546,18 @@ HISTORIES: list[tuple[str, Callable[[], Driver], History]] = [
     (POSSIBLE, _busy, _appended("ACTIVITY_TASK_CANCELED", scheduled_event_id=5)),
     (POSSIBLE, _busy, _appended("ACTIVITY_TASK_CANCEL_REQUESTED", scheduled_event_id=4)),
     (POSSIBLE, _busy, _appended("TIMER_FIRED", started_event_id=5)),
+    (POSSIBLE, _reaching, _appended("CHILD_WORKFLOW_EXECUTION_STARTED", initiated_event_id=6)),
+    (POSSIBLE, _reaching, _appended("START_CHILD_WORKFLOW_EXECUTION_FAILED", initiated_event_id=6)),
+    (POSSIBLE, _reaching, _appended("CHILD_WORKFLOW_EXECUTION_COMPLETED", initiated_event_id=5)),
+    (POSSIBLE, _reaching, _appended("EXTERNAL_WORKFLOW_EXECUTION_SIGNALED", initiated_event_id=5)),
+    (PENDING_CHILDREN, _reaching, _of_state(lambda state: state.children.clear())),
+    (PENDING_CHILDREN, _reaching, _of_state(lambda state: setattr(state.children[5], "run_id", "x"))),
+    (PENDING_CHILDREN, _closed, _of_state(lambda state: state.children.update({1: Child(1, run_id="x")}))),
+    (
+        "signals and cancellations on their way follow from the history",
+        _reaching,
+        _of_state(lambda state: state.externals.clear()),
+    ),
     (
         POSSIBLE,
         _busy,

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from perdure.core.run import activity, machines, workflow_task
+from perdure.core.run import activity, child, machines, workflow_task
 from perdure.core.run.activity import ActivityToken
-from perdure.core.run.machines import ACTIVITY, MACHINES, RUN, TIMER, WORKFLOW_TASK, Machine
+from perdure.core.run.machines import ACTIVITY, CHILD, EXTERNAL, MACHINES, RUN, TIMER, WORKFLOW_TASK, Machine
 from tests.support.builders import (
     application_failure,
     cancel_activity,
+    cancel_external,
     cancel_timer,
     cancel_workflow,
     complete_workflow,
@@ -24,11 +25,16 @@ from tests.support.builders import (
     payloads,
     retry_policy,
     schedule_activity,
+    signal_external,
+    start_child,
     start_timer,
 )
+from tests.support.proto import enums
 from tests.unit.core import observe
 from tests.unit.core.driver import QUEUE, STICKY, Driver, begun, with_commands
 from tests.unit.core.observe import Seen, observed
+from tests.unit.core.test_child import run_child, tell
+from tests.unit.core.test_external import other, reach
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -208,9 +214,42 @@ def _timers() -> None:
     fired.respond(cancel_timer("t"))
 
 
+# --- children, signals and cancellations ---
+
+
+def _children() -> None:
+    _closed(with_commands(start_child("c")))
+    failing = with_commands(start_child("c"))
+    failing.apply(lambda tx: child.start_failed(tx, failing.history[4], 1))
+    for policy in (0, enums.ParentClosePolicy.PARENT_CLOSE_POLICY_ABANDON):
+        parent = with_commands(start_child("c", parent_close_policy=policy))
+        run_child(parent)
+        _closed(parent)
+        if parent.state.children:
+            parent.apply(lambda tx: child.forget(tx, 5))
+    parent = with_commands(start_child("c"))
+    mine = run_child(parent)
+    mine.terminate()
+    tell(parent, mine)
+
+
+def _externals() -> None:
+    for sent in (signal_external("other"), cancel_external("other")):
+        reach(with_commands(sent), other())
+        reach(with_commands(sent), None)
+        _closed(with_commands(sent))
+
+
 @pytest.mark.parametrize(
     ("machine", "scenario"),
-    [(RUN, _runs_close), (WORKFLOW_TASK, _workflow_tasks), (ACTIVITY, _activities), (TIMER, _timers)],
+    [
+        (RUN, _runs_close),
+        (WORKFLOW_TASK, _workflow_tasks),
+        (ACTIVITY, _activities),
+        (TIMER, _timers),
+        (CHILD, _children),
+        (EXTERNAL, _externals),
+    ],
     ids=lambda value: value.name if isinstance(value, Machine) else "",
 )
 def test_every_row_of_a_table_is_seen(machine: Machine, scenario: Callable[[], None]) -> None:

@@ -297,3 +297,8 @@ def close_with_parent(tx: Transition, child: Child, parent: RunKey) -> None:
         links=(),
         sender=WorkflowExecution(workflow_id=parent.workflow_id, run_id=parent.run_id),
     )
+
+
+def forget(tx: Transition, initiated_event_id: int) -> None:
+    """This closed run has ended a child, or need not."""
+    tx.children.delete(initiated_event_id)

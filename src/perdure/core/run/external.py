@@ -124,8 +124,8 @@ def _check_target(label: str, namespace: str, named: WorkflowExecution, rest: st
 
 def initiate_signal(
     tx: Transition, command: SignalExternalWorkflowExecutionCommandAttributes, completed_event_id: int
-) -> None:
-    """Records that another workflow is to be signalled."""
+) -> HistoryEvent:
+    """Records that another workflow is to be signalled; returns the initiated event."""
     event = tx.new_event(_INITIATED[SIGNAL])
     target = event.signal_external_workflow_execution_initiated_event_attributes
     target.workflow_execution.workflow_id = command.execution.workflow_id
@@ -134,24 +134,24 @@ def initiate_signal(
     for name in ("input", "header"):
         if command.HasField(name):
             getattr(target, name).CopyFrom(getattr(command, name))
-    _initiate(tx, event, target, command, completed_event_id, SIGNAL)
+    return _initiate(tx, event, target, command, completed_event_id, SIGNAL)
 
 
 def initiate_cancel(
     tx: Transition, command: RequestCancelExternalWorkflowExecutionCommandAttributes, completed_event_id: int
-) -> None:
-    """Records that another workflow is to be asked to cancel."""
+) -> HistoryEvent:
+    """Records that another workflow is to be asked to cancel; returns the initiated event."""
     event = tx.new_event(_INITIATED[CANCEL])
     target = event.request_cancel_external_workflow_execution_initiated_event_attributes
     target.workflow_execution.workflow_id = command.workflow_id
     target.workflow_execution.run_id = command.run_id
     target.reason = command.reason
-    _initiate(tx, event, target, command, completed_event_id, CANCEL)
+    return _initiate(tx, event, target, command, completed_event_id, CANCEL)
 
 
 def _initiate(
     tx: Transition, event: HistoryEvent, target: Any, command: Any, completed_event_id: int, kind: str
-) -> None:
+) -> HistoryEvent:
     target.workflow_task_completed_event_id = completed_event_id
     target.namespace, target.namespace_id = command.namespace, tx.state.run.namespace_id
     target.control = command.control
@@ -167,6 +167,7 @@ def _initiate(
             run_id=target.workflow_execution.run_id,
         ),
     )
+    return event
 
 
 # --- on the other run ---

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import HistoryEvent
-from perdure.core.run.state import Activity, RunHeader, Timer, Update
+from perdure.core.run.state import Activity, Child, External, RunHeader, Timer, Update
 
 _TASK = "WORKFLOW_TASK_"
 _RUN = "WORKFLOW_EXECUTION_"
@@ -20,7 +20,23 @@ _RUN_ENDS = frozenset(
     for end in ("COMPLETED", "FAILED", "CANCELED", "TERMINATED", "TIMED_OUT", "CONTINUED_AS_NEW")
 )
 _ACTIVITY_ENDS = frozenset(f"ACTIVITY_TASK_{end}" for end in ("COMPLETED", "FAILED", "TIMED_OUT", "CANCELED"))
-_NEWS = _ACTIVITY_ENDS | {"TIMER_FIRED", f"{_RUN}SIGNALED", f"{_RUN}CANCEL_REQUESTED", f"{_RUN}STARTED"}
+_CHILD_ENDS = frozenset(
+    f"CHILD_{_RUN}{end}" for end in ("COMPLETED", "FAILED", "CANCELED", "TIMED_OUT", "TERMINATED")
+)
+_EXTERNAL = {
+    "SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_FAILED": "signal",
+    "EXTERNAL_WORKFLOW_EXECUTION_SIGNALED": "signal",
+    "REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_FAILED": "cancel",
+    "EXTERNAL_WORKFLOW_EXECUTION_CANCEL_REQUESTED": "cancel",
+}
+"""What can come of a signal or request to cancel, and of which."""
+_CHILD_NEWS = _CHILD_ENDS | {f"CHILD_{_RUN}STARTED", f"START_CHILD_{_RUN}FAILED"}
+_NEWS = (
+    _ACTIVITY_ENDS
+    | _CHILD_NEWS
+    | _EXTERNAL.keys()
+    | {"TIMER_FIRED", f"{_RUN}SIGNALED", f"{_RUN}CANCEL_REQUESTED", f"{_RUN}STARTED"}
+)
 """What a workflow's code must be told."""
 
 
@@ -29,12 +45,15 @@ class Replayed:
     """What a history says about a run.
 
     Attributes:
+        written: how many events are; the rest wait in the buffer.
         problems: what is wrong with the history by itself.
         types: event types by id.
         activities: pending ones: scheduled event id to activity id.
         started: scheduled event ids of activities whose Started event is written, to its id.
         timers: pending ones: started event id to timer id. An id may run twice in a history for a while: the end of
             the first may wait in the buffer when a workflow task starts the second. So may an activity id.
+        children: pending ones: initiated event id to the started event's place, 0 for none.
+        externals: signals and requests to cancel without outcome: initiated event id to "signal" or "cancel".
         scheduled, began: the pending workflow task's events, 0 for none.
         completed: the last WorkflowTaskCompleted event.
         last_started: the WorkflowTaskStarted event of the last completed task.
@@ -44,6 +63,7 @@ class Replayed:
         updates: accepted ones: by id the Accepted event, and the Completed one, 0 for none.
     """
 
+    written: int = 0
     problems: list[str] = field(default_factory=list)
     types: dict[int, str] = field(default_factory=dict)
     activities: dict[int, str] = field(default_factory=dict)
@@ -56,6 +76,8 @@ class Replayed:
     last_started: int = 0
     news: list[str] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
+    children: dict[int, int] = field(default_factory=dict)
+    externals: dict[int, str] = field(default_factory=dict)
     signals: int = 0
     updates: dict[str, tuple[int, int]] = field(default_factory=dict)
     cancel_asked: bool = False
@@ -69,7 +91,7 @@ class Replayed:
 
 def replay(events: Sequence[HistoryEvent], buffered: Sequence[HistoryEvent] = ()) -> Replayed:
     """Replays a history, and then what waits in the buffer."""
-    replayed = Replayed()
+    replayed = Replayed(written=len(events))
     for position, event in enumerate((*events, *buffered), 1):
         name = EventType.Name(event.event_type).removeprefix("EVENT_TYPE_")
         attributes = getattr(event, name.lower() + "_event_attributes")
@@ -194,6 +216,37 @@ def _cancel_asked(r: Replayed, event_id: int, attributes: object) -> None:
     r.cancel_asked = True
 
 
+def _child_initiated(r: Replayed, event_id: int, attributes: object) -> None:
+    r.children[event_id] = 0
+
+
+def _child_started(r: Replayed, event_id: int, attributes: object) -> None:
+    initiated = attributes.initiated_event_id  # type: ignore[attr-defined]
+    r.expect(r.children.get(initiated) == 0, f"{event_id} starts child {initiated}")
+    r.children[initiated] = event_id
+
+
+def _child_not_started(r: Replayed, event_id: int, attributes: object) -> None:
+    initiated = attributes.initiated_event_id  # type: ignore[attr-defined]
+    r.expect(r.children.pop(initiated, None) == 0, f"{event_id}: child {initiated} cannot be started")
+
+
+def _child_ended(r: Replayed, event_id: int, attributes: object) -> None:
+    initiated, named = attributes.initiated_event_id, attributes.started_event_id  # type: ignore[attr-defined]
+    started = r.children.pop(initiated, 0)
+    is_buffered = not named and started > r.written
+    r.expect(started and (named == started or is_buffered), f"{event_id} ends {initiated}, started {named}")
+
+
+def _external_initiated(r: Replayed, event_id: int, attributes: object) -> None:
+    r.externals[event_id] = "signal" if r.types[event_id].startswith("SIGNAL") else "cancel"
+
+
+def _external_settled(r: Replayed, event_id: int, attributes: object) -> None:
+    kind = r.externals.pop(attributes.initiated_event_id, None)  # type: ignore[attr-defined]
+    r.expect(kind == _EXTERNAL[r.types[event_id]], f"{event_id} settles a {kind}")
+
+
 _HANDLERS: Mapping[str, Callable[[Replayed, int, object], None]] = {
     f"{_TASK}SCHEDULED": _task_scheduled,
     f"{_TASK}STARTED": _task_started,
@@ -209,6 +262,13 @@ _HANDLERS: Mapping[str, Callable[[Replayed, int, object], None]] = {
     "TIMER_CANCELED": _timer_ended,
     f"{_RUN}UPDATE_ACCEPTED": _update_accepted,
     f"{_RUN}UPDATE_COMPLETED": _update_completed,
+    f"START_CHILD_{_RUN}INITIATED": _child_initiated,
+    f"START_CHILD_{_RUN}FAILED": _child_not_started,
+    f"CHILD_{_RUN}STARTED": _child_started,
+    **dict.fromkeys(_CHILD_ENDS, _child_ended),
+    f"SIGNAL_EXTERNAL_{_RUN}INITIATED": _external_initiated,
+    f"REQUEST_CANCEL_EXTERNAL_{_RUN}INITIATED": _external_initiated,
+    **dict.fromkeys(_EXTERNAL, _external_settled),
     f"{_RUN}SIGNALED": _signaled,
     f"{_RUN}CANCEL_REQUESTED": _cancel_asked,
 }
@@ -228,6 +288,8 @@ class HistorySubject:
     whole: Replayed
     length: int
     updates: Mapping[str, Update] = field(default_factory=dict)
+    children: Mapping[int, Child] = field(default_factory=dict)
+    externals: Mapping[int, External] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +339,27 @@ def _pending_timers_agree(s: HistorySubject) -> str | None:
     return None if pending == told else f"the state has {pending}, the history {told}"
 
 
+def _pending_children_agree(s: HistorySubject) -> str | None:
+    told = s.whole.children
+    if not s.header.is_open:
+        unknown = {key for key in s.children if not told.get(key)}
+        return f"a closed parent keeps {unknown}, which do not run" if unknown else None
+    if s.children.keys() != told.keys():
+        return f"the state has {sorted(s.children)}, the history {sorted(told)}"
+    for key, child in s.children.items():
+        started = told[key]
+        known = started if started <= s.length else 0
+        if bool(child.run_id) != bool(started) or child.started_event_id != known:
+            return f"child {key} started by {child.started_event_id}, the history says {started}"
+    return None
+
+
+def _pending_externals_agree(s: HistorySubject) -> str | None:
+    pending = {key: external.kind for key, external in s.externals.items()}
+    told = s.whole.externals if s.header.is_open else {}
+    return None if pending == told else f"the state has {pending}, the history {told}"
+
+
 def _workflow_task_agrees(s: HistorySubject) -> str | None:
     header = s.header
     told = (s.written.scheduled, s.written.began) if header.is_open else (0, 0)
@@ -317,6 +400,8 @@ HISTORY_RULES: tuple[HistoryRule, ...] = (
     HistoryRule("a closing event is there when the run is closed", _status_is_told),
     HistoryRule("pending activities follow from the history", _pending_activities_agree),
     HistoryRule("pending timers follow from the history", _pending_timers_agree),
+    HistoryRule("pending children follow from the history", _pending_children_agree),
+    HistoryRule("signals and cancellations on their way follow from the history", _pending_externals_agree),
     HistoryRule("the pending workflow task follows from the history", _workflow_task_agrees),
     HistoryRule("the last completed workflow task follows from the history", _last_completed_agrees),
     HistoryRule("every event that a workflow must hear of is looked at", _news_are_looked_at),

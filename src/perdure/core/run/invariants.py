@@ -18,12 +18,22 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from perdure.api.enums.v1 import EventType
+from perdure.api.enums.v1 import EventType, ParentClosePolicy
 from perdure.api.history.v1 import History, HistoryEvent
 from perdure.core.invariant import invariant
 from perdure.core.run.history_rules import HISTORY_RULES, HistoryRule, HistorySubject, replay
 from perdure.core.run.records import QueueKey, RunKey, RunWrite, Task, TaskKey, TaskKind
-from perdure.core.run.state import Activity, RunHeader, RunState, Timer, Update, decode_run, encode
+from perdure.core.run.state import (
+    Activity,
+    Child,
+    External,
+    RunHeader,
+    RunState,
+    Timer,
+    Update,
+    decode_run,
+    encode,
+)
 from perdure.core.run.transition import UNBUFFERED, UNHEARD, Transition
 
 Subject = TypeVar("Subject")
@@ -39,6 +49,7 @@ _CLOSING: dict[int, int] = {
         ("TIMED_OUT", 7),
     )
 }
+_ABANDON = ParentClosePolicy.Value("PARENT_CLOSE_POLICY_ABANDON")
 _TASK_COMPLETED = EventType.Value("EVENT_TYPE_WORKFLOW_TASK_COMPLETED")
 _ACTIVITY_STARTED = EventType.Value("EVENT_TYPE_ACTIVITY_TASK_STARTED")
 
@@ -53,12 +64,23 @@ class View:
     timers: dict[str, Timer]
     buffered: list[HistoryEvent]
     updates: dict[str, Update] = field(default_factory=dict)
+    children: dict[int, Child] = field(default_factory=dict)
+    externals: dict[int, External] = field(default_factory=dict)
 
     @classmethod
     def of(cls, state: RunState) -> View:
         """The view of a committed state."""
         buffered = [state.buffered[key] for key in sorted(state.buffered)]
-        return cls(state.run, state.header, state.activities, state.timers, buffered, state.updates)
+        return cls(
+            state.run,
+            state.header,
+            state.activities,
+            state.timers,
+            buffered,
+            state.updates,
+            state.children,
+            state.externals,
+        )
 
     @classmethod
     def after(cls, tx: Transition) -> View:
@@ -70,6 +92,8 @@ class View:
             {t.timer_id: t for t in tx.timers},
             [event for key in tx.buffered_keys() if (event := tx.buffered.get(key)) is not None],
             {key: u for key, u in {**tx.state.updates, **tx.updates.changes}.items() if u is not None},
+            {child.initiated_event_id: child for child in tx.children},
+            {external.initiated_event_id: external for external in tx.externals},
         )
 
 
@@ -159,6 +183,8 @@ def check_history(state: RunState, events: Sequence[HistoryEvent]) -> None:
         replay(events, view.buffered),
         len(events),
         view.updates,
+        view.children,
+        view.externals,
     )
     for rule in HISTORY_RULES:
         problem = rule.holds(subject)
@@ -260,8 +286,8 @@ def _closed_has_nothing(view: View) -> str | None:
     header = view.header
     if header.is_open:
         return "an open run has a close time or event" if header.close_ns or header.close_event_id else None
-    if view.activities or view.timers or view.buffered:
-        return "activities, timers or waiting events are left"
+    if view.activities or view.timers or view.buffered or view.externals:
+        return "activities, timers, waiting events, signals or cancellations are left"
     if header.has_pending_task or header.has_started_task or header.first_task_at_ns or header.sticky_queue:
         return "a workflow task or a sticky queue is left"
     if header.close_event_id != header.next_event_id - 1:
@@ -324,6 +350,35 @@ def _timers_are_consistent(view: View) -> str | None:
         if key != timer.timer_id or not 0 < timer.started_event_id < view.header.next_event_id:
             return f"timer {key}: {timer}"
     return None
+
+
+@_state("a pending child is initiated, started or kept by a closed parent")
+def _children_are_consistent(view: View) -> str | None:
+    for key, child in view.children.items():
+        if key != child.initiated_event_id or not 0 < key < view.header.next_event_id:
+            return f"child {key}: {child}"
+        if child.started_event_id and not (child.run_id and key < child.started_event_id):
+            return f"child {key} started by {child.started_event_id}, run {child.run_id!r}"
+        if not view.header.is_open and (not child.run_id or child.close_policy == _ABANDON):
+            return f"a closed parent keeps child {key}, which is none of its business"
+    return None
+
+
+@_state("a signal or cancellation on its way names its event")
+def _externals_are_consistent(view: View) -> str | None:
+    for key, external in view.externals.items():
+        if key != external.initiated_event_id or not 0 < key < view.header.next_event_id:
+            return f"external {key}: {external}"
+    return None
+
+
+@_state("only a closed child owes its parent anything")
+def _debts_are_real(view: View) -> str | None:
+    header = view.header
+    if header.owes_parent and (header.is_open or not header.parent_initiated_event_id):
+        return "it is open, or nobody's child"
+    named = (header.parent_workflow_id, header.parent_run_id, header.parent_initiated_event_id)
+    return None if all(named) or not any(named) else f"half a parent: {named}"
 
 
 @_state("a header and its items survive encoding", cheap=False)
@@ -450,8 +505,11 @@ def _deadlines(view: View) -> Iterator[int]:
     """Every moment at which time alone moves the run, said once more."""
     header = view.header
     if not header.is_open:
-        yield header.close_ns + header.retention_ns
+        owes = header.owes_parent or view.children
+        yield header.close_ns if owes else header.close_ns + header.retention_ns
         return
+    yield from (child.initiated_ns for child in view.children.values() if not child.run_id)
+    yield from (external.initiated_ns for external in view.externals.values())
     if header.run_expiration_ns:
         yield header.run_expiration_ns
     if header.first_task_at_ns:
@@ -566,6 +624,8 @@ def _items_follow(step: Step) -> str | None:
         step.write.wakeup_ns,
     )
     after = View.of(decoded)
+    if (after.children, after.externals) != (step.after.children, step.after.externals):
+        return "stored children, signals or cancellations differ"
     if (after.activities, after.timers, after.buffered, after.updates) != (
         step.after.activities,
         step.after.timers,
@@ -594,6 +654,10 @@ def _encoded_items(state: RunState) -> Iterator[tuple[tuple[str, str], bytes]]:
         yield ("signal", request_id), b""
     for request_id, event_id in state.attached_requests.items():
         yield ("request", request_id), str(event_id).encode()
+    for event_id, child in state.children.items():
+        yield ("child", str(event_id)), encode(child)
+    for event_id, external in state.externals.items():
+        yield ("external", str(event_id)), encode(external)
     for update_id, update in state.updates.items():
         yield ("update", update_id), encode(update)
     for name, blob in state.blobs.items():

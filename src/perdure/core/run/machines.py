@@ -263,4 +263,103 @@ def timer_state(tx: Transition, started_event_id: int) -> str:
     return "none"
 
 
-MACHINES = (RUN, WORKFLOW_TASK, ACTIVITY, TIMER)
+# --- a child, on its parent's side ---
+
+CHILD = Machine(
+    "child",
+    "A child is a run of its own; this is what its parent knows of it. Its start and its end are written on both "
+    "sides in one commit. A parent that closes keeps the children it has yet to end.",
+    {
+        "none": "not asked for",
+        "initiated": "its run is about to be made",
+        "not_started": "its workflow id is in use, or may not be used again",
+        "started": "it runs, perhaps in a later run of its chain",
+        "ended": "it completed, failed, was cancelled or terminated, or timed out",
+        "to_be_ended": "its parent closed first, and its close policy has yet to be applied",
+        "dropped": "its parent closed before it was started, or abandoned it, or has ended it",
+    },
+    _edges(
+        ("none", "child.initiate", "initiated"),
+        ("initiated", "child.started", "started"),
+        ("initiated", "child.start_failed", "not_started"),
+        ("started", "child.ended", "ended"),
+        ("started", "lifecycle._close", "to_be_ended dropped"),
+        ("initiated", "lifecycle._close", "dropped"),
+        ("to_be_ended", "child.forget", "dropped"),
+    ),
+)
+_CHILD_EVENTS: dict[int, tuple[str, str]] = {
+    EventType.Value("EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_FAILED"): (
+        "not_started",
+        "start_child_workflow_execution_failed_event_attributes",
+    ),
+    **{
+        EventType.Value(f"EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_{end}"): (
+            "ended",
+            f"child_workflow_execution_{end.lower()}_event_attributes",
+        )
+        for end in ("COMPLETED", "FAILED", "CANCELED", "TIMED_OUT", "TERMINATED")
+    },
+}
+
+
+def child_state(tx: Transition, initiated_event_id: int) -> str:
+    """The state of a child that is pending, or ended for its parent in this transition."""
+    pending = tx.children.get(initiated_event_id)
+    if pending is not None:
+        if not tx.header.is_open:
+            return "to_be_ended"
+        return "started" if pending.run_id else "initiated"
+    return _outcome(tx, initiated_event_id, _CHILD_EVENTS)
+
+
+# --- a signal or request to cancel, on the sender's side ---
+
+EXTERNAL = Machine(
+    "external",
+    "A signal or request to cancel that a workflow sends to another one. What it does there and what came of it "
+    "here are one commit.",
+    {
+        "none": "not asked for",
+        "initiated": "it is on its way",
+        "done": "the other workflow has it",
+        "failed": "there is no such workflow, or it takes no more",
+        "dropped": "the sender closed first",
+    },
+    _edges(
+        ("none", "external.initiate_signal external.initiate_cancel", "initiated"),
+        ("initiated", "external.settled", "done failed"),
+        ("initiated", "lifecycle._close", "dropped"),
+    ),
+)
+_EXTERNAL_EVENTS: dict[int, tuple[str, str]] = {
+    EventType.Value(f"EVENT_TYPE_{name}"): (state, f"{name.lower()}_event_attributes")
+    for name, state in (
+        ("EXTERNAL_WORKFLOW_EXECUTION_SIGNALED", "done"),
+        ("EXTERNAL_WORKFLOW_EXECUTION_CANCEL_REQUESTED", "done"),
+        ("SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_FAILED", "failed"),
+        ("REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_FAILED", "failed"),
+    )
+}
+
+
+def external_state(tx: Transition, initiated_event_id: int) -> str:
+    """The state of a signal or request to cancel that is pending, or was settled in this transition."""
+    if initiated_event_id in tx.externals:
+        return "initiated"
+    return _outcome(tx, initiated_event_id, _EXTERNAL_EVENTS)
+
+
+def _outcome(tx: Transition, initiated_event_id: int, named: dict[int, tuple[str, str]]) -> str:
+    """The state that an event of this transition says something initiated has come to."""
+    if not tx.header.is_open:
+        return "dropped"
+    for event in (*tx.buffered, *tx.events):
+        if event.event_type in named:
+            state, attributes = named[event.event_type]
+            if getattr(event, attributes).initiated_event_id == initiated_event_id:
+                return state
+    return "none"
+
+
+MACHINES = (RUN, WORKFLOW_TASK, ACTIVITY, TIMER, CHILD, EXTERNAL)

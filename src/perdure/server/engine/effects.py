@@ -331,5 +331,5 @@ class Effects:
                 await self._check_newest(other.state.run)
             if other is not None and other.header.is_open:
                 child.close_with_parent(other, item, run)
-            tx.children.delete(effect.event_id)
+            child.forget(tx, effect.event_id)
             await self._commit(slots, other, tx)
