@@ -1,0 +1,23 @@
+"""OpenTelemetry: spans for what clients, workers, workflows and activities do, in one trace.
+
+`TracingInterceptor` writes, inside workflows, spans without duration that are complete at once, so that replay cannot
+disturb them. `OpenTelemetryPlugin` lets workflow code make spans of its own with OpenTelemetry's API; it needs the
+tracer provider that `create_tracer_provider` makes. Needs the extra `perdure[opentelemetry]`.
+"""
+
+from __future__ import annotations
+
+from perdure.contrib.opentelemetry._interceptor import TracingInterceptor
+from perdure.contrib.opentelemetry._otel_interceptor import OpenTelemetryInterceptor
+from perdure.contrib.opentelemetry._plugin import OpenTelemetryPlugin
+from perdure.contrib.opentelemetry._tracer_provider import ReplaySafeTracerProvider, create_tracer_provider
+from perdure.contrib.opentelemetry._workflow_interceptor import TracingWorkflowInboundInterceptor
+
+__all__ = [
+    "OpenTelemetryInterceptor",
+    "OpenTelemetryPlugin",
+    "ReplaySafeTracerProvider",
+    "TracingInterceptor",
+    "TracingWorkflowInboundInterceptor",
+    "create_tracer_provider",
+]
