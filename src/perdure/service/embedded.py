@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar, cast
 from google.protobuf.message import Message
 
 from perdure.core.errors import DeadlineExceededError, StoreOpenError
+from perdure.server.doors.deadlines import Deadlines
 from perdure.server.doors.status import Status, answer_to
 from perdure.server.embedding import EmbeddedEngine, EngineGoneError, leave, open_engine
 from perdure.server.service.call import Call
@@ -21,6 +22,9 @@ from perdure.service.transport import Metadata
 ResponseT = TypeVar("ResponseT", bound=Message)
 
 _HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
+_EXACT_BELOW_S: Final = 2.0
+"""Calls with less time than this have a timer of their own; the others' end may come a twentieth of a second late."""
+_EXPIRED: Final = Status(RPCStatusCode.DEADLINE_EXCEEDED, str(DeadlineExceededError()), b"")
 _CLOSED: Final = Status(RPCStatusCode.CANCELLED, "the client was closed", b"")
 
 
@@ -61,7 +65,8 @@ class EmbeddedTransport:
         self._serve = engine.serve
         self._loop = engine.loop
         self._is_closed = False
-        self._calls: set[asyncio.Task[Any]] = set()
+        self._pending: set[_Pending] = set()
+        self._deadlines = Deadlines(engine.loop)
 
     async def call(
         self,
@@ -91,30 +96,25 @@ class EmbeddedTransport:
         """One call on the engine's loop, in the running task."""
         if path == _HEALTH_CHECK:
             return _health()
-        call = Call(timeout_s, cast(Any, metadata))
-        task = cast("asyncio.Task[Any]", asyncio.current_task())
-        self._calls.add(task)
-        try:
-            if timeout_s is None:
-                return await self._serve(path, request, call)
-            async with asyncio.timeout(timeout_s) as limit:
-                return await self._serve(path, request, call)
-        except TimeoutError as error:
-            if timeout_s is not None and limit.expired():
-                error_now: Exception = DeadlineExceededError()
+        pending = _Pending(cast("asyncio.Task[Any]", asyncio.current_task()))
+        self._pending.add(pending)
+        if timeout_s is not None:
+            if timeout_s < _EXACT_BELOW_S:
+                pending.timer = self._loop.call_later(timeout_s, pending.expire)
             else:
-                error_now = error
-            raise _error(answer_to(error_now, path, self._engine.new_id)) from error
+                self._deadlines.add(pending, timeout_s)
+        try:
+            return await self._serve(path, request, Call(timeout_s, cast(Any, metadata)))
         except asyncio.CancelledError:
-            if self._is_closed and task not in self._calls:
-                # `close` cancelled the call, not the caller's own doing: the caller gets an answer.
-                task.uncancel()
-                raise _error(_CLOSED) from None
-            raise
+            status = pending.status
+            if status is None or not pending.is_only_cancelled_by_us():
+                raise
+            raise _error(status) from None
         except Exception as error:  # Whatever a handler raises becomes one answer, as at every door.
             raise _error(answer_to(error, path, self._engine.new_id)) from error
         finally:
-            self._calls.discard(task)
+            self._pending.discard(pending)
+            pending.end(self._deadlines)
 
     async def _call_over(
         self, path: str, request: Message, metadata: Metadata, timeout_s: float | None
@@ -138,6 +138,7 @@ class EmbeddedTransport:
             await leave(engine)  # another call was faster
             return
         gone, self._engine, self._serve, self._loop = self._engine, engine, engine.serve, engine.loop
+        self._deadlines = Deadlines(self._loop)
         await leave(gone)
 
     async def close(self) -> None:
@@ -152,10 +153,51 @@ class EmbeddedTransport:
 
     async def _close(self) -> None:
         if self._engine.users > 1:
-            calls, self._calls = self._calls, set()
-            for task in calls:
-                task.cancel()
+            for pending in list(self._pending):
+                pending.cancel(_CLOSED)
+        self._deadlines.close()
         await leave(self._engine)
+
+
+class _Pending:
+    """A call that is being served in a task of its caller.
+
+    Args:
+        task: the caller's.
+    """
+
+    __slots__ = ("_cancelling", "_task", "deadline", "status", "timer")
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self._task = task
+        self._cancelling = task.cancelling()
+        self.deadline = 0
+        self.timer: asyncio.TimerHandle | None = None
+        self.status: Status | None = None
+        """What ended it, if we did and not the caller."""
+
+    def expire(self) -> None:
+        """The caller's time is over."""
+        self.cancel(_EXPIRED)
+
+    def cancel(self, status: Status) -> None:
+        """Ends the call with a status, once."""
+        if self.status is None:
+            self.status = status
+            self._task.cancel()
+
+    def is_only_cancelled_by_us(self) -> bool:
+        """Whether the caller was not cancelled meanwhile too."""
+        return self._task.cancelling() - 1 <= self._cancelling
+
+    def end(self, deadlines: Deadlines) -> None:
+        """The call is over: takes back what we did to the task, and the deadline."""
+        if self.status is not None:
+            self._task.uncancel()
+        if self.timer is not None:
+            self.timer.cancel()
+        elif self.deadline:
+            deadlines.discard(self)
 
 
 def _error(status: Status) -> RPCError:

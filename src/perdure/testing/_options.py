@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from perdure.client import Interceptor, Plugin
 from perdure.common import QueryRejectCondition, SearchAttributeKey
@@ -33,6 +33,11 @@ class ClientOptions(TypedDict, total=False):
     rpc_metadata: Mapping[str, str | bytes]
     identity: str | None
     runtime: Runtime | None
+
+
+def client_options_in(arguments: Mapping[str, Any]) -> ClientOptions:
+    """Those of a function's arguments that go to the client."""
+    return cast(ClientOptions, {name: arguments[name] for name in ClientOptions.__annotations__})
 
 
 @dataclass(frozen=True)

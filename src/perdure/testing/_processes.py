@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
+
+from perdure.common import SearchAttributeKey
 
 START_S: Final = 60.0
 STOP_S: Final = 10.0
@@ -80,3 +82,42 @@ class Program:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+def dev_server_program(
+    path: str,
+    *,
+    namespace: str,
+    ip: str,
+    port: int | None,
+    ui: bool,
+    ui_port: int | None,
+    database: str | None,
+    log: tuple[str, str | None],
+    search_attributes: Sequence[SearchAttributeKey[Any]],
+    extra: Sequence[str],
+) -> Program:
+    """A program that takes the arguments of `temporal server start-dev`.
+
+    Args:
+        path: the executable.
+        namespace: created at its start.
+        ip, port: where it listens; port None for a free one.
+        ui, ui_port: whether it has a UI, and where.
+        database: file that it keeps everything in.
+        log: format and level of its log.
+        search_attributes: defined at its start.
+        extra: further arguments.
+    """
+    port = port or free_port(ip)
+    arguments = ["server", "start-dev", "--ip", ip, "--port", str(port), "--namespace", namespace]
+    for flag, value in (("--log-format", log[0]), ("--log-level", log[1]), ("--db-filename", database)):
+        if value:
+            arguments += [flag, value]
+    for key in search_attributes:
+        arguments += ["--search-attribute", f"{key.name}={key._metadata_type}"]
+    if ui_port:
+        arguments += ["--ui-port", str(ui_port)]
+    elif not ui:
+        arguments.append("--headless")
+    return Program(path, [*arguments, *extra], ip, port)

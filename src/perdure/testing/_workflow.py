@@ -23,8 +23,14 @@ from perdure.server.config import ServerConfig
 from perdure.server.embedding import EngineOptions, release, reserve
 from perdure.service import RetryConfig, TestService, TLSConfig
 from perdure.testing._assertions import AssertionInterceptor
-from perdure.testing._options import ClientOptions, ServerOptions, typed_attributes, with_arguments
-from perdure.testing._processes import Program, free_port
+from perdure.testing._options import (
+    ClientOptions,
+    ServerOptions,
+    client_options_in,
+    typed_attributes,
+    with_arguments,
+)
+from perdure.testing._processes import Program, dev_server_program, free_port
 from perdure.testing._skipping import AutoSkipping, SkippingInterceptor
 
 if TYPE_CHECKING:
@@ -89,29 +95,19 @@ class WorkflowEnvironment:
 
         Args:
             namespace: Namespace of the client; it is created.
-            data_converter: See `Client.connect`; so are the arguments up to `identity`.
-            interceptors: See there.
-            plugins: See there.
-            default_workflow_query_reject_condition: See there.
-            retry_config: See there.
-            rpc_metadata: See there.
-            identity: See there.
+            data_converter, interceptors, plugins, default_workflow_query_reject_condition, retry_config, rpc_metadata,
+                identity, runtime: See `Client.connect`.
             tls: Has to be false: the server speaks plain text.
             ip: Address that the server listens on.
             port: Port that it listens on; None takes a free one.
-            download_dest_dir: Without effect: nothing is downloaded.
-            ui: Without effect: there is no UI inside the process.
-            runtime: See `Client.connect`.
             search_attributes: Search attributes to define.
             dev_server_existing_path: Start this program with the arguments of `temporal server start-dev` instead.
             dev_server_database_filename: SQLite file to keep everything in; in memory by default.
-            dev_server_log_format: For a program only; the server in the process logs with `logging`.
-            dev_server_log_level: As above.
-            dev_server_download_version: Without effect.
             dev_server_extra_args: Flags of `server start-dev`; inside the process `--dynamic-config-value`,
                 `--search-attribute` and `--namespace` have an effect.
-            dev_server_download_ttl: Without effect.
-            ui_port: Without effect.
+            ui, ui_port, dev_server_log_format, dev_server_log_level: For a program only; the server in the process has
+                no UI and logs with `logging`.
+            download_dest_dir, dev_server_download_version, dev_server_download_ttl: Nothing is downloaded.
 
         Raises:
             ValueError: An argument cannot be what it is.
@@ -119,30 +115,20 @@ class WorkflowEnvironment:
         """
         if tls:
             raise ValueError("tls: the server of a test environment speaks plain text; leave tls out")
-        client_options = ClientOptions(
-            data_converter=data_converter,
-            interceptors=interceptors,
-            plugins=plugins,
-            default_workflow_query_reject_condition=default_workflow_query_reject_condition,
-            retry_config=retry_config,
-            rpc_metadata=rpc_metadata,
-            identity=identity,
-            runtime=runtime,
-        )
+        client_options = client_options_in(locals())
         if dev_server_existing_path is not None:
-            port = port or free_port(ip)
-            arguments = ["server", "start-dev", "--ip", ip, "--port", str(port), "--namespace", namespace]
-            arguments += ["--log-format", dev_server_log_format] if dev_server_log_format else []
-            arguments += ["--log-level", dev_server_log_level] if dev_server_log_level else []
-            if dev_server_database_filename is not None:
-                arguments += ["--db-filename", dev_server_database_filename]
-            for key in search_attributes:
-                arguments += [
-                    "--search-attribute",
-                    f"{key.name}={key._metadata_type}",
-                ]
-            arguments += ["--ui-port", str(ui_port)] if ui_port else ([] if ui else ["--headless"])
-            program = Program(dev_server_existing_path, [*arguments, *dev_server_extra_args], ip, port)
+            program = dev_server_program(
+                dev_server_existing_path,
+                namespace=namespace,
+                ip=ip,
+                port=port,
+                ui_port=ui_port,
+                ui=ui,
+                database=dev_server_database_filename,
+                log=(dev_server_log_format, dev_server_log_level),
+                search_attributes=search_attributes,
+                extra=dev_server_extra_args,
+            )
             return await _ProgramEnvironment._start(program, namespace, client_options, time_skipping=False)
         config = ServerConfig(namespaces=(namespace,), search_attributes=typed_attributes(search_attributes))
         config = with_arguments(config, dev_server_extra_args)
@@ -175,35 +161,18 @@ class WorkflowEnvironment:
         and no activity, waits for a worker or is with one. Otherwise time is real; `sleep` moves it by hand.
 
         Args:
-            data_converter: See `Client.connect`; so are the arguments up to `identity`.
-            interceptors: See there.
-            plugins: See there.
-            default_workflow_query_reject_condition: See there.
-            retry_config: See there.
-            rpc_metadata: See there.
-            identity: See there.
+            data_converter, interceptors, plugins, default_workflow_query_reject_condition, retry_config, rpc_metadata,
+                identity, runtime: See `Client.connect`.
             port: Port that the server listens on; None takes a free one.
-            download_dest_dir: Without effect: nothing is downloaded.
-            runtime: See `Client.connect`.
             test_server_existing_path: Start this program, with the port as its argument, instead.
-            test_server_download_version: Without effect.
             test_server_extra_args: Further arguments of the program; inside the process see `start_local`.
-            test_server_download_ttl: Without effect.
+            download_dest_dir, test_server_download_version, test_server_download_ttl: Nothing is downloaded.
 
         Raises:
             ValueError: An argument cannot be what it is.
             PortError: The port cannot be listened on.
         """
-        client_options = ClientOptions(
-            data_converter=data_converter,
-            interceptors=interceptors,
-            plugins=plugins,
-            default_workflow_query_reject_condition=default_workflow_query_reject_condition,
-            retry_config=retry_config,
-            rpc_metadata=rpc_metadata,
-            identity=identity,
-            runtime=runtime,
-        )
+        client_options = client_options_in(locals())
         ip = "127.0.0.1"
         if test_server_existing_path is not None:
             port = port or free_port(ip)

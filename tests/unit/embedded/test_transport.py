@@ -128,8 +128,9 @@ def test_a_timeout_inside_a_handler_is_not_the_callers_deadline() -> None:
     _with_client(scenario)
 
 
-def test_the_deadline_ends_a_call() -> None:
-    """A handler that takes longer is cancelled, and the caller gets what gRPC would say."""
+@pytest.mark.parametrize("timeout_s", [0.01, 2.0])
+def test_the_deadline_ends_a_call(timeout_s: float) -> None:
+    """A handler that takes longer is cancelled, and the caller gets what gRPC would say, and goes on uncancelled."""
 
     async def scenario(client: EmbeddedClient) -> None:
         was_cancelled = asyncio.Event()
@@ -143,9 +144,12 @@ def test_the_deadline_ends_a_call() -> None:
 
         client.transport._engine._call = slow  # type: ignore[assignment]  # stands for a handler
         with pytest.raises(RPCError, match="Deadline Exceeded") as caught:
-            await client.call(DescribeNamespaceRequest(namespace="default"), Message, timeout_s=0.01)
+            await client.call(DescribeNamespaceRequest(namespace="default"), Message, timeout_s=timeout_s)
         assert caught.value.status is RPCStatusCode.DEADLINE_EXCEEDED
         assert was_cancelled.is_set()
+        task = asyncio.current_task()
+        assert task is not None
+        assert not task.cancelling()
 
     _with_client(scenario)
 

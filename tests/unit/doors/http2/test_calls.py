@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from perdure.server.doors.deadlines import MAX_TIMEOUT_S, Deadlines
 from perdure.server.doors.http2 import frames, limits
 from perdure.server.doors.http2.calls import CallsOfConnection, Dispatcher, Routes
 from perdure.server.doors.http2.connection import Connection
-from perdure.server.doors.http2.deadlines import MAX_TIMEOUT_S, Deadlines
 from perdure.server.doors.http2.frames import ErrorCode, frame
 from perdure.server.doors.http2.grpc_messages import StatusError, prefix
 from perdure.server.doors.http2.headers import HeaderReader, RequestHeaders

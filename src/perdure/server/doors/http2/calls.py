@@ -10,8 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
+from perdure.server.doors.deadlines import Deadlines
 from perdure.server.doors.http2.connection import Connection, Stream
-from perdure.server.doors.http2.deadlines import Deadlines
 from perdure.server.doors.http2.frames import ErrorCode
 from perdure.server.doors.http2.grpc_messages import (
     ACCEPTED_ENCODINGS,
