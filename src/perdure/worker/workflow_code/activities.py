@@ -18,6 +18,7 @@ from perdure.core.replay.instructions import (
 from perdure.worker.interceptor_workflow import StartActivityInput, StartLocalActivityInput
 from perdure.worker.workflow_code.conversion import Conversion, set_duration
 from perdure.worker.workflow_code.logic_flags import LogicFlag
+from perdure.worker.workflow_code.loop import InOrder
 from perdure.worker.workflow_code.operations import await_operation
 from perdure.workflow import ActivityHandle, VersioningIntent
 
@@ -86,7 +87,7 @@ def definition_of(activity: Any) -> tuple[str, list[type] | None, type | None]:
     return definition.name, definition.arg_types, definition.ret_type
 
 
-class _ActivityTask(ActivityHandle[Any]):
+class _ActivityTask(InOrder, ActivityHandle[Any]):
     """The task that waits for one activity."""
 
     def __init__(
@@ -101,9 +102,10 @@ class _ActivityTask(ActivityHandle[Any]):
         self._input = input
         self._is_waiting = False
         self._conversion = self._new_conversion()
-        self._outcome: asyncio.Future[Any] = instance.loop.create_future()
+        self._outcome: asyncio.Future[Any] = asyncio.Future(loop=instance.loop)
         self._attributes = self._new_attributes()
         self._schedule()
+        self.hash_in_order = instance.loop.next_hash()
         super().__init__(
             self._wait(), loop=instance.loop, name=instance.loop.task_name(f"activity: {input.activity}")
         )
@@ -124,7 +126,7 @@ class _ActivityTask(ActivityHandle[Any]):
         if job.backoff_s is not None:
             self.seq = self._instance.recorder.next_seq("activity")
             self._outcome.set_exception(_RetryLaterError(job))
-            self._outcome = self._instance.loop.create_future()
+            self._outcome = asyncio.Future(loop=self._instance.loop)
             self._is_waiting = False
         elif job.failure is not None:
             # Nobody would ever look at the error of a task that was cancelled before its first step.

@@ -36,6 +36,7 @@ from perdure.worker.interceptor_workflow import (
 )
 from perdure.worker.workflow_code.activities import keeps_build_id
 from perdure.worker.workflow_code.conversion import Conversion, set_duration
+from perdure.worker.workflow_code.loop import InOrder
 from perdure.worker.workflow_code.operations import await_operation, resolve
 from perdure.workflow import ChildWorkflowHandle, ExternalWorkflowHandle, _Definition, _SignalDefinition
 
@@ -94,7 +95,7 @@ class Children:
             task.resolve(job)
 
 
-class _ChildTask(ChildWorkflowHandle[Any, Any]):
+class _ChildTask(InOrder, ChildWorkflowHandle[Any, Any]):
     """The task that waits for one child."""
 
     def __init__(self, instance: WorkflowInstance, input: StartChildWorkflowInput) -> None:
@@ -103,8 +104,8 @@ class _ChildTask(ChildWorkflowHandle[Any, Any]):
         self._input = input
         self._run_id = "<unknown>"
         self._conversion: Conversion = instance.conversions.for_workflow(input.id)
-        self.started: asyncio.Future[None] = instance.loop.create_future()
-        self._outcome: asyncio.Future[Any] = instance.loop.create_future()
+        self.started: asyncio.Future[None] = asyncio.Future(loop=instance.loop)
+        self._outcome: asyncio.Future[Any] = asyncio.Future(loop=instance.loop)
         instance.recorder.add(
             StartChildWorkflow(
                 self.seq,
@@ -114,6 +115,7 @@ class _ChildTask(ChildWorkflowHandle[Any, Any]):
                 instance.recorder.source(),
             )
         )
+        self.hash_in_order = instance.loop.next_hash()
         super().__init__(
             await_operation(instance, self._outcome, self.request_cancel),
             loop=instance.loop,
@@ -243,7 +245,7 @@ class Externals:
             attributes.header.fields[name].CopyFrom(payload)
         seq = instance.recorder.next_seq("external_signal")
         instance.recorder.add(SignalExternalWorkflow(seq, attributes, instance.recorder.source()))
-        delivered: asyncio.Future[None] = instance.loop.create_future()
+        delivered: asyncio.Future[None] = asyncio.Future(loop=instance.loop)
         self._signals[seq] = (delivered, workflow_id)
         await await_operation(
             instance, delivered, lambda _: instance.recorder.add(CancelSignalExternalWorkflow(seq))
@@ -257,7 +259,7 @@ class Externals:
         )
         seq = instance.recorder.next_seq("external_cancel")
         instance.recorder.add(CancelExternalWorkflow(seq, attributes, instance.recorder.source()))
-        delivered: asyncio.Future[None] = instance.loop.create_future()
+        delivered: asyncio.Future[None] = asyncio.Future(loop=instance.loop)
         self._cancels[seq] = (delivered, workflow_id)
         await delivered
 

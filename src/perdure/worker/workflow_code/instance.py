@@ -116,7 +116,9 @@ class WorkflowInstance:
         self.recorder = Recorder()
         info = self.info
         self.loop = WorkflowLoop(  # type: ignore[abstract] # the others are refused at run time
-            self, f" (workflow: {info.workflow_type}, id: {info.workflow_id}, run: {info.run_id})"
+            self,
+            f" (workflow: {info.workflow_type}, id: {info.workflow_id}, run: {info.run_id})",
+            job.random_seed,
         )
         self.conversions = Conversions(
             settings.payload_converter,

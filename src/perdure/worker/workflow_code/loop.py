@@ -25,6 +25,8 @@ _ExceptionHandler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object
 _logger = logging.getLogger(__name__)
 
 _FIRST_PRUNE_AT = 64
+_HASH_BITS = 12
+_SEED_MASK = (1 << 48) - 1
 
 timer_metadata: ContextVar[UserMetadata | None] = ContextVar("perdure_timer_metadata", default=None)
 """What timers started by asyncio's own functions are to say about themselves."""
@@ -86,16 +88,55 @@ class WorkflowTimer(asyncio.TimerHandle):
         self.seq = seq
 
 
+class InOrder:
+    """A task or future whose hash is the same on every replay.
+
+    asyncio keeps tasks in sets (`TaskGroup`, `wait`), and so do users; the order of a set follows from hashes, which
+    by default are addresses. The order in which a task group cancels its tasks would be another on every replay.
+    """
+
+    hash_in_order: int
+
+    def __hash__(self) -> int:
+        return self.hash_in_order
+
+
+class WorkflowTask(InOrder, asyncio.Task[_T]):
+    """A task of a workflow."""
+
+    def __init__(
+        self, coro: Any, loop: WorkflowLoop, name: str, context: Context | None, options: dict[str, Any]
+    ) -> None:
+        # First of all: the base puts itself into a set.
+        self.hash_in_order = loop.next_hash()
+        super().__init__(coro, loop=loop, name=name, context=context, **options)
+
+
+class WorkflowFuture(InOrder, asyncio.Future[_T]):
+    """A future of a workflow, as users get it."""
+
+    def __init__(self, loop: WorkflowLoop) -> None:
+        self.hash_in_order = loop.next_hash()
+        super().__init__(loop=loop)
+
+
 class WorkflowLoop(asyncio.AbstractEventLoop):
     """One workflow's event loop.
+
+    Args:
+        host: the workflow.
+        task_name_suffix: says in the names of tasks whose they are.
+        seed: of the run. Hashes begin with it, so that tasks of different runs do not collide in asyncio's sets.
 
     Attributes:
         failure: set by a task that must end the run of the loop at once: it is raised after the current step.
         is_silent: problems in tasks are not logged any more: the workflow is being thrown away.
     """
 
-    def __init__(self, host: LoopHost, task_name_suffix: str) -> None:
+    def __init__(self, host: LoopHost, task_name_suffix: str, seed: int) -> None:
         self._host = host
+        # Small sets of hashes that follow each other keep the order of their making.
+        self._next_hash = (seed & _SEED_MASK) << _HASH_BITS
         self._task_name_suffix = task_name_suffix
         self._task_count = 0
         self._ready: deque[asyncio.Handle] = deque()
@@ -172,6 +213,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             name = f"Task-{self._task_count}"
         return name + self._task_name_suffix
 
+    def next_hash(self) -> int:
+        """The hash of the next task or future."""
+        self._next_hash += 1
+        return self._next_hash
+
     def discard(self) -> None:
         """Forgets everything that is queued."""
         self._ready.clear()
@@ -232,7 +278,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def create_future(self) -> asyncio.Future[Any]:
         """A future of this loop."""
-        return asyncio.Future(loop=self)
+        return WorkflowFuture(self)
 
     def create_task(
         self,
@@ -244,13 +290,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Task[_T]:
         """Starts a task. Options of newer Pythons (`eager_start`) are handed on."""
         self._host.check_writable("create task", is_allowed_while_evicting=False)
-        task: asyncio.Task[_T] = asyncio.Task(
-            coro,  # type: ignore[arg-type]
-            loop=self,
-            name=self.task_name(name),
-            context=context,
-            **options,
-        )
+        task: WorkflowTask[_T] = WorkflowTask(coro, self, self.task_name(name), context, options)
         self.keep(task)
         return task
 

@@ -26,7 +26,7 @@ async def outcome_of(future: asyncio.Future[_T]) -> _T:
     `asyncio.shield` would log the error of a future that nobody waits for any more. The number of steps between the
     future's end and the waiting task's is that of `asyncio.wait`: histories depend on it.
     """
-    waiter: asyncio.Future[None] = future.get_loop().create_future()
+    waiter: asyncio.Future[None] = asyncio.Future(loop=future.get_loop())
 
     def release(_: asyncio.Future[_T]) -> None:
         if not waiter.done():

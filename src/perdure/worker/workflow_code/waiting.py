@@ -19,7 +19,7 @@ def _finish(future: asyncio.Future[None]) -> None:
 
 async def sleep(instance: WorkflowInstance, duration_s: float, summary: str | None) -> None:
     """Waits for a timer."""
-    future: asyncio.Future[None] = instance.loop.create_future()
+    future: asyncio.Future[None] = asyncio.Future(loop=instance.loop)
     metadata = instance.conversions.workflow.metadata(summary)
     timer: WorkflowTimer = instance.loop.start_timer(duration_s, metadata, _finish, (future,))
 
@@ -59,7 +59,7 @@ class Conditions:
         instance = self._instance
         instance.recorder.check_writable("wait condition")
         was_cancelled = instance.cancel_reason is not None
-        future: asyncio.Future[None] = instance.loop.create_future()
+        future: asyncio.Future[None] = asyncio.Future(loop=instance.loop)
         self._waiting.append((condition, future))
         try:
             if timeout_s is None:
