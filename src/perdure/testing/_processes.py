@@ -90,8 +90,7 @@ def dev_server_program(
     namespace: str,
     ip: str,
     port: int | None,
-    ui: bool,
-    ui_port: int | None,
+    ui: int | bool,
     database: str | None,
     log: tuple[str, str | None],
     search_attributes: Sequence[SearchAttributeKey[Any]],
@@ -103,7 +102,7 @@ def dev_server_program(
         path: the executable.
         namespace: created at its start.
         ip, port: where it listens; port None for a free one.
-        ui, ui_port: whether it has a UI, and where.
+        ui: whether it has a UI, or on which port.
         database: file that it keeps everything in.
         log: format and level of its log.
         search_attributes: defined at its start.
@@ -116,8 +115,6 @@ def dev_server_program(
             arguments += [flag, value]
     for key in search_attributes:
         arguments += ["--search-attribute", f"{key.name}={key._metadata_type}"]
-    if ui_port:
-        arguments += ["--ui-port", str(ui_port)]
-    elif not ui:
-        arguments.append("--headless")
+    if ui is not True:
+        arguments += ["--ui-port", str(ui)] if ui else ["--headless"]
     return Program(path, [*arguments, *extra], ip, port)

@@ -90,23 +90,20 @@ class WorkflowEnvironment:
     ) -> WorkflowEnvironment:
         """Start a server whose time is real.
 
-        It runs inside the process, on the event loop that calls this. The client reaches it without a network;
-        `client.service_client.config.target_host` is the `host:port` at which others reach it.
+        It runs in the process, on the event loop that calls this, and the client reaches it without a network. Others
+        reach it at `client.service_client.config.target_host`, a `host:port`.
 
         Args:
             namespace: Namespace of the client; it is created.
             data_converter, interceptors, plugins, default_workflow_query_reject_condition, retry_config, rpc_metadata,
                 identity, runtime: See `Client.connect`.
             tls: Has to be false: the server speaks plain text.
-            ip: Address that the server listens on.
-            port: Port that it listens on; None takes a free one.
+            ip, port: Where the server listens; port None takes a free one.
             search_attributes: Search attributes to define.
             dev_server_existing_path: Start this program with the arguments of `temporal server start-dev` instead.
             dev_server_database_filename: SQLite file to keep everything in; in memory by default.
-            dev_server_extra_args: Flags of `server start-dev`; inside the process `--dynamic-config-value`,
-                `--search-attribute` and `--namespace` have an effect.
-            ui, ui_port, dev_server_log_format, dev_server_log_level: For a program only; the server in the process has
-                no UI and logs with `logging`.
+            dev_server_extra_args: Its flags; here `--dynamic-config-value`, `--search-attribute`, `--namespace` count.
+            ui, ui_port, dev_server_log_format, dev_server_log_level: For a program only.
             download_dest_dir, dev_server_download_version, dev_server_download_ttl: Nothing is downloaded.
 
         Raises:
@@ -122,8 +119,7 @@ class WorkflowEnvironment:
                 namespace=namespace,
                 ip=ip,
                 port=port,
-                ui_port=ui_port,
-                ui=ui,
+                ui=ui_port or ui,
                 database=dev_server_database_filename,
                 log=(dev_server_log_format, dev_server_log_level),
                 search_attributes=search_attributes,
