@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import time
 from abc import ABC, abstractmethod
@@ -202,6 +203,8 @@ class _TransportServiceClient(ServiceClient):
         if opener is not None:
             transport = await opener(self.config.target_host)
         else:
+            # Before grpcio is imported: its handling of forks crashes child processes, such as those of activities.
+            os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
             from perdure.service.grpc_transport import open_grpc
 
             transport = await open_grpc(self._settings)
