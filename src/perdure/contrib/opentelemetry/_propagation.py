@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias
 
 import opentelemetry.context
@@ -88,10 +88,9 @@ def attached(context: Context | None) -> Iterator[None]:
         yield
     finally:
         # The block of a workflow that is thrown away ends wherever the garbage collector runs. There is nothing to
-        # undo there, and OpenTelemetry's own detach would log an error.
+        # undo there, and to try would log an error.
         if opentelemetry.context.get_current() is context:
-            with suppress(ValueError):
-                token.var.reset(token)
+            opentelemetry.context.detach(token)
 
 
 @contextmanager

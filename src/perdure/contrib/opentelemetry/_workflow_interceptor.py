@@ -82,7 +82,7 @@ class TracingWorkflowInboundInterceptor(perdure.worker.WorkflowInboundIntercepto
     async def execute_workflow(self, input: perdure.worker.ExecuteWorkflowInput) -> Any:
         """See the base class."""
         workflow_type = perdure.workflow.info().workflow_type
-        with self._in_workflow_context(completes=True):
+        with self._top_level_workflow_context(success_is_complete=True):
             self._completed_span(f"RunWorkflow:{workflow_type}", kind=SpanKind.SERVER)
             return await super().execute_workflow(input)
 
@@ -96,10 +96,10 @@ class TracingWorkflowInboundInterceptor(perdure.worker.WorkflowInboundIntercepto
         # Part of the trace of whoever asks, and only linked to that of the workflow.
         carrier = carrier_from(self, input.headers)
         context = self.text_map_propagator.extract(carrier) if carrier else Context()
-        with attached(opentelemetry.context.set_value(_INTERCEPTOR_KEY, self, context)):
+        with attached(self._set_on_context(context)):
             self._completed_span(
                 f"HandleQuery:{input.query}",
-                link_to=self._load_workflow_carrier() if carrier else None,
+                link_to=self._load_workflow_context_carrier() if carrier else None,
                 # A query is never part of a replay, whatever state the workflow is in.
                 also_in_replay=True,
                 kind=SpanKind.SERVER,
@@ -120,32 +120,36 @@ class TracingWorkflowInboundInterceptor(perdure.worker.WorkflowInboundIntercepto
     def _handling(self, name: str, input: Any) -> Iterator[None]:
         """Enter the workflow's context for a handler, with a span that links to who sent what it handles."""
         link_to = carrier_from(self, input.headers)
-        with self._in_workflow_context(completes=False):
+        with self._top_level_workflow_context(success_is_complete=False):
             self._completed_span(name, link_to=link_to, kind=SpanKind.SERVER)
             yield
 
-    def _load_workflow_carrier(self) -> Carrier | None:
+    def _set_on_context(self, context: Context) -> Context:
+        """Return a context in which `completed_span` finds this interceptor."""
+        return opentelemetry.context.set_value(_INTERCEPTOR_KEY, self, context)
+
+    def _load_workflow_context_carrier(self) -> Carrier | None:
         if self._workflow_carrier is None:
             self._workflow_carrier = carrier_from(self, perdure.workflow.info().headers)
         return self._workflow_carrier
 
     @contextmanager
-    def _in_workflow_context(self, *, completes: bool) -> Iterator[None]:
+    def _top_level_workflow_context(self, *, success_is_complete: bool) -> Iterator[None]:
         """Enter the context of the workflow's start. What ends the workflow has a span, made at the end.
 
         Args:
-            completes: Whether the workflow ends when the block does.
+            success_is_complete: Whether the workflow ends when the block does.
         """
-        carrier = self._load_workflow_carrier()
+        carrier = self._load_workflow_context_carrier()
         context = self.text_map_propagator.extract(carrier) if carrier else Context()
-        with attached(opentelemetry.context.set_value(_INTERCEPTOR_KEY, self, context)):
+        with attached(self._set_on_context(context)):
             try:
                 yield
             except FailureError as error:
                 # Other errors fail the workflow task, and the workflow goes on.
                 self._completed(error)
                 raise
-            if completes:
+            if success_is_complete:
                 self._completed(None)
 
     def _completed(self, error: FailureError | None) -> None:
