@@ -17,7 +17,7 @@ class UnsupportedInWorkflowError(TemporalError, NotImplementedError):
         self.what = what
 
 
-class WorkflowEvictedError(BaseException):
+class _WorkflowBeingEvictedError(BaseException):
     """The run leaves the worker's cache: whatever the code still asks for is not recorded.
 
     Not an `Exception`, so that workflow code that catches exceptions does not go on.

@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from perdure.api.common.v1 import Payload, Payloads
@@ -161,8 +162,11 @@ class Handlers:
         self._signal_count += 1
         number = self._signal_count
         self.running_signals[number] = RunningHandler(job.name, definition.unfinished_policy)
-        handling = instance.inbound.handle_signal(HandleSignalInput(job.name, args, job.header.fields))
-        task = instance.loop.create_task(instance.run_top_level(handling), name=f"signal: {job.name}")
+        handled = HandleSignalInput(job.name, args, job.header.fields)
+        task = instance.loop.create_task(
+            instance.run_top_level(partial(instance.inbound.handle_signal, handled)),
+            name=f"signal: {job.name}",
+        )
         task.add_done_callback(lambda _: self.running_signals.pop(number, None))
 
     # Updates

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from perdure.api.common.v1 import Payloads
+from perdure.api.failure.v1 import ApplicationFailureInfo, Failure
 from perdure.api.sdk.v1 import UserMetadata
 from perdure.common import VersioningBehavior
 from perdure.core.invariant import invariant
@@ -247,7 +249,7 @@ class WorkflowInstance:
             return conversion_error
         return None
 
-    def _task_failure(self, error: BaseException) -> Any:
+    def _task_failure(self, error: BaseException) -> Failure:
         details = self.logger_details
         _logger.warning(
             "Failed activation on workflow %s with ID %s and run ID %s: %s: %s",
@@ -259,7 +261,10 @@ class WorkflowInstance:
             exc_info=error if _logger.isEnabledFor(logging.DEBUG) else None,
             extra={"temporal_workflow": details, "__temporal_error_identifier": "WorkflowTaskFailure"},
         )
-        return self.conversions.workflow.to_failure(error)
+        try:
+            return self.conversions.workflow.to_failure(error)
+        except Exception as conversion_error:  # whatever a custom converter raises
+            return unconverted(conversion_error)
 
     def _run_jobs(self, all_jobs: Sequence[Job]) -> None:
         sets: tuple[list[Job], ...] = ([], [], [], [])
@@ -332,10 +337,14 @@ class WorkflowInstance:
         result = Payloads(payloads=[self.conversions.workflow.to_result(outcome)])
         self.recorder.add(CompleteWorkflow(result, self.recorder.source()))
 
-    async def run_top_level(self, code: Awaitable[None]) -> None:
-        """Runs the workflow's main code or a signal handler: what it raises ends the workflow or the task."""
+    async def run_top_level(self, code: Callable[[], Awaitable[None]]) -> None:
+        """Runs the workflow's main code or a signal handler: what it raises ends the workflow or the task.
+
+        Args:
+            code: called with the task's first step, which a task that is cancelled at once never has.
+        """
         try:
-            await code
+            await code()
         except completion.ContinueAsNewRequest as request:
             self.recorder.add(completion.continue_as_new(self, request.input))
         except (Exception, asyncio.CancelledError) as error:
@@ -363,7 +372,9 @@ class WorkflowInstance:
         invariant(self._input is not None, "arguments are read before the code starts")
         if self._input is None:
             return
-        self._primary = self.loop.create_task(self.run_top_level(self._run_workflow(self._input)), name="run")
+        self._primary = self.loop.create_task(
+            self.run_top_level(partial(self._run_workflow, self._input)), name="run"
+        )
         if self._is_cancel_pending:
             self._is_cancel_pending = False
             self.loop.call_soon(self._primary.cancel)
@@ -404,6 +415,14 @@ class WorkflowInstance:
             self.loop.run_ready(None)
         for task in self.loop.unfinished_tasks():
             _close(task)
+
+
+def unconverted(conversion_error: Exception) -> Failure:
+    """What stands for an error that the failure converter could not convert."""
+    return Failure(
+        message=f"Failed converting activation exception: {conversion_error}",
+        application_failure_info=ApplicationFailureInfo(),
+    )
 
 
 def _close(task: asyncio.Task[Any]) -> None:

@@ -11,7 +11,7 @@ from perdure.core.invariant import invariant
 from perdure.core.replay.activation import Activation, InitializeWorkflow
 from perdure.core.replay.instructions import Answer, FailWorkflow
 from perdure.exceptions import ApplicationError
-from perdure.worker.workflow_code.instance import WorkflowInstance
+from perdure.worker.workflow_code.instance import WorkflowInstance, unconverted
 from perdure.worker.workflow_code.settings import WorkflowCodeSettings
 from perdure.workflow import Info, _Definition
 
@@ -89,7 +89,10 @@ class WorkflowProgram:
             exc_info=error if _logger.isEnabledFor(logging.DEBUG) else None,
         )
         failure = Failure()
-        self._settings.failure_converter.to_failure(error, self._settings.payload_converter, failure)
+        try:
+            self._settings.failure_converter.to_failure(error, self._settings.payload_converter, failure)
+        except Exception as conversion_error:  # whatever a custom converter raises
+            return Answer(task_failure=unconverted(conversion_error))
         if isinstance(error, ApplicationError) and error.non_retryable:
             return Answer([FailWorkflow(failure)])
         return Answer(task_failure=failure)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from perdure.core.replay.instructions import Instruction
-from perdure.worker.workflow_code.errors import WorkflowEvictedError
+from perdure.worker.workflow_code.errors import _WorkflowBeingEvictedError
 from perdure.worker.workflow_code.loop import WorkflowLoop
 from perdure.workflow import ReadOnlyContextError
 
@@ -69,7 +69,7 @@ class Recorder:
 
         Raises:
             ReadOnlyContextError: nothing may be asked for now.
-            WorkflowEvictedError: the run is being thrown away.
+            _WorkflowBeingEvictedError: the run is being thrown away.
         """
         if self.is_read_only or self.is_evicting:
             self.check_writable("add command")
@@ -84,10 +84,12 @@ class Recorder:
 
         Raises:
             ReadOnlyContextError: it may not now.
-            WorkflowEvictedError: the run is being thrown away.
+            _WorkflowBeingEvictedError: the run is being thrown away.
         """
         if self.is_evicting and not is_allowed_while_evicting:
-            raise WorkflowEvictedError(f"Ignoring {action} while evicting workflow. This is not an error.")
+            raise _WorkflowBeingEvictedError(
+                f"Ignoring {action} while evicting workflow. This is not an error."
+            )
         if self.is_read_only:
             raise ReadOnlyContextError(f"While in read-only function, action attempted: {action}")
 
