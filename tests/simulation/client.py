@@ -42,6 +42,8 @@ from perdure.api.workflowservice.v1 import (
     StartWorkflowExecutionResponse,
     TerminateWorkflowExecutionRequest,
     TerminateWorkflowExecutionResponse,
+    UpdateWorkflowExecutionRequest,
+    UpdateWorkflowExecutionResponse,
 )
 from perdure.core.run.records import RunKey
 from perdure.server.engine.queries import FAILING_ATTEMPT
@@ -66,8 +68,9 @@ class Plan:
     Attributes:
         rivals: starts of the same id at about the same time, with request ids of their own.
         cancel_at_s, terminate_at_s: when it is asked for, None for never.
-        queries, extra_signals: how many.
+        queries, updates, extra_signals: how many.
         run_timeout_s: 0 for none.
+        retries: the workflow has a retry policy of two attempts.
         restart: started once more after its end, with the same id.
         delete: deleted in the end.
     """
@@ -82,11 +85,13 @@ class Plan:
     cancel_at_s: float | None = None
     terminate_at_s: float | None = None
     queries: int = 0
+    updates: int = 0
     extra_signals: int = 0
     run_timeout_s: float = 0.0
     start_delay_s: float = 0.0
     eager: bool = False
     signal_with_start: bool = False
+    retries: bool = False
     restart: bool = False
     delete: bool = False
     acknowledged: set[str] = field(default_factory=set)
@@ -119,6 +124,9 @@ def draw_plan(random: Random, number: int, namespace: str, task_queue: str) -> P
     plan.start_delay_s = random.choice((2.0, 6.0)) if random.random() < 0.15 else 0.0
     plan.eager = random.random() < 0.1
     plan.delete = random.random() < 0.15
+    plan.updates = random.choice((0, 0, 1, 3))
+    # A second attempt would wait for ever for signals that only the first one got.
+    plan.retries = not program["signals"] and random.random() < 0.15
     return plan
 
 
@@ -188,6 +196,8 @@ class SimClient:
             )
         for _ in range(plan.queries):
             self._begin(self._after(2.0 if soon else 30.0, lambda: self._query(plan, run_id)))
+        for _ in range(plan.updates):
+            self._begin(self._after(3.0 if soon else 25.0, lambda: self._update(plan, run_id)))
         if plan.cancel_at_s is not None:
             self._begin(self._at(plan.cancel_at_s, lambda: self._cancel(plan, run_id)))
         if plan.terminate_at_s is not None:
@@ -251,6 +261,9 @@ class SimClient:
         request.input.CopyFrom(payloads({"program": plan.program, "origin": origin}))
         if plan.run_timeout_s:
             request.workflow_run_timeout.FromSeconds(int(plan.run_timeout_s))
+        if plan.retries:
+            request.retry_policy.initial_interval.FromSeconds(1)
+            request.retry_policy.maximum_attempts = 2
         if plan.start_delay_s:
             request.workflow_start_delay.FromSeconds(int(plan.start_delay_s))
         answer = await self._call(request, answer_class, "WorkflowAlreadyStartedError")
@@ -292,6 +305,31 @@ class SimClient:
             self._context.namespace_ids[plan.namespace], plan.workflow_id, request_id
         )
         plan.acknowledged.add(request_id)
+
+    async def _update(self, plan: Plan, run_id: str) -> None:
+        """Sends an update until its outcome is known; what is said of it must be durable."""
+        update_id = new_uuid(self._random)
+        request = UpdateWorkflowExecutionRequest(
+            namespace=plan.namespace, workflow_execution=self._execution(plan, run_id)
+        )
+        request.request.meta.update_id = update_id
+        request.request.input.name = "change"
+        stage = self._random.choice(("ACCEPTED", "COMPLETED"))
+        request.wait_policy.lifecycle_stage = f"UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_{stage}"  # type: ignore[assignment]
+        key = self._key(plan, run_id)
+        for _ in range(20):
+            answer = await self._call(
+                request, UpdateWorkflowExecutionResponse, *_UPDATE_ERRORS, timeout_s=30.0
+            )
+            if isinstance(answer, CallFailed):
+                closed = answer.error == "NotFoundError"
+                if closed or self._random.random() < 0.3:
+                    return
+                await self._loop.sleep(self._random.uniform(0.1, 5.0))
+                continue
+            self._context.oracle.updated(key, update_id, answer)
+            if answer.HasField("outcome"):
+                return
 
     async def _query(self, plan: Plan, run_id: str) -> None:
         known = set(plan.acknowledged)
@@ -380,18 +418,37 @@ class SimClient:
     # --- the end
 
     async def _finish(self, plan: Plan, run_id: str) -> None:
-        event = await self._result(plan, run_id)
-        if event is None:
-            deleted = self._key(plan, run_id) in self._context.oracle.deleted
-            check(deleted, "a durable run has a history", run_id)
-            return
+        """Waits for the end of a chain of runs, and checks how each ended."""
+        program = plan.program
+        while True:
+            event = await self._result(plan, run_id)
+            if event is None:
+                deleted = self._key(plan, run_id) in self._context.oracle.deleted
+                check(deleted, "a durable run has a history", run_id)
+                return
+            self._check_end(plan, program, run_id, event)
+            following = getattr(attributes_of(event), "new_execution_run_id", "")
+            if not following:
+                return
+            if event_name(event) == "WORKFLOW_EXECUTION_CONTINUED_AS_NEW":
+                self._context.trace.reach("continued as new")
+                program = program["next"]
+            else:
+                check(plan.retries, "only who has a retry policy is tried again", plan.workflow_id)
+                self._context.trace.reach("workflow tried again")
+            self._context.oracle.started(
+                self._context.namespace_ids[plan.namespace], plan.workflow_id, following
+            )
+            run_id = following
+
+    def _check_end(self, plan: Plan, program: Program, run_id: str, event: HistoryEvent) -> None:
         self._context.note(self._name, f"{plan.workflow_id} {run_id[-6:]} ended: {event_name(event)}")
         model = self._context.oracle.started(
             self._context.namespace_ids[plan.namespace], plan.workflow_id, run_id
         )
         same = model.close_event is not None and model.close_event.event_id == event.event_id
         check(same, "the closing event is the one in the history", event.event_id)
-        check_outcome(plan, event, cancelled=model.cancel_requested)
+        check_outcome(plan, program, event, cancelled=model.cancel_requested)
 
     async def _result(self, plan: Plan, run_id: str) -> HistoryEvent | None:
         token = b""
@@ -484,6 +541,12 @@ class SimClient:
         )
 
 
+_UPDATE_ERRORS = (
+    "WorkflowNotReadyError",
+    "FailedPreconditionError",
+    "ResourceExhaustedError",
+    "NotFoundError",
+)
 _QUERY_ERRORS = (
     "WorkflowNotReadyError",
     "FailedPreconditionError",
@@ -493,18 +556,20 @@ _QUERY_ERRORS = (
 )
 
 
-def check_outcome(plan: Plan, event: HistoryEvent, *, cancelled: bool) -> None:
+def check_outcome(plan: Plan, program: Program, event: HistoryEvent, *, cancelled: bool) -> None:
     """Checks that a run ended as its program and its plan say, whatever went wrong on the way."""
     name = event_name(event).removeprefix("WORKFLOW_EXECUTION_")
-    expected = "COMPLETED" if plan.program["ends"] == "complete" else "FAILED"
+    expected = "COMPLETED" if program["ends"] == "complete" else "FAILED"
     if name == "TERMINATED":
         asked = plan.terminate_at_s is not None or plan.conflict_policy == _TERMINATE_EXISTING
         check(asked, "only who was terminated is", plan.workflow_id)
     elif name == "TIMED_OUT":
         check(plan.run_timeout_s, "only who has a timeout times out", plan.workflow_id)
     elif name == "CANCELED":
-        obeys = plan.program["on_cancel"] in (CANCEL, CLEAN_UP)
+        obeys = program["on_cancel"] in (CANCEL, CLEAN_UP)
         check(cancelled and obeys, "only who was cancelled is", plan.workflow_id)
+    elif name == "CONTINUED_AS_NEW":
+        check("next" in program, "only who is to go on does", plan.workflow_id)
     else:
         check(name == expected, "the outcome is the program's", f"{name}, not {expected}")
         attributes = attributes_of(event)
@@ -512,7 +577,7 @@ def check_outcome(plan: Plan, event: HistoryEvent, *, cancelled: bool) -> None:
             value_of(attributes.result) if name == "COMPLETED" else json.loads(attributes.failure.message)
         )
         # A run timeout also bounds the activities' retries.
-        good = bool(plan.run_timeout_s) or agrees(predict(plan.program), observed)
-        check(good, "the result is that of a run without faults", f"{observed} {plan.program}")
-    if cancelled and plan.program["on_cancel"] == IGNORE:
+        good = bool(plan.run_timeout_s) or agrees(predict(program), observed)
+        check(good, "the result is that of a run without faults", f"{observed} {program}")
+    if cancelled and program["on_cancel"] == IGNORE:
         check(name != "CANCELED", "who ignores a cancellation goes on", plan.workflow_id)

@@ -7,6 +7,7 @@ exist, command events that differ from the commands which the program issues at 
 from __future__ import annotations
 
 import json
+import zlib
 from collections import deque
 from collections.abc import Generator, Iterable
 from typing import Any
@@ -37,15 +38,25 @@ COMMAND_EVENTS = {
     "WORKFLOW_EXECUTION_COMPLETED": "COMPLETE_WORKFLOW_EXECUTION",
     "WORKFLOW_EXECUTION_FAILED": "FAIL_WORKFLOW_EXECUTION",
     "WORKFLOW_EXECUTION_CANCELED": "CANCEL_WORKFLOW_EXECUTION",
+    "WORKFLOW_EXECUTION_CONTINUED_AS_NEW": "CONTINUE_AS_NEW_WORKFLOW_EXECUTION",
+    "START_CHILD_WORKFLOW_EXECUTION_INITIATED": "START_CHILD_WORKFLOW_EXECUTION",
+    "SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED": "SIGNAL_EXTERNAL_WORKFLOW_EXECUTION",
+    "REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED": "REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION",
 }
 """Events that a command makes, and the command."""
 
+_UPDATE_EVENTS = ("WORKFLOW_EXECUTION_UPDATE_ACCEPTED", "WORKFLOW_EXECUTION_UPDATE_COMPLETED")
 _LOCAL_PREFIX = "local:"
 Thread = Generator[None, None, None]
 
 
 class NonDeterminism(Exception):
     """The history is not one that this program can have."""
+
+
+def verdict(update_id: str) -> str:
+    """What the workflow says to an update; the same whoever asks: reject, accept (and complete later) or complete."""
+    return ("reject", "accept", "complete", "complete")[zlib.crc32(update_id.encode()) % 4]
 
 
 def payload(value: Any) -> Payload:
@@ -83,6 +94,7 @@ class Interpreter:
         pending_local: local activities that the worker has to compute, by id: heartbeats still wanted.
         signals: (name, request id) of each signal in order.
         is_closed: the history has its closing event.
+        updates: ids of accepted updates whose outcome is not in the history.
     """
 
     def __init__(self) -> None:
@@ -91,6 +103,7 @@ class Interpreter:
         self.pending_local: dict[str, int] = {}
         self.signals: list[tuple[str, str]] = []
         self.is_closed = False
+        self.updates: list[str] = []
         self.program: Program = {}
         self.origin: dict[str, str] = {}
         self.results: list[Any] = []
@@ -106,6 +119,9 @@ class Interpreter:
         self._outcomes: dict[str, Any] = {}
         self._timers: dict[str, bool] = {}
         self._local_results: dict[str, str] = {}
+        self._initiated: dict[int, str] = {}
+        self._begun: set[str] = set()
+        self._chain = ""
         self._cancel_requested = False
         self._ending = False
 
@@ -126,6 +142,9 @@ class Interpreter:
             self._take(event, event_name(event))
 
     def _take(self, event: HistoryEvent, name: str) -> None:
+        if name in _UPDATE_EVENTS:
+            self._take_update(event, name)
+            return
         if name in COMMAND_EVENTS:
             self._match(event, name)
         else:
@@ -140,6 +159,17 @@ class Interpreter:
                 self._batch.append(event)
         if name.startswith("WORKFLOW_EXECUTION_") and name.rsplit("_", 1)[1] in _CLOSING:
             self.is_closed = True
+
+    def _take_update(self, event: HistoryEvent, name: str) -> None:
+        if not self._matching:
+            raise NonDeterminism(f"{event.event_id} {name} does not follow a completed workflow task")
+        if name == "WORKFLOW_EXECUTION_UPDATE_ACCEPTED":
+            update_id = event.workflow_execution_update_accepted_event_attributes.protocol_instance_id
+            if update_id in self.updates or verdict(update_id) == "reject":
+                raise NonDeterminism(f"{event.event_id} accepts update {update_id}")
+            self.updates.append(update_id)
+        else:
+            self.updates.remove(event.workflow_execution_update_completed_event_attributes.meta.update_id)
 
     def _on_workflow_task_scheduled(self, event: HistoryEvent) -> None:
         if self._started_id:
@@ -200,6 +230,8 @@ class Interpreter:
             "failure",
             "scheduled_event_id",
             "input",
+            "workflow_id",
+            "signal_name",
         ):
             if field in attributes.DESCRIPTOR.fields_by_name and field in wanted.DESCRIPTOR.fields_by_name:
                 if getattr(attributes, field) != getattr(wanted, field):
@@ -207,6 +239,9 @@ class Interpreter:
         if name == "ACTIVITY_TASK_SCHEDULED":
             self._activities[attributes.activity_id] = event.event_id
             self._scheduled[event.event_id] = attributes.activity_id
+        elif name.endswith("EXECUTION_INITIATED"):
+            named = attributes if name.startswith("START") else attributes.workflow_execution
+            self._initiated[event.event_id] = named.workflow_id
 
     # --- a workflow task
 
@@ -246,6 +281,8 @@ class Interpreter:
             document = value_of(attributes.input)
             self.program, self.origin = document["program"], document["origin"]
             self._threads = [self._main(self.program["steps"])]
+            # Children of an earlier run or attempt may still be there: theirs are other ids.
+            self._chain = f"{attributes.original_execution_run_id[-8:]}"
         elif name == "WORKFLOW_EXECUTION_SIGNALED":
             self.signals.append((attributes.signal_name, attributes.request_id))
         elif name == "WORKFLOW_EXECUTION_CANCEL_REQUESTED":
@@ -254,8 +291,28 @@ class Interpreter:
             if self._timers.get(attributes.timer_id) is not False:
                 raise NonDeterminism(f"{event.event_id}: timer {attributes.timer_id} is not running")
             self._timers[attributes.timer_id] = True
+        elif "initiated_event_id" in attributes.DESCRIPTOR.fields_by_name:
+            self._hear_of(event, name, attributes)
         elif name.startswith("ACTIVITY_TASK_") and name != "ACTIVITY_TASK_STARTED":
             self._finish_activity(event, name, attributes)
+
+    def _hear_of(self, event: HistoryEvent, name: str, attributes: Any) -> None:
+        """Something became of a child, a signal or a request to cancel that this run initiated."""
+        about = self._initiated.get(attributes.initiated_event_id)
+        if about is None:
+            raise NonDeterminism(f"{event.event_id} {name}: nothing was initiated")
+        if name == "CHILD_WORKFLOW_EXECUTION_STARTED":
+            if about in self._begun:
+                raise NonDeterminism(f"{event.event_id}: child {about} starts once more")
+            self._begun.add(about)
+            return
+        if name.startswith("CHILD_") and (about not in self._begun or about in self._outcomes):
+            raise NonDeterminism(f"{event.event_id} {name}: the child is not running")
+        key = about if "CHILD" in name else f"{attributes.initiated_event_id}"
+        if name == "CHILD_WORKFLOW_EXECUTION_COMPLETED":
+            self._outcomes[key] = value_of(attributes.result)
+        else:
+            self._outcomes[key] = [name.rsplit("_", 1)[1].lower()]
 
     def _finish_activity(self, event: HistoryEvent, name: str, attributes: Any) -> None:
         activity_id = self._scheduled.get(attributes.scheduled_event_id)
@@ -289,9 +346,12 @@ class Interpreter:
     def _main(self, steps: list[Step]) -> Thread:
         self.results = [None] * len(steps)
         yield from self._run_steps(steps, self.results)
-        self._end(
-            "COMPLETE_WORKFLOW_EXECUTION" if self.program["ends"] == "complete" else "FAIL_WORKFLOW_EXECUTION"
-        )
+        if "next" in self.program:
+            self._end("CONTINUE_AS_NEW_WORKFLOW_EXECUTION")
+        elif self.program["ends"] == "complete":
+            self._end("COMPLETE_WORKFLOW_EXECUTION")
+        else:
+            self._end("FAIL_WORKFLOW_EXECUTION")
 
     def _clean_up(self) -> Thread:
         steps = self.program["clean_up"]
@@ -307,6 +367,9 @@ class Interpreter:
             failure: Failure = command.fail_workflow_execution_command_attributes.failure
             failure.message = json.dumps(self.results)
             failure.application_failure_info.type = FAILURE_TYPE
+        elif command_type == "CONTINUE_AS_NEW_WORKFLOW_EXECUTION":
+            document = {"program": self.program["next"], "origin": self.origin}
+            command.continue_as_new_workflow_execution_command_attributes.input.CopyFrom(payloads(document))
         else:
             command.cancel_workflow_execution_command_attributes.SetInParent()
 
@@ -412,6 +475,57 @@ class Interpreter:
             self._cancel_timer(timer_id)
         results[index] = self._outcomes[activity_id]
 
+    def _start_child(self, child_id: str, program: Program, policy: int) -> str:
+        attributes = self._command(
+            "START_CHILD_WORKFLOW_EXECUTION"
+        ).start_child_workflow_execution_command_attributes
+        attributes.workflow_id = f"{self.origin['workflow_id']}/{child_id}/{self._chain}"
+        attributes.workflow_type.name = "program"
+        attributes.task_queue.name = self.origin["task_queue"]
+        attributes.parent_close_policy = policy  # type: ignore[assignment]  # an enum number
+        origin = self.origin | {"workflow_id": attributes.workflow_id}
+        attributes.input.CopyFrom(payloads({"program": program, "origin": origin}))
+        return attributes.workflow_id
+
+    def _run_child(
+        self, results: list[Any], index: int, child_id: str, program: Program, policy: int
+    ) -> Thread:
+        name = self._start_child(child_id, program, policy)
+        while name not in self._outcomes:
+            yield
+        results[index] = self._outcomes[name]
+
+    def _run_abort(
+        self, results: list[Any], index: int, child_id: str, program: Program, timer_id: str, seconds: float
+    ) -> Thread:
+        name = self._start_child(child_id, program, 1)
+        self._start_timer(timer_id, seconds)
+        while not (self._timers[timer_id] and name in self._begun) and name not in self._outcomes:
+            yield
+        if name not in self._outcomes:
+            cancel = self._command("REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION")
+            attributes = cancel.request_cancel_external_workflow_execution_command_attributes
+            attributes.workflow_id = name
+            attributes.child_workflow_only = True
+            while name not in self._outcomes:
+                yield
+        self._cancel_timer(timer_id)
+        results[index] = self._outcomes[name]
+
+    def _run_poke(self, results: list[Any], index: int, poke_id: str, workflow_id: str) -> Thread:
+        poke = self._command("SIGNAL_EXTERNAL_WORKFLOW_EXECUTION")
+        attributes = poke.signal_external_workflow_execution_command_attributes
+        attributes.execution.workflow_id = workflow_id
+        attributes.signal_name = poke_id
+        own = len(self._initiated)
+        while len(self._initiated) <= own:
+            yield
+        # The newest to this workflow is this step's: nothing else of the program signals it.
+        event_id = max(key for key, name in self._initiated.items() if name == workflow_id)
+        while str(event_id) not in self._outcomes:
+            yield
+        results[index] = self._outcomes[str(event_id)]
+
     def _run_guard(
         self, results: list[Any], index: int, timer_id: str, seconds: float, steps: list[Step]
     ) -> Thread:
@@ -432,4 +546,4 @@ class Interpreter:
 
 
 _DONE = object()
-_CLOSING = frozenset(("COMPLETED", "FAILED", "CANCELED", "TERMINATED", "OUT"))
+_CLOSING = frozenset(("COMPLETED", "FAILED", "CANCELED", "TERMINATED", "OUT", "NEW"))

@@ -19,17 +19,37 @@ _STATUS = {
     "WORKFLOW_EXECUTION_FAILED": 3,
     "WORKFLOW_EXECUTION_CANCELED": 4,
     "WORKFLOW_EXECUTION_TERMINATED": 5,
+    "WORKFLOW_EXECUTION_CONTINUED_AS_NEW": 6,
     "WORKFLOW_EXECUTION_TIMED_OUT": 7,
 }
 _ACTIVITY_ENDS = frozenset(f"ACTIVITY_TASK_{end}" for end in ("COMPLETED", "FAILED", "TIMED_OUT", "CANCELED"))
-_NEWS = _ACTIVITY_ENDS | {
-    "WORKFLOW_EXECUTION_STARTED",
-    "WORKFLOW_EXECUTION_SIGNALED",
-    "WORKFLOW_EXECUTION_CANCEL_REQUESTED",
-    "WORKFLOW_TASK_FAILED",
-    "WORKFLOW_TASK_TIMED_OUT",
-    "TIMER_FIRED",
-}
+_CHILD_ENDS = frozenset(
+    f"CHILD_WORKFLOW_EXECUTION_{end}"
+    for end in ("COMPLETED", "FAILED", "TIMED_OUT", "CANCELED", "TERMINATED")
+)
+_OUTCOMES = frozenset(
+    (
+        "EXTERNAL_WORKFLOW_EXECUTION_SIGNALED",
+        "EXTERNAL_WORKFLOW_EXECUTION_CANCEL_REQUESTED",
+        "SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_FAILED",
+        "REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_FAILED",
+    )
+)
+_ENDS = _ACTIVITY_ENDS | _CHILD_ENDS
+_NEWS = (
+    _ENDS
+    | _OUTCOMES
+    | {
+        "START_CHILD_WORKFLOW_EXECUTION_FAILED",
+        "CHILD_WORKFLOW_EXECUTION_STARTED",
+        "WORKFLOW_EXECUTION_STARTED",
+        "WORKFLOW_EXECUTION_SIGNALED",
+        "WORKFLOW_EXECUTION_CANCEL_REQUESTED",
+        "WORKFLOW_TASK_FAILED",
+        "WORKFLOW_TASK_TIMED_OUT",
+        "TIMER_FIRED",
+    }
+)
 """Events that a workflow task must follow."""
 _WAITING = frozenset(
     (
@@ -37,6 +57,8 @@ _WAITING = frozenset(
         "TIMER_FIRED",
         "WORKFLOW_EXECUTION_SIGNALED",
         "WORKFLOW_EXECUTION_CANCEL_REQUESTED",
+        "CHILD_WORKFLOW_EXECUTION_STARTED",
+        "START_CHILD_WORKFLOW_EXECUTION_FAILED",
     )
 )
 """Events that wait while a workflow task is started, beside the completions."""
@@ -67,6 +89,7 @@ class RunModel:
     Attributes:
         status: of the closing event, 1 while there is none.
         signals: request ids in the history.
+        pokes: (sender's run id, request id) of signals of other workflows.
         finished: (activity id, event name) of every closed activity.
         tasks: the run's task rows.
         visibility: the run's row in lists.
@@ -79,6 +102,7 @@ class RunModel:
         self.next_event_id = 1
         self.close_event: HistoryEvent | None = None
         self.signals: list[str] = []
+        self.pokes: list[tuple[str, str]] = []
         self.cancel_requested = False
         self.finished: dict[str, str] = {}
         self.tasks: dict[TaskKey, Task] = {}
@@ -138,6 +162,11 @@ class RunModel:
         self.started_event = event
 
     def _on_workflow_execution_signaled(self, event: HistoryEvent, attributes: Any) -> None:
+        if attributes.external_workflow_execution.run_id:
+            key = (attributes.external_workflow_execution.run_id, attributes.request_id)
+            check(key not in self.pokes, "a signal of another workflow is recorded once", key)
+            self.pokes.append(key)
+            return
         check(attributes.request_id not in self.signals, "a signal is recorded once", attributes.request_id)
         self.signals.append(attributes.request_id)
 
@@ -211,6 +240,7 @@ class RunModel:
         check(self._wakes(state), "the wake-up is not after any deadline", state.wakeup_ns)
         if self.status != RUNNING:
             left = (state.activities, state.timers, state.buffered)
+            left = (*left, state.externals)
             check(not any(left) and not header.has_pending_task, "a closed run has nothing pending", left)
             closed = record is not None and record.close_time_ns == header.close_ns
             check(closed and header.close_event_id == self.next_event_id - 1, "a run closes once", header)
@@ -249,11 +279,17 @@ class RunModel:
         for timer in state.timers.values():
             on_time = timer.fire_ns == self._timers[timer.timer_id][1]
             check(on_time, "a timer is due when its event says", timer)
-        signals = [attributes.request_id for name, attributes in waiting if "SIGNALED" in name]
+        signals = [
+            attributes.request_id
+            for name, attributes in waiting
+            if name == "WORKFLOW_EXECUTION_SIGNALED" and not attributes.external_workflow_execution.run_id
+        ]
         check(len(set(signals)) == len(signals), "a signal is recorded once", signals)
         known_ids = sorted([*self.signals, *signals])
         check(sorted(state.signal_request_ids) == known_ids, "signal request ids are remembered", known_ids)
-        asked = self.cancel_requested or any("CANCEL_REQUESTED" in name for name, _ in waiting)
+        asked = self.cancel_requested or any(
+            name == "WORKFLOW_EXECUTION_CANCEL_REQUESTED" for name, _ in waiting
+        )
         check(state.header.cancel_requested == asked, "a cancellation is remembered", asked)
 
     def _check_tasks(self, state: RunState) -> None:
@@ -281,15 +317,23 @@ class RunModel:
     def _deadlines(self, state: RunState) -> list[int]:
         header = state.header
         if self.status != RUNNING:
-            return [header.close_ns + header.retention_ns]
+            return (
+                [header.close_ns]
+                if header.owes_parent or state.children
+                else [header.close_ns + header.retention_ns]
+            )
         found = [timer.fire_ns for timer in state.timers.values()]
         found += [header.run_expiration_ns] if header.run_expiration_ns else []
         if header.has_started_task:
             found.append(header.task_started_ns + header.task_timeout_ns)
         elif header.has_pending_task and header.task_on_sticky_queue and header.sticky_timeout_ns:
             found.append(header.task_scheduled_ns + header.sticky_timeout_ns)
+        elif header.has_pending_task and not header.task_on_sticky_queue and header.task_start_limit_ns:
+            found.append(header.task_scheduled_ns + header.task_start_limit_ns)
         elif header.first_task_at_ns and not header.has_pending_task:
             found.append(header.first_task_at_ns)
+        found += [child.initiated_ns for child in state.children.values() if not child.run_id]
+        found += [external.initiated_ns for external in state.externals.values()]
         for activity in state.activities.values():
             found += _activity_deadlines(activity)
         return found
@@ -311,7 +355,7 @@ def _check_flush_order(events: list[HistoryEvent]) -> None:
     ended = 0
     for event in events:
         name = event_name(event)
-        if name in _ACTIVITY_ENDS:
+        if name in _ENDS:
             ended = event.event_id
         else:
             check(

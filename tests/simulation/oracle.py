@@ -9,16 +9,20 @@ from typing import Any, TypeVar
 
 from perdure.api.enums.v1 import WorkflowTaskFailedCause
 from perdure.api.history.v1 import History, HistoryEvent
+from perdure.api.workflowservice.v1 import UpdateWorkflowExecutionResponse
 from perdure.core.errors import InvariantViolation
 from perdure.core.run.invariants import check_history, check_state, check_tasks
 from perdure.core.run.records import RunKey, RunWrite
 from perdure.core.run.state import RunState, decode_run
 from perdure.store.memory import MemoryStore
-from tests.simulation.interpreter import attributes_of, event_name
+from tests.simulation.interpreter import attributes_of, event_name, value_of, verdict
 from tests.simulation.model import RUNNING, RunModel, check
 from tests.simulation.trace import Trace
 
 T = TypeVar("T")
+_CONTINUED = 6
+_ACCEPTED = 2
+"""UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ACCEPTED."""
 
 
 def immediate(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -82,6 +86,35 @@ class Oracle:
         self.commits += 1
         for write in unit:
             self._apply(write)
+        self._check_pairs({write.run for write in unit})
+
+    def _check_pairs(self, written: set[RunKey]) -> None:
+        """A parent and its child say the same of each other, at every moment."""
+        for run in written:
+            state = self.states.get(run)
+            if state is None:
+                continue
+            for child in state.children.values():
+                first = RunKey(run.namespace_id, child.workflow_id, child.run_id)
+                there = not child.run_id or first in self.models or first in self.deleted
+                check(there, "a started child is there", f"{run} {child}")
+            header = state.header
+            if header.parent_run_id:
+                self._check_child(run, state)
+
+    def _check_child(self, run: RunKey, state: RunState) -> None:
+        header = state.header
+        parent = RunKey(run.namespace_id, header.parent_workflow_id, header.parent_run_id)
+        known = self.states.get(parent)
+        if known is None or not known.header.is_open:
+            return
+        item = known.children.get(header.parent_initiated_event_id)
+        last = self.current.get((run.namespace_id, run.workflow_id)) == run
+        if header.is_open or header.owes_parent:
+            same = item is not None and item.run_id == header.first_run_id
+            check(same, "an open parent knows its child", f"{parent} {item} {run}")
+        elif last and header.status != _CONTINUED:
+            check(item is None, "a child that is over is not pending any more", f"{parent} {item}")
 
     def _apply(self, write: RunWrite) -> None:
         run = write.run
@@ -180,6 +213,33 @@ class Oracle:
         asked = state is None or state.header.cancel_requested or not state.header.is_open
         check(asked, "an acknowledged cancellation is durable", run)
 
+    def updated(self, run: RunKey, update_id: str, answer: UpdateWorkflowExecutionResponse) -> None:
+        """A client was told how far its update is."""
+        state = self.states.get(run)
+        if state is None:
+            return  # deleted meanwhile
+        known = state.updates.get(update_id)
+        outcome = answer.outcome
+        rejected = outcome.failure.message.startswith("rejected")
+        if answer.stage >= _ACCEPTED and not rejected:
+            check(known is not None, "an acknowledged acceptance of an update is durable", update_id)
+        if outcome.HasField("success"):
+            done = known is not None and known.completed_event_id > 0
+            check(done, "an acknowledged outcome of an update is durable", update_id)
+            check(value_of(outcome.success) == f"updated {update_id}", "updates do not mix", outcome)
+            self._trace.reach("update completed")
+        elif rejected:
+            check(known is None and verdict(update_id) == "reject", "a rejected update leaves nothing", known)
+            self._trace.reach("update rejected")
+        elif outcome.HasField("failure"):
+            outlived = not state.header.is_open and known is not None and not known.completed_event_id
+            check(outlived, "an accepted update fails only with its run", outcome.failure.message)
+            self._trace.reach("update outlived by its run")
+        elif answer.stage == _ACCEPTED:
+            self._trace.reach("update accepted")
+        else:
+            self._trace.reach("update still waits")
+
     def heartbeat_sent(self, run_id: str, activity_id: str, details: list[int]) -> None:
         """A worker sends a heartbeat with these details."""
         _, sent = self._heartbeats.setdefault((run_id, activity_id), ([], set()))
@@ -212,14 +272,23 @@ class Oracle:
             reach("first workflow task delayed")
         if header.task_rerouted:
             reach("sticky task rerouted")
+        check(not header.task_is_speculative, "no speculative workflow task is stored", header)
+        if header.task_start_limit_ns:
+            reach("speculative task became a normal one")
         for activity in state.activities.values():
             if activity.attempt > 1:
                 reach("activity retried")
                 break
         if previous is not None and previous.buffered and not state.buffered:
             self._observe_flush(events)
+        if not header.is_open and state.children:
+            reach("closed parent with children to end")
         for event in events:
             name = event_name(event)
+            if name == "WORKFLOW_EXECUTION_TERMINATED":
+                reason = event.workflow_execution_terminated_event_attributes.reason
+                if reason == "by parent close policy":
+                    reach("child terminated with its parent")
             if name == "WORKFLOW_TASK_FAILED":
                 cause = event.workflow_task_failed_event_attributes.cause
                 reach(f"workflow task failed: {CAUSES[cause]}")
@@ -260,8 +329,17 @@ class Oracle:
 
     def check_histories(self) -> None:
         """Checks every run that is left with the rules that need its whole history."""
+        self._check_effects()
         for run, model in self.models.items():
             watched(functools.partial(self._check_history, run, model), clock_set_back=self.clock_set_back)
+
+    def _check_effects(self) -> None:
+        """Nothing that a run had to do to another one is left undone."""
+        for run, state in self.states.items():
+            check(not state.header.owes_parent, "every parent is told", run)
+            check(
+                not state.children, "every child of a closed parent is dealt with", f"{run} {state.children}"
+            )
 
     def _check_history(self, run: RunKey, model: RunModel) -> None:
         batches = immediate(self._store.read_history(run, 1, 1 << 60, 1 << 60))
@@ -285,4 +363,12 @@ _MARKED = {
     "WORKFLOW_EXECUTION_CANCELED": "workflow cancelled",
     "WORKFLOW_EXECUTION_TIMED_OUT": "workflow timed out",
     "WORKFLOW_EXECUTION_TERMINATED": "workflow terminated",
+    "START_CHILD_WORKFLOW_EXECUTION_FAILED": "child not started",
+    "CHILD_WORKFLOW_EXECUTION_STARTED": "child started",
+    "CHILD_WORKFLOW_EXECUTION_COMPLETED": "child completed",
+    "CHILD_WORKFLOW_EXECUTION_FAILED": "child failed",
+    "CHILD_WORKFLOW_EXECUTION_CANCELED": "child cancelled",
+    "EXTERNAL_WORKFLOW_EXECUTION_SIGNALED": "other workflow signalled",
+    "SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_FAILED": "nobody to signal",
+    "EXTERNAL_WORKFLOW_EXECUTION_CANCEL_REQUESTED": "other workflow asked to cancel",
 }

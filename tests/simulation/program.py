@@ -11,6 +11,11 @@ A program is plain JSON, so that a worker knows it from the history alone. Steps
     ["race", id, spec, timer_id, s]       an activity against a timer; the loser is cancelled
     ["guard", timer_id, s, steps]         steps under a long timer that is cancelled after them
     ["all", [steps, ...]]                 branches side by side
+    ["child", id, program, policy]        run a child workflow and keep its result
+    ["abort", id, program, timer_id, s]   run a child and ask it to cancel after a time
+    ["poke", id, workflow_id]             signal another workflow, which may not be there
+
+A program may have a "next" one: it then ends by continuing as new with it.
 """
 
 from __future__ import annotations
@@ -30,6 +35,8 @@ FAILURE_TYPE = "Planned"
 CANCEL = "cancel"
 CLEAN_UP = "clean up"
 IGNORE = "ignore"
+POLICIES = (1, 2, 3)
+"""What becomes of a child when its parent closes: terminate, abandon, ask to cancel."""
 
 
 @dataclass
@@ -37,6 +44,7 @@ class _Names:
     """Numbers ids of one program and collects the signals it waits for."""
 
     count: int = 0
+    children: int = 0
     signals: list[str] = field(default_factory=list)
 
     def next(self, prefix: str) -> str:
@@ -45,9 +53,19 @@ class _Names:
 
 
 def random_program(random: Random, *, waits_for_signals: bool = True) -> Program:
-    """A program of one to six steps."""
+    """A program of one to six steps, perhaps with another one to continue with."""
     names = _Names()
-    steps = [_random_step(random, names, 2, waits_for_signals) for _ in range(random.randint(1, 6))]
+    program = _random_program(random, names, waits_for_signals, 6)
+    if random.random() < 0.15:
+        program["next"] = _random_program(random, names, False, 3)
+    return program
+
+
+def _random_program(random: Random, names: _Names, waits_for_signals: bool, most_steps: int) -> Program:
+    steps = [_random_step(random, names, 2, waits_for_signals) for _ in range(random.randint(1, most_steps))]
+    if names.children < 3 and random.random() < 0.25:
+        names.children += 1
+        steps.insert(random.randint(0, len(steps)), _random_reach(random, names))
     program: Program = {
         "steps": steps,
         "ends": random.choice(("complete", "complete", "complete", "fail")),
@@ -57,6 +75,21 @@ def random_program(random: Random, *, waits_for_signals: bool = True) -> Program
     if program["on_cancel"] == CLEAN_UP:
         program["clean_up"] = [["activity", names.next("c"), {"attempts": 0}], ["marker", names.next("m")]]
     return program
+
+
+def _random_reach(random: Random, names: _Names) -> Step:
+    """A step that does something to another workflow."""
+    kind = random.choice(("child", "child", "abort", "poke"))
+    if kind == "poke":
+        return [kind, names.next("p"), random.choice(("nobody", *(f"w{number}" for number in range(1, 8))))]
+    name = names.next("w")
+    body = _random_program(random, names, False, 2)
+    body["signals"] = []
+    if random.random() < 0.2:
+        body["next"] = _random_program(random, names, False, 1)
+    if kind == "child":
+        return [kind, name, body, random.choice(POLICIES)]
+    return [kind, name, body, names.next("t"), random.choice((0.0, 0.5, 3.0))]
 
 
 def _random_step(random: Random, names: _Names, depth: int, waits_for_signals: bool) -> Step:
@@ -141,6 +174,11 @@ def activity_value(activity_id: str) -> str:
     return f"value of {activity_id}"
 
 
+def final(program: Program) -> Program:
+    """The program of the last run, when each run continues as new."""
+    return final(program["next"]) if "next" in program else program
+
+
 def predict(program: Program) -> list[Any]:
     """The result that the program has whatever faults occur; entries that depend on them are `ANY`."""
     return _predict_steps(program["steps"])
@@ -162,6 +200,11 @@ def _predict_step(step: Step) -> Any:
         return [_predict_steps(branch) for branch in step[1]]
     if kind == "local":
         return activity_value(step[1])
+    if kind == "child":
+        last = final(step[2])
+        return predict(last) if last["ends"] == "complete" else ["failed"]
+    if kind in ("abort", "poke"):
+        return ANY
     return step[1]
 
 

@@ -121,5 +121,8 @@ def test_programs_are_many_and_predictable() -> None:
         "race",
         "guard",
         "all",
+        "child",
+        "abort",
+        "poke",
     }
     assert all(len(predict(program)) == len(program["steps"]) for program in programs)

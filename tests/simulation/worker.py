@@ -11,9 +11,12 @@ from typing import Any
 
 from perdure.api.common.v1 import WorkflowExecution
 from perdure.api.enums.v1 import EventType
+from perdure.api.failure.v1 import Failure
 from perdure.api.history.v1 import HistoryEvent
+from perdure.api.protocol.v1 import Message
 from perdure.api.query.v1 import WorkflowQueryResult
 from perdure.api.taskqueue.v1 import TaskQueue
+from perdure.api.update.v1 import Acceptance, Rejection, Request, Response
 from perdure.api.workflowservice.v1 import (
     GetWorkflowExecutionHistoryRequest,
     GetWorkflowExecutionHistoryResponse,
@@ -31,7 +34,7 @@ from perdure.api.workflowservice.v1 import (
 from perdure.core.run.records import RunKey
 from tests.simulation.activity_worker import ActivityWorker
 from tests.simulation.context import Context
-from tests.simulation.interpreter import Interpreter, payloads
+from tests.simulation.interpreter import Interpreter, payloads, verdict
 from tests.simulation.loop import Node
 from tests.simulation.model import check
 from tests.simulation.network import CallFailed
@@ -230,6 +233,7 @@ class SimWorker:
             await self._loop.sleep(random.uniform(0, 0.05))
         force = self._local_activities(run)
         request = self._completion(task, run, force)
+        self._answer_updates(task, run, request)
         bad = random.random() < faults.bad_command and request.commands
         if bad:
             request.commands.add(command_type=4).cancel_timer_command_attributes.timer_id = "none"
@@ -273,6 +277,42 @@ class SimWorker:
             )
         return request
 
+    def _answer_updates(
+        self,
+        task: PollWorkflowTaskQueueResponse,
+        run: Interpreter,
+        request: RespondWorkflowTaskCompletedRequest,
+    ) -> None:
+        """Says something to every update that the task brings, and completes those that were accepted before."""
+        words: list[Message] = []
+        for brought in task.messages:
+            update_id = brought.protocol_instance_id
+            check(brought.event_id == task.started_event_id - 1, "a message follows the events", brought)
+            if verdict(update_id) == "reject":
+                rejected = Rejection(failure=Failure(message=f"rejected {update_id}"))
+                words.append(_word(update_id, "reject", rejected))
+                continue
+            accepted = Acceptance(
+                accepted_request_message_id=brought.id,
+                accepted_request_sequencing_event_id=brought.event_id,
+            )
+            asked = Request()
+            brought.body.Unpack(asked)
+            accepted.accepted_request.CopyFrom(asked)
+            words.append(_word(update_id, "accept", accepted))
+            if verdict(update_id) == "complete":
+                words.append(_word(update_id, "complete", _outcome(update_id)))
+        words += [_word(update_id, "complete", _outcome(update_id)) for update_id in run.updates]
+        placed = [word for word in words if not word.id.endswith("reject")]
+        commands = list(request.commands)
+        del request.commands[:]
+        for word in placed:
+            command = request.commands.add(command_type=14)  # PROTOCOL_MESSAGE
+            command.protocol_message_command_attributes.message_id = word.id
+        request.commands.extend(commands)
+        request.messages.extend(words)
+        request.capabilities.discard_speculative_workflow_task_with_events = self._random.random() < 0.7
+
     async def _complete(
         self, run_id: str, request: RespondWorkflowTaskCompletedRequest, run: Interpreter, *, bad: bool
     ) -> PollWorkflowTaskQueueResponse | None:
@@ -289,12 +329,18 @@ class SimWorker:
                 self._context.accept(error, "InvalidArgumentError", "NotFoundError")
                 return None
             check(not bad, "bad commands are refused", request.commands)
-            if not run.is_ending and self._latest.get(run_id) is run:
+            if response.reset_history_event_id:
+                # The task never happened; this worker has no way back but to read the history again.
+                self._context.trace.reach("speculative task without a trace")
+                self._evict(run_id, None)
+            elif not run.is_ending and self._latest.get(run_id) is run:
                 self._evict(run_id, run)
             for activity in response.activity_tasks:
                 self._context.trace.reach("eager activity")
                 self._context.start(self._loop.node, self._activities.work(activity))
             if response.HasField("workflow_task") and response.workflow_task.task_token:
+                if response.workflow_task.messages:
+                    self._context.trace.reach("updates with the next task")
                 self._context.trace.reach("next task with the completion")
                 return response.workflow_task
             return None
@@ -333,3 +379,16 @@ class SimWorker:
 def _view(run: Interpreter) -> dict[str, Any]:
     """What queries see of a run."""
     return {"signals": [request_id for _, request_id in run.signals], "origin": run.origin}
+
+
+def _word(update_id: str, kind: str, body: Acceptance | Rejection | Response) -> Message:
+    message = Message(id=f"{update_id}/{kind}", protocol_instance_id=update_id)
+    message.body.Pack(body)
+    return message
+
+
+def _outcome(update_id: str) -> Response:
+    response = Response()
+    response.meta.update_id = update_id
+    response.outcome.success.CopyFrom(payloads(f"updated {update_id}"))
+    return response

@@ -184,6 +184,11 @@ class UpdateRegistry:
             if rejected is not None:
                 rejected.rejection = failure
 
+    def forget_accepted(self, state: RunState) -> None:
+        """After a commit of unknown outcome: what the run turns out to have accepted does not wait any more."""
+        for update_id in state.updates.keys() & self.waiting.keys():
+            del self.waiting[update_id]
+
     def fail_sent(self) -> None:
         """A workflow task failed on the server's word: what it was to look at would make the next one fail, too."""
         for update_id in [update_id for update_id, update in self.waiting.items() if update.sent]:

@@ -161,7 +161,7 @@ class Engine:
             UnavailableError: the store could not do it; the outcome may be unknown.
         """
         slot = self.runs.pin(run)
-        if slot.state is None or slot.lock.locked():
+        if slot.state is None or not slot.lock.is_free:
             self.runs.unpin(slot)
             return await self.finish_anyway(self._transact(run, compute, on_commit))
         # From here to the commit nothing is awaited, so no task is needed to keep the pieces together.
@@ -291,6 +291,8 @@ class Engine:
             first = await self.reading(self.store.read_history(slot.key, 1, 2, 1))
             state.started = History.FromString(first[0].data).events[0]
         slot.state = state
+        if slot.updates is not None:
+            slot.updates.forget_accepted(state)
         return state
 
     async def reading(self, read: Coroutine[Any, Any, Result]) -> Result:

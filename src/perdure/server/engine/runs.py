@@ -58,6 +58,16 @@ class HistoryTail:
         ]
 
 
+class RunLock(asyncio.Lock):
+    """A run's lock, which can be asked whether acquiring it would wait."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody holds it and nobody who waited for it is about to: between a release and the next holder's
+        turn it is not locked, and not free either."""
+        return not self.locked() and not self._waiters
+
+
 class RunSlot:
     """One run in memory.
 
@@ -75,7 +85,7 @@ class RunSlot:
 
     def __init__(self, key: RunKey) -> None:
         self.key = key
-        self.lock = asyncio.Lock()
+        self.lock = RunLock()
         self.state: RunState | None = None
         self.tail = HistoryTail()
         self.queries = QueryRegistry()

@@ -94,7 +94,11 @@ class Readings:
         header = state.header
         if close_only:
             return await self._close_event(run, header, wait=wait)
-        end = header.next_event_id if wait or not end else end
+        if wait:
+            end = header.next_event_id
+        elif not end:
+            # Events that are not written yet may be when the last page is read.
+            end = header.next_event_id + (2 if header.task_is_speculative else 0)
         return await self._page(request, call, run, state, first, end)
 
     def _patience_s(self, call: Call) -> float:
@@ -138,19 +142,20 @@ class Readings:
         end: int,
     ) -> GetWorkflowExecutionHistoryResponse:
         header = state.header
-        batches = await self._histories.read(run, first, end, max_batches=request.maximum_page_size)
+        written_end = min(end, header.next_event_id)
+        batches = await self._histories.read(run, first, written_end, max_batches=request.maximum_page_size)
         response = GetWorkflowExecutionHistoryResponse()
         response.history.SetInParent()
         if batches:
             response.history.MergeFromString(b"".join(batch.data for batch in batches))
-            _trim(response.history, first, end)
+            _trim(response.history, first, written_end)
         following = batches[-1].last_event_id + 1 if batches else first
-        if following < end:
+        if following < written_end:
             response.next_page_token = self._token(run, following, end)
             return response
         if request.wait_new_event and header.is_open:
             response.next_page_token = self._token(run, following, 0)
-        elif header.is_open and end == header.next_event_id:
+        elif header.is_open and written_end == header.next_event_id:
             self._add_transient(response.history, call, state)
         return response
 

@@ -63,10 +63,9 @@ class TaskResponses:
         for query_id, query in delivery.queries.items():
             response.queries[query_id].CopyFrom(query)
         response.messages.extend(delivery.messages)
-        end = (
-            header.task_scheduled_event_id if delivery.transient_events else header.task_started_event_id + 1
-        )
-        await self._first_page(response, delivery.run, self._first_event(delivery), end)
+        end = header.task_started_event_id + 1
+        written_end = header.task_scheduled_event_id if delivery.transient_events else end
+        await self._first_page(response, delivery.run, self._first_event(delivery), written_end, end)
         if not response.next_page_token:
             response.history.events.extend(delivery.transient_events)
         return response
@@ -91,12 +90,22 @@ class TaskResponses:
             # A worker refuses a task without a history, even where it has the run in its cache.
             response.history.SetInParent()
         else:
-            await self._first_page(response, delivery.run, 1, header.next_event_id)
+            end = header.next_event_id
+            await self._first_page(response, delivery.run, 1, end, end)
         return response
 
     async def _first_page(
-        self, response: PollWorkflowTaskQueueResponse, run: RunKey, first: int, end: int
+        self,
+        response: PollWorkflowTaskQueueResponse,
+        run: RunKey,
+        first: int,
+        end: int,
+        last_page_end: int,
     ) -> None:
+        """Puts the events of [first, end) into a response, or as many as fit on a page.
+
+        The pages that follow end before `last_page_end`: the events of a speculative task may be written by then.
+        """
         batches = await self._histories.read(run, first, end)
         history = History.FromString(b"".join(batch.data for batch in batches))
         while history.events and history.events[-1].event_id >= end:
@@ -106,7 +115,9 @@ class TaskResponses:
         response.history.CopyFrom(history)
         last = history.events[-1].event_id if history.events else first - 1
         if last + 1 < end:
-            response.next_page_token = self._engine.tokens.seal(HISTORY_PAGE, *run, last + 1, end, 0)
+            response.next_page_token = self._engine.tokens.seal(
+                HISTORY_PAGE, *run, last + 1, last_page_end, 0
+            )
 
     async def activity_task(self, delivery: Delivery) -> PollActivityTaskQueueResponse:
         """A started activity attempt."""
