@@ -24,12 +24,37 @@ class Registered:
         minimum_arguments: How many arguments it must be given.
         maximum_arguments: How many it can be given; None for any number.
         parameters: Its parameters as written, for messages.
+        required: Names of the parameters without a default.
     """
 
     definition: _Definition
     minimum_arguments: int
     maximum_arguments: int | None
     parameters: str
+    required: tuple[str, ...] = ()
+
+    def check_count(self, count: int) -> None:
+        """Check that it can be called with so many arguments.
+
+        Raises:
+            ApplicationError: It cannot; the message ends with what Python would say.
+        """
+        most = self.maximum_arguments
+        if count >= self.minimum_arguments and (most is None or count <= most):
+            return
+        name = getattr(self.definition.fn, "__name__", self.definition.name)
+        missing = self.required[count:]
+        if missing:
+            plural = "s" if len(missing) > 1 else ""
+            names = " and ".join(repr(parameter) for parameter in missing)
+            problem = f"{name}() missing {len(missing)} required positional argument{plural}: {names}"
+        else:
+            problem = f"{name}() takes at most {most} positional arguments but {count} were given"
+        raise ApplicationError(
+            f"Activity {self.definition.name}{self.parameters} was scheduled with {count} arguments; pass what it "
+            f"declares, or register the version of it that its workflow expects: {problem}",
+            type="TypeError",
+        )
 
 
 class ActivityRegistry:
@@ -147,11 +172,13 @@ def _with_arity(definition: _Definition) -> Registered:
     except ValueError:
         # Some callables written in C have none.
         return Registered(definition, 0, None, "...")
-    minimum, maximum = 0, 0
+    maximum = 0
+    required: list[str] = []
     for parameter in signature.parameters.values():
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-            return Registered(definition, minimum, None, str(signature))
+            return Registered(definition, len(required), None, str(signature), tuple(required))
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
             maximum += 1
-            minimum += parameter.default is inspect.Parameter.empty
-    return Registered(definition, minimum, maximum, str(signature))
+            if parameter.default is inspect.Parameter.empty:
+                required.append(parameter.name)
+    return Registered(definition, len(required), maximum, str(signature), tuple(required))

@@ -224,13 +224,7 @@ async def _decode_arguments(
     if definition.name is None:
         return [await _decode(payloads, [RawValue] * len(payloads), converter)]
     count = len(payloads)
-    most = registered.maximum_arguments
-    if count < registered.minimum_arguments or (most is not None and count > most):
-        raise ApplicationError(
-            f"Activity {definition.name}{registered.parameters} was scheduled with {count} arguments; "
-            "pass what it declares, or register the version of it that its workflow expects",
-            type="TypeError",
-        )
+    registered.check_count(count)
     types = definition.arg_types
     if types is not None and len(types) != count:
         types = None

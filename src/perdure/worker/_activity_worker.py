@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("perdure.worker")
 
 # The server times an attempt out first; its answer arrives with the next heartbeat or never.
-_LOCAL_TIMEOUT_MARGIN_S = 5.0
+_LOCAL_TIMEOUT_MARGIN_S = 4.0
 _STILL_RUNNING_EVERY_S = 10.0
 
 
@@ -94,7 +94,10 @@ class ActivityWorker:
         if outcome.result is None and outcome.failure is None:
             return
         if outcome.failure is not None and not outcome.is_canceled and outcome.error is not None:
-            _logs.activity_failed(attempt, outcome.error)
+            try:
+                _logs.activity_failed(attempt, outcome.error)
+            except Exception:  # a log handler of the user's: the outcome is reported all the same
+                logger.exception("The failure of an activity could not be logged")
         make_call = self._call_for(attempt, outcome, unsent)
         try:
             await call_until(attempt.report_until_s, make_call, "Reporting an activity's outcome")

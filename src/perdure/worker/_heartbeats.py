@@ -25,7 +25,7 @@ _CALL_TIMEOUT = timedelta(seconds=5)
 
 
 class Heartbeater:
-    """Sends the heartbeats of one attempt. Everything runs on the worker's event loop.
+    """Sends the heartbeats of one attempt. Everything but `beat` runs on the worker's event loop.
 
     Args:
         environment: Of the worker.
@@ -55,13 +55,20 @@ class Heartbeater:
         self._timer: asyncio.TimerHandle | None = None
         self._sending: asyncio.Task[None] | None = None
         self._stopped = False
+        self._loop = asyncio.get_running_loop()
 
     def beat(self, details: Sequence[Any]) -> None:
-        """Send these details now, or when the interval is over unless newer ones come."""
+        """Send these details now, or when the interval is over unless newer ones come. In any thread."""
         if self._stopped:
             return
         self._unsent = details
-        if self._timer is None and self._sending is None:
+        if asyncio._get_running_loop() is self._loop:
+            self._send_if_due()
+        else:
+            self._loop.call_soon_threadsafe(self._send_if_due)
+
+    def _send_if_due(self) -> None:
+        if self._timer is None and self._sending is None and not self._stopped:
             self._send()
 
     def _send(self) -> None:
@@ -75,13 +82,11 @@ class Heartbeater:
 
     def _interval_over(self) -> None:
         self._timer = None
-        if self._sending is None and not self._stopped:
-            self._send()
+        self._send_if_due()
 
     def _sent(self, _: asyncio.Task[None]) -> None:
         self._sending = None
-        if self._timer is None and not self._stopped:
-            self._send()
+        self._send_if_due()
 
     async def _record(self, details: Sequence[Any]) -> None:
         environment = self._environment

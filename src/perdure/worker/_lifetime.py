@@ -62,12 +62,11 @@ class WorkerLifetime:
         finally:
             asked.cancel()
         if fatal:
-            return fatal[0]
-        for task in self._polling:
-            if task.done() and task.exception() is not None:
-                error = RuntimeError(f"Worker failed: {task.exception()}")
-                error.__cause__ = task.exception()
-                return error
+            return _failed("Activity", fatal[0])
+        for group, task in zip(self._groups, self._polling, strict=True):
+            error = task.exception() if task.done() else None
+            if error is not None:
+                return _failed(group.kind, error)
         return None
 
     async def shut_down(self) -> None:
@@ -122,3 +121,9 @@ class WorkerLifetime:
             await asyncio.wait(self._polling, timeout=timeout_s)
         await asyncio.gather(*(group.cancel() for group in self._groups))
         await asyncio.gather(*self._polling, return_exceptions=True)
+
+
+def _failed(kind: str, cause: BaseException) -> RuntimeError:
+    error = RuntimeError(f"{kind} worker failed")
+    error.__cause__ = cause
+    return error

@@ -116,7 +116,8 @@ def activity_failed(attempt: Attempt, error: BaseException) -> None:
         extra=extra,
     )
     if activity_logger.isEnabledFor(logging.DEBUG):
-        activity_logger.debug("%s", user_traceback(error), extra=extra)
+        # Without the identifier: one failure is one entry for those who count them.
+        activity_logger.debug("Completing activity as failed:\n%s", user_traceback(error))
 
 
 def _where(attempt: Attempt) -> str:
@@ -148,4 +149,5 @@ def workflow_task_failed(
         extra=extra,
     )
     if workflow_logger.isEnabledFor(logging.DEBUG):
-        workflow_logger.debug("%s", user_traceback(error) if error is not None else message, extra=extra)
+        text = user_traceback(error) if error is not None else message
+        workflow_logger.debug("Failed activation on workflow:\n%s", text)

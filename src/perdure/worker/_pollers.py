@@ -83,6 +83,7 @@ class PollerGroup(Generic[AnswerT]):
     """The polls of one task queue.
 
     Args:
+        kind: "Workflow" or "Activity".
         name: What is polled, for the log.
         poll: Makes one long poll.
         handle: Takes a task over, with its slot; returns at once.
@@ -95,6 +96,7 @@ class PollerGroup(Generic[AnswerT]):
 
     def __init__(
         self,
+        kind: str,
         name: str,
         *,
         poll: Callable[[], Awaitable[AnswerT]],
@@ -105,6 +107,7 @@ class PollerGroup(Generic[AnswerT]):
         before_poll: Callable[[], Awaitable[None]] | None = None,
         suggestion: Callable[[AnswerT], int | None] | None = None,
     ) -> None:
+        self.kind = kind
         self._name = name
         self._poll = poll
         self._handle = handle

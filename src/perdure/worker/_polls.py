@@ -90,6 +90,7 @@ def _workflow_group(
         task_queue=queue, binary_checksum=environment.build_id, **_common(environment)
     )
     return PollerGroup(
+        "Workflow",
         name,
         poll=lambda: environment.service.poll_workflow_task_queue(request, timeout=_POLL_TIMEOUT),
         handle=worker.take,
@@ -120,6 +121,7 @@ def activity_pollers(
     rate = config.get("max_activities_per_second")
     return [
         PollerGroup(
+            "Activity",
             f"activities of {environment.task_queue}",
             poll=lambda: environment.service.poll_activity_task_queue(request, timeout=_POLL_TIMEOUT),
             handle=worker.take,

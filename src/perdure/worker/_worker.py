@@ -17,6 +17,7 @@ from perdure.worker._assembly import assemble, make_environment, plugins_of
 from perdure.worker._config import WorkerConfig, WorkerDeploymentConfig, check_config
 from perdure.worker._interceptor import Interceptor
 from perdure.worker._lifetime import WorkerLifetime
+from perdure.worker._logs import one_line
 from perdure.worker._plugin import Plugin
 from perdure.worker._poller_behavior import PollerBehavior, PollerBehaviorSimpleMaximum
 from perdure.worker._runners import UnsandboxedWorkflowRunner, WorkflowRunner
@@ -250,7 +251,7 @@ class Worker:
         try:
             error = await lifetime.run_until(self._shutdown_event, self._fatal)
             if error is not None:
-                logger.error("Worker failed, shutting down: %s: %s", type(error).__name__, error)
+                logger.error("Worker failed, shutting down: %s", one_line(error))
                 logger.debug("Worker failed", exc_info=error)
                 await self._tell(error)
         except asyncio.CancelledError as cancelled:
