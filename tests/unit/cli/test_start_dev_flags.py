@@ -63,6 +63,7 @@ def test_defaults_are_those_of_the_official_command(start_dev: Invoke) -> None:
     assert (asked.config.host, asked.config.port) == ("localhost", 7233)
     assert asked.db_filename is None
     assert asked.config.namespaces == ()
+    assert not asked.config.time_skipping
     assert (asked.log_level, asked.log_format) == ("warn", "text")
     assert asked.notices == []
     assert asked.show_ui_line
@@ -74,7 +75,7 @@ def test_every_flag_arrives(start_dev: Invoke) -> None:
         *("--search-attribute", "Colour=Keyword", "--search-attribute", "Tags=keywordlist"),
         *("--dynamic-config-value", "limit.blobSize.error=10", "--dynamic-config-value", 'x.y="z"'),
         *("--sqlite-pragma", "cache_size=-2000", "--log-level", "debug", "--log-format", "json"),
-        *("--headless", "--log-config"),
+        *("--headless", "--log-config", "--time-skipping"),
     )
     assert (asked.config.host, asked.config.port, asked.db_filename) == ("0.0.0.0", 7000, "x.db")
     assert asked.config.namespaces == ("a", "b")
@@ -84,6 +85,7 @@ def test_every_flag_arrives(start_dev: Invoke) -> None:
     assert asked.pragmas == {"cache_size": "-2000"}
     assert (asked.log_level, asked.log_format) == ("debug", "json")
     assert asked.show_config
+    assert asked.config.time_skipping
     assert not asked.show_ui_line
 
 
