@@ -35,13 +35,31 @@ _IDENTITY_ONLY: Final = 1
 _CLOSED: Final = "the client was closed"
 
 
+# grpcio's threads do not survive a fork: the process that used it first is the only one that can.
+_process: int | None = None
+
+
 async def open_grpc(settings: ConnectionSettings) -> GrpcTransport:
     """Return a transport to a server. The connection itself is made with the first call.
 
     Raises:
         ValueError: The TLS settings contradict themselves.
+        AssertionError: This process was forked from one that had connected.
     """
+    global _process
+    if _process is None:
+        _process = os.getpid()
+    _check_process("create")
     return GrpcTransport(settings)
+
+
+def _check_process(verb: str) -> None:
+    if _process != os.getpid():
+        # The class is the official SDK's choice.
+        raise AssertionError(
+            f"Cannot {verb} client across forks: this process was forked from one that had connected. "
+            "Fork before connecting, or start processes with the method spawn."
+        )
 
 
 class GrpcTransport:
@@ -78,6 +96,7 @@ class GrpcTransport:
         """Make one call; see `perdure.service.transport.Transport.call`."""
         if self._closed:
             raise ClientClosedError("This client has been closed; connect a new one.")
+        _check_process("use")
         loop = asyncio.get_running_loop()
         channel = self._current
         if channel is None or channel.loop is not loop:
