@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from google.protobuf.message import Message
 
 from perdure import __version__
+from perdure.converter._payload_limits import LargeField, PayloadSizeLimits, large_fields
 from perdure.service._config import CLIENT_NAME, ConnectConfig
 from perdure.service._errors import ClientClosedError, ClientConnectError, RPCError, RPCStatusCode
 from perdure.service._metadata import Headers
@@ -154,6 +155,9 @@ class _TransportServiceClient(ServiceClient):
         super().__init__(config)
         # Checked here and not with the first call, so that a lazy client's mistakes are found at once too.
         self._settings = config._to_bridge_config()
+        self._large_sizes = PayloadSizeLimits(
+            config.payload_limits.payloads_warn_size, config.payload_limits.memo_warn_size
+        )
         self._headers = Headers(
             {"client-name": CLIENT_NAME, "client-version": __version__}, config.rpc_metadata, config.api_key
         )
@@ -249,6 +253,8 @@ class _TransportServiceClient(ServiceClient):
         method = find_method(service, rpc)
         headers = self._headers.for_call(metadata)
         transport = self._transport or await self._connected_transport()
+        for large in large_fields(req, self._large_sizes):
+            self._warn_of_size(method, large)
         long_poll = method.long_poll or getattr(req, "wait_new_event", False)
         if timeout:
             timeout_s = timeout.total_seconds()
@@ -277,6 +283,20 @@ class _TransportServiceClient(ServiceClient):
                     raise
                 self._log_retry(method, retrier.tries, error, wait_s)
             await asyncio.sleep(wait_s)
+
+    def _warn_of_size(self, method: Method, large: LargeField) -> None:
+        from perdure.runtime._runtime import log
+
+        # The code in brackets is that of the official SDKs: people look it up and tools match it.
+        message = f"[TMPRL1103] Attempted to upload {large.kind} with size that exceeded the warning limit."
+        fields = {
+            "size": large.size_bytes,
+            "limit": large.limit_bytes,
+            "field": large.path,
+            "rpc": method.name,
+            "advice": "send less, or a reference to it; a data converter with external_storage does that by itself",
+        }
+        log(self._runtime, logging.WARNING, "perdure.service", message, fields)
 
     def _log_retry(self, method: Method, tries: int, error: RPCError, wait_s: float) -> None:
         level = logging.WARNING if tries >= _WARN_AFTER_TRIES else logging.DEBUG
