@@ -31,11 +31,18 @@ logger = logging.getLogger(__name__)
 DRAIN_S = 5.0
 """How long calls under way may take when an engine is closed."""
 
+LOOP_CHECK_S = 1.0
+"""How often a call from another loop looks whether the engine's loop is still there."""
+
 Result = TypeVar("Result")
 
 
 class EngineGoneError(FailedPreconditionError):
     """The engine was closed, or the event loop it ran on has ended."""
+
+
+class LoopEndedError(EngineGoneError):
+    """The event loop of the engine ended while a call from another loop was on its way."""
 
 
 class _State(Enum):
@@ -73,6 +80,8 @@ class EmbeddedEngine:
         self.place = place
         self.loop = loop
         self.users = 0
+        self.ended_with_loop = False
+        """Its loop ended before anybody closed it: what is in a file may be opened anew."""
         self._options = options
         self._state = _State.OPENING
         runtime: Runtime = SystemRuntime()
@@ -138,14 +147,17 @@ class EmbeddedEngine:
                 f"The engine runs on the event loop that opened it, and that {ended}. Connect on a loop that runs as "
                 "long as the engine is needed."
             )
-        passed = asyncio.run_coroutine_threadsafe(working(), self.loop)
+        passed = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(working(), self.loop))
         try:
-            return await asyncio.wrap_future(passed)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise EngineGoneError("The event loop of the engine ended during the call.") from None
+            # A loop that is about to end may take a coroutine and never run it.
+            while not (await asyncio.wait((passed,), timeout=LOOP_CHECK_S))[0]:
+                if self.loop.is_closed():
+                    raise LoopEndedError("The event loop of the engine ended during the call.")
+        finally:
+            passed.cancel()
+        if passed.cancelled():
+            raise LoopEndedError("The event loop of the engine ended during the call.")
+        return passed.result()
 
     # --- life
 
@@ -192,12 +204,14 @@ class EmbeddedEngine:
             yield
         finally:
             if self._state is not _State.CLOSED:
+                self.ended_with_loop = True
+                self._state = _State.CLOSING
                 await self._shut_down(0)
 
     async def close(self) -> None:
         """End long polls empty, let calls under way finish, close the store. On its loop only; twice is fine."""
         if self._closing is None:
-            if self._state is _State.CLOSED:
+            if self._state is _State.CLOSED or self.ended_with_loop:
                 return
             self._state = _State.CLOSING
             self._closing = asyncio.create_task(self._close(), name="close engine")
@@ -315,7 +329,7 @@ async def open_engine(address: str) -> EmbeddedEngine:
     while True:
         engine = _join(place)
         if engine.is_closing:
-            await engine.on_loop(engine.close)
+            await _wait_until_closed(engine)
             continue
         try:
             await engine.on_loop(lambda engine=engine: _prepare(engine, place))  # type: ignore[misc]
@@ -337,6 +351,15 @@ def _join(place: Place) -> EmbeddedEngine:
         return engine
 
 
+async def _wait_until_closed(engine: EmbeddedEngine) -> None:
+    try:
+        await engine.on_loop(engine.close)
+    except LoopEndedError:
+        pass  # then it is closed too
+    else:
+        await asyncio.sleep(0)
+
+
 async def own_engine(place: Place, options: EngineOptions) -> EmbeddedEngine:
     """Open an engine that lives until its owner closes it, however many use it meanwhile.
 
@@ -345,7 +368,7 @@ async def own_engine(place: Place, options: EngineOptions) -> EmbeddedEngine:
         EngineGoneError: it is open in this process, on a loop that does not run now.
     """
     while (found := _find(place)) is not None and found.is_closing:
-        await found.on_loop(found.close)
+        await _wait_until_closed(found)
     with _lock:
         if place.key in _engines:
             raise StoreOpenError(

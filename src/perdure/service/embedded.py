@@ -11,10 +11,10 @@ from typing import Any, Final, TypeVar, cast
 
 from google.protobuf.message import Message
 
-from perdure.core.errors import DeadlineExceededError, StoreOpenError
+from perdure.core.errors import DeadlineExceededError, StoreOpenError, UnavailableError
 from perdure.server.doors.deadlines import Deadlines
 from perdure.server.doors.status import Status, answer_to
-from perdure.server.embedding import EmbeddedEngine, EngineGoneError, leave, open_engine
+from perdure.server.embedding import EmbeddedEngine, EngineGoneError, LoopEndedError, leave, open_engine
 from perdure.server.service.call import Call
 from perdure.service._errors import ClientConnectError, RPCError, RPCStatusCode
 from perdure.service.transport import Metadata
@@ -86,7 +86,7 @@ class EmbeddedTransport:
         own.CopyFrom(request)
         if asyncio.get_running_loop() is self._loop:
             return cast(ResponseT, await self._call(rpc_path, own, metadata, timeout))
-        if self._loop.is_closed():
+        if self._loop.is_closed() or self._engine.ended_with_loop:
             await self._reopen()
         return cast(ResponseT, await self._call_over(rpc_path, own, metadata, timeout))
 
@@ -122,6 +122,9 @@ class EmbeddedTransport:
         """One call from another loop."""
         try:
             return await self._engine.on_loop(lambda: self._call(path, request, metadata, timeout_s))
+        except LoopEndedError as error:
+            # The next try finds that out, and whether there is a file to open anew.
+            raise _error(answer_to(UnavailableError(str(error)), path, self._engine.new_id)) from error
         except EngineGoneError as error:
             raise _error(answer_to(error, path, self._engine.new_id)) from error
 
@@ -134,7 +137,7 @@ class EmbeddedTransport:
             )
             raise _error(Status(RPCStatusCode.FAILED_PRECONDITION, text, b""))
         engine = await _open(self._address)
-        if not self._loop.is_closed():
+        if not (self._loop.is_closed() or self._engine.ended_with_loop):
             await leave(engine)  # another call was faster
             return
         gone, self._engine, self._serve, self._loop = self._engine, engine, engine.serve, engine.loop
@@ -149,7 +152,10 @@ class EmbeddedTransport:
         if self._loop.is_closed():
             await leave(self._engine)
             return
-        await self._engine.on_loop(self._close)
+        try:
+            await self._engine.on_loop(self._close)
+        except LoopEndedError:
+            pass  # and with it everything that there was to close
 
     async def _close(self) -> None:
         if self._engine.users > 1:

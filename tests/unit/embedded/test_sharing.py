@@ -255,6 +255,41 @@ def test_another_thread_uses_the_engine_through_its_loop(address: str) -> None:
     assert found == ["from-thread", RPCStatusCode.NOT_FOUND]
 
 
+def test_a_loop_that_ends_under_others_lets_them_go_on_with_the_file(address: str) -> None:
+    """What they were waiting for is worth another try, and that opens the file on their own loop."""
+    polling, ended = threading.Event(), threading.Event()
+    found: list[object] = []
+
+    async def elsewhere() -> None:
+        client = await EmbeddedClient.connect(address)
+        poll = asyncio.create_task(client.poll_workflow_task(QUEUE, timeout_s=60))
+        while not client.transport._engine._in_flight:
+            await asyncio.sleep(0)
+        polling.set()
+        try:
+            found.append((await poll).task_token)
+        except RPCError as error:
+            found.append(error.status)
+        assert await asyncio.to_thread(ended.wait, 10)
+        await client.describe("wf")
+        await client.close()
+
+    thread = threading.Thread(target=lambda: (opened.wait(10), asyncio.run(elsewhere())))
+    opened = threading.Event()
+    thread.start()
+
+    async def scenario() -> None:
+        await (await EmbeddedClient.connect(address)).start("wf", "other")
+        opened.set()
+        assert await asyncio.to_thread(polling.wait, 10)
+
+    asyncio.run(scenario())
+    ended.set()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert found == [RPCStatusCode.UNAVAILABLE]
+
+
 def test_an_engine_whose_loop_stands_still_says_so(address: str) -> None:
     """Nobody waits for ever for a loop that does not run."""
     loop = asyncio.new_event_loop()
