@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from random import Random
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -124,6 +125,10 @@ class _Runtime(ABC):
 
     @abstractmethod
     def metric_meter(self) -> MetricMeter: ...
+
+    @abstractmethod
+    def unguarded(self) -> AbstractContextManager[None]:
+        """Lifts the guards against calls that break replay."""
 
     # Randomness
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import Flag, auto
 
 from perdure.workflow._runtime import _Runtime
@@ -71,7 +71,8 @@ class unsafe:  # noqa: N801 - the public name
     @contextmanager
     def sandbox_unrestricted() -> Iterator[None]:
         """Lifts the guards against calls that break replay, for code that knows better."""
-        with _flag_set(_sandbox_unrestricted):
+        runtime = _Runtime.maybe_current()
+        with _flag_set(_sandbox_unrestricted), nullcontext() if runtime is None else runtime.unguarded():
             yield
 
     @staticmethod

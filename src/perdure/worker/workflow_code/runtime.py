@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from random import Random
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,7 +18,7 @@ from perdure.worker.interceptor_workflow import (
     StartLocalActivityInput,
     StartNexusOperationInput,
 )
-from perdure.worker.workflow_code import activities, children, properties, waiting
+from perdure.worker.workflow_code import activities, children, guards, properties, waiting
 from perdure.worker.workflow_code.metrics import ReplaySafeMeter
 from perdure.workflow import (
     ActivityHandle,
@@ -137,6 +138,9 @@ class WorkflowRuntime(_Runtime):
                 self.is_replaying,
             )
         return self._meter
+
+    def unguarded(self) -> AbstractContextManager[None]:
+        return guards.unguarded()
 
     # Randomness
 
