@@ -8,6 +8,7 @@ import sys
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextvars import ContextVar
 from logging import getLogger
 from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard, TypeVar
 
@@ -39,6 +40,12 @@ logger = getLogger("perdure.converter")
 
 _FAILURE_MESSAGE_NAME = "temporal.api.failure.v1.Failure"
 _EnumType = TypeVar("_EnumType")
+
+_MAXIMUM_CAUSES = 40
+"""Links of a chain of causes that are converted. Protobuf refuses messages nested a hundred deep."""
+
+_in_conversion: ContextVar[frozenset[int]] = ContextVar("_in_conversion", default=frozenset())
+"""The exceptions, by identity, of the chain that is being converted."""
 
 
 class FailureConverter(ABC):
@@ -91,6 +98,21 @@ class DefaultFailureConverter(FailureConverter):
         self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure
     ) -> None:
         """See the base class."""
+        outer = _in_conversion.get()
+        if id(exception) in outer or len(outer) >= _MAXIMUM_CAUSES:
+            # Either it is its own cause, or the chain is longer than protobuf can read.
+            failure.message = f"{exception} (further causes are left out)"
+            failure.application_failure_info.type = type(exception).__name__
+            return
+        token = _in_conversion.set(outer | {id(exception)})
+        try:
+            self._exception_to_failure(exception, payload_converter, failure)
+        finally:
+            _in_conversion.reset(token)
+
+    def _exception_to_failure(
+        self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure
+    ) -> None:
         if isinstance(exception, FailureError):
             self._error_to_failure(exception, payload_converter, failure)
         elif _is_nexus_handler_error(exception):

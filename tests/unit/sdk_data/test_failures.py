@@ -179,6 +179,22 @@ def test_what_python_shows_as_cause_is_the_cause(how: str) -> None:
         assert "in _raised" in failure.cause.stack_trace
 
 
+@pytest.mark.parametrize("length", [2, 200])
+def test_a_chain_without_end_is_cut_and_can_be_read(length: int) -> None:
+    errors = [ValueError(str(number)) for number in range(length)]
+    for error, cause in zip(errors, [*errors[1:], errors[0]], strict=True):
+        error.__cause__ = cause
+    failure = Failure.FromString(_to_failure(errors[0]).SerializeToString())
+    messages = []
+    link: Any = _from_failure(failure)
+    while link is not None:
+        messages.append(link.message)
+        link = link.cause
+    assert messages[:2] == ["0", "1"]
+    assert messages[-1].endswith("(further causes are left out)")
+    assert len(messages) == min(length, 40) + 1
+
+
 def test_an_ordinary_exception_becomes_an_application_error_named_after_it() -> None:
     failure = _to_failure(_raised(ZeroDivisionError, KeyError, "from"))
     assert failure.application_failure_info.type == "ZeroDivisionError"
