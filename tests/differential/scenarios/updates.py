@@ -9,6 +9,7 @@ from tests.differential.context import Context, Run, WorkflowTask
 from tests.differential.registry import scenario, slow_scenario
 from tests.support.builders import complete_workflow, duration, payloads, start_timer
 from tests.support.proto import command, common, enums, protocol, query, update, workflowservice
+from tests.support.rpc import RpcError
 from tests.support.updates import (
     ACCEPTED,
     DISCARDS,
@@ -21,6 +22,7 @@ from tests.support.updates import (
     update_request,
 )
 
+_NO_STAGE = Stage.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_UNSPECIFIED
 Request = workflowservice.UpdateWorkflowExecutionRequest
 Response = workflowservice.UpdateWorkflowExecutionResponse
 
@@ -36,6 +38,20 @@ def _send(run: Run, update_id: str = "u", **fields: Any) -> asyncio.Task[Respons
     """Sends an update in the background."""
     request = update_request(run.client.namespace, run.execution, update_id, **fields)
     return asyncio.create_task(run.client.call(request, Response))
+
+
+async def _admitted(run: Run, update_id: str = "u") -> None:
+    """Waits until the server knows the update."""
+    question = poll_request(run.client.namespace, run.execution, update_id, _NO_STAGE)
+
+    async def is_known() -> bool:
+        try:
+            await run.client.invoke(question)
+        except RpcError:
+            return False
+        return True
+
+    await run.context.until(f"update {update_id} is known", is_known, bool)
 
 
 async def _answer(
@@ -122,8 +138,8 @@ async def update_accepted_then_completed(ctx: Context) -> None:
     ctx.record("poll completed", await run.client.invoke(poll_request(run.client.namespace, run.execution)))
     ctx.record(
         "poll without a stage",
-        await run.client.invoke(poll_request(run.client.namespace, run.execution, stage=0)),
-    )  # type: ignore[arg-type]
+        await run.client.invoke(poll_request(run.client.namespace, run.execution, stage=_NO_STAGE)),
+    )
     ctx.record("repeated when completed", await _send(run))
     await run.record_history()
     ctx.record("describe", await run.describe())
@@ -146,9 +162,9 @@ async def update_two_at_once(ctx: Context) -> None:
     """Two updates with one task: one accepted, one rejected."""
     run = await ctx.start()
     first = _send(run, "a")
-    await asyncio.sleep(0.3)
+    await _admitted(run, "a")
     second = _send(run, "b")
-    await asyncio.sleep(0.3)
+    await _admitted(run, "b")
     task = await run.poll()
     ctx.record("messages", [message.protocol_instance_id for message in task.messages])
     one, two = task.messages
@@ -165,7 +181,7 @@ async def update_while_task_started(ctx: Context) -> None:
     await run.signal()
     task = await run.poll()
     sent = _send(run)
-    await asyncio.sleep(0.5)
+    await _admitted(run)
     done = await run.complete(task, return_new_workflow_task=True, capabilities=DISCARDS)
     ctx.record("answer with the next task", done)
     ctx.record("history meanwhile", list(await run.events()))
@@ -183,7 +199,7 @@ async def update_while_task_started_no_inline(ctx: Context) -> None:
     await run.signal()
     task = await run.poll()
     sent = _send(run)
-    await asyncio.sleep(0.5)
+    await _admitted(run)
     await run.complete(task, capabilities=DISCARDS)
     ctx.record("history meanwhile", list(await run.events()))
     following = await run.poll()
@@ -198,7 +214,7 @@ async def update_then_signal_before_start(ctx: Context) -> None:
     """A signal makes a speculative task that nobody has taken yet a normal one."""
     run = await _waiting(ctx)
     sent = _send(run)
-    await asyncio.sleep(0.5)
+    await _admitted(run)
     await run.signal()
     ctx.record("history after the signal", list(await run.events()))
     task = await run.poll()
@@ -232,7 +248,7 @@ async def update_then_terminate(ctx: Context) -> None:
         if started:
             await run.poll()
         else:
-            await asyncio.sleep(0.5)
+            await _admitted(run)
         await run.client.terminate(run.workflow_id)
         await ctx.attempt(f"{label} answer", sent)
         await run.record_history(f"{label} history")
@@ -247,7 +263,6 @@ async def update_accepted_then_closed(ctx: Context) -> None:
     (message,) = task.messages
     await _answer(run, task, acceptance(message))
     polled = asyncio.create_task(run.client.invoke(poll_request(run.client.namespace, run.execution)))
-    await asyncio.sleep(0.3)
     await run.signal()
     await run.complete(await run.poll(), complete_workflow())
     ctx.record("answer", await sent)
@@ -474,9 +489,9 @@ async def update_and_query(ctx: Context) -> None:
     """A query that comes while a speculative task waits is answered with it."""
     run = await _waiting(ctx)
     sent = _send(run)
-    await asyncio.sleep(0.4)
+    await _admitted(run)
     asked = asyncio.create_task(run.client.query(run.workflow_id, "state"))
-    await asyncio.sleep(0.4)
+    await ctx.pause(0.4)
     task = await run.poll()
     ctx.record("queries", len(task.queries))
     results = {
