@@ -239,8 +239,7 @@ class RunModel:
         self._check_tasks(state)
         check(self._wakes(state), "the wake-up is not after any deadline", state.wakeup_ns)
         if self.status != RUNNING:
-            left = (state.activities, state.timers, state.buffered)
-            left = (*left, state.externals)
+            left = (state.activities, state.timers, state.buffered, state.externals)
             check(not any(left) and not header.has_pending_task, "a closed run has nothing pending", left)
             closed = record is not None and record.close_time_ns == header.close_ns
             check(closed and header.close_event_id == self.next_event_id - 1, "a run closes once", header)

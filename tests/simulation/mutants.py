@@ -214,12 +214,12 @@ def signals_not_deduplicated(patch: Patch) -> None:
 
 @_mutant
 def starts_not_deduplicated(patch: Patch) -> None:
-    existing = Starts._existing
+    existing = Starts.existing
 
     def naive(self: Starts, current: Any, request: Any) -> Any:
         return existing(self, replace(current, start_request_id=""), request)
 
-    patch.setattr(Starts, "_existing", naive)
+    patch.setattr(Starts, "existing", naive)
 
 
 @_mutant
@@ -447,3 +447,26 @@ def lists_miss_the_end(patch: Patch) -> None:
 def deleted_items_stay(patch: Patch) -> None:
     """What a transition removes comes back."""
     patch.setattr(Overlay, "delete", lambda self, key: None)
+
+
+@_mutant
+def runs_committed_one_by_one(patch: Patch) -> None:
+    """A parent and its child, or a run and the one that follows it, are two commits: a crash comes between."""
+    commit = Engine.commit
+
+    async def torn(self: Engine, unit: Sequence[Pending]) -> None:
+        for pending in unit:
+            await commit(self, [pending])
+
+    patch.setattr(Engine, "commit", torn)
+
+
+@_mutant
+def child_forgets_its_parent(patch: Patch) -> None:
+    """The next run of a child's chain does not know whose child it is."""
+    start = lifecycle.start
+
+    def orphaned(tx: Transition, request: Any, context: Any) -> None:
+        start(tx, request, replace(context, parent=None) if context.predecessor is not None else context)
+
+    patch.setattr(lifecycle, "start", orphaned)
