@@ -98,7 +98,7 @@ def errors_marked(span: Span) -> Iterator[None]:
     """Mark a span as failed when the block raises something that is not benign."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # Whatever it was: the span says so and it goes on its way.
         is_benign = isinstance(error, ApplicationError) and error.category == ApplicationErrorCategory.BENIGN
         if not is_benign:
             span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
