@@ -75,12 +75,6 @@ class StartWorkflowOptions(TypedDict, total=False):
     versioning_override: VersioningOverride | None
 
 
-class WithStartUpdateOptions(UpdateOptions, total=False):
-    """The keyword arguments that all forms of `Client.execute_update_with_start_workflow` have."""
-
-    start_workflow_operation: Required[WithStartWorkflowOperation[Any, Any]]
-
-
 class WorkflowMethods:
     """The part of `Client` that is about workflows."""
 
@@ -363,7 +357,9 @@ class WorkflowMethods:
     async def execute_update_with_start_workflow(
         self,
         update: UpdateMethodMultiParam[[SelfType], LocalReturnType],
-        **options: Unpack[WithStartUpdateOptions],
+        *,
+        start_workflow_operation: WithStartWorkflowOperation[SelfType, Any],
+        **options: Unpack[UpdateOptions],
     ) -> LocalReturnType: ...
 
     @overload
@@ -371,7 +367,9 @@ class WorkflowMethods:
         self,
         update: UpdateMethodMultiParam[[SelfType, ParamType], LocalReturnType],
         arg: ParamType,
-        **options: Unpack[WithStartUpdateOptions],
+        *,
+        start_workflow_operation: WithStartWorkflowOperation[SelfType, Any],
+        **options: Unpack[UpdateOptions],
     ) -> LocalReturnType: ...
 
     @overload
@@ -380,7 +378,8 @@ class WorkflowMethods:
         update: UpdateMethodMultiParam[MultiParamSpec, LocalReturnType],
         *,
         args: MultiParamSpec.args,  # type: ignore[valid-type]  # as in the official SDK: checked by pyright
-        **options: Unpack[WithStartUpdateOptions],
+        start_workflow_operation: WithStartWorkflowOperation[Any, Any],
+        **options: Unpack[UpdateOptions],
     ) -> LocalReturnType: ...
 
     @overload
@@ -391,7 +390,8 @@ class WorkflowMethods:
         *,
         args: Sequence[Any] = [],
         result_type: type | None = None,
-        **options: Unpack[WithStartUpdateOptions],
+        start_workflow_operation: WithStartWorkflowOperation[Any, Any],
+        **options: Unpack[UpdateOptions],
     ) -> Any: ...
 
     async def execute_update_with_start_workflow(
@@ -442,8 +442,9 @@ class WorkflowMethods:
         self,
         update: UpdateMethodMultiParam[[SelfType], LocalReturnType],
         *,
+        start_workflow_operation: WithStartWorkflowOperation[SelfType, Any],
         wait_for_stage: WorkflowUpdateStage,
-        **options: Unpack[WithStartUpdateOptions],
+        **options: Unpack[UpdateOptions],
     ) -> WorkflowUpdateHandle[LocalReturnType]: ...
 
     @overload
@@ -452,8 +453,9 @@ class WorkflowMethods:
         update: UpdateMethodMultiParam[[SelfType, ParamType], LocalReturnType],
         arg: ParamType,
         *,
+        start_workflow_operation: WithStartWorkflowOperation[SelfType, Any],
         wait_for_stage: WorkflowUpdateStage,
-        **options: Unpack[WithStartUpdateOptions],
+        **options: Unpack[UpdateOptions],
     ) -> WorkflowUpdateHandle[LocalReturnType]: ...
 
     @overload
@@ -463,7 +465,8 @@ class WorkflowMethods:
         *,
         args: MultiParamSpec.args,  # type: ignore[valid-type]  # as in the official SDK: checked by pyright
         wait_for_stage: WorkflowUpdateStage,
-        **options: Unpack[WithStartUpdateOptions],
+        start_workflow_operation: WithStartWorkflowOperation[Any, Any],
+        **options: Unpack[UpdateOptions],
     ) -> WorkflowUpdateHandle[LocalReturnType]: ...
 
     @overload
@@ -475,7 +478,8 @@ class WorkflowMethods:
         wait_for_stage: WorkflowUpdateStage,
         args: Sequence[Any] = [],
         result_type: type | None = None,
-        **options: Unpack[WithStartUpdateOptions],
+        start_workflow_operation: WithStartWorkflowOperation[Any, Any],
+        **options: Unpack[UpdateOptions],
     ) -> WorkflowUpdateHandle[Any]: ...
 
     async def start_update_with_start_workflow(
