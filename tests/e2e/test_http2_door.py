@@ -524,9 +524,7 @@ async def _temporal(port: int, *arguments: str) -> str:
     return output.decode()
 
 
-def test_the_official_python_sdk_and_the_command_line_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("perdure.server.server.GrpcDoor", GrpcDoor)
-
+def test_the_official_python_sdk_and_the_command_line_work() -> None:
     async def scenario() -> None:
         server = Server(MemoryStore(), ServerConfig(host=HOST, port=0), SystemRuntime(), "memory")
         await server.start()
