@@ -28,7 +28,6 @@ from temporalio.worker import Worker
 from perdure.server.config import ServerConfig
 from perdure.server.doors.http2 import limits
 from perdure.server.doors.http2.calls import Routes
-from perdure.server.doors.http2.door import GrpcDoor
 from perdure.server.doors.http2.grpc_messages import StatusError
 from perdure.server.doors.http2.headers import RequestHeaders
 from perdure.server.doors.http2.limits import Limits
