@@ -106,8 +106,8 @@ class Model:
         whole = self.poll()
         events = whole[self.run.last_event_id :]
         started = whole[-1].event_id
-        step = self.run.handle(WorkflowTask(events, self.previous, started, self.driver.header.task_attempt))
-        step = self.finish(step, local_order, heartbeat)
+        task = WorkflowTask(events, self.previous, started, self.driver.header.task_attempt)
+        step = self.finish(self.run.handle(task), local_order, heartbeat)
         assert isinstance(step, TaskCompletion), step
         self.respond(step, whole, started)
         return step
@@ -138,12 +138,11 @@ class Model:
         """Completes the task on the server."""
         commands = [serialize(command) for command in step.commands]
         handed = Handed(whole, self.previous, started, commands, step.force_create_new_workflow_task)
-        fields = {} if step.sdk_metadata is None else {"sdk_metadata": step.sdk_metadata}
         self.driver.respond(
             *step.commands,
             messages=step.messages,
             force_create_new_workflow_task=step.force_create_new_workflow_task,
-            **fields,
+            sdk_metadata=step.sdk_metadata,
         )
         self.previous = started
         self.handed.append(handed)

@@ -19,7 +19,7 @@ from perdure.core.replay.activation import (
     SignalWorkflow,
     UpdateRandomSeed,
 )
-from perdure.core.replay.errors import HINT, HistoryError, NondeterminismError
+from perdure.core.replay.errors import HistoryError, NondeterminismError
 from perdure.core.replay.events import (
     COMMAND_EVENTS,
     EVENT_NAMES,
@@ -309,9 +309,10 @@ class Walk:
                 self.ledger.commands.popleft()
                 front = self.ledger.front()
         if front is None:
-            raise NondeterminismError(
-                event.event_id, describe(event), "nothing more in this workflow task", hint=HINT
-            )
+            waiting = local_activity.first_unrecorded(self.ledger)
+            if waiting is not None:
+                raise self.ledger.differs(event, waiting, MARKER_RECORDED)
+            raise NondeterminismError(event.event_id, describe(event), "nothing more in this workflow task")
         machine, kind = front
         if kind != event_type:
             raise self.ledger.differs(event, machine, kind)

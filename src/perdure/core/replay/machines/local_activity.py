@@ -248,6 +248,14 @@ def run_unresolved(ledger: Ledger) -> None:
             ledger.local_queue.append(seq)
 
 
+def first_unrecorded(ledger: Ledger) -> LocalActivityMachine | None:
+    """The first local activity that was asked for on replay and whose marker did not come."""
+    for machine in ledger.local_activities.values():
+        if machine.state == _WAITS_FOR_MARKER and not machine.is_told:
+            return machine
+    return None
+
+
 def known_from_history(ledger: Ledger, marker: LocalActivityMarker) -> None:
     """A marker was seen ahead: it resolves the local activity that waits for it, or the one to be asked for."""
     machine = ledger.local_activities.get(marker.seq)
