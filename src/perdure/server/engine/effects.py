@@ -6,9 +6,10 @@ failed, was cut short by a crash or comes twice does no harm.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from perdure.api.enums.v1 import (
     StartChildWorkflowExecutionFailedCause,
@@ -37,6 +38,8 @@ from perdure.store.protocol import CurrentRun
 
 STARTED_AT_ONCE = 64
 """Children of one run that are started in one commit, at most."""
+TOLD_AT_ONCE = 64
+"""Children whose end a parent is told of in one commit, at most."""
 _ALREADY_EXISTS = StartChildWorkflowExecutionFailedCause.Value(
     "START_CHILD_WORKFLOW_EXECUTION_FAILED_CAUSE_WORKFLOW_ALREADY_EXISTS"
 )
@@ -57,6 +60,23 @@ class _Wanted:
     current: CurrentRun | None
 
 
+@dataclass(slots=True)
+class _News:
+    """Children that have ended and whose parent is told of them together."""
+
+    children: list[RunKey]
+    told: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class _Teller:
+    """Tells one parent, one batch of news after the other; `next` can still be added to."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    next: _News | None = None
+    users: int = 0
+
+
 class Effects:
     """Effects between an engine's runs.
 
@@ -70,6 +90,7 @@ class Effects:
         self._engine = engine
         self._histories = histories
         self._starts = starts
+        self._tellers: dict[RunKey, _Teller] = {}
 
     async def deliver(self, run: RunKey) -> None:
         """Delivers everything that a run has yet to do to others.
@@ -151,7 +172,8 @@ class Effects:
             for tx in changed
             if tx is not None and not tx.is_untouched
         ]
-        await engine.commit(unit)
+        if unit:
+            await engine.commit(unit)
 
     async def _current(self, run: RunKey, workflow_id: str) -> CurrentRun | None:
         engine = self._engine
@@ -299,20 +321,48 @@ class Effects:
     # --- parents and children when one closes ---
 
     async def _tell_parent(self, run: RunKey) -> None:
+        """Tells the parent; children of one parent that end while it is being told are told of together."""
         header = (await self._histories.state(run)).header
         parent = RunKey(run.namespace_id, header.parent_workflow_id, header.parent_run_id)
-        async with self._locked(run, parent) as slots:
-            tx = await self._source(slots[run], Effect(Kind.TELL_PARENT))
-            if tx is None:
-                return
+        teller = self._tellers.setdefault(parent, _Teller())
+        news = teller.next
+        if news is not None and len(news.children) < TOLD_AT_ONCE:
+            news.children.append(run)
+            await asyncio.shield(news.told)
+            return
+        news = teller.next = _News([run], asyncio.get_running_loop().create_future())
+        teller.users += 1
+        try:
+            async with teller.lock:
+                if teller.next is news:
+                    teller.next = None
+                await self._tell(parent, news.children)
+            news.told.set_result(None)
+        except BaseException as error:  # whatever it was: those that wait for the same news must hear of it
+            news.told.set_exception(error)
+            news.told.exception()  # read here, because nobody else may wait
+            raise
+        finally:
+            teller.users -= 1
+            if not teller.users:
+                self._tellers.pop(parent, None)
+
+    async def _tell(self, parent: RunKey, runs: Sequence[RunKey]) -> None:
+        async with self._locked(parent, *runs) as slots:
             other = await self._target(slots[parent])
-            if other is not None and other.header.is_open:
-                item = other.children.get(header.parent_initiated_event_id)
-                if item is not None and item.run_id == tx.header.first_run_id:
-                    closing = await self._histories.event(run, tx.header.close_event_id)
-                    child.ended(other, item.initiated_event_id, run, closing)
-            tx.header.owes_parent = False
-            await self._commit(slots, other, tx)
+            told: list[Transition] = []
+            for run in runs:
+                tx = await self._source(slots[run], Effect(Kind.TELL_PARENT))
+                if tx is None:
+                    continue
+                if other is not None and other.header.is_open:
+                    item = other.children.get(tx.header.parent_initiated_event_id)
+                    if item is not None and item.run_id == tx.header.first_run_id:
+                        closing = await self._histories.event(run, tx.header.close_event_id)
+                        child.ended(other, item.initiated_event_id, run, closing)
+                tx.header.owes_parent = False
+                told.append(tx)
+            await self._commit(slots, other, *told)
 
     async def _close_child(self, run: RunKey, effect: Effect) -> None:
         item = (await self._histories.state(run)).children.get(effect.event_id)
