@@ -110,6 +110,7 @@ class ActivityWorker:
             "task_token": attempt.start.task_token,
             "identity": environment.identity,
             "namespace": environment.namespace,
+            "worker_version": environment.version_stamp,
         }
         if environment.deployment is not None:
             common["deployment_options"] = environment.deployment

@@ -114,6 +114,10 @@ def make_environment(config: WorkerConfig, client: Client, metric_meter: Any) ->
         data_converter=client_config["data_converter"],
         interceptors=[*from_client, *config.get("interceptors", [])],
         metric_meter=metric_meter,
+        uses_build_id_versioning=bool(config.get("use_worker_versioning")),
+        default_versioning_behavior=deployment_config.default_versioning_behavior.value
+        if deployment_config is not None
+        else 0,
         encode_headers=client_config["header_codec_behavior"] == HeaderCodecBehavior.CODEC,
         max_heartbeat_throttle_s=config.get(
             "max_heartbeat_throttle_interval", timedelta(seconds=60)
@@ -283,7 +287,7 @@ def _warn_about_executor(config: WorkerConfig, tuner: WorkerTuner) -> None:
         warnings.warn(
             f"Worker max_concurrent_activities is {concurrent} "
             f"but activity_executor's max_workers is only {max_workers}",
-            stacklevel=5,
+            stacklevel=4,
         )
 
 

@@ -26,6 +26,8 @@ class Environment:
         identity: Under which the worker polls.
         build_id: Of the worker's code.
         deployment: For requests; None without a deployment.
+        uses_build_id_versioning: The older, deprecated kind of versioning.
+        default_versioning_behavior: For workflows that do not say.
         instance_key: Names this worker object among all others.
         data_converter: Of the client.
         interceptors: Of the client and the worker, outermost first.
@@ -46,9 +48,16 @@ class Environment:
     interceptors: Sequence[Interceptor]
     metric_meter: MetricMeter
     encode_headers: bool = False
+    uses_build_id_versioning: bool = False
+    default_versioning_behavior: int = 0
     max_heartbeat_throttle_s: float = 60.0
     default_heartbeat_throttle_s: float = 30.0
     capabilities: Any = field(default=None)
+
+    @property
+    def version_stamp(self) -> Any:
+        """What says in requests which code answers."""
+        return {"build_id": self.build_id, "use_versioning": self.uses_build_id_versioning}
 
     @property
     def service(self) -> Any:

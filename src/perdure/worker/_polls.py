@@ -86,9 +86,7 @@ def _workflow_group(
     slots: Slots,
     scaler: PollerScaler,
 ) -> PollerGroup[PollWorkflowTaskQueueResponse]:
-    request = PollWorkflowTaskQueueRequest(
-        task_queue=queue, binary_checksum=environment.build_id, **_common(environment)
-    )
+    request = PollWorkflowTaskQueueRequest(task_queue=queue, **_common(environment))
     return PollerGroup(
         "Workflow",
         name,
@@ -144,11 +142,10 @@ def _common(environment: Environment) -> dict[str, Any]:
         "namespace": environment.namespace,
         "identity": environment.identity,
         "worker_instance_key": environment.instance_key,
+        "worker_version_capabilities": environment.version_stamp,
     }
     if environment.deployment is not None:
         common["deployment_options"] = environment.deployment
-    else:
-        common["worker_version_capabilities"] = {"build_id": environment.build_id}
     return common
 
 

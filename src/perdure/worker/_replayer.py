@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from perdure.common import HeaderCodecBehavior
 from perdure.converter import DataConverter
+from perdure.core.replay.errors import NondeterminismError as CoreNondeterminismError
 from perdure.core.replay.run import replay_history
 from perdure.core.replay.steps import TaskFailure
 from perdure.exceptions import TemporalError
@@ -30,6 +31,7 @@ from perdure.worker._workflow_programs import (
 from perdure.worker._workflow_thread import InlineExecutor, WorkflowExecutor, WorkflowThread
 from perdure.worker.workflow_code import WorkflowCodeSettings
 from perdure.worker.workflow_sandbox import SandboxedWorkflowRunner
+from perdure.workflow import NondeterminismError
 
 if TYPE_CHECKING:
     from perdure.client import WorkflowHistory
@@ -119,7 +121,6 @@ class Replayer:
         del arguments["self"], arguments["plugins"]
         self._config = ReplayerConfig(**{**arguments, "workflows": list(workflows)})  # type: ignore[typeddict-item]
         self._initial_config = self._config.copy()
-        self._logic_flags: dict[int, bool] = {}
         self.plugins = plugins
         for plugin in plugins:
             self._config = plugin.configure_replayer(self._config)
@@ -221,12 +222,14 @@ class Replayer:
         try:
             failure = await self._replay_one(programs, executor, history)
         except Exception as error:  # whatever keeps a history from being replayed is the result of its replay
-            return error
+            return _with_cause(ReplayFailedError(str(error)), error)
         if failure is None:
             return None
-        if failure.error is not None:
+        if isinstance(failure.error, CoreNondeterminismError):
+            return _with_cause(NondeterminismError(str(failure.error)), failure.error)
+        if isinstance(failure.error, NondeterminismError):
             return failure.error
-        return ReplayFailedError(failure.message)
+        return _with_cause(ReplayFailedError(failure.message), failure.error)
 
     async def _replay_one(
         self, programs: RegisteredPrograms, executor: WorkflowExecutor, history: WorkflowHistory
@@ -312,6 +315,11 @@ class _Counted:
         """Count, and run the code."""
         self.count += 1
         return self._program.activate(activation)
+
+
+def _with_cause(error: Exception, cause: BaseException | None) -> Exception:
+    error.__cause__ = cause
+    return error
 
 
 _RunReplayer = Callable[

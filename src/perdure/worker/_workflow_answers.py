@@ -57,15 +57,14 @@ class WorkflowAnswers:
             force_create_new_workflow_task=completion.force_create_new_workflow_task,
             sdk_metadata=completion.sdk_metadata,
             metering_metadata=completion.metering_metadata,
-            versioning_behavior=completion.versioning_behavior,  # type: ignore[arg-type]
-            binary_checksum=self._environment.build_id,
+            versioning_behavior=completion.versioning_behavior
+            or self._environment.default_versioning_behavior,  # type: ignore[arg-type]
+            worker_version_stamp=self._environment.version_stamp,
             **self._common,
         )
         for query_id, result in completion.query_results.items():
             request.query_results[query_id].CopyFrom(result)
         request.capabilities.discard_speculative_workflow_task_with_events = True
-        if self._environment.deployment is None:
-            request.worker_version_stamp.build_id = self._environment.build_id
         return request
 
     def failed(self, task_token: bytes, failure: TaskFailure) -> RespondWorkflowTaskFailedRequest:
@@ -74,7 +73,7 @@ class WorkflowAnswers:
             task_token=task_token,
             cause=failure.cause,
             failure=failure.failure,
-            binary_checksum=self._environment.build_id,
+            worker_version=self._environment.version_stamp,
             **self._common,
         )
 
