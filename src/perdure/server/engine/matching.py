@@ -215,9 +215,19 @@ class Matching:
         return queue.waiting_poller() if queue is not None else None
 
     def release(self, key: QueueKey, poller: Poller) -> None:
-        """The commit failed: the poller goes back to the front of the line."""
-        if not poller.future.done():
-            self._queue(key).pollers.appendleft(poller)
+        """The commit failed: the poller gets what came while it was reserved, or goes back to the front of the line."""
+        if poller.future.done():
+            return
+        queue = self._queue(key)
+        delivery = self._ready(queue)
+        if delivery is not None:
+            poller.future.set_result(delivery)
+        elif queue.backlog:
+            poller.future.set_result(heapq.heappop(queue.backlog)[2])
+        elif queue.more_in_store:
+            _resolve_empty(poller.future)  # it polls again, and the store is read
+        else:
+            queue.pollers.appendleft(poller)
             poller.in_line = True
 
     def deliver(self, poller: Poller, delivery: Delivery) -> None:
