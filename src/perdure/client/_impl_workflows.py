@@ -51,6 +51,7 @@ from perdure.common import Priority
 from perdure.converter import encode_search_attributes
 from perdure.exceptions import WorkflowAlreadyStartedError
 from perdure.service import RPCError, RPCStatusCode
+from perdure.service.eager_workflows import Reservation, reserve
 
 _ACCEPTED = int(enums.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ACCEPTED)
 
@@ -60,14 +61,21 @@ class WorkflowCalls(ImplBase):
 
     async def start_workflow(self, input: StartWorkflowInput) -> WorkflowHandle[Any, Any]:
         service = self._client.workflow_service
+        # A first task comes with the answer only if a worker of this connection waits for it.
+        reservation: Reservation | None = None
+        if input.request_eager_start and input.start_signal is None:
+            reservation = reserve(self._client.service_client, self._client.namespace, input.task_queue)
         try:
             if input.start_signal is None:
                 response = await service.start_workflow_execution(
-                    await self._start_request(input),
+                    await self._start_request(input, is_eager=reservation is not None),
                     retry=True,
                     metadata=input.rpc_metadata,
                     timeout=input.rpc_timeout,
                 )
+                if reservation is not None and response.HasField("eager_workflow_task"):
+                    reservation.take(response.eager_workflow_task)
+                    reservation = None
             else:
                 response = await service.signal_with_start_workflow_execution(
                     await self._signal_with_start_request(input),
@@ -77,6 +85,9 @@ class WorkflowCalls(ImplBase):
                 )
         except RPCError as error:
             raise _already_started(error, input) or self._explained(error) from None
+        finally:
+            if reservation is not None:
+                reservation.release()
         handle: WorkflowHandle[Any, Any] = WorkflowHandle(
             self._client,
             input.id,
@@ -91,11 +102,11 @@ class WorkflowCalls(ImplBase):
             setattr(handle, "__temporal_eagerly_started", eagerly_started)
         return handle
 
-    async def _start_request(self, input: StartWorkflowInput) -> service_api.StartWorkflowExecutionRequest:
-        request = service_api.StartWorkflowExecutionRequest()
+    async def _start_request(
+        self, input: StartWorkflowInput, *, is_eager: bool
+    ) -> service_api.StartWorkflowExecutionRequest:
+        request = service_api.StartWorkflowExecutionRequest(request_eager_execution=is_eager)
         await self._fill_start(request, input)
-        if input.request_eager_start:
-            request.request_eager_execution = True
         return request
 
     async def _signal_with_start_request(

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 from perdure.api.deployment.v1 import WorkerDeploymentOptions
 from perdure.api.enums.v1 import WorkerVersioningMode
-from perdure.api.workflowservice.v1 import PollActivityTaskQueueResponse
 from perdure.common import HeaderCodecBehavior, VersioningBehavior
 from perdure.worker._activity_registry import ActivityRegistry
 from perdure.worker._activity_runner import ActivityRunner
 from perdure.worker._activity_worker import ActivityWorker
 from perdure.worker._build_id import load_default_build_id
 from perdure.worker._config import WorkerConfig
+from perdure.worker._eager import EagerActivitySlots
 from perdure.worker._environment import Environment
 from perdure.worker._interceptor import Interceptor
 from perdure.worker._local_activities import LocalActivities
 from perdure.worker._resources import ResourceUse
 from perdure.worker._runners import UnsandboxedWorkflowRunner
-from perdure.worker._slots import Permit, ReserveContext, SlotKind, Slots, make_slots
+from perdure.worker._slots import ReserveContext, SlotKind, Slots, make_slots
 from perdure.worker._tuning import SlotSupplier, WorkerTuner
 from perdure.worker._workflow_answers import WorkflowAnswers
 from perdure.worker._workflow_cache import RunCache
@@ -40,29 +40,6 @@ if TYPE_CHECKING:
     from perdure.client import Client
 
 _DEFAULT_DEADLOCK_TIMEOUT = timedelta(seconds=2)
-
-
-class EagerActivitySlots:
-    """Takes activities that come with the answer to a workflow task, if they can run here.
-
-    Args:
-        worker: Runs them.
-        registry: Of activities.
-    """
-
-    def __init__(self, worker: ActivityWorker, registry: ActivityRegistry) -> None:
-        self._worker = worker
-        self._registry = registry
-
-    def reserve(self, activity_type: str) -> Permit | None:
-        """Reserve a slot if one is free and the activity is registered."""
-        if not self._registry.knows(activity_type):
-            return None
-        return self._worker.slots.try_reserve()
-
-    def take(self, task: PollActivityTaskQueueResponse, permit: Permit) -> None:
-        """Run the activity."""
-        self._worker.take(task, permit)
 
 
 @dataclass

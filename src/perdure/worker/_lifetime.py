@@ -10,8 +10,10 @@ from typing import Any
 from perdure.api.enums.v1 import TaskQueueType
 from perdure.api.workflowservice.v1 import ShutdownWorkerRequest
 from perdure.service import RPCError
+from perdure.service.eager_workflows import sign_off, sign_up
 from perdure.worker._assembly import Parts
 from perdure.worker._config import WorkerConfig
+from perdure.worker._eager import EagerWorkflowSlots
 from perdure.worker._pollers import PollerGroup
 from perdure.worker._polls import activity_pollers, workflow_pollers
 
@@ -36,13 +38,20 @@ class WorkerLifetime:
         self._groups: list[PollerGroup[Any]] = []
         self._polling: list[asyncio.Task[None]] = []
         environment = parts.environment
+        self._service = environment.client.service_client
+        self._eager: EagerWorkflowSlots | None = None
         if parts.workflow_worker is not None:
             parts.workflow_worker.start()
             self._groups += workflow_pollers(
                 environment, config, parts.workflow_worker, parts.workflow_slots, parts.sticky_queue
             )
+            self._eager = EagerWorkflowSlots(parts.workflow_worker, parts.workflow_slots)
         if parts.activity_worker is not None and not config.get("no_remote_activities"):
             self._groups += activity_pollers(environment, config, parts.activity_worker)
+
+    @property
+    def _queue(self) -> tuple[str, str]:
+        return self._parts.environment.namespace, self._parts.environment.task_queue
 
     async def run_until(self, shutdown: asyncio.Event, fatal: list[BaseException]) -> BaseException | None:
         """Poll until the shutdown is asked for or a part cannot go on.
@@ -55,6 +64,8 @@ class WorkerLifetime:
             Why the worker has to end; None if it was asked to.
         """
         loop = asyncio.get_running_loop()
+        if self._eager is not None:
+            sign_up(self._service, *self._queue, self._eager)
         self._polling = [loop.create_task(group.run()) for group in self._groups]
         asked = loop.create_task(shutdown.wait())
         try:
@@ -76,6 +87,8 @@ class WorkerLifetime:
             "Beginning worker shutdown, will wait %s before cancelling activities",
             timedelta(seconds=self._grace_s),
         )
+        if self._eager is not None:
+            sign_off(self._service, *self._queue, self._eager)
         for group in self._groups:
             group.stop()
         if parts.activity_worker is not None:

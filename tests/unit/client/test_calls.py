@@ -129,7 +129,8 @@ def test_a_start_sends_everything_it_was_given() -> None:
         assert request.user_metadata.summary == _payloads("summary").payloads[0]
         assert request.user_metadata.details == _payloads("details").payloads[0]
         assert request.priority.priority_key == 2
-        assert request.request_eager_execution
+        # No worker of this connection waits for the first task.
+        assert not request.request_eager_execution
 
     _run(scenario())
 
