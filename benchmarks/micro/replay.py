@@ -7,16 +7,23 @@ The history is that of a workflow that runs activities one after the other and, 
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
+from perdure import workflow
+from perdure.api.command.v1 import ScheduleActivityTaskCommandAttributes
 from perdure.api.common.v1 import Payloads
 from perdure.api.history.v1 import History, HistoryEvent
+from perdure.converter import DataConverter
 from perdure.core.replay import activation as jobs
 from perdure.core.replay import instructions as asked
 from perdure.core.replay.instructions import Program
 from perdure.core.replay.run import replay_history
+from perdure.worker.workflow_code import WorkflowCodeSettings, WorkflowProgram
+from perdure.workflow import _Definition
 from tests.support.proto import enums
 from tests.unit.replay.code import Code, Context
 
@@ -24,8 +31,22 @@ TIMER_EVERY = 10
 _SECOND_NS = 1_000_000_000
 
 
-async def workflow(context: Context) -> str:
-    """The workflow that the history below was written by, run by the tests' bare loop."""
+@workflow.defn(name="Order", sandboxed=False)
+class Order:
+    """The workflow that the history below was written by, as a user writes it."""
+
+    @workflow.run
+    async def run(self, count: int) -> str:
+        """Runs the activities."""
+        for number in range(count):
+            if number % TIMER_EVERY == TIMER_EVERY - 1:
+                await asyncio.sleep(1)
+            await workflow.execute_activity("work", number, start_to_close_timeout=timedelta(seconds=60))
+        return "done"
+
+
+async def order(context: Context) -> str:
+    """The same for the tests' bare loop."""
     count = int(context.code.activation.jobs[0].attributes.input.payloads[0].data)  # type: ignore[union-attr]
     for number in range(count):
         if number % TIMER_EVERY == TIMER_EVERY - 1:
@@ -54,7 +75,7 @@ class _Scripted:
             self.timers += 1
             return asked.Answer([asked.StartTimer(self.timers, _SECOND_NS)])
         seq = self.number + 1
-        attributes = asked.ScheduleActivityTaskCommandAttributes(activity_id=str(seq))
+        attributes = ScheduleActivityTaskCommandAttributes(activity_id=str(seq))
         attributes.activity_type.name = "work"
         return asked.Answer([asked.ScheduleActivity(seq, attributes)])
 
@@ -91,7 +112,9 @@ class Writer:
         scheduled = self.add("ACTIVITY_TASK_SCHEDULED")
         attributes = scheduled.activity_task_scheduled_event_attributes
         attributes.activity_id, attributes.activity_type.name = str(number), "work"
-        attributes.input.payloads.add(data=b'{"order":"A-1","amount":125}').metadata["encoding"] = b"json/plain"
+        attributes.input.payloads.add(data=b'{"order":"A-1","amount":125}').metadata["encoding"] = (
+            b"json/plain"
+        )
         started = self.add("ACTIVITY_TASK_STARTED")
         started.activity_task_started_event_attributes.scheduled_event_id = scheduled.event_id
         completed = self.add("ACTIVITY_TASK_COMPLETED").activity_task_completed_event_attributes
@@ -111,7 +134,8 @@ def write_history(activities: int) -> Sequence[HistoryEvent]:
     writer = Writer()
     started = writer.add("WORKFLOW_EXECUTION_STARTED").workflow_execution_started_event_attributes
     started.workflow_type.name, started.original_execution_run_id = "Order", "0" * 36
-    started.input.payloads.add(data=str(activities).encode())
+    started.input.payloads.add(data=str(activities).encode()).metadata["encoding"] = b"json/plain"
+    started.attempt, started.task_queue.name = 1, "queue"
     writer.task()
     timers = 0
     for number in range(activities):
@@ -125,7 +149,9 @@ def write_history(activities: int) -> Sequence[HistoryEvent]:
     return History.FromString(writer.history.SerializeToString()).events
 
 
-def measure(name: str, events: Sequence[HistoryEvent], program: Callable[[], Program], rounds: int = 5) -> float:
+def measure(
+    name: str, events: Sequence[HistoryEvent], program: Callable[[], Program], rounds: int = 5
+) -> float:
     """Prints and returns how many events a second are replayed, in the best of some rounds."""
     best = float("inf")
     for _ in range(rounds):
@@ -144,7 +170,19 @@ def main() -> None:
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     events = write_history(round(wanted / 6.5))
     measure("the run alone", events, _Scripted)
-    measure("with the tests' loop", events, lambda: Code(workflow))
+    converter = DataConverter.default
+    settings = WorkflowCodeSettings(
+        "default",
+        "queue",
+        {"Order": _Definition.must_from_class(Order)},
+        converter.payload_converter,
+        converter.failure_converter,
+    )
+    measure("with the tests' loop", events, lambda: Code(order))
+    definition = _Definition.must_from_class(Order)
+    measure(
+        "with the worker's event loop", events, lambda: WorkflowProgram(definition, "bench", "run", settings)
+    )
 
 
 if __name__ == "__main__":

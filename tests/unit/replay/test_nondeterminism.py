@@ -9,7 +9,7 @@ import pytest
 
 from perdure.core.replay.errors import NondeterminismError
 from perdure.core.replay.events import describe
-from perdure.core.replay.steps import LocalActivityOutcome, LocalActivityWork, TaskCompletion
+from perdure.core.replay.steps import LocalActivityOutcome, LocalActivityWork, TaskCompletion, TaskFailure
 from tests.support.proto import common, enums
 from tests.unit.replay.bench import Bench
 from tests.unit.replay.code import Code, Context
@@ -390,3 +390,34 @@ def test_a_timer_was_cancelled_where_history_lets_it_fire() -> None:
     assert failure is not None
     assert isinstance(failure.error, NondeterminismError)
     assert "TimerCanceled" in failure.error.recorded
+
+
+def test_a_new_worker_notices_it_before_it_answers() -> None:
+    """More than history has, asked for by the task before the one at hand: not to be sent as if it were new."""
+
+    async def main(context: Context) -> None:
+        await context.activity("pay")
+        await context.activity("pay")
+
+    async def other(context: Context) -> None:
+        context.activity("extra", activity_id="x")
+        context.counts["activity"] = 0
+        await context.activity("pay")
+        await context.activity("pay")
+
+    async def more(context: Context) -> None:
+        first = context.activity("pay")
+        context.activity("extra")
+        await first
+        await context.activity("pay")
+
+    for changed, asked in ((other, "'extra', activity_id 'x'"), (more, "'extra'")):
+        bench = Bench(lambda: Code(main))
+        bench.work()
+        bench.complete_activity()
+        bench.make = lambda changed=changed: Code(changed)  # type: ignore[misc]
+        bench.forget()
+        step = bench.handle()
+        assert isinstance(step, TaskFailure), step
+        assert isinstance(step.error, NondeterminismError)
+        assert asked in step.error.asked

@@ -313,15 +313,11 @@ class WorkflowRun:
             deployment_name=walk.deployment_name,
             available_flags=ledger.flags.lang,
             last_sdk_version=ledger.flags.sdk_version,
+            history_size_bytes=walk.history_size_bytes,
+            continue_as_new_suggested=walk.continue_as_new_suggested,
+            suggest_continue_as_new_reasons=walk.suggest_reasons,
+            target_worker_deployment_version_changed=walk.deployment_changed,
         )
-        task = walk.task
-        if task is not None:
-            activation.history_size_bytes = task.history_size_bytes
-            activation.continue_as_new_suggested = task.suggest_continue_as_new
-            activation.suggest_continue_as_new_reasons = task.suggest_continue_as_new_reasons
-            activation.target_worker_deployment_version_changed = (
-                task.target_worker_deployment_version_changed
-            )
         self.activation_count += 1
         answer = self.program.activate(activation)
         if answer.task_failure is not None:
@@ -374,6 +370,7 @@ class WorkflowRun:
         if ledger.is_complete:
             self.eviction = self.eviction or "the workflow has ended"
         walk = self._walk
+        walk.sent_live = True
         walk.build_id, walk.deployment_name = self.config.build_id, self.config.deployment_name
         return TaskCompletion(
             commands,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from perdure.api.enums.v1 import WorkflowTaskFailedCause
-from perdure.api.history.v1 import HistoryEvent, WorkflowTaskStartedEventAttributes
+from perdure.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
 from perdure.core.replay.activation import (
     CancelWorkflow,
     InitializeWorkflow,
@@ -62,7 +62,8 @@ class Walk:
     Attributes:
         last_event_id: the last event that was walked over.
         started_event_id: of the last workflow task that the code saw.
-        task: attributes of its started event.
+        history_size_bytes, continue_as_new_suggested, suggest_reasons, deployment_changed: as its started event says.
+        sent_live: the commands that wait for their events were sent by this worker, not asked for on replay.
         has_ended: history has the event that closes the run.
         build_id, deployment_name: of the worker that completed the task being replayed; empty when unknown.
     """
@@ -71,7 +72,11 @@ class Walk:
         self.ledger = ledger
         self.last_event_id = 0
         self.started_event_id = 0
-        self.task: WorkflowTaskStartedEventAttributes | None = None
+        self.history_size_bytes = 0
+        self.continue_as_new_suggested = False
+        self.suggest_reasons: Sequence[int] = ()
+        self.deployment_changed = False
+        self.sent_live = False
         self.has_ended = False
         self.build_id = ""
         self.deployment_name = ""
@@ -193,8 +198,10 @@ class Walk:
         if last_type in FINAL_EVENTS:
             self.has_ended = True
         elif last_type == WORKFLOW_TASK_STARTED:
-            if has_completion and ledger.commands and live_from == _NEVER and ledger.replaying:
-                self._check_all_recorded(start, end)
+            if has_completion:
+                if ledger.commands and not self.sent_live:
+                    self._check_all_recorded(start, end)
+                self.sent_live = False
             self._task_started(events[end])
 
     def _live_from(self, start: int, end: int) -> int:
@@ -249,7 +256,11 @@ class Walk:
         self.started_event_id = event.event_id
         ledger = self.ledger
         ledger.advance_to(event_time_ns(event))
-        self.task = event.workflow_task_started_event_attributes
+        task = event.workflow_task_started_event_attributes
+        self.history_size_bytes = task.history_size_bytes
+        self.continue_as_new_suggested = task.suggest_continue_as_new
+        self.suggest_reasons = tuple(task.suggest_continue_as_new_reasons)
+        self.deployment_changed = task.target_worker_deployment_version_changed
         if not ledger.replaying and ledger.has_local_activities:
             local_activity.run_unresolved(ledger)
 
@@ -357,7 +368,9 @@ class Walk:
             raise HistoryError(f"Event {event.event_id} {describe(event)} refers to event {initiating}.")
 
     def _started(self, event: HistoryEvent, event_type: int) -> None:
-        ledger, attributes = self.ledger, event.workflow_execution_started_event_attributes
+        # A copy: the attributes outlive the task, and a part of a message keeps the whole history in memory.
+        ledger, attributes = self.ledger, WorkflowExecutionStartedEventAttributes()
+        attributes.CopyFrom(event.workflow_execution_started_event_attributes)
         ledger.started = attributes
         time_ns = event_time_ns(event)
         ledger.advance_to(time_ns)
