@@ -12,12 +12,14 @@ from perdure.api.protobuf import Duration
 from perdure.api.sdk.v1 import UserMetadata
 from perdure.converter import (
     ActivitySerializationContext,
+    CompositePayloadConverter,
     FailureConverter,
     PayloadConverter,
     SerializationContext,
     WithSerializationContext,
     WorkflowSerializationContext,
 )
+from perdure.converter._payload_converter import _TemporalTransferTypePayloadConverter
 from perdure.exceptions import FailureError
 
 _Converter = TypeVar("_Converter", PayloadConverter, FailureConverter)
@@ -29,21 +31,18 @@ class Conversion:
     Attributes:
         payloads: the payload converter.
         failures: the failure converter.
-        context: what both know; None for nothing.
     """
 
-    __slots__ = ("_is_failure_exception", "context", "failures", "payloads")
+    __slots__ = ("_is_failure_exception", "failures", "payloads")
 
     def __init__(
         self,
         payloads: PayloadConverter,
         failures: FailureConverter,
-        context: SerializationContext | None,
         is_failure_exception: Callable[[BaseException], bool],
     ) -> None:
         self.payloads = payloads
         self.failures = failures
-        self.context = context
         self._is_failure_exception = is_failure_exception
 
     def to_payloads(self, values: Sequence[Any]) -> Payloads | None:
@@ -130,10 +129,8 @@ class Conversions:
         self._workflow_id = workflow_id
         self._workflow_type = workflow_type
         self._is_failure_exception = is_failure_exception
-        self.plain = Conversion(payloads, failures, None, is_failure_exception)
-        self._takes_context = isinstance(payloads, WithSerializationContext) or isinstance(
-            failures, WithSerializationContext
-        )
+        self.plain = Conversion(payloads, failures, is_failure_exception)
+        self._takes_context = may_take_context(payloads) or may_take_context(failures)
         self.workflow = self.for_workflow(workflow_id)
 
     def for_workflow(self, workflow_id: str, namespace: str | None = None) -> Conversion:
@@ -144,6 +141,8 @@ class Conversions:
         self, activity_type: str, activity_id: str | None, task_queue: str, *, is_local: bool
     ) -> Conversion:
         """With the context of an activity of this workflow."""
+        if not self._takes_context:
+            return self.plain
         return self._with(
             ActivitySerializationContext(
                 namespace=self._namespace,
@@ -157,10 +156,28 @@ class Conversions:
         )
 
     def _with(self, context: SerializationContext) -> Conversion:
-        payloads, failures = self.plain.payloads, self.plain.failures
-        if self._takes_context:
-            payloads, failures = _with_context(payloads, context), _with_context(failures, context)
-        return Conversion(payloads, failures, context, self._is_failure_exception)
+        plain = self.plain
+        if not self._takes_context:
+            return plain
+        return Conversion(
+            _with_context(plain.payloads, context),
+            _with_context(plain.failures, context),
+            self._is_failure_exception,
+        )
+
+
+def may_take_context(converter: PayloadConverter | FailureConverter) -> bool:
+    """Whether a context can make a difference to a converter; the default ones are asked once for all."""
+    if isinstance(converter, _TemporalTransferTypePayloadConverter):
+        converter = converter._inner_payload_converter
+    if (
+        isinstance(converter, CompositePayloadConverter)
+        and type(converter).with_context is CompositePayloadConverter.with_context
+        and type(converter).get_converters_with_context
+        is CompositePayloadConverter.get_converters_with_context
+    ):
+        return any(isinstance(each, WithSerializationContext) for each in converter.converters.values())
+    return isinstance(converter, WithSerializationContext)
 
 
 def _with_context(converter: _Converter, context: SerializationContext) -> _Converter:

@@ -146,8 +146,11 @@ class WorkflowInstance:
         )
         self.runtime = WorkflowRuntime(self)
         _Runtime.set_on_loop(self.loop, self.runtime)
-        with self.loop.as_running():
+        before = self.loop.enter()
+        try:
             self._chain_interceptors()
+        finally:
+            self.loop.leave(before)
 
     def _all_failure_types(self, own: Sequence[type[BaseException]]) -> tuple[type[BaseException], ...]:
         return (FailureError, asyncio.TimeoutError, *own, *self.settings.failure_exception_types)
@@ -220,12 +223,13 @@ class WorkflowInstance:
         self.is_single_batch = self._is_flag_enabled(LogicFlag.SINGLE_BATCH)
         task_error: BaseException | None = None
         try:
-            with self.loop.as_running():
-                guards.enter(self.runtime)
-                try:
-                    self._run_jobs(activation.jobs)
-                finally:
-                    guards.leave()
+            before = self.loop.enter()
+            guards.enter(self.runtime)
+            try:
+                self._run_jobs(activation.jobs)
+            finally:
+                guards.leave()
+                self.loop.leave(before)
         except Exception as error:  # whatever the user's code and converters raise
             task_error = self._fail(error)
         answer = Answer(
@@ -397,12 +401,13 @@ class WorkflowInstance:
         """
         self.recorder.is_evicting = True
         self.loop.is_silent = True
-        with self.loop.as_running():
-            guards.enter(self.runtime)
-            try:
-                self._end_tasks()
-            finally:
-                guards.leave()
+        before = self.loop.enter()
+        guards.enter(self.runtime)
+        try:
+            self._end_tasks()
+        finally:
+            guards.leave()
+            self.loop.leave(before)
         self.loop.discard()
 
     def _end_tasks(self) -> None:

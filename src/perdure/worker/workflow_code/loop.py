@@ -11,8 +11,7 @@ import logging
 import sys
 from asyncio import tasks
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -170,21 +169,22 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             if check_conditions is not None:
                 check_conditions()
 
-    @contextmanager
-    def as_running(self) -> Iterator[None]:
-        """Makes this the running loop of the thread, whatever runs there otherwise."""
+    def enter(self) -> tuple[asyncio.AbstractEventLoop | None, asyncio.Task[Any] | None]:
+        """Makes this the running loop of the thread; what ran before, for `leave`."""
         outer = asyncio._get_running_loop()
-        # From 3.14 on a thread has one current task, not one for each loop.
         outer_task = None
+        # From 3.14 on a thread has one current task, not one for each loop.
         if sys.version_info >= (3, 14) and outer is not None:
             outer_task = tasks._swap_current_task(outer, None)
         asyncio._set_running_loop(self)
-        try:
-            yield
-        finally:
-            asyncio._set_running_loop(outer)
-            if sys.version_info >= (3, 14) and outer is not None:
-                tasks._swap_current_task(outer, outer_task)
+        return outer, outer_task
+
+    def leave(self, before: tuple[asyncio.AbstractEventLoop | None, asyncio.Task[Any] | None]) -> None:
+        """Makes what ran before run again."""
+        outer, outer_task = before
+        asyncio._set_running_loop(outer)
+        if sys.version_info >= (3, 14) and outer is not None:
+            tasks._swap_current_task(outer, outer_task)
 
     def fire_timer(self, seq: int) -> None:
         """Makes the callback of a timer ready; nothing if it was cancelled."""
