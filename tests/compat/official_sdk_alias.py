@@ -44,6 +44,26 @@ class _StandIns(ModuleType):
         return stand_in
 
 
+class _ProtoModule(ModuleType):
+    """What the official package has for one proto file: here its package, and the file's descriptor."""
+
+    def __init__(self, name: str, package: ModuleType, descriptor: Any) -> None:
+        super().__init__(name)
+        self._package = package
+        self.DESCRIPTOR = descriptor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._package, name)
+
+
+def _proto_module(rest: str) -> ModuleType:
+    package_name, _, file_name = rest.rpartition(".")
+    registry = importlib.import_module(f"{OURS}.api.registry")
+    path = f"temporal/{package_name.replace('.', '/')}/{file_name.removesuffix('_pb2')}.proto"
+    package = importlib.import_module(f"{OURS}.{package_name}")
+    return _ProtoModule(f"{OURS}.{rest}", package, registry.POOL.FindFileByName(path))
+
+
 class _Loader(importlib.abc.Loader):
     def __init__(self, module: ModuleType | None) -> None:
         self._module = module
@@ -70,6 +90,8 @@ class AliasFinder(importlib.abc.MetaPathFinder):
         package, _, rest = fullname.partition(".")
         if package != THEIRS:
             return None
+        if rest.startswith("api.") and rest.endswith("_pb2"):
+            return importlib.util.spec_from_loader(fullname, _Loader(_proto_module(rest)))
         try:
             module = importlib.import_module(f"{OURS}.{rest}" if rest else OURS)
         except ModuleNotFoundError as error:
