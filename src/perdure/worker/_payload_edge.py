@@ -174,6 +174,22 @@ def converter_for_activity(environment: Environment, attempt: Attempt) -> DataCo
     return converter._with_store_context(StorageDriverStoreContext(target=target))
 
 
+_SENT_BY_THE_WORKFLOW = frozenset(
+    {
+        "activity_task_scheduled_event_attributes",
+        "start_child_workflow_execution_initiated_event_attributes",
+        "signal_external_workflow_execution_initiated_event_attributes",
+        "nexus_operation_scheduled_event_attributes",
+        "workflow_properties_modified_event_attributes",
+        "upsert_workflow_search_attributes_event_attributes",
+        "workflow_execution_continued_as_new_event_attributes",
+        "workflow_execution_completed_event_attributes",
+        "workflow_execution_failed_event_attributes",
+    }
+)
+"""Events whose payloads went out: workflow code never reads them, and who receives them decodes them."""
+
+
 class WorkflowPayloads:
     """The payloads of one run on their way in and out; knows for which activity or child each one is.
 
@@ -196,12 +212,16 @@ class WorkflowPayloads:
         self._by_event: dict[int, SerializationContext] = {}
 
     async def decoded_events(self, events: Sequence[HistoryEvent]) -> list[HistoryEvent]:
-        """Return copies of events with decoded payloads."""
+        """Return events with decoded payloads, copies where anything was decoded."""
         decoded = []
         for event in events:
+            context = self._context_of_event(event)
+            if event.WhichOneof("attributes") in _SENT_BY_THE_WORKFLOW:
+                decoded.append(event)
+                continue
             copy = HistoryEvent()
             copy.CopyFrom(event)
-            await self._transform(copy, self._context_of_event(copy), is_inbound=True)
+            await self._transform(copy, context, is_inbound=True)
             decoded.append(copy)
         return decoded
 
