@@ -10,9 +10,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from google.protobuf.message import Message
 
 from perdure.core.errors import StoreOpenError
 from perdure.server import Server, embedding
+from perdure.server.embedding import DRAIN_S
+from perdure.server.service.call import Call
 from perdure.service._errors import ClientConnectError, RPCError, RPCStatusCode
 from perdure.service.embedded import open_embedded
 from perdure.store.sqlite.lock import FileLock
@@ -116,7 +119,8 @@ def test_the_last_to_close_lets_calls_finish_and_ends_polls_empty(address: str) 
             await asyncio.sleep(0)
         starts = [asyncio.create_task(client.start(f"wf-{i}", "other")) for i in range(5)]
         await asyncio.sleep(0)
-        await client.close()
+        async with asyncio.timeout(DRAIN_S / 2):
+            await client.close()
         assert (await poll).task_token == b""
         assert all(start.run_id for start in await asyncio.gather(*starts))
         with pytest.raises(RPCError) as caught:
@@ -125,6 +129,68 @@ def test_the_last_to_close_lets_calls_finish_and_ends_polls_empty(address: str) 
         again = await EmbeddedClient.connect(address)
         await asyncio.gather(*(again.describe(f"wf-{i}") for i in range(5)))
         await again.close()
+
+    run(scenario())
+
+
+def test_a_call_that_needs_the_store_is_waited_for(address: str) -> None:
+    """The store closes after the last call, however long that takes within the limit."""
+
+    async def scenario() -> None:
+        client = await EmbeddedClient.connect(address)
+        await client.start("wf", QUEUE)
+        engine = client.transport._engine
+        serve, may_go_on = engine._call, asyncio.Event()
+
+        async def slow(path: str, request: Message, call: Call) -> Message:
+            await may_go_on.wait()
+            return await serve(path, request, call)
+
+        engine._call = slow  # stands for a slow handler
+        describing = asyncio.create_task(client.describe("wf"))
+        while not engine._in_flight:
+            await asyncio.sleep(0)
+        closing = asyncio.create_task(client.close())
+        while not engine.is_closing:
+            await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0.05, may_go_on.set)
+        await closing
+        assert (await describing).workflow_execution_info.execution.workflow_id == "wf"
+
+    run(scenario())
+
+
+class _DeafLoop:
+    """A loop that takes a call on its way to its end and never runs it."""
+
+    def __init__(self) -> None:
+        self.has_ended = False
+
+    def is_running(self) -> bool:
+        return not self.has_ended
+
+    def is_closed(self) -> bool:
+        return self.has_ended
+
+    def call_soon_threadsafe(self, *_: object) -> None:
+        self.has_ended = True
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+def test_a_call_swallowed_by_a_loop_that_ends_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The caller on another loop looks after it."""
+    monkeypatch.setattr(embedding, "LOOP_CHECK_S", 0.01)
+
+    async def scenario() -> None:
+        client = await EmbeddedClient.connect("sqlite://")
+        engine = client.transport._engine
+        loop, engine.loop = engine.loop, _DeafLoop()  # type: ignore[assignment]  # stands for a loop
+        with pytest.raises(embedding.LoopEndedError):
+            await engine.on_loop(engine.close)
+        engine.loop = loop
+        await client.close()
 
     run(scenario())
 

@@ -302,12 +302,18 @@ def test_several_may_wait_for_results_at_once() -> None:
 
     async def scenario(client: EmbeddedClient, clock: Clock) -> None:
         await client.start("busy", QUEUE)
+        task = await client.poll_workflow_task(QUEUE)
+        await client.complete_workflow_task(
+            task.task_token, [schedule_activity("a", QUEUE, start_to_close_s=3600)]
+        )
+        attempt = await client.poll_activity_task(QUEUE)
         for _ in range(3):
             await clock.unlock()
         await _timer_workflow(client, "timer", DAY_S)
         for _ in range(20):
             await asyncio.sleep(0)
         assert await clock.now_s() - time.time() < 5
+        await client.complete_activity(attempt.task_token)
         task = await client.poll_workflow_task(QUEUE)
         await client.complete_workflow_task(task.task_token, [complete_workflow()])
         await _finish(client, "timer")
@@ -371,6 +377,8 @@ def test_closed_runs_are_kept_however_far_the_clock_moves() -> None:
         assert await clock.now_s() - now_s < 5
         await clock.lock()
         await clock.unlock_with_sleep(400 * DAY_S)
+        for _ in range(200):  # a wake-up would come
+            await asyncio.sleep(0)
         assert len(await client.history("done")) > 5
 
     _run(scenario)

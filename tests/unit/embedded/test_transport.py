@@ -154,6 +154,22 @@ def test_the_deadline_ends_a_call(timeout_s: float) -> None:
     _with_client(scenario)
 
 
+def test_a_caller_that_is_cancelled_when_its_time_is_over_is_cancelled() -> None:
+    """Its own cancellation is not taken for ours."""
+
+    async def scenario(client: EmbeddedClient) -> None:
+        poll = asyncio.create_task(client.poll_workflow_task(QUEUE, timeout_s=60))
+        while not client.transport._engine._in_flight:
+            await asyncio.sleep(0)
+        (pending,) = client.transport._pending
+        pending.expire()
+        poll.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await poll
+
+    _with_client(scenario)
+
+
 def test_the_deadline_reaches_the_handler() -> None:
     """A poll answers empty before its caller stops waiting; one without time to wait is refused."""
 
