@@ -33,3 +33,7 @@ class PollerBehaviorAutoscaling:
 
 
 PollerBehavior: TypeAlias = PollerBehaviorSimpleMaximum | PollerBehaviorAutoscaling
+
+DEFAULT_POLLER_BEHAVIOR = PollerBehaviorSimpleMaximum(maximum=5)
+"""What a worker has unless it is told something else. This very object leaves the number of polls to the worker, which
+opens more while tasks come quickly; an equal one that a user makes means five."""

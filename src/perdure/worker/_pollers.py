@@ -13,10 +13,6 @@ from typing import Generic, Protocol, TypeVar
 
 from perdure.service import RPCError
 from perdure.worker._calls import RETRYABLE, Backoff
-from perdure.worker._poller_behavior import (
-    PollerBehavior,
-    PollerBehaviorAutoscaling,
-)
 from perdure.worker._slots import Permit, Slots
 
 logger = logging.getLogger("perdure.worker")
@@ -25,6 +21,7 @@ logger = logging.getLogger("perdure.worker")
 _FATAL_AFTER_S = 60.0
 _REPEAT_WARNING_S = 60.0
 _WARN_AFTER_S = 1.0
+_AT_ONCE_S = 0.05
 
 
 class PollAnswer(Protocol):
@@ -40,40 +37,39 @@ AnswerT = TypeVar("AnswerT", bound=PollAnswer)
 
 
 class PollerScaler:
-    """How many polls should be open, following what the server suggests with its answers."""
+    """How many polls should be open, following what the server suggests with its answers.
 
-    def __init__(self, behavior: PollerBehavior, maximum: int | None = None) -> None:
-        if isinstance(behavior, PollerBehaviorAutoscaling):
-            self._minimum, self._maximum = behavior.minimum, max(behavior.minimum, behavior.maximum)
-            self.target = min(max(behavior.initial, self._minimum), self._maximum)
-            self._fixed = False
-        else:
-            self.target = self._minimum = self._maximum = behavior.maximum if maximum is None else maximum
-            self._fixed = True
+    Args:
+        minimum: At least so many.
+        maximum: At most so many.
+        initial: So many at first.
+        follows_load: Open another poll when a task came at once, because there are probably more; otherwise only the
+            server's suggestions count.
+    """
 
-    @property
-    def maximum(self) -> int:
-        """No more polls than this, ever."""
-        return self._maximum
+    def __init__(self, minimum: int, maximum: int, initial: int, *, follows_load: bool = False) -> None:
+        self._minimum, self._maximum = minimum, max(minimum, maximum)
+        self._follows_load = follows_load
+        self.target = min(max(initial, self._minimum), self._maximum)
 
-    def answered(self, suggestion: int | None, has_task: bool) -> None:
+    def answered(self, suggestion: int | None, has_task: bool, waited_s: float) -> None:
         """Take a poll's answer into account.
 
         Args:
             suggestion: By how many polls the server would change the number; None if it said nothing.
             has_task: Whether a task came.
+            waited_s: Seconds that the poll took.
         """
-        if self._fixed:
-            return
         if suggestion is not None:
             self._change(suggestion)
         elif not has_task:
             self._change(-1)
+        elif self._follows_load and waited_s < _AT_ONCE_S:
+            self._change(1)
 
     def refused(self, is_overloaded: bool) -> None:
         """Take a poll's error into account."""
-        if not self._fixed:
-            self._change(-(self.target // 2) if is_overloaded else -1)
+        self._change(-(self.target // 2) if is_overloaded else -1)
 
     def _change(self, by: int) -> None:
         self.target = min(max(self.target + by, self._minimum), self._maximum)
@@ -180,10 +176,11 @@ class PollerGroup(Generic[AnswerT]):
                     await self._before_poll()
                 if self._is_stopping():
                     return
+                polled_s = time.monotonic()
                 answer = await self._poll()
                 self._succeeded()
                 backoff = None
-                self._take(answer, permit)
+                self._take(answer, permit, time.monotonic() - polled_s)
             except RPCError as error:
                 backoff = backoff or Backoff()
                 wait_s = backoff.next_s(error)
@@ -195,9 +192,10 @@ class PollerGroup(Generic[AnswerT]):
             if wait_s:
                 await asyncio.sleep(wait_s)
 
-    def _take(self, answer: AnswerT, permit: Permit) -> None:
+    def _take(self, answer: AnswerT, permit: Permit, waited_s: float) -> None:
         has_task = bool(answer.task_token)
-        self._scaler.answered(self._suggestion(answer) if self._suggestion else None, has_task)
+        suggestion = self._suggestion(answer) if self._suggestion else None
+        self._scaler.answered(suggestion, has_task, waited_s)
         if has_task:
             self._handle(answer, permit)
         if len(self._tasks) < self._scaler.target:

@@ -14,7 +14,9 @@ from perdure.api.workflowservice.v1 import (
     PollWorkflowTaskQueueResponse,
 )
 from perdure.worker._poller_behavior import (
+    DEFAULT_POLLER_BEHAVIOR,
     PollerBehavior,
+    PollerBehaviorAutoscaling,
     PollerBehaviorSimpleMaximum,
 )
 from perdure.worker._pollers import PollerGroup, PollerScaler
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 # A server answers a long poll after 60 seconds at the latest.
 _POLL_TIMEOUT = timedelta(seconds=70)
+_MOST_POLLS = 50
 
 
 def workflow_pollers(
@@ -45,12 +48,9 @@ def workflow_pollers(
     )
     queue = environment.task_queue
     normal = TaskQueue(name=queue, kind=TaskQueueKind.TASK_QUEUE_KIND_NORMAL)
+    name = f"workflow tasks of {queue}"
     if sticky_queue is None:
-        return [
-            _workflow_group(
-                environment, f"workflow tasks of {queue}", normal, worker, slots, PollerScaler(behavior)
-            )
-        ]
+        return [_workflow_group(environment, name, normal, worker, slots, _scaler(behavior))]
     normal_count: int | None = None
     sticky_count: int | None = None
     if isinstance(behavior, PollerBehaviorSimpleMaximum):
@@ -59,23 +59,25 @@ def workflow_pollers(
         sticky_count = max(1, behavior.maximum - normal_count)
     sticky = sticky_task_queue(sticky_queue, queue)
     return [
+        _workflow_group(environment, name, normal, worker, slots, _scaler(behavior, normal_count)),
         _workflow_group(
             environment,
-            f"workflow tasks of {queue}",
-            normal,
-            worker,
-            slots,
-            PollerScaler(behavior, normal_count),
-        ),
-        _workflow_group(
-            environment,
-            f"this worker's own workflow tasks of {queue}",
+            f"this worker's own {name}",
             sticky,
             worker,
             slots,
-            PollerScaler(behavior, sticky_count),
+            _scaler(behavior, sticky_count),
         ),
     ]
+
+
+def _scaler(behavior: PollerBehavior, count: int | None = None) -> PollerScaler:
+    if isinstance(behavior, PollerBehaviorAutoscaling):
+        return PollerScaler(behavior.minimum, behavior.maximum, behavior.initial)
+    number = behavior.maximum if count is None else count
+    if behavior is DEFAULT_POLLER_BEHAVIOR:
+        return PollerScaler(number, _MOST_POLLS, number, follows_load=True)
+    return PollerScaler(number, number, number)
 
 
 def _workflow_group(
@@ -124,7 +126,7 @@ def activity_pollers(
             poll=lambda: environment.service.poll_activity_task_queue(request, timeout=_POLL_TIMEOUT),
             handle=worker.take,
             slots=worker.slots,
-            scaler=PollerScaler(behavior),
+            scaler=_scaler(behavior),
             before_poll=RateLimit(rate).wait if rate else None,
             suggestion=_suggestion,
         )
@@ -134,7 +136,7 @@ def activity_pollers(
 def _behavior(maximum: int | None, behavior: PollerBehavior | None) -> PollerBehavior:
     if maximum:
         return PollerBehaviorSimpleMaximum(maximum)
-    return behavior or PollerBehaviorSimpleMaximum()
+    return behavior or DEFAULT_POLLER_BEHAVIOR
 
 
 def _common(environment: Environment) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from perdure.worker._interceptor import Interceptor
 from perdure.worker._lifetime import WorkerLifetime
 from perdure.worker._logs import one_line
 from perdure.worker._plugin import Plugin
-from perdure.worker._poller_behavior import PollerBehavior, PollerBehaviorSimpleMaximum
+from perdure.worker._poller_behavior import DEFAULT_POLLER_BEHAVIOR, PollerBehavior
 from perdure.worker._runners import UnsandboxedWorkflowRunner, WorkflowRunner
 from perdure.worker._shared_state import SharedStateManager
 from perdure.worker._tuning import WorkerTuner
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("perdure.worker")
 
-_FIVE_POLLS = PollerBehaviorSimpleMaximum(maximum=5)
 _RUNNER = SandboxedWorkflowRunner()
 _UNSANDBOXED_RUNNER = UnsandboxedWorkflowRunner()
 
@@ -86,9 +85,9 @@ class Worker:
         disable_safe_workflow_eviction: bool = False,
         deployment_config: WorkerDeploymentConfig | None = None,
         patch_activation_callback: Callable[[PatchActivationInput], bool] | None = None,
-        workflow_task_poller_behavior: PollerBehavior = _FIVE_POLLS,
-        activity_task_poller_behavior: PollerBehavior = _FIVE_POLLS,
-        nexus_task_poller_behavior: PollerBehavior = _FIVE_POLLS,
+        workflow_task_poller_behavior: PollerBehavior = DEFAULT_POLLER_BEHAVIOR,
+        activity_task_poller_behavior: PollerBehavior = DEFAULT_POLLER_BEHAVIOR,
+        nexus_task_poller_behavior: PollerBehavior = DEFAULT_POLLER_BEHAVIOR,
         disable_payload_error_limit: bool = False,
         max_workflow_task_external_storage_concurrency: int = 3,
         plugin_shutdown_timeout: timedelta | None = timedelta(seconds=60),
