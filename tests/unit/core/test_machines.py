@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from perdure.core.run import activity, child, machines, workflow_task
+from perdure.core.run import activity, activity_control, child, machines, workflow_task
 from perdure.core.run.activity import ActivityToken
+from perdure.core.run.limits import SECOND_NS
 from perdure.core.run.machines import ACTIVITY, CHILD, EXTERNAL, MACHINES, RUN, TIMER, WORKFLOW_TASK, Machine
+from perdure.core.run.transition import Transition
 from tests.support.builders import (
     application_failure,
     cancel_activity,
@@ -196,6 +198,52 @@ def _activities() -> None:
             tx, activity.current(tx, ActivityToken(activity_id="a"), start_as="me"), payloads("r"), "me"
         )
     )
+
+    _controlled_activities()
+
+
+def _control(driver: Driver, name: str, **fields: object) -> Driver:
+    """An operator does something to every pending activity."""
+    values: dict[str, object] = {"identity": "i", "reason": "r", "request_id": "q"} if name == "pause" else {}
+
+    def change(tx: Transition) -> None:
+        for pending in activity_control.chosen(tx):
+            getattr(activity_control, name)(tx, pending, **(values | fields))
+
+    driver.apply(change)
+    return driver
+
+
+def _slower(driver: Driver, initial_s: float) -> None:
+    def change(tx: Transition) -> None:
+        for pending in activity_control.chosen(tx):
+            wanted = activity_control.options(pending)
+            wanted.retry_policy.initial_interval.FromMilliseconds(round(initial_s * 1000))
+            activity_control.apply_options(tx, pending, wanted)
+
+    driver.apply(change)
+
+
+def _controlled_activities() -> None:
+    for jitter_ns in (0, SECOND_NS):
+        for name in ("unpause", "reset"):
+            for driver in (_activity(), _backing_off(), _started()):
+                _control(_control(driver, "pause"), name, jitter_ns=jitter_ns)
+    _control(_backing_off(), "reset")
+    _control(_activity(), "reset", jitter_ns=SECOND_NS)
+    waiting = _backing_off()
+    waiting.sleep(0.5)
+    _slower(waiting, 0.1)
+    _slower(waiting, 60)
+    _control(_started(), "pause").complete_activity(5)
+    _control(_started(), "pause").fail_activity(5, application_failure())
+    _control(_started(), "pause").fail_activity(5, application_failure(non_retryable=True))
+    for driver in (_activity(), _started()):
+        _closed(_control(driver, "pause"))
+    for driver in (_activity(), _started()):
+        _control(driver, "pause").signal()
+        driver.complete(cancel_activity(5))
+    _control(_activity(), "pause").start_activity(5)
 
 
 # --- timers ---

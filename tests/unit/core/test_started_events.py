@@ -96,5 +96,5 @@ def test_after_an_overflowing_buffer_the_next_task_is_transient() -> None:
         driver.signal()
     assert driver.types(3) == ["WORKFLOW_TASK_FAILED"] + 3 * ["WORKFLOW_EXECUTION_SIGNALED"]
     assert (driver.header.task_attempt, driver.header.has_pending_task) == (2, True)
-    (scheduled,) = workflow_task.transient_events(driver.transition())
+    (scheduled,) = workflow_task.transient_events(driver.header)
     assert scheduled.event_id == driver.header.next_event_id

@@ -284,7 +284,7 @@ def test_a_transient_tasks_events_are_shown_to_the_worker_only() -> None:
     driver = failing(1)
     driver.sleep(1)
     driver.poll("request", "me")
-    scheduled, started = workflow_task.transient_events(driver.transition(), "me")
+    scheduled, started = workflow_task.transient_events(driver.header, "me")
     assert started.workflow_task_started_event_attributes.identity == "me"
     assert (scheduled.event_id, started.event_id) == (5, 6)
     assert scheduled.workflow_task_scheduled_event_attributes.attempt == 2
@@ -295,7 +295,7 @@ def test_a_transient_tasks_events_are_shown_to_the_worker_only() -> None:
 
 def test_a_transient_task_that_waits_shows_that_it_is_scheduled() -> None:
     """Readers of the history see it; nobody has it, so there is no Started event."""
-    (scheduled,) = workflow_task.transient_events(failing(1).transition())
+    (scheduled,) = workflow_task.transient_events(failing(1).header)
     assert (scheduled.event_id, name_of(scheduled)) == (5, "WORKFLOW_TASK_SCHEDULED")
 
 
@@ -309,7 +309,7 @@ def _news_after_failure() -> Driver:
 def test_tasks_whose_events_are_or_will_be_written_have_no_transient_ones(
     prepare: Callable[[], Driver],
 ) -> None:
-    assert workflow_task.transient_events(prepare().transition()) == []
+    assert workflow_task.transient_events(prepare().header) == []
 
 
 def _polled() -> Driver:

@@ -115,7 +115,7 @@ class Model:
     def poll(self) -> list[HistoryEvent]:
         """The whole history as the worker gets it with the waiting task: a transient task's events are not written."""
         self.driver.poll()
-        return self.history + workflow_task.transient_events(self.driver.transition(), "worker")
+        return self.history + workflow_task.transient_events(self.driver.header, "worker")
 
     def finish(self, step: Step | None, local_order: int = 1, heartbeat: bool = False) -> Step | None:
         """Runs local activities until the task in hand has an answer."""

@@ -9,6 +9,7 @@ One module per primitive over a small history core:
     task_events    the events of a workflow task, from a header
     commands       the table from a worker's commands to the primitives
     activity       schedule, start, heartbeat, outcome, retry, the four timeouts, cancellation
+    activity_control  pause, unpause, reset, change options of activities
     timer          start, fire, cancel
     signal         signals and their request ids
     cancellation   the request to cancel the run

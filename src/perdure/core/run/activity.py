@@ -96,6 +96,17 @@ def check_priority(priority: Priority, label: str = "") -> None:
         raise InvalidArgumentError(f"{label}must be greater than zero")
 
 
+def check_options(attributes: ScheduleActivityTaskCommandAttributes) -> None:
+    """Checks the task queue and the timeouts of changed options, and fills in timeouts that follow from the others.
+
+    Raises:
+        InvalidArgumentError: the message names the field.
+    """
+    if not attributes.task_queue.name:
+        raise InvalidArgumentError("missing task queue name")
+    _normalize_timeouts(attributes, 0)
+
+
 def _normalize_timeouts(attributes: ScheduleActivityTaskCommandAttributes, run_timeout_ns: int) -> None:
     close_ns = checked_duration_ns(attributes.schedule_to_close_timeout, "ScheduleToCloseTimeout")
     start_ns = checked_duration_ns(attributes.schedule_to_start_timeout, "ScheduleToStartTimeout")
@@ -382,6 +393,10 @@ def _retry(tx: Transition, activity: Activity, failure: Failure, limits: Limits)
         return retry.TIMEOUT
     if not retry.is_retryable(failure, activity.non_retryable_types):
         return retry.NON_RETRYABLE
+    if activity.paused_ns:
+        # It goes on when it is unpaused, whatever its retry policy says.
+        _end_attempt(activity, failure, limits)
+        return retry.IN_PROGRESS
     decision = retry.next_attempt(
         now_ns=tx.now_ns,
         attempt=activity.attempt,
@@ -394,14 +409,22 @@ def _retry(tx: Transition, activity: Activity, failure: Failure, limits: Limits)
     )
     if decision.state != retry.IN_PROGRESS:
         return decision.state
-    activity.attempt += 1
-    activity.stamp += 1
+    _end_attempt(activity, failure, limits)
     activity.scheduled_ns = tx.now_ns + decision.delay_ns
     activity.backing_off = decision.delay_ns > 0
+    if activity.resets_heartbeat:
+        activity.heartbeat_details = b""
+        activity.last_heartbeat_ns = 0
+    activity.is_reset = activity.resets_heartbeat = False
+    return retry.IN_PROGRESS
+
+
+def _end_attempt(activity: Activity, failure: Failure, limits: Limits) -> None:
+    activity.attempt += 1
+    activity.stamp += 1
     activity.started_ns = 0
     activity.request_id = ""
     activity.last_failure = truncated_failure(failure, limits.stored_failure_bytes).SerializeToString()
-    return retry.IN_PROGRESS
 
 
 # --- cancellation request ---
@@ -450,6 +473,8 @@ def _has_finish_event(tx: Transition, scheduled_event_id: int) -> bool:
 def deadlines(activity: Activity) -> list[tuple[int, int]]:
     """(time, timeout type) of every timeout that runs now, and (time, 0) for the end of a retry's backoff."""
     found: list[tuple[int, int]] = []
+    if activity.paused_ns:
+        return found
     if activity.schedule_to_close_ns:
         found.append((activity.expiration_ns, retry.SCHEDULE_TO_CLOSE))
     if activity.started_ns:

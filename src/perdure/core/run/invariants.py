@@ -325,14 +325,17 @@ def _activities_are_consistent(view: View) -> str | None:
         name = f"activity {activity.activity_id} ({key})"
         if key != activity.scheduled_event_id or not 0 < key < view.header.next_event_id:
             return f"{name} names event {activity.scheduled_event_id}"
-        if activity.attempt < 1 or 0 < activity.maximum_attempts < activity.attempt:
+        too_many = 0 < activity.maximum_attempts < activity.attempt and not activity.is_adjusted
+        if activity.attempt < 1 or too_many:
             return f"{name} is at attempt {activity.attempt} of {activity.maximum_attempts}"
         if activity.backing_off and activity.started_ns:
             return f"{name} backs off and is started"
         if activity.cancel_requested_event_id and not activity.started_ns:
             return f"{name} was cancelled unstarted and is still there"
-        if activity.last_failure and activity.attempt == 1:
+        if activity.last_failure and activity.attempt == 1 and not activity.is_adjusted:
             return f"{name} is at its first attempt and has a last failure"
+        if not activity.paused_ns and (activity.pause_reason or activity.pause_request_id):
+            return f"{name} remembers a pause that is over"
         if activity.last_heartbeat_ns and activity.last_heartbeat_ns < activity.first_scheduled_ns:
             return f"{name} has a heartbeat from before it was scheduled"
     return None
@@ -522,6 +525,8 @@ def _deadlines(view: View) -> Iterator[int]:
         yield header.task_scheduled_ns + header.task_start_limit_ns
     yield from (timer.fire_ns for timer in view.timers.values())
     for activity in view.activities.values():
+        if activity.paused_ns:
+            continue
         if activity.schedule_to_close_ns:
             yield activity.first_scheduled_ns + activity.schedule_to_close_ns
         if activity.backing_off:
@@ -584,7 +589,7 @@ def derived_tasks(view: View) -> dict[TaskKey, Dispatch]:
         key = TaskKey(TaskKind.WORKFLOW, header.task_scheduled_event_id)
         rows[key] = (QueueKey(namespace_id, name, TaskKind.WORKFLOW), sticky, str(header.task_stamp))
     for event_id, activity in view.activities.items():
-        if not activity.started_ns and not activity.backing_off:
+        if not activity.started_ns and not activity.backing_off and not activity.paused_ns:
             queue = QueueKey(namespace_id, activity.task_queue, TaskKind.ACTIVITY)
             rows[TaskKey(TaskKind.ACTIVITY, event_id)] = (queue, False, str(activity.stamp))
     return rows
@@ -601,6 +606,8 @@ def _dispatches_never_repeat(step: Step) -> str | None:
         return "the workflow task's stamp went back"
     for key, activity in step.after.activities.items():
         before = step.before.activities.get(key)
+        if before is not None and activity.is_adjusted:
+            continue  # a reset begins again at the first attempt
         if before is not None and (activity.stamp, activity.attempt) < (before.stamp, before.attempt):
             return f"activity {key} went back"
         if before is not None and activity.attempt != before.attempt and activity.stamp == before.stamp:

@@ -176,6 +176,8 @@ ACTIVITY = Machine(
         "started": "a worker has it",
         "cancel_requested": "a worker has it and is told at its next heartbeat",
         "backing_off": "an attempt failed, the next one is not due yet",
+        "paused": "no worker has it, and none gets it",
+        "pause_requested": "a worker has it and is told at its next heartbeat; no further attempt follows",
         "completed": "closed: a result",
         "failed": "closed: a failure that is not retried",
         "timed_out": "closed: a timeout that is not retried",
@@ -194,7 +196,22 @@ ACTIVITY = Machine(
         ("backing_off", "activity.fire", "waiting"),
         ("started", "activity.fire", "backing_off timed_out"),
         ("waiting cancel_requested", "activity.fire", "timed_out"),
-        ("waiting started cancel_requested backing_off", "lifecycle._close", "dropped"),
+        ("waiting backing_off", "activity_control.pause", "paused"),
+        ("started", "activity_control.pause", "pause_requested"),
+        ("paused", "activity_control.unpause activity_control.reset", "waiting backing_off"),
+        ("pause_requested", "activity_control.unpause activity_control.reset", "started"),
+        ("backing_off", "activity_control.reset activity_control.apply_options", "waiting"),
+        ("waiting", "activity_control.reset activity_control.apply_options", "backing_off"),
+        ("paused", "activity.start", "pause_requested"),
+        ("pause_requested", "activity.complete", "completed"),
+        ("pause_requested", "activity.fail", "paused failed"),
+        ("paused", "activity.request_cancel", "canceled"),
+        ("pause_requested", "activity.request_cancel", "cancel_requested"),
+        (
+            "waiting started cancel_requested backing_off paused pause_requested",
+            "lifecycle._close",
+            "dropped",
+        ),
     ),
 )
 _ACTIVITY_ENDS = {
@@ -211,8 +228,12 @@ def activity_state(tx: Transition, scheduled_event_id: int) -> str:
     pending = tx.activities.get(scheduled_event_id)
     if pending is not None:
         if not pending.started_ns:
+            if pending.paused_ns:
+                return "paused"
             return "backing_off" if pending.backing_off else "waiting"
-        return "cancel_requested" if pending.cancel_requested_event_id else "started"
+        if pending.cancel_requested_event_id:
+            return "cancel_requested"
+        return "pause_requested" if pending.paused_ns else "started"
     if not tx.header.is_open:
         return "dropped"
     for event in (*tx.buffered, *tx.events):

@@ -122,7 +122,7 @@ def next_attempt(
         return Decision(MAXIMUM_ATTEMPTS)
     delay_ns = _application_delay_ns(failure)
     if delay_ns is None:
-        delay_ns = _exponential_ns(initial_interval_ns, backoff_coefficient, attempt, maximum_interval_ns)
+        delay_ns = interval_ns(initial_interval_ns, backoff_coefficient, attempt, maximum_interval_ns)
         if delay_ns <= 0:
             return Decision(TIMEOUT)
     if expiration_ns and now_ns + delay_ns > expiration_ns:
@@ -139,7 +139,8 @@ def _application_delay_ns(failure: Failure | None) -> int | None:
     return min(max(delay_ns, 0), MAX_DURATION_NS)
 
 
-def _exponential_ns(initial_ns: int, coefficient: float, attempt: int, maximum_ns: int) -> int:
+def interval_ns(initial_ns: int, coefficient: float, attempt: int, maximum_ns: int) -> int:
+    """How long a policy waits after attempt `attempt`, counted from 1; 0 when that is longer than anything."""
     try:
         interval = initial_ns * coefficient ** (attempt - 1)
     except OverflowError:

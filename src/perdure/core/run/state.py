@@ -107,6 +107,11 @@ class RunHeader(Record):
     root_workflow_id: str = ""
     root_run_id: str = ""
     most_recent_build_id: str = ""
+    paused_ns: int = 0
+    """When the run was paused; 0: it is not. No workflow task or activity of a paused run is handed out."""
+    pause_identity: str = ""
+    pause_reason: str = ""
+    pause_request_id: str = ""
     retry_policy: bytes = b""
     """Serialised temporal.api.common.v1.RetryPolicy of the workflow, empty when it has none."""
     user_metadata: bytes = b""
@@ -168,6 +173,18 @@ class Activity(Record):
     last_attempt_complete_ns: int = 0
     cancel_requested_event_id: int = 0
     """0: no cancellation was requested."""
+
+    paused_ns: int = 0
+    """When it was paused; 0: it is not."""
+    pause_identity: str = ""
+    pause_reason: str = ""
+    pause_request_id: str = ""
+    is_reset: bool = False
+    """It was reset while a worker has it: the worker is told."""
+    resets_heartbeat: bool = False
+    """The next attempt gets no heartbeat details."""
+    is_adjusted: bool = False
+    """An operator changed it: its attempts need not follow from its retry policy."""
 
     @property
     def expiration_ns(self) -> int:

@@ -465,7 +465,13 @@ class Transition:
 
     def activity_dispatch(self, activity: Activity | None) -> Task | None:
         """The task row that a pending activity calls for: an attempt that is due and waits for a worker."""
-        if activity is None or activity.started_ns or activity.backing_off or not self.header.is_open:
+        if (
+            activity is None
+            or activity.started_ns
+            or activity.backing_off
+            or activity.paused_ns
+            or not self.header.is_open
+        ):
             return None
         run = self.state.run
         return Task(
@@ -492,7 +498,7 @@ class Transition:
             deleted += [
                 TaskKey(TaskKind.ACTIVITY, activity.scheduled_event_id)
                 for activity in self.state.activities.values()
-                if not activity.started_ns and not activity.backing_off
+                if not activity.started_ns and not activity.backing_off and not activity.paused_ns
             ]
             return put, deleted
         for key, activity in self.activities.changes.items():

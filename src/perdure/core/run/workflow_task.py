@@ -186,18 +186,17 @@ def _suggest_reasons(tx: Transition, limits: Limits, updates_waiting: int) -> li
     return reasons
 
 
-def transient_events(tx: Transition, identity: str = "") -> list[HistoryEvent]:
+def transient_events(header: RunHeader, identity: str = "") -> list[HistoryEvent]:
     """The pending transient or speculative task's events, which are not in the history: Scheduled, and Started once a
     worker has it.
 
     Args:
-        tx: the transition; only read.
+        header: the run's.
         identity: the worker's, when the events are for the worker itself.
 
     Returns:
         none when no such task is pending, or when events came after it was scheduled (its start is then written).
     """
-    header = tx.header
     if (
         not (header.is_task_transient or header.task_is_speculative)
         or not header.has_pending_task

@@ -532,7 +532,7 @@ class Engine:
             again: updates that a task before has brought and that had no answer are brought again.
         """
         header = tx.header
-        transient: list[HistoryEvent] = workflow_task.transient_events(tx, header.task_worker_identity)
+        transient: list[HistoryEvent] = workflow_task.transient_events(header, header.task_worker_identity)
         messages = slot.updates.send(header.task_started_event_id, again=again) if slot.updates else ()
         return WorkflowTaskDelivery(
             tx.state.run, header, task.queue, task.sticky, tuple(transient), slot.queries.take(), messages

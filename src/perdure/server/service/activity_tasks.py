@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from perdure.api.common.v1 import Payloads, WorkerVersionStamp
 from perdure.api.failure.v1 import Failure
@@ -56,6 +56,17 @@ class ByToken(Protocol):
     def namespace(self) -> str: ...
     @property
     def task_token(self) -> bytes: ...
+
+
+Result = TypeVar("Result")
+
+
+class Asked(NamedTuple):
+    """What a worker is told with the answer to a heartbeat."""
+
+    cancel: bool = False
+    pause: bool = False
+    reset: bool = False
 
 
 class ById(Protocol):
@@ -116,10 +127,12 @@ class ActivityTasks:
     async def record_activity_task_heartbeat(
         self, request: RecordActivityTaskHeartbeatRequest, call: Call
     ) -> RecordActivityTaskHeartbeatResponse:
-        """RecordActivityTaskHeartbeat: the reply says whether cancellation was asked for."""
+        """RecordActivityTaskHeartbeat: the reply says whether cancellation, a pause or a reset was asked for."""
         details = request.details if request.HasField("details") else None
         asked = await self._heartbeat(self._by_token(request), details, request.identity)
-        return RecordActivityTaskHeartbeatResponse(cancel_requested=asked)
+        return RecordActivityTaskHeartbeatResponse(
+            cancel_requested=asked.cancel, activity_paused=asked.pause, activity_reset=asked.reset
+        )
 
     async def respond_activity_task_completed(
         self, request: RespondActivityTaskCompletedRequest, call: Call
@@ -154,7 +167,9 @@ class ActivityTasks:
         """RecordActivityTaskHeartbeatById."""
         details = request.details if request.HasField("details") else None
         asked = await self._heartbeat(await self._by_id(request), details, request.identity)
-        return RecordActivityTaskHeartbeatByIdResponse(cancel_requested=asked)
+        return RecordActivityTaskHeartbeatByIdResponse(
+            cancel_requested=asked.cancel, activity_paused=asked.pause, activity_reset=asked.reset
+        )
 
     async def respond_activity_task_completed_by_id(
         self, request: RespondActivityTaskCompletedByIdRequest, call: Call
@@ -200,11 +215,11 @@ class ActivityTasks:
     # --- what happens to it ---
 
     async def _update(
-        self, named: Named, change: Callable[[Transition, Activity], bool], start_as: str | None = None
-    ) -> bool:
+        self, named: Named, change: Callable[[Transition, Activity], Result], start_as: str | None = None
+    ) -> Result:
         run, token = named
 
-        def apply(state: RunState, now_ns: int) -> tuple[Transition, bool]:
+        def apply(state: RunState, now_ns: int) -> tuple[Transition, Result]:
             tx = Transition(state, now_ns)
             return tx, change(tx, activity.current(tx, token, start_as=start_as))
 
@@ -213,14 +228,18 @@ class ActivityTasks:
         except RunNotFoundError as error:
             raise not_found(run) from error
 
-    async def _heartbeat(self, named: Named, details: Payloads | None, identity: str) -> bool:
+    async def _heartbeat(self, named: Named, details: Payloads | None, identity: str) -> Asked:
         if self._too_large(details):
             await self._fail(named, server_failure(HEARTBEAT_TOO_LARGE, non_retryable=True), None, identity)
-            return True
+            return Asked(cancel=True)
 
-        def change(tx: Transition, pending: Activity) -> bool:
+        def change(tx: Transition, pending: Activity) -> Asked:
             activity.heartbeat(tx, pending, details)
-            return pending.cancel_requested_event_id != 0
+            return Asked(
+                cancel=pending.cancel_requested_event_id != 0,
+                pause=pending.paused_ns != 0,
+                reset=pending.is_reset,
+            )
 
         return await self._update(named, change)
 

@@ -8,6 +8,7 @@ from perdure.server.engine.histories import Histories
 from perdure.server.engine.queries import Queries
 from perdure.server.engine.starts import Starts
 from perdure.server.engine.updates import Updates
+from perdure.server.service.activity_controls import ActivityControls
 from perdure.server.service.activity_tasks import ActivityTasks
 from perdure.server.service.executions import Executions
 from perdure.server.service.multi_operations import MultiOperations
@@ -48,6 +49,7 @@ def engine_groups(
         ActivityTasks(engine, histories, responses, long_poll_s),
         Readings(engine, histories, queries, history_wait_s, query_wait_s),
         UpdateRpcs(engine, histories, updates),
+        ActivityControls(engine, histories),
         MultiOperations(engine, starts, updates, executions),
         TaskQueues(engine),
     ]

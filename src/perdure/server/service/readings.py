@@ -42,6 +42,8 @@ _NOT_CLEAN = QueryRejectCondition.Value("QUERY_REJECT_CONDITION_NOT_COMPLETED_CL
 _SCHEDULED = PendingActivityState.Value("PENDING_ACTIVITY_STATE_SCHEDULED")
 _STARTED = PendingActivityState.Value("PENDING_ACTIVITY_STATE_STARTED")
 _CANCEL_REQUESTED = PendingActivityState.Value("PENDING_ACTIVITY_STATE_CANCEL_REQUESTED")
+_PAUSED = PendingActivityState.Value("PENDING_ACTIVITY_STATE_PAUSED")
+_PAUSE_REQUESTED = PendingActivityState.Value("PENDING_ACTIVITY_STATE_PAUSE_REQUESTED")
 _TASK_SCHEDULED = PendingWorkflowTaskState.Value("PENDING_WORKFLOW_TASK_STATE_SCHEDULED")
 _TASK_STARTED = PendingWorkflowTaskState.Value("PENDING_WORKFLOW_TASK_STATE_STARTED")
 _WITHOUT_TRANSIENT_EVENTS = ("temporal-cli", "temporal-ui", "perdure-cli", "perdure-ui")
@@ -156,21 +158,14 @@ class Readings:
         if request.wait_new_event and header.is_open:
             response.next_page_token = self._token(run, following, 0)
         elif header.is_open and written_end == header.next_event_id:
-            self._add_transient(response.history, call, state)
+            self._add_transient(response.history, call, header)
         return response
 
-    def _add_transient(self, history: History, call: Call, state: RunState) -> None:
-        """Shows the pending transient task's events to SDKs, which expect them in a history that they fetch."""
-        header = state.header
-        if (
-            not (header.is_task_transient or header.task_is_speculative)
-            or header.task_scheduled_event_id != header.next_event_id
-        ):
-            return
-        if call.metadata.get("client-name") in _WITHOUT_TRANSIENT_EVENTS:
-            return
-        for event in workflow_task.transient_events(Transition(state, self._engine.runtime.now_ns())):
-            history.events.append(event)
+    def _add_transient(self, history: History, call: Call, header: RunHeader) -> None:
+        """Shows the pending transient or speculative task's events to SDKs, which expect them in a history that they
+        fetch. `header` is that of the moment whose events were read."""
+        if call.metadata.get("client-name") not in _WITHOUT_TRANSIENT_EVENTS:
+            history.events.extend(workflow_task.transient_events(header))
 
     def _token(self, run: RunKey, first: int, end: int) -> bytes:
         return self._engine.tokens.seal(HISTORY_PAGE, *run, first, end, 0)
@@ -328,8 +323,15 @@ def _pending_activity(activity: Activity, now_ns: int) -> PendingActivityInfo:
     info.activity_type.name = activity.activity_type
     if activity.cancel_requested_event_id:
         info.state = _CANCEL_REQUESTED
+    elif activity.paused_ns:
+        info.state = _PAUSE_REQUESTED if activity.started_ns else _PAUSED
     else:
         info.state = _STARTED if activity.started_ns else _SCHEDULED
+    if activity.paused_ns:
+        info.paused = True
+        set_timestamp(info.pause_info.pause_time, activity.paused_ns)
+        info.pause_info.manual.identity = activity.pause_identity
+        info.pause_info.manual.reason = activity.pause_reason
     info.maximum_attempts = activity.maximum_attempts
     if activity.heartbeat_details:
         info.heartbeat_details.ParseFromString(activity.heartbeat_details)
@@ -343,7 +345,7 @@ def _pending_activity(activity: Activity, now_ns: int) -> PendingActivityInfo:
     set_timestamp(info.last_heartbeat_time, activity.last_heartbeat_ns)
     set_timestamp(info.expiration_time, activity.expiration_ns)
     set_timestamp(info.last_attempt_complete_time, activity.last_attempt_complete_ns)
-    if activity.backing_off:
+    if activity.backing_off and not activity.paused_ns:
         set_timestamp(info.next_attempt_schedule_time, activity.scheduled_ns)
         set_duration(info.current_retry_interval, activity.scheduled_ns - activity.last_attempt_complete_ns)
     options = info.activity_options
