@@ -21,6 +21,7 @@ from perdure.converter._extstore import (
 from perdure.converter._failure_converter import DefaultFailureConverter, FailureConverter
 from perdure.converter._payload_codec import PayloadCodec, _apply_to_failure_payloads
 from perdure.converter._payload_converter import (
+    NO_EXTERNAL_STORAGE,
     DefaultPayloadConverter,
     PayloadConverter,
     _TemporalTransferTypePayloadConverter,
@@ -29,10 +30,7 @@ from perdure.converter._serialization_context import SerializationContext, WithS
 
 _CONVERTER_FIELDS = ("payload_converter", "payload_codec", "failure_converter", "external_storage")
 
-# The codes in brackets are those of the official SDKs: people look them up and tools match them.
-_NO_EXTERNAL_STORAGE = (
-    "[TMPRL1105] Detected externally stored payload(s) but external storage is not configured."
-)
+# The code in brackets is that of the official SDKs: people look it up and tools match it.
 _UNREADABLE_REFERENCE = (
     "[TMPRL1106] An encoded external storage reference cannot be decoded:"
     " configure the payload codec that was used to write it."
@@ -226,7 +224,7 @@ class DataConverter(WithSerializationContext):
         if self.external_storage is not None:
             return await self.external_storage._retrieve_payload_sequence(references)
         if any(map(_is_reference_payload, references)):
-            raise RuntimeError(_NO_EXTERNAL_STORAGE)
+            raise RuntimeError(NO_EXTERNAL_STORAGE)
         return references
 
     async def _decode_payload_sequence(self, payloads: Sequence[Payload]) -> list[Payload]:
@@ -255,7 +253,7 @@ class DataConverter(WithSerializationContext):
             if not _has_reference_marker(payload):
                 continue
             if self.external_storage is None:
-                raise RuntimeError(_NO_EXTERNAL_STORAGE)
+                raise RuntimeError(NO_EXTERNAL_STORAGE)
             reference = payload
             if self.payload_codec is not None:
                 encoded = Payload()

@@ -376,6 +376,9 @@ class JSONProtoPayloadConverter(EncodingPayloadConverter):
     def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:
         """See the base class."""
         message = _new_message(payload, type_hint)
+        if message.DESCRIPTOR.full_name == _REFERENCE_NAME and type_hint is not type(message):
+            # Whoever wants the value and gets here has no external storage; with one, the value is in its place.
+            raise RuntimeError(NO_EXTERNAL_STORAGE)
         try:
             return google.protobuf.json_format.Parse(
                 payload.data,
@@ -412,6 +415,13 @@ class BinaryProtoPayloadConverter(EncodingPayloadConverter):
         except DecodeError as error:
             raise RuntimeError(f"its bytes are not a {message.DESCRIPTOR.full_name}: {error}") from error
         return message
+
+
+# The code in brackets is that of the official SDKs: people look it up and tools match it.
+NO_EXTERNAL_STORAGE = (
+    "[TMPRL1105] Detected externally stored payload(s) but external storage is not configured."
+)
+_REFERENCE_NAME = "temporal.api.sdk.v1.ExternalStorageReference"
 
 
 def _pool_of(message: Message) -> Any:

@@ -208,6 +208,8 @@ class WorkflowPayloads:
         self._storage_target = StorageDriverWorkflowInfo(
             id=workflow_id, type=workflow_type or None, run_id=run_id or None, namespace=environment.namespace
         )
+        # Stores what the run returns: its parent reads it, also when only the parent is replayed.
+        self._result_target = self._storage_target
         # Contexts of what was scheduled and has not ended, by the id of the event that scheduled it.
         self._by_event: dict[int, SerializationContext] = {}
 
@@ -271,11 +273,40 @@ class WorkflowPayloads:
     async def encode_commands(self, commands: Iterable[Command]) -> None:
         """Encode the payloads of commands, in place, each for its receiver."""
         for command in commands:
-            await self._transform(command, self._context_of_command(command), is_inbound=False)
+            await self._transform(
+                command,
+                self._context_of_command(command),
+                is_inbound=False,
+                target=self._storage_target_of(command),
+            )
 
-    async def _transform(self, message: Message, context: SerializationContext, *, is_inbound: bool) -> None:
+    def _storage_target_of(self, command: Command) -> StorageDriverWorkflowInfo:
+        """Return the workflow that what a command carries is stored for: the one that will read it."""
+        kind = command.WhichOneof("attributes")
+        if kind == "start_child_workflow_execution_command_attributes":
+            child = command.start_child_workflow_execution_command_attributes
+            return StorageDriverWorkflowInfo(
+                id=child.workflow_id,
+                type=child.workflow_type.name or None,
+                namespace=self._environment.namespace,
+            )
+        if kind == "signal_external_workflow_execution_command_attributes":
+            receiver = command.signal_external_workflow_execution_command_attributes.execution
+            return StorageDriverWorkflowInfo(id=receiver.workflow_id, namespace=self._environment.namespace)
+        if kind == "complete_workflow_execution_command_attributes":
+            return self._result_target
+        return self._storage_target
+
+    async def _transform(
+        self,
+        message: Message,
+        context: SerializationContext,
+        *,
+        is_inbound: bool,
+        target: StorageDriverWorkflowInfo | None = None,
+    ) -> None:
         converter = self._environment.data_converter._with_contexts(
-            context, StorageDriverStoreContext(target=self._storage_target)
+            context, StorageDriverStoreContext(target=target or self._storage_target)
         )
 
         async def inbound(payloads: Sequence[Payload]) -> list[Payload]:
@@ -295,6 +326,15 @@ class WorkflowPayloads:
         if kind is None:
             return self._own
         attributes: Any = getattr(event, kind)
+        if kind == "workflow_execution_started_event_attributes":
+            parent = attributes.parent_workflow_execution
+            if parent.workflow_id and not attributes.continued_execution_run_id:
+                self._result_target = StorageDriverWorkflowInfo(
+                    id=parent.workflow_id,
+                    run_id=parent.run_id or None,
+                    namespace=attributes.parent_workflow_namespace or self._environment.namespace,
+                )
+            return self._own
         if kind == "activity_task_scheduled_event_attributes":
             context = self._for_activity(attributes)
             self._by_event[event.event_id] = context
