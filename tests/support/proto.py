@@ -1,5 +1,6 @@
 """The wire messages the tests use, under short names; the only place that says which package they come from."""
 
+from perdure.api.activity import v1 as activity
 from perdure.api.command import v1 as command
 from perdure.api.common import v1 as common
 from perdure.api.enums import v1 as enums
@@ -25,6 +26,7 @@ __all__ = [
     "Duration",
     "Status",
     "Timestamp",
+    "activity",
     "command",
     "common",
     "enums",

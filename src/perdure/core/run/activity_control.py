@@ -176,6 +176,7 @@ def options(pending: Activity) -> ActivityOptions:
     """The options that a pending activity has now."""
     found = ActivityOptions()
     found.task_queue.name = pending.task_queue
+    found.task_queue.kind = "TASK_QUEUE_KIND_NORMAL"  # type: ignore[assignment]  # by name
     set_duration(found.schedule_to_close_timeout, pending.schedule_to_close_ns)
     set_duration(found.schedule_to_start_timeout, pending.schedule_to_start_ns)
     set_duration(found.start_to_close_timeout, pending.start_to_close_ns)
@@ -220,6 +221,7 @@ def set_options(
     """
     merged = options(pending)
     merge(merged, update, paths)
+    retry.fill_defaults(merged.retry_policy)
     if any(path.startswith("retry_policy") for path in paths):
         retry.validate(merged.retry_policy)
     attributes = ScheduleActivityTaskCommandAttributes(activity_id=pending.activity_id)

@@ -7,8 +7,10 @@ from perdure.api.history.v1 import History
 from perdure.api.query.v1 import WorkflowQuery
 from perdure.api.workflowservice.v1 import PollActivityTaskQueueResponse, PollWorkflowTaskQueueResponse
 from perdure.core.invariant import invariant
+from perdure.core.run import activity_control
 from perdure.core.run.protos import set_duration, set_timestamp
 from perdure.core.run.records import RunKey
+from perdure.core.run.state import Activity
 from perdure.server.engine.deliveries import (
     ActivityDelivery,
     Delivery,
@@ -150,6 +152,8 @@ class TaskResponses:
         for name in ("header", "input", "retry_policy", "priority"):
             if attributes.HasField(name):
                 getattr(response, name).CopyFrom(getattr(attributes, name))
+        if activity.is_adjusted:
+            _take_options(response, activity)
         if activity.priority == b"" and header.priority:
             response.priority.ParseFromString(header.priority)
         if activity.heartbeat_details:
@@ -167,6 +171,16 @@ def _name(response: PollWorkflowTaskQueueResponse, run: RunKey, workflow_type: s
     response.workflow_execution.workflow_id = run.workflow_id
     response.workflow_execution.run_id = run.run_id
     response.workflow_type.name = workflow_type
+
+
+def _take_options(response: PollActivityTaskQueueResponse, activity: Activity) -> None:
+    """Shows options that an operator changed, instead of those that the activity was scheduled with."""
+    options = activity_control.options(activity)
+    response.retry_policy.CopyFrom(options.retry_policy)
+    response.retry_policy.non_retryable_error_types.extend(activity.non_retryable_types)
+    response.ClearField("priority")
+    if options.HasField("priority"):
+        response.priority.CopyFrom(options.priority)
 
 
 def _name_queue(
