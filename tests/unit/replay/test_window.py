@@ -40,7 +40,9 @@ def events_of(text: str) -> list[HistoryEvent]:
         ("start sched task failed sched task done timer", [6, 8]),
         ("start sched task timeout sched task", [6]),
         ("start sched task done timer signal sched task failed sched task", [3, 11]),
-        ("start sched task done sched task done marker sched task", [6, 10]),
+        ("start sched task done sched task done marker sched task", [3, 6, 10]),
+        ("start sched task done sched signal task done marker sched task", [3, 7, 11]),
+        ("start sched task done sched task done update sched task", [3, 6, 10]),
         ("start sched task done timer sched task done sched task done end", [3, 7, 10, 12]),
         ("start sched task done timer fired sched task timeout terminated", [3, 10]),
         ("start sched task done timer", [3, 5]),
@@ -48,22 +50,12 @@ def events_of(text: str) -> list[HistoryEvent]:
     ],
 )
 def test_windows(history: str, ends: list[int]) -> None:
-    """Failed and timed-out tasks and heartbeats belong to the task that follows them."""
+    """Failed and timed-out tasks belong to the task that follows them; each completed one is an end."""
     events = events_of(history)
     types = [int(event.event_type) for event in events]
     found, start = [], 0
     while start < len(types):
-        end = window_end(types, events, start)
+        end = window_end(types, start)
         found.append(end + 1)
         start = end + 1
     assert found == ends
-
-
-@pytest.mark.parametrize(("sequencing_id", "end"), [(2, 6), (5, 3), (7, 6)])
-def test_an_update_is_delivered_in_the_task_it_was_sequenced_in(sequencing_id: int, end: int) -> None:
-    """A heartbeat lies between: the update ran in the first task, or in the second one."""
-    events = events_of("start sched task done sched task done update")
-    accepted = events[-1].workflow_execution_update_accepted_event_attributes
-    accepted.accepted_request_sequencing_event_id = sequencing_id
-    types = [int(event.event_type) for event in events]
-    assert window_end(types, events, 0) + 1 == end

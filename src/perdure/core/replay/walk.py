@@ -167,7 +167,7 @@ class Walk:
         if self.has_ended or start >= count:
             ledger.replaying = False
             return 0
-        end = window_end(self._types, self._events, start)
+        end = window_end(self._types, start)
         is_last = ledger.is_last_task = end == count - 1
         self._read_completions(end)
         live_from = self._live_from(start, end) if is_last and ledger.replaying else _NEVER
@@ -269,7 +269,7 @@ class Walk:
     def _look_ahead(self, start: int) -> None:
         """Patches, local activities and updates of the next window belong to the activation before it."""
         ledger, resolved, accepted = self.ledger, [], []
-        end = window_end(self._types, self._events, start)
+        end = window_end(self._types, start)
         for position in range(bisect_left(self._ahead, start), len(self._ahead)):
             index = self._ahead[position]
             if index > end:
