@@ -180,7 +180,7 @@ class AsyncActivityHandle(WithSerializationContext):
             return self
         if type(self).__init__ is not AsyncActivityHandle.__init__:
             raise TypeError(
-                f"{type(self).__name__} has an __init__ of its own: override with_context too, and return an instance "
-                "made with the converter of that context"
+                f"{type(self).__name__} has an __init__ of its own, so "
+                "you must override with_context to return an instance of your class"
             )
         return type(self)(self._client, self._id_or_token, converter)
