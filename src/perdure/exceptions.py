@@ -483,6 +483,22 @@ class PayloadTypeError(PayloadError, TypeError):
     """The payload's value does not fit the type that was asked for."""
 
 
+class ExternalStorageNotConfiguredError(TemporalError, RuntimeError):
+    """A payload is stored elsewhere, and nothing here knows where."""
+
+    def __init__(self) -> None:
+        """Create the error."""
+        # The code is that of the official SDKs: people look it up and tools match it.
+        super().__init__(
+            "[TMPRL1105] Detected externally stored payload(s) but external storage is not configured."
+            " Give the data converter the external_storage of the one that sent them"
+        )
+
+    def __reduce__(self) -> tuple[type[ExternalStorageNotConfiguredError], tuple[()]]:
+        """Return what pickle needs: the constructor takes no message."""
+        return type(self), ()
+
+
 _WRAPPING_ERRORS = (ActivityError, ChildWorkflowError, NexusOperationError)
 
 

@@ -21,12 +21,12 @@ from perdure.converter._extstore import (
 from perdure.converter._failure_converter import DefaultFailureConverter, FailureConverter
 from perdure.converter._payload_codec import PayloadCodec, _apply_to_failure_payloads
 from perdure.converter._payload_converter import (
-    NO_EXTERNAL_STORAGE,
     DefaultPayloadConverter,
     PayloadConverter,
     _TemporalTransferTypePayloadConverter,
 )
 from perdure.converter._serialization_context import SerializationContext, WithSerializationContext
+from perdure.exceptions import ExternalStorageNotConfiguredError
 
 _CONVERTER_FIELDS = ("payload_converter", "payload_codec", "failure_converter", "external_storage")
 
@@ -218,13 +218,13 @@ class DataConverter(WithSerializationContext):
         """Retrieve what is stored elsewhere only.
 
         Raises:
-            RuntimeError: Something is stored elsewhere, and external storage is not configured.
+            ExternalStorageNotConfiguredError: Something is stored elsewhere, and nothing here knows where.
         """
         references = await self._decode_references(payloads)
         if self.external_storage is not None:
             return await self.external_storage._retrieve_payload_sequence(references)
         if any(map(_is_reference_payload, references)):
-            raise RuntimeError(NO_EXTERNAL_STORAGE)
+            raise ExternalStorageNotConfiguredError
         return references
 
     async def _decode_payload_sequence(self, payloads: Sequence[Payload]) -> list[Payload]:
@@ -253,7 +253,7 @@ class DataConverter(WithSerializationContext):
             if not _has_reference_marker(payload):
                 continue
             if self.external_storage is None:
-                raise RuntimeError(NO_EXTERNAL_STORAGE)
+                raise ExternalStorageNotConfiguredError
             reference = payload
             if self.payload_codec is not None:
                 encoded = Payload()

@@ -21,7 +21,13 @@ from perdure.api.common.v1 import Payload, Payloads
 from perdure.common import RawValue
 from perdure.converter._serialization_context import SerializationContext, WithSerializationContext
 from perdure.converter._transfer_types import _get_transfer_type_converter
-from perdure.exceptions import PayloadError, PayloadParseError, PayloadTypeError, UnknownPayloadEncodingError
+from perdure.exceptions import (
+    ExternalStorageNotConfiguredError,
+    PayloadError,
+    PayloadParseError,
+    PayloadTypeError,
+    UnknownPayloadEncodingError,
+)
 from perdure.types import AnyType
 
 
@@ -268,7 +274,7 @@ def _raise_unknown_encoding(index: int, payload: Payload, type_hint: Any, known:
 
 def _raise_payload_error(index: int, payload: Payload, type_hint: Any, error: Exception) -> NoReturn:
     """Raise what says which payload, encoding and type were concerned, as the kind of error that it is."""
-    if isinstance(error, PayloadError):
+    if isinstance(error, (PayloadError, ExternalStorageNotConfiguredError)):
         raise error
     encoding = _encoding_of(payload)
     place = f"Payload at index {index} with encoding {encoding} could not be converted"
@@ -378,7 +384,7 @@ class JSONProtoPayloadConverter(EncodingPayloadConverter):
         message = _new_message(payload, type_hint)
         if message.DESCRIPTOR.full_name == _REFERENCE_NAME and type_hint is not type(message):
             # Whoever wants the value and gets here has no external storage; with one, the value is in its place.
-            raise RuntimeError(NO_EXTERNAL_STORAGE)
+            raise ExternalStorageNotConfiguredError
         try:
             return google.protobuf.json_format.Parse(
                 payload.data,
@@ -417,10 +423,6 @@ class BinaryProtoPayloadConverter(EncodingPayloadConverter):
         return message
 
 
-# The code in brackets is that of the official SDKs: people look it up and tools match it.
-NO_EXTERNAL_STORAGE = (
-    "[TMPRL1105] Detected externally stored payload(s) but external storage is not configured."
-)
 _REFERENCE_NAME = "temporal.api.sdk.v1.ExternalStorageReference"
 
 

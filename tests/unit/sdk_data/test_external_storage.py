@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ from perdure.converter import (
     _extstore,
 )
 from perdure.converter._extstore import StorageOperationMetrics
-from perdure.exceptions import ApplicationError
+from perdure.exceptions import ApplicationError, ExternalStorageNotConfiguredError
 from tests.unit.sdk_data.drivers import MemoryDriver, ReversingCodec, run
 
 LARGE = "x" * 200
@@ -119,8 +120,13 @@ def test_a_reference_without_external_storage_is_refused_for_values_and_failures
     failure = Failure()
     run(converter.encode_failure(ApplicationError("m", LARGE), failure))
     for decode in (DataConverter.default.decode(payloads), DataConverter.default.decode_failure(failure)):
-        with pytest.raises(RuntimeError, match="TMPRL1105"):
+        with pytest.raises(ExternalStorageNotConfiguredError, match="TMPRL1105") as raised:
             run(decode)
+        assert isinstance(raised.value, RuntimeError)
+        assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
+    # The payload converter alone, as workflow code uses it, does not take the reference for the value.
+    with pytest.raises(ExternalStorageNotConfiguredError):
+        DataConverter.default.payload_converter.from_payloads(payloads)
     error = run(converter.decode_failure(failure))
     assert isinstance(error, ApplicationError)
     assert error.details == (LARGE,)

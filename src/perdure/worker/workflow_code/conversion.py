@@ -20,7 +20,7 @@ from perdure.converter import (
     WorkflowSerializationContext,
 )
 from perdure.converter._payload_converter import _TemporalTransferTypePayloadConverter
-from perdure.exceptions import FailureError
+from perdure.exceptions import ExternalStorageNotConfiguredError, FailureError
 
 _Converter = TypeVar("_Converter", PayloadConverter, FailureConverter)
 
@@ -75,7 +75,7 @@ class Conversion:
             types = None
         try:
             return self.payloads.from_payloads(payloads, type_hints=types)
-        except FailureError:
+        except (FailureError, ExternalStorageNotConfiguredError):
             raise
         except Exception as error:  # whatever a custom converter raises
             if self._is_failure_exception(error):
