@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         RetryPolicy,
         SearchAttributes,
         TypedSearchAttributes,
+        VersioningOverride,
         WorkflowIDReusePolicy,
     )
     from perdure.workflow import (
@@ -184,6 +185,7 @@ class StartChildWorkflowInput:
     priority: Priority
     arg_types: list[type] | None
     ret_type: type | None
+    versioning_override: VersioningOverride | None = None
 
 
 @dataclass

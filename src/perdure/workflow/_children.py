@@ -12,6 +12,7 @@ from perdure.common import (
     RetryPolicy,
     SearchAttributes,
     TypedSearchAttributes,
+    VersioningOverride,
     WorkflowIDReusePolicy,
     _arg_or_args,
     _arg_unset,
@@ -119,6 +120,7 @@ class ChildWorkflowConfig(TypedDict, total=False):
     static_summary: str | None
     static_details: str | None
     priority: Priority
+    versioning_override: VersioningOverride | None
 
 
 @overload
@@ -177,6 +179,7 @@ async def start_child_workflow(
     static_summary: str | None = None,
     static_details: str | None = None,
     priority: Priority = Priority.default,
+    versioning_override: VersioningOverride | None = None,
 ) -> ChildWorkflowHandle[Any, Any]:
     """Starts a child and waits until it has started.
 
@@ -201,6 +204,7 @@ async def start_child_workflow(
         static_summary: One line about the child for user interfaces.
         static_details: More lines about the child for user interfaces.
         priority: Its place in the queue.
+        versioning_override: Takes the place of what the child inherits (experimental; newer servers only).
 
     Returns:
         A task that ends with the result.
@@ -230,6 +234,7 @@ async def start_child_workflow(
         static_summary=static_summary,
         static_details=static_details,
         priority=priority,
+        versioning_override=versioning_override,
     )
 
 
@@ -289,6 +294,7 @@ async def execute_child_workflow(
     static_summary: str | None = None,
     static_details: str | None = None,
     priority: Priority = Priority.default,
+    versioning_override: VersioningOverride | None = None,
 ) -> Any:
     """Starts a child and waits for its result; see `start_child_workflow`."""
     _warn_on_deprecated_search_attributes(search_attributes)
@@ -312,6 +318,7 @@ async def execute_child_workflow(
         static_summary=static_summary,
         static_details=static_details,
         priority=priority,
+        versioning_override=versioning_override,
     )
     return await handle
 

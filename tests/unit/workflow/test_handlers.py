@@ -196,6 +196,26 @@ def test_an_update_that_fails_after_its_acceptance_ends_with_the_failure() -> No
     assert run.task_failure(update("fails", "value")).message == "no luck"
 
 
+@workflow.defn
+class ContinuesInUpdate:
+    """Continues as new where it cannot."""
+
+    @workflow.run
+    async def run(self) -> None:
+        await asyncio.sleep(100)
+
+    @workflow.update
+    async def go_on(self) -> None:
+        workflow.continue_as_new()
+
+
+def test_continue_as_new_from_an_update_handler_fails_the_task() -> None:
+    """The caller of the update would never get an answer."""
+    run = Driver(ContinuesInUpdate)
+    run.start()
+    assert run.task_failure(update("go_on")).message == "Cannot continue as new from an update handler"
+
+
 def test_an_update_without_handler_is_rejected_and_says_which_there_are() -> None:
     """So is one whose argument does not fit."""
     run = Driver(Counter)

@@ -202,6 +202,8 @@ class _ChildTask(InOrder, ChildWorkflowHandle[Any, Any]):
             encode_search_attributes(given.search_attributes, attributes.search_attributes)
         if given.priority is not None:
             attributes.priority.CopyFrom(given.priority._to_proto())
+        if given.versioning_override is not None:
+            attributes.versioning_override.CopyFrom(given.versioning_override._to_proto())
         return attributes
 
 

@@ -18,6 +18,7 @@ from perdure.core.replay.instructions import AnswerQuery, UpdateAccepted, Update
 from perdure.exceptions import CancelledError
 from perdure.worker.interceptor_workflow import HandleQueryInput, HandleSignalInput, HandleUpdateInput
 from perdure.workflow import (
+    ContinueAsNewError,
     HandlerUnfinishedPolicy,
     ReadOnlyContextError,
     UpdateInfo,
@@ -188,6 +189,9 @@ class Handlers:
             outcome = await instance.inbound.handle_update_handler(handled)
             result = Payloads(payloads=[instance.conversions.workflow.to_result(outcome)])
             instance.recorder.add(UpdateCompleted(job.protocol_instance_id, result=result))
+        except ContinueAsNewError:
+            # The task is nobody's that would hear of it.
+            instance.loop.failure = RuntimeError("Cannot continue as new from an update handler")
         except (Exception, asyncio.CancelledError) as error:
             self._end_failed_update(job, error, is_accepted)
         except BaseException:
