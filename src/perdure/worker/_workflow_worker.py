@@ -8,6 +8,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from perdure.api.command.v1 import Command
 from perdure.api.enums.v1 import CommandType, WorkflowTaskFailedCause
 from perdure.api.failure.v1 import Failure
 from perdure.api.history.v1 import HistoryEvent
@@ -30,6 +31,7 @@ from perdure.core.replay.steps import (
     TaskFailure,
     WorkflowTask,
 )
+from perdure.exceptions import ApplicationError
 from perdure.service import RPCError, RPCStatusCode
 from perdure.worker import _logs
 from perdure.worker._calls import CALL_TIMEOUT, call_until, is_too_large
@@ -51,6 +53,7 @@ logger = logging.getLogger("perdure.worker")
 _UNHANDLED = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE
 _TOO_LARGE = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_GRPC_MESSAGE_TOO_LARGE
 _SCHEDULE_ACTIVITY = CommandType.COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK
+_FAIL_WORKFLOW = CommandType.COMMAND_TYPE_FAIL_WORKFLOW_EXECUTION
 _DEFAULT_TASK_TIMEOUT_S = 10.0
 _ANSWER_GRACE_S = 10.0
 
@@ -224,8 +227,16 @@ class WorkflowWorker:
         except (RPCError, _AbandonedError):
             raise
         except Exception as error:  # unknown workflow, blocked or broken code, payloads that do not decode
+            if isinstance(error, ApplicationError) and error.non_retryable and not task.HasField("query"):
+                # A codec or a storage driver says that trying again is no use.
+                return self._failed_workflow(error)
             return self._failed_step(cached, task, error)
         return step
+
+    def _failed_workflow(self, error: ApplicationError) -> TaskCompletion:
+        command = Command(command_type=_FAIL_WORKFLOW)
+        command.fail_workflow_execution_command_attributes.failure.CopyFrom(self._programs.to_failure(error))
+        return TaskCompletion(commands=[command], is_complete=True)
 
     async def _handle(
         self, cached: CachedRun, task: PollWorkflowTaskQueueResponse, events: list[HistoryEvent]
@@ -318,6 +329,8 @@ class WorkflowWorker:
         if cached.run is not None and not isinstance(error, CacheMissError):
             failed = cached.run.fail(_UNHANDLED, failure, str(error))
             failed.error = failed.error or error
+            # The run may not have seen the task at all, and so not know how often it was tried.
+            failed.should_report = failed.should_report and task.attempt <= 1
             return failed
         return TaskFailure(
             cause=_UNHANDLED,

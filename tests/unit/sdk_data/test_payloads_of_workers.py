@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import uuid
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from perdure import activity, workflow
 from perdure.api.common.v1 import Payload
-from perdure.client import Client
+from perdure.client import Client, WorkflowFailureError
 from perdure.converter import (
     ActivitySerializationContext,
     DataConverter,
     ExternalStorage,
     PayloadCodec,
     SerializationContext,
+    StorageDriverClaim,
+    StorageDriverRetrieveContext,
     StorageDriverWorkflowInfo,
     WithSerializationContext,
     WorkflowSerializationContext,
 )
+from perdure.exceptions import ApplicationError
 from perdure.testing import WorkflowEnvironment
 from perdure.worker import Worker
 from tests.unit.sdk_data.drivers import MemoryDriver, run
@@ -114,3 +120,53 @@ def test_large_payloads_are_stored_for_the_workflow_that_reads_them() -> None:
     assert all(isinstance(target, StorageDriverWorkflowInfo) for target in targets)
     # Input, activity's input and result, child's input, child's result (for its parent), result.
     assert [target.id if target else None for target in targets] == ["w", "w", "w", "w-child", "w", "w"]
+
+
+class RefusingDriver(MemoryDriver):
+    """Stores, and never finds anything again."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+        self.asked = 0
+
+    async def retrieve(
+        self, context: StorageDriverRetrieveContext, claims: Sequence[StorageDriverClaim]
+    ) -> list[Payload]:
+        """Raise the error."""
+        self.asked += 1
+        raise self.error
+
+
+def test_an_input_that_is_gone_for_good_fails_the_workflow() -> None:
+    driver = RefusingDriver(ApplicationError("bucket deleted", type="Gone", non_retryable=True))
+    with pytest.raises(WorkflowFailureError) as raised:
+        run(_execute("x" * 200, external_storage=ExternalStorage([driver], payload_size_threshold=100)))
+    cause = raised.value.cause
+    assert isinstance(cause, ApplicationError)
+    assert (cause.message, cause.type, driver.asked) == ("bucket deleted", "Gone", 1)
+
+
+def test_an_input_that_cannot_be_read_now_is_not_asked_for_in_a_hot_loop() -> None:
+    driver = RefusingDriver(OSError("no route to host"))
+    asked_twice = asyncio.Event()
+
+    async def retrieve(context: Any, claims: Any) -> list[Payload]:
+        driver.asked += 1
+        if driver.asked == 2:
+            asked_twice.set()
+        raise driver.error
+
+    driver.retrieve = retrieve  # type: ignore[method-assign]
+
+    async def scenario() -> None:
+        storage = ExternalStorage([driver], payload_size_threshold=100)
+        execution = asyncio.create_task(_execute("x" * 200, external_storage=storage))
+        await asyncio.wait_for(asked_twice.wait(), 5)
+        # Whatever is already on its way has a second to arrive.
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(execution, 1)
+
+    run(scenario())
+    # The first failure is reported and the task tried again at once; that one is left to its time limit.
+    assert driver.asked == 2
