@@ -88,25 +88,7 @@ class Client(WorkflowMethods, ActivityMethods, OtherMethods):
                 (the engine runs in this process on that file) or `sqlite://` (in memory).
             namespace: Namespace of all calls.
             api_key: Sent as bearer token; turns TLS on unless `tls` says otherwise.
-            data_converter: Converts all values to payloads and back.
-            plugins: Change the configuration and the connection; the first one is the outermost. Those that are
-                plugins of workers too apply to workers of this client.
-            interceptors: See all calls; the first one is the outermost. Those that are interceptors of workers too
-                apply to workers of this client.
-            default_workflow_query_reject_condition: Applies to queries that have none.
-            tls: None means TLS if there is an API key; otherwise whether and how TLS is used.
-            retry_config: How failed calls are repeated.
-            keep_alive_config: How a dead connection is noticed; None turns that off.
-            connect_timeout: How long connecting may take.
-            rpc_metadata: Sent with all calls.
-            identity: Who this client says it is; None means process id and host name.
-            lazy: Connect with the first call.
-            runtime: Where logs and metrics go; None means the default runtime.
-            http_connect_proxy_config: A proxy for the connection.
-            dns_load_balancing_config: Spread calls over all addresses of the host's name.
-            grpc_compression: How messages are compressed.
-            payload_limits: Sizes that are warned about.
-            header_codec_behavior: Whether headers go through the payload codec.
+            data_converter: And all others: see `ClientConnectConfig`.
 
         Raises:
             ClientConnectError: No server answers there, or it does not accept the connection.

@@ -45,20 +45,35 @@ class StartActivityOptions(TypedDict, total=False):
     """The keyword arguments that all forms of starting and executing activities have."""
 
     id: Required[str]
+    """The activity's id; at most one activity of an id runs at a time."""
     task_queue: Required[str]
+    """Where its worker polls."""
     schedule_to_close_timeout: timedelta | None
+    """Limit for all attempts together; this or `start_to_close_timeout` is required."""
     schedule_to_start_timeout: timedelta | None
+    """Limit of waiting for a worker."""
     start_to_close_timeout: timedelta | None
+    """Limit of one attempt."""
     heartbeat_timeout: timedelta | None
+    """Limit between heartbeats."""
     id_reuse_policy: ActivityIDReusePolicy
+    """What happens if an activity of this id has run before."""
     id_conflict_policy: ActivityIDConflictPolicy
+    """What happens if an activity of this id is running."""
     retry_policy: RetryPolicy | None
+    """Whether and when it is tried again."""
     search_attributes: TypedSearchAttributes | None
+    """Values to find it by."""
     summary: str | None
+    """One line about it, for people."""
     priority: Priority
+    """Which tasks come first."""
     start_delay: timedelta | None
+    """Wait before the first attempt."""
     rpc_metadata: Mapping[str, str | bytes]
+    """Metadata of the call."""
     rpc_timeout: timedelta | None
+    """Limit of the call."""
 
 
 class ActivityMethods:
@@ -154,22 +169,8 @@ class ActivityMethods:
             activity: The function decorated with `@activity.defn`, or the activity's name.
             arg: Its one argument.
             args: Its arguments, if there are several.
-            id: The activity's id; at most one activity of an id runs at a time.
-            task_queue: Where its worker polls.
             result_type: What to convert the result to, if the activity is given by name.
-            schedule_to_close_timeout: Limit for all attempts together; this or the next but one is required.
-            schedule_to_start_timeout: Limit of waiting for a worker.
-            start_to_close_timeout: Limit of one attempt.
-            heartbeat_timeout: Limit between heartbeats.
-            id_reuse_policy: What happens if an activity of this id has run before.
-            id_conflict_policy: What happens if an activity of this id is running.
-            retry_policy: Whether and when it is tried again.
-            search_attributes: Values to find it by.
-            summary: One line about it, for people.
-            priority: Which tasks come first.
-            start_delay: Wait before the first attempt.
-            rpc_metadata: Metadata of the call.
-            rpc_timeout: Limit of the call.
+            id: And all others: see `StartActivityOptions`.
 
         Raises:
             ActivityAlreadyStartedError: The id is in use, and the policies do not allow it.

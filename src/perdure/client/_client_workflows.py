@@ -53,26 +53,47 @@ class StartWorkflowOptions(TypedDict, total=False):
     """The keyword arguments that all forms of `Client.start_workflow` and `execute_workflow` have."""
 
     id: Required[str]
+    """The workflow's id; at most one workflow of an id runs at a time."""
     task_queue: Required[str]
+    """Where its worker polls."""
     execution_timeout: timedelta | None
+    """Limit for all runs together (retries, cron, continue-as-new)."""
     run_timeout: timedelta | None
+    """Limit of one run."""
     task_timeout: timedelta | None
+    """Limit of one workflow task."""
     id_reuse_policy: WorkflowIDReusePolicy
+    """What happens if a workflow of this id has run before."""
     id_conflict_policy: WorkflowIDConflictPolicy
+    """What happens if a workflow of this id is running."""
     retry_policy: RetryPolicy | None
+    """Start again if it fails."""
     cron_schedule: str
+    """Start again by a cron expression; schedules are better."""
     memo: Mapping[str, Any] | None
+    """Values shown with the workflow, not indexed."""
     search_attributes: TypedSearchAttributes | SearchAttributes | None
+    """Values to find the workflow by."""
     static_summary: str | None
+    """One line about it, for people."""
     static_details: str | None
+    """More about it, for people."""
     start_delay: timedelta | None
+    """Wait before the first task."""
     start_signal: str | None
+    """Send this signal, and start the workflow only if it does not run."""
     start_signal_args: Sequence[Any]
+    """Arguments of that signal."""
     rpc_metadata: Mapping[str, str | bytes]
+    """Metadata of the call."""
     rpc_timeout: timedelta | None
+    """Limit of the call."""
     request_eager_start: bool
+    """Give the first task to a worker of this client directly, if there is one."""
     priority: Priority
+    """Which workflows' tasks come first."""
     versioning_override: VersioningOverride | None
+    """Which worker version runs it."""
 
 
 class WorkflowMethods:
@@ -145,35 +166,12 @@ class WorkflowMethods:
         versioning_override: VersioningOverride | None = None,
         stack_level: int = 2,
     ) -> WorkflowHandle[Any, Any]:
-        """Start a workflow and return its handle; see the fields of `StartWorkflowInput` for the arguments' types.
+        """Start a workflow and return its handle.
 
         Args:
-            workflow: The method decorated with `@workflow.run`, or the workflow's name.
-            arg: Its one argument.
-            args: Its arguments, if there are several.
-            id: The workflow's id; at most one workflow of an id runs at a time.
-            task_queue: Where its worker polls.
-            result_type: What to convert the result to, if the workflow is given by name.
-            execution_timeout: Limit for all runs together (retries, cron, continue-as-new).
-            run_timeout: Limit of one run.
-            task_timeout: Limit of one workflow task.
-            id_reuse_policy: What happens if a workflow of this id has run before.
-            id_conflict_policy: What happens if a workflow of this id is running.
-            retry_policy: Start again if it fails.
-            cron_schedule: Start again by a cron expression; schedules are better.
-            memo: Values shown with the workflow, not indexed.
-            search_attributes: Values to find the workflow by.
-            static_summary: One line about it, for people.
-            static_details: More about it, for people.
-            start_delay: Wait before the first task.
-            start_signal: Send this signal, and start the workflow only if it does not run.
-            start_signal_args: Arguments of that signal.
-            rpc_metadata: Metadata of the call.
-            rpc_timeout: Limit of the call.
-            request_eager_start: Give the first task to a worker of this client directly, if there is one.
-            priority: Which workflows' tasks come first.
-            versioning_override: Which worker version runs it.
-            stack_level: For warnings: how far up the caller is.
+            workflow: Its method decorated with `@workflow.run`, or its name; then `result_type` may say the result's.
+            arg: Its one argument; several are given as `args`.
+            id: And all others: see `StartWorkflowOptions`.
 
         Raises:
             WorkflowAlreadyStartedError: The id is in use, and the policies do not allow it.

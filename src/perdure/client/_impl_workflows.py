@@ -333,6 +333,11 @@ class WorkflowCalls(ImplBase):
             if not started:
                 input._on_start_error(reported)
             raise raised from (error if raised is not error else error.__cause__)
+        except Exception as error:
+            # Whatever it is, who waits for the workflow's handle must not wait for ever.
+            if not started:
+                input._on_start_error(error)
+            raise
 
     async def _update_with_start(
         self,

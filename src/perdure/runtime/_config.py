@@ -139,7 +139,7 @@ class OpenTelemetryMetricTemporality(Enum):
 
 @dataclass(frozen=True)
 class OpenTelemetryConfig:
-    """Metrics are sent to an OpenTelemetry collector; needs the extra `perdure[opentelemetry]`.
+    """Metrics are sent to an OpenTelemetry collector; needs the extra `perdure[opentelemetry-metrics]`.
 
     Args:
         url: The collector's endpoint: `http://localhost:4317` for gRPC, with `http` set rather

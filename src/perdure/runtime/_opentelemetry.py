@@ -36,7 +36,7 @@ class OpenTelemetrySink:
             self._provider = _make_provider(config)
         except ImportError as error:
             raise RuntimeError(
-                "Metrics for OpenTelemetry need its SDK and exporter: pip install 'perdure[opentelemetry]'"
+                "Metrics for OpenTelemetry need its SDK and exporter: pip install 'perdure[opentelemetry-metrics]'"
             ) from error
         self._meter = self._provider.get_meter("perdure")
         self._instruments: dict[MetricIdentity, Any] = {}

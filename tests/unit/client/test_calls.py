@@ -400,6 +400,22 @@ def test_an_update_with_start_that_fails_tells_both_sides() -> None:
     _run(scenario())
 
 
+def test_arguments_that_cannot_be_sent_tell_who_waits_for_the_handle_too() -> None:
+    """Nothing was sent, so nothing else would."""
+
+    async def scenario() -> None:
+        client, _ = fake_client()
+        operation = _with_start()
+        with pytest.raises(TypeError):
+            await client.execute_update_with_start_workflow(
+                "change", object(), start_workflow_operation=operation
+            )
+        with pytest.raises(TypeError):
+            await operation.workflow_handle()
+
+    _run(scenario())
+
+
 def test_interceptors_see_and_change_calls_outermost_first() -> None:
     """Also those that are made inside others, such as waiting for a result."""
     seen: list[str] = []
