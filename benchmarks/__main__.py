@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from benchmarks import profiling, report
+from benchmarks.applications import compare
 from benchmarks.rounds import RunOptions, run_all
 from benchmarks.targets import DEFAULT_TARGETS, TARGETS
 
@@ -127,6 +128,34 @@ def size(options: RunOptions, closed: int, opened: int, database: Path | None, o
     report.write(result, output)
     report.show_size(result, console)
     sys.exit(0 if result["valid"] else 1)
+
+
+@main.command()
+@click.option("--systems", default="", help="Comma-separated names; all that are installed when empty.")
+@click.option(
+    "--peers", default=sys.executable, help="Python of the environment that has dbos, restate-sdk, granian."
+)
+@click.option("--restate-server", default="restate-server", help="Restate's server program.")
+@click.option("--workload", "wanted", multiple=True, type=click.Choice(list(compare.WORKLOADS)))
+@click.option("--output", type=click.Path(path_type=Path), default=RESULTS / "applications.json")
+@click.pass_obj
+def applications(
+    options: RunOptions, systems: str, peers: str, restate_server: str, wanted: tuple[str, ...], output: Path
+) -> None:
+    """Compare the same application on Perdure, the official SDK, DBOS and Restate."""
+    found, missing = compare.systems(peers, restate_server)
+    for reason in missing:
+        tell(f"not measured: {reason}")
+    names = [name for name in systems.split(",") if name] or list(found)
+    if unknown := [name for name in names if name not in found]:
+        raise click.BadParameter(f"unknown or not installed: {', '.join(unknown)}", param_hint="--systems")
+    chosen = {name: found[name] for name in names}
+    workloads = {name: compare.WORKLOADS[name] for name in wanted or compare.WORKLOADS}
+    results = compare.compare(chosen, workloads, options.rounds, options.seconds, options.warmup_s, tell)
+    report.write({"applications": results}, output)
+    console.print(compare.table(results, chosen))
+    console.print(f"written to {output}")
+    sys.exit(1 if any(result["errors"] for result in results) else 0)
 
 
 if __name__ == "__main__":
