@@ -10,7 +10,7 @@ import pytest
 
 from perdure import activity, workflow
 from perdure.common import RetryPolicy
-from perdure.core.replay.activation import FireTimer, ResolveActivity
+from perdure.core.replay.activation import CancelWorkflow, FireTimer, ResolveActivity
 from perdure.core.replay.instructions import (
     CancelTimer,
     CompleteWorkflow,
@@ -294,6 +294,14 @@ def test_a_signal_whose_argument_does_not_fit_is_dropped_and_logged(caplog: pyte
     assert kinds(run.send(signal("add", "good"))) == ["CompleteWorkflow"]
 
 
+def test_a_handler_that_is_called_with_too_many_arguments_fails_the_task() -> None:
+    """Types are not guessed when there are not as many as arguments; the next activation starts afresh."""
+    run = Driver(Signals, 1)
+    run.start()
+    assert run.task_failure(signal("add", "one", "two")).application_failure_info.type == "TypeError"
+    assert kinds(run.send(signal("add", "one"))) == ["CompleteWorkflow"]
+
+
 @workflow.defn
 class LateHandlers:
     """Sets its signal handlers when it has begun."""
@@ -338,6 +346,7 @@ class ConditionWithTimeout:
         try:
             await workflow.wait_condition(lambda: False, timeout=2, timeout_summary="patience")
         except TimeoutError:
+            await asyncio.sleep(1)
             return "late"
         return "in time"
 
@@ -349,7 +358,32 @@ def test_a_condition_times_out_with_a_timer_that_says_what_it_is() -> None:
     assert timer.duration_ns == 2 * SECOND_NS
     assert timer.metadata is not None
     assert value_of(timer.metadata.summary) == "patience"
-    assert value_of(only(run.fire(1, after_s=2), CompleteWorkflow).result) == "late"
+    later = only(run.fire(1, after_s=2), StartTimer)
+    assert later.metadata is None
+    assert value_of(only(run.fire(2, after_s=1), CompleteWorkflow).result) == "late"
+
+
+@workflow.defn
+class Impatient:
+    """Does not catch its timeout."""
+
+    @workflow.run
+    async def run(self) -> None:
+        await asyncio.wait_for(asyncio.Event().wait(), 0.1)
+
+
+def test_a_timeout_that_nobody_catches_fails_the_workflow() -> None:
+    """It is taken for meant, not for a bug of the code."""
+    run = Driver(Impatient)
+    run.start()
+    assert kinds(run.fire(1, after_s=0.1)) == ["FailWorkflow"]
+
+
+def test_timers_that_asyncio_starts_are_exact_to_the_millisecond() -> None:
+    """asyncio adds the delay to the clock and takes the clock off again, in floats; history compares the delay."""
+    run = Driver(Impatient)
+    run.now_ns += 123_456_789
+    assert only(run.start(), StartTimer).duration_ns == 100_000_000
 
 
 @workflow.defn
@@ -447,6 +481,12 @@ def test_a_cancelled_workflow_cleans_up_and_ends_as_cancelled() -> None:
     run.start()
     assert kinds(run.cancel("please")) == ["CancelTimer", "ScheduleActivity"]
     assert kinds(run.resolve(1, "done")) == ["CancelWorkflowExecution"]
+
+
+def test_a_workflow_cancelled_before_its_first_step_still_cleans_up() -> None:
+    """The code runs to its first wait and hears of the cancellation there."""
+    run = Driver(Survives)
+    assert kinds(run.start(CancelWorkflow("early"))) == ["StartTimer", "CancelTimer", "ScheduleActivity"]
 
 
 def test_a_workflow_may_swallow_its_cancellation() -> None:

@@ -52,6 +52,10 @@ class Counter:
         return self.value
 
     @workflow.query
+    def memo_query(self) -> None:
+        workflow.upsert_memo({"changed": "by a query"})
+
+    @workflow.query
     def random_query(self) -> float:
         return workflow.random().random()
 
@@ -89,7 +93,7 @@ def test_a_query_is_answered_without_changing_anything() -> None:
     assert value_of(run.query("current").result) == 0
 
 
-@pytest.mark.parametrize("name", ["sneaky", "random_query"])
+@pytest.mark.parametrize("name", ["sneaky", "memo_query", "random_query"])
 def test_a_query_that_changes_something_fails(name: str) -> None:
     """The workflow does not."""
     run = Driver(Counter)

@@ -197,7 +197,8 @@ class Randomness:
             workflow.random_seed(),
         ]
         await asyncio.sleep(1)
-        return [before, [workflow.random().random(), self.own.random()], str(workflow.uuid7())[14]]
+        after = [workflow.random().random(), self.own.random(), self.named.random()]
+        return [before, after, str(workflow.uuid7())[14]]
 
 
 def test_random_numbers_follow_from_the_seed() -> None:
@@ -212,7 +213,7 @@ def test_random_numbers_follow_from_the_seed() -> None:
     assert result[0][1].replace("-", "")[:12] == f"{bits:032x}"[:12]
     assert result[0][2:] == [first, 123]
     again = random.Random(9).random()
-    assert result[1] == [again, again]
+    assert result[1] == [again, again, random.Random("9:named").random()]
     assert result[2] == "7", "the version of the UUID"
 
 
