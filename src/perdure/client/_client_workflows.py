@@ -166,16 +166,14 @@ class WorkflowMethods:
         versioning_override: VersioningOverride | None = None,
         stack_level: int = 2,
     ) -> WorkflowHandle[Any, Any]:
-        """Start a workflow and return its handle.
+        """Start a workflow and return its handle; see `StartWorkflowOptions` for what is not said here.
 
         Args:
             workflow: Its method decorated with `@workflow.run`, or its name; then `result_type` may say the result's.
             arg: Its one argument; several are given as `args`.
-            id: And all others: see `StartWorkflowOptions`.
 
         Raises:
             WorkflowAlreadyStartedError: The id is in use, and the policies do not allow it.
-            RPCError: It could not be started.
         """
         _warn_on_deprecated_search_attributes(search_attributes, stack_level=stack_level)
         name, hinted_type = workflow_name_and_type(workflow)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
 
 from perdure.api.enums import v1 as enums
 from perdure.api.history.v1 import History, HistoryEvent, WorkflowExecutionStartedEventAttributes
 from perdure.client import WorkflowHistory
-from tests.support.messages import messages
 
 STARTED = HistoryEvent(
     event_id=1,
@@ -21,13 +19,19 @@ STARTED = HistoryEvent(
 )
 
 
-@given(messages(HistoryEvent))
-@settings(max_examples=50)
-def test_a_history_survives_json(event: HistoryEvent) -> None:
-    """Text and dictionary alike."""
-    history = WorkflowHistory("id", [event])
-    assert list(WorkflowHistory.from_json("id", history.to_json()).events) == [event]
-    assert list(WorkflowHistory.from_json("id", history.to_json_dict()).events) == [event]
+FAILED = HistoryEvent(event_id=2, event_type=enums.EVENT_TYPE_ACTIVITY_TASK_FAILED)
+FAILED.event_time.FromJsonString("2026-01-02T03:04:05.678Z")
+FAILED.activity_task_failed_event_attributes.failure.application_failure_info.details.payloads.add(
+    data=b"\x00\xff"
+)
+FAILED.activity_task_failed_event_attributes.retry_state = enums.RETRY_STATE_TIMEOUT
+
+
+def test_a_history_survives_json() -> None:
+    """Text and dictionary alike, with times, bytes and enums."""
+    history = WorkflowHistory("id", [STARTED, FAILED])
+    assert list(WorkflowHistory.from_json("id", history.to_json()).events) == [STARTED, FAILED]
+    assert list(WorkflowHistory.from_json("id", history.to_json_dict()).events) == [STARTED, FAILED]
 
 
 def test_short_names_of_enums_are_read_wherever_they_are() -> None:
