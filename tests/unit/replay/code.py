@@ -225,13 +225,13 @@ class Code:
     Attributes:
         activations: every activation so far.
         on_update: coroutine function of an update's handler; None accepts and completes at once.
-        validator: raises Stopped to reject an update.
+        validator: called with the update's id; raises Stopped to reject it.
     """
 
     def __init__(self, main: Main, on_update: Handler | None = None) -> None:
         self.main = main
         self.on_update = on_update
-        self.validator: Callable[[str], None] = lambda name: None
+        self.validator: Callable[[str], None] = lambda update_id: None
         self.context = Context(self)
         self.activations: list[jobs.Activation] = []
         self.instructions: list[asked.Instruction] = []
@@ -307,7 +307,7 @@ class Code:
         instance = job.protocol_instance_id
         if job.run_validator:
             try:
-                self.validator(job.name)
+                self.validator(job.update_id)
             except Stopped as error:
                 self.instructions.append(asked.UpdateRejected(instance, error.failure))
                 return

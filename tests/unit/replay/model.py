@@ -6,11 +6,12 @@ driver. May not: expectations.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from perdure.api.command.v1 import Command
 from perdure.api.history.v1 import HistoryEvent
+from perdure.api.protocol.v1 import Message
 from perdure.core.replay.run import WorkflowRun
 from perdure.core.replay.steps import (
     LocalActivity,
@@ -55,6 +56,7 @@ class Handed:
     started_event_id: int
     commands: list[bytes]
     is_heartbeat: bool = False
+    messages: Sequence[Message] = ()
 
 
 @dataclass
@@ -90,7 +92,8 @@ class Model:
     @property
     def is_waiting(self) -> bool:
         """A workflow task waits for the worker."""
-        return self.driver.waiting_workflow_task() is not None
+        header = self.driver.header
+        return header.is_open and header.has_pending_task and not header.has_started_task
 
     @property
     def is_over(self) -> bool:
@@ -106,7 +109,8 @@ class Model:
         whole = self.poll()
         events = whole[self.run.last_event_id :]
         started = whole[-1].event_id
-        task = WorkflowTask(events, self.previous, started, self.driver.header.task_attempt)
+        attempt, messages = self.driver.header.task_attempt, self.driver.messages
+        task = WorkflowTask(events, self.previous, started, attempt, messages=messages)
         step = self.finish(self.run.handle(task), local_order, heartbeat)
         assert isinstance(step, TaskCompletion), step
         self.respond(step, whole, started)
@@ -137,13 +141,17 @@ class Model:
     def respond(self, step: TaskCompletion, whole: list[HistoryEvent], started: int) -> None:
         """Completes the task on the server."""
         commands = [serialize(command) for command in step.commands]
-        handed = Handed(whole, self.previous, started, commands, step.force_create_new_workflow_task)
-        self.driver.respond(
+        is_heartbeat, messages = step.force_create_new_workflow_task, self.driver.messages
+        handed = Handed(whole, self.previous, started, commands, is_heartbeat, messages)
+        done = self.driver.respond(
             *step.commands,
             messages=step.messages,
             force_create_new_workflow_task=step.force_create_new_workflow_task,
             sdk_metadata=step.sdk_metadata,
         )
+        if done.reset_event_id:
+            self.run.reset_to(done.reset_event_id)
+            return
         self.previous = started
         self.handed.append(handed)
 

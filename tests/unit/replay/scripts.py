@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from perdure.api.failure.v1 import Failure
 from tests.unit.replay.code import Code, Context, Future, Stopped
 from tests.unit.replay.model import Model
 
@@ -25,15 +26,25 @@ def random_code(seed: int) -> Callable[[], Code]:
         ]
         for branch in branches:
             await _settled(branch)
+        if context.cancel_reason is not None:
+            raise Stopped(None, is_canceled=True)
         return ",".join(context.log)
 
     async def on_update(context: Context, name: str) -> str:
-        choices = random.Random(f"{seed} {name}")
-        if choices.random() < 0.6:
-            await _settled(context.activity(f"update {name}"))
+        choices = random.Random(f"{seed} {context.seq('update')}")
+        await choices.choice(_IN_UPDATES)(context, choices, 2)
         return name
 
-    return lambda: Code(main, on_update)
+    def validator(update_id: str) -> None:
+        if int(update_id) % 4 == 0:
+            raise Stopped(Failure(message="no"))
+
+    def make() -> Code:
+        code = Code(main, on_update)
+        code.validator = validator
+        return code
+
+    return make
 
 
 async def _settled(future: Future) -> None:
@@ -112,6 +123,10 @@ async def _patch(context: Context, choices: random.Random, depth: int) -> None:
         await context.activity("patched")
 
 
+async def _at_once(context: Context, choices: random.Random, depth: int) -> None:
+    context.log.append("at once")
+
+
 async def _properties(context: Context, choices: random.Random, depth: int) -> None:
     context.upsert(Kw="value")
     context.upsert_memo(note="text")
@@ -130,6 +145,7 @@ _ACTIONS = (
     _patch,
     _properties,
 )
+_IN_UPDATES = (_activity, _timer, _local, _race, _patch, _at_once, _signal)
 
 
 def run_random(seed: int) -> Model:
@@ -165,5 +181,7 @@ def _happen(model: Model, choices: random.Random) -> None:
         options += [lambda: model.do_activity(chosen, choices.random() < 0.8)] * 3
     if driver.state.wakeup_ns is not None and driver.state.timers:
         options += [lambda: driver.wake()] * 2
-    options.append(lambda: driver.signal(choices.choice(("one", "two"))))
+    options += [lambda: driver.signal(choices.choice(("one", "two")))] * 3
+    options += [lambda: driver.update(str(choices.randrange(1000)))] * 3
+    options.append(lambda: driver.cancel())
     choices.choice(options)()

@@ -19,7 +19,9 @@ def cold(model: Model, handed: Handed) -> Step | None:
     """A worker that has never seen the run gets the task."""
     run = WorkflowRun(WORKFLOW_ID, RUN_ID, model.make(), CONFIG)
     step: Step | None = run.handle(
-        WorkflowTask(handed.events, handed.previous_started_event_id, handed.started_event_id)
+        WorkflowTask(
+            handed.events, handed.previous_started_event_id, handed.started_event_id, messages=handed.messages
+        )
     )
     while isinstance(step, LocalActivityWork):
         if handed.is_heartbeat:
