@@ -369,7 +369,8 @@ class Impatient:
 
     @workflow.run
     async def run(self) -> None:
-        await asyncio.wait_for(asyncio.Event().wait(), 0.1)
+        async with asyncio.timeout(0.1):
+            await asyncio.Event().wait()
 
 
 def test_a_timeout_that_nobody_catches_fails_the_workflow() -> None:
