@@ -46,12 +46,23 @@ class WorkerLifetime:
                 environment, config, parts.workflow_worker, parts.workflow_slots, parts.sticky_queue
             )
             self._eager = EagerWorkflowSlots(parts.workflow_worker, parts.workflow_slots)
+            sign_up(self._service, *self._queue, self._eager)
         if parts.activity_worker is not None and not config.get("no_remote_activities"):
             self._groups += activity_pollers(environment, config, parts.activity_worker)
 
     @property
     def _queue(self) -> tuple[str, str]:
         return self._parts.environment.namespace, self._parts.environment.task_queue
+
+    def abandon(self) -> None:
+        """End before the first poll."""
+        self._sign_off()
+        if self._parts.workflow_worker is not None:
+            self._parts.workflow_worker.close()
+
+    def _sign_off(self) -> None:
+        if self._eager is not None:
+            sign_off(self._service, *self._queue, self._eager)
 
     async def run_until(self, shutdown: asyncio.Event, fatal: list[BaseException]) -> BaseException | None:
         """Poll until the shutdown is asked for or a part cannot go on.
@@ -64,8 +75,6 @@ class WorkerLifetime:
             Why the worker has to end; None if it was asked to.
         """
         loop = asyncio.get_running_loop()
-        if self._eager is not None:
-            sign_up(self._service, *self._queue, self._eager)
         self._polling = [loop.create_task(group.run()) for group in self._groups]
         asked = loop.create_task(shutdown.wait())
         try:
@@ -87,8 +96,7 @@ class WorkerLifetime:
             "Beginning worker shutdown, will wait %s before cancelling activities",
             timedelta(seconds=self._grace_s),
         )
-        if self._eager is not None:
-            sign_off(self._service, *self._queue, self._eager)
+        self._sign_off()
         for group in self._groups:
             group.stop()
         if parts.activity_worker is not None:

@@ -170,6 +170,7 @@ class Worker:
         self._shutdown_event = asyncio.Event()
         self._shutdown_complete_event = asyncio.Event()
         self._fatal: list[BaseException] = []
+        self._lifetime: WorkerLifetime | None = None
         self._inner_task: asyncio.Task[Any] | None = None
         self._run_task: asyncio.Task[None] | None = None
         self._run_error: BaseException | None = None
@@ -234,18 +235,24 @@ class Worker:
             run = _around(plugin, run)
         await run(self)
 
+    def _start_taking(self) -> WorkerLifetime:
+        # Workflows that are started now may hand their first task over at once.
+        if self._lifetime is None:
+            self._lifetime = WorkerLifetime(self._parts, self._config)
+        return self._lifetime
+
     async def _run(self) -> None:
-        try:
-            self._environment.capabilities = await validate(self._environment)
-        except BaseException:
-            # Nothing was started, so nothing has to be shut down.
-            if not self._started:
-                self._shutdown_complete_event.set()
-            raise
         if self._started:
             raise RuntimeError("Already started")
         self._started = True
-        lifetime = WorkerLifetime(self._parts, self._config)
+        lifetime = self._start_taking()
+        try:
+            self._environment.capabilities = await validate(self._environment)
+        except BaseException:
+            # Nothing polls yet, so nothing has to be shut down.
+            lifetime.abandon()
+            self._shutdown_complete_event.set()
+            raise
         error: BaseException | None = None
         try:
             error = await lifetime.run_until(self._shutdown_event, self._fatal)
@@ -289,6 +296,7 @@ class Worker:
         self._inner_task = asyncio.current_task()
         if self._inner_task is None:
             raise RuntimeError("Can only use async with inside a task")
+        self._start_taking()
         self._run_task = asyncio.create_task(self._run_for_block(self._inner_task))
         return self
 

@@ -40,12 +40,18 @@ class _InterruptDeadlockError(BaseException):
 class WorkflowExecutor(Protocol):
     """Runs workflow code, one job after the other."""
 
-    def run(self, job: Callable[[], T], activations: Callable[[], int]) -> asyncio.Future[T]:
+    def run(
+        self,
+        job: Callable[[], T],
+        activations: Callable[[], int],
+        after_deadlock: Callable[[], None] | None = None,
+    ) -> asyncio.Future[T]:
         """Run a job.
 
         Args:
             job: Runs workflow code.
             activations: Counts how often the job has entered workflow code: while it grows, nothing blocks.
+            after_deadlock: Called in the thread of a job that blocked, when the job has ended at last.
 
         Returns:
             Its result; DeadlockError if it blocked.
@@ -62,6 +68,7 @@ class _Job:
     function: Callable[[], Any]
     activations: Callable[[], int]
     future: asyncio.Future[Any]
+    after_deadlock: Callable[[], None] | None = None
     result: Any = None
     error: BaseException | None = None
 
@@ -98,9 +105,14 @@ class WorkflowThread:
         self._timer: asyncio.TimerHandle | None = None
         self._look()
 
-    def run(self, job: Callable[[], T], activations: Callable[[], int]) -> asyncio.Future[T]:
+    def run(
+        self,
+        job: Callable[[], T],
+        activations: Callable[[], int],
+        after_deadlock: Callable[[], None] | None = None,
+    ) -> asyncio.Future[T]:
         future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Job(job, activations, future))
+        self._jobs.put(_Job(job, activations, future, after_deadlock))
         return future
 
     def close(self) -> None:
@@ -127,6 +139,7 @@ class WorkflowThread:
                 job.error = error
             lane.current = None
             if lane.abandoned:
+                _end_code(job)
                 return
             self._finished.append(job)
             if not self._is_wake_pending:
@@ -176,6 +189,15 @@ class WorkflowThread:
             raise_in_thread(thread_id, _InterruptDeadlockError)
 
 
+def _end_code(job: _Job) -> None:
+    if job.after_deadlock is None:
+        return
+    try:
+        job.after_deadlock()
+    except BaseException:  # the thread ends anyway, and what it was interrupted with may come late
+        logger.debug("Workflow code that blocked could not be ended", exc_info=True)
+
+
 def _carried(error: BaseException) -> BaseException:
     # A future cannot carry StopIteration, and SystemExit would end the event loop.
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
@@ -210,7 +232,12 @@ class InlineExecutor:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
 
-    def run(self, job: Callable[[], T], activations: Callable[[], int]) -> asyncio.Future[T]:
+    def run(
+        self,
+        job: Callable[[], T],
+        activations: Callable[[], int],
+        after_deadlock: Callable[[], None] | None = None,
+    ) -> asyncio.Future[T]:
         future: asyncio.Future[T] = self._loop.create_future()
         # Not at once: a task cannot run another event loop's tasks while it is itself in a step.
         self._loop.call_soon(self._run, job, future)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -253,7 +254,15 @@ class WorkflowWorker:
         )
         if cached.payloads is not None:
             await self._decode(cached.payloads, workflow_task)
-        return await self._executor.run(partial(run.handle, workflow_task), lambda: run.activation_count)
+        return await self._run_code(cached, run, partial(run.handle, workflow_task))
+
+    def _run_code(self, cached: CachedRun, run: WorkflowRun, job: Callable[[], T]) -> asyncio.Future[T]:
+        program = cached.program
+        return self._executor.run(
+            job,
+            lambda: run.activation_count,
+            partial(self._programs.close, program) if program is not None else None,
+        )
 
     async def _decode(self, payloads: WorkflowPayloads, task: WorkflowTask) -> None:
         task.events = await payloads.decoded_events(task.events)
@@ -303,15 +312,16 @@ class WorkflowWorker:
                     seq, outcome = run_locals.finished.popleft()
                     if cached.payloads is not None:
                         await cached.payloads.decode_outcome(outcome)
-                    step = await self._executor.run(
-                        partial(run.local_activity_resolved, seq, outcome), lambda: run.activation_count
+                    step = await self._run_code(
+                        cached, run, partial(run.local_activity_resolved, seq, outcome)
                     )
                     if step is not None:
                         return step
                 if time.monotonic() >= deadline_s:
-                    completion = run.heartbeat()
-                    if completion is not None:
-                        return completion
+                    # It tells the code what local activities did so far, and asks the task's questions.
+                    handed_in = await self._executor.run(run.heartbeat, lambda: run.activation_count)
+                    if handed_in is not None:
+                        return handed_in
                 if run_locals.is_abandoned:
                     raise _AbandonedError
                 run_locals.changed.clear()
@@ -324,7 +334,7 @@ class WorkflowWorker:
     ) -> TaskFailure:
         failure = self._programs.to_failure(error)
         if isinstance(error, DeadlockError):
-            # Its thread may still be inside: nothing may touch this code any more.
+            # Its thread may still be inside, and ends this code itself.
             cached.program = None
         if cached.run is not None and not isinstance(error, CacheMissError):
             failed = cached.run.fail(_UNHANDLED, failure, str(error))
@@ -518,6 +528,10 @@ class WorkflowWorker:
         for cached in self._cache:
             self._evict(cached)
         await self._executor.run(lambda: None, lambda: 0)
+        self.close()
+
+    def close(self) -> None:
+        """End the workflow thread."""
         self._executor.close()
 
 

@@ -1,0 +1,1 @@
+"""Our worker, end to end: against an embedded engine, our server and the official one."""
