@@ -102,7 +102,27 @@ class ChildWorkflowHandle(_AsyncioTask[ReturnType], Generic[SelfType, ReturnType
 
 
 class ChildWorkflowConfig(TypedDict, total=False):
-    """Options of `start_child_workflow` and `execute_child_workflow`, to keep and pass as `**options`."""
+    """Options of `start_child_workflow` and `execute_child_workflow`, to keep and pass as `**options`.
+
+    Attributes:
+        id: Workflow id; a random one of the workflow's own by default.
+        task_queue: Where workers with the child poll; the workflow's own queue by default.
+        cancellation_type: What a cancellation waits for.
+        parent_close_policy: What happens to the child when this workflow ends.
+        execution_timeout: For everything, retries and continued runs included.
+        run_timeout: For one run.
+        task_timeout: For one workflow task.
+        id_reuse_policy: Whether a closed workflow may have had the same id.
+        retry_policy: How a failed child is tried again; not at all by default.
+        cron_schedule: When to run again, in cron's notation.
+        memo: Of the child.
+        search_attributes: Of the child. The dictionary form is deprecated.
+        versioning_intent: Deprecated in favour of worker deployments.
+        static_summary: One line about the child for user interfaces.
+        static_details: More lines about the child for user interfaces.
+        priority: Its place in the queue.
+        versioning_override: Takes the place of what the child inherits (experimental; newer servers only).
+    """
 
     id: str | None
     task_queue: str | None
@@ -187,24 +207,9 @@ async def start_child_workflow(
         workflow: The class's `run` method, or the workflow type.
         arg: Its argument, if there is exactly one.
         args: Its arguments, if `arg` is not given.
-        id: Workflow id; a random one of the workflow's own by default.
-        task_queue: Where workers with the child poll; the workflow's own queue by default.
         result_type: Of a child given by type name; for a method its signature says it.
-        cancellation_type: What a cancellation waits for.
-        parent_close_policy: What happens to the child when this workflow ends.
-        execution_timeout: For everything, retries and continued runs included.
-        run_timeout: For one run.
-        task_timeout: For one workflow task.
-        id_reuse_policy: Whether a closed workflow may have had the same id.
-        retry_policy: How a failed child is tried again; not at all by default.
-        cron_schedule: When to run again, in cron's notation.
-        memo: Of the child.
-        search_attributes: Of the child. The dictionary form is deprecated.
-        versioning_intent: Deprecated in favour of worker deployments.
-        static_summary: One line about the child for user interfaces.
-        static_details: More lines about the child for user interfaces.
-        priority: Its place in the queue.
-        versioning_override: Takes the place of what the child inherits (experimental; newer servers only).
+
+    The other options are explained in `ChildWorkflowConfig`.
 
     Returns:
         A task that ends with the result.
