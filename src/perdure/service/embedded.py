@@ -7,6 +7,7 @@ messages). May not: the lifetime of engines (`perdure.server.embedding`).
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any, Final, TypeVar, cast
 
 from google.protobuf.message import Message
@@ -65,6 +66,7 @@ class EmbeddedTransport:
         self._serve = engine.serve
         self._loop = engine.loop
         self._is_closed = False
+        self._process_id = os.getpid()
         self._pending: set[_Pending] = set()
         self._deadlines = Deadlines(engine.loop)
 
@@ -78,9 +80,18 @@ class EmbeddedTransport:
         metadata: Metadata,
         timeout: float | None,
     ) -> ResponseT:
-        """See `Transport.call`."""
+        """See `Transport.call`.
+
+        Raises:
+            AssertionError: This process was forked from the one that had connected.
+        """
         if self._is_closed:
             raise _error(_CLOSED)
+        if os.getpid() != self._process_id:
+            raise AssertionError(
+                "Cannot use client across forks: this process was forked from one that had connected. Connect in the "
+                "process that uses the client; an engine on a file serves one process at a time."
+            )
         # Handlers fill in what a request leaves open; the caller's own message must stay as it is.
         own = type(request)()
         own.CopyFrom(request)

@@ -419,6 +419,28 @@ def test_a_forked_child_holds_nothing(tmp_path: Path, address: str) -> None:
     assert asyncio.run(parent()) == 0
 
 
+def test_a_forked_child_cannot_use_its_parents_client(address: str) -> None:
+    """It is told, as it is by clients over gRPC, rather than waiting for a loop that is not there."""
+
+    async def parent() -> bytes:
+        client = await EmbeddedClient.connect(address)
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            asyncio._set_running_loop(None)
+            try:
+                asyncio.new_event_loop().run_until_complete(client.describe("wf"))
+            except AssertionError as error:
+                os.write(write, str(error).encode())
+            finally:
+                os._exit(0)
+        await asyncio.to_thread(os.waitpid, child, 0)
+        os.close(write)
+        return os.read(read, 1000)
+
+    assert b"Cannot use client across forks" in asyncio.run(parent())
+
+
 def _open_files() -> list[str]:
     return [fd for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
 
