@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -31,6 +32,8 @@ T = TypeVar("T")
 START_NS = 1_700_000_000_000_000_000
 SECOND_NS = 1_000_000_000
 CONVERTER = default()
+pause = asyncio.sleep
+"""In workflow code this is no sleep but a timer, which the test fires."""
 
 
 def payloads(*values: Any) -> Payloads:

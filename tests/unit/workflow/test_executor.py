@@ -31,6 +31,7 @@ from .driver import (
     cancelled_activity,
     kinds,
     only,
+    pause,
     payloads,
     signal,
     value_of,
@@ -51,7 +52,7 @@ class Straight:
     @workflow.run
     async def run(self, name: str) -> str:
         loud = await workflow.execute_activity(shout, name, start_to_close_timeout=TEN_SECONDS)
-        await asyncio.sleep(5)
+        await pause(5)
         return f"{loud}!"
 
 
@@ -185,7 +186,7 @@ class CancelsActivity:
     async def run(self, at_once: bool) -> str:
         handle = workflow.start_activity(shout, "x", start_to_close_timeout=TEN_SECONDS)
         if not at_once:
-            await asyncio.sleep(1)
+            await pause(1)
         handle.cancel()
         try:
             return await handle
@@ -265,7 +266,7 @@ class Signals:
 
     @workflow.signal
     async def add_later(self, text: str) -> None:
-        await asyncio.sleep(1)
+        await pause(1)
         self.seen.append(text)
 
 
@@ -309,9 +310,9 @@ class LateHandlers:
     @workflow.run
     async def run(self) -> list[str]:
         seen: list[str] = []
-        await asyncio.sleep(1)
+        await pause(1)
         workflow.set_signal_handler("first", lambda text: seen.append(f"first {text}"))
-        await asyncio.sleep(1)
+        await pause(1)
         workflow.set_dynamic_signal_handler(self.rest(seen))
         await workflow.wait_condition(lambda: len(seen) == 3)
         return seen
@@ -346,7 +347,7 @@ class ConditionWithTimeout:
         try:
             await workflow.wait_condition(lambda: False, timeout=2, timeout_summary="patience")
         except TimeoutError:
-            await asyncio.sleep(1)
+            await pause(1)
             return "late"
         return "in time"
 
@@ -467,7 +468,7 @@ class Survives:
     @workflow.run
     async def run(self) -> str:
         try:
-            await asyncio.sleep(100)
+            await pause(100)
         except asyncio.CancelledError:
             await workflow.execute_activity(shout, "cleanup", start_to_close_timeout=TEN_SECONDS)
             if workflow.cancellation_reason() == "swallow":

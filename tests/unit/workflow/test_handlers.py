@@ -22,7 +22,7 @@ from perdure.core.replay.instructions import (
 )
 from perdure.exceptions import ApplicationError
 
-from .driver import CONVERTER, Driver, kinds, only, signal, update, value_of
+from .driver import CONVERTER, Driver, kinds, only, pause, signal, update, value_of
 
 
 @workflow.defn
@@ -61,7 +61,7 @@ class Counter:
 
     @workflow.update
     async def add(self, amount: int) -> int:
-        await asyncio.sleep(1)
+        await pause(1)
         self.value += amount
         return self.value
 
@@ -120,7 +120,7 @@ class WaitingQuery:
 
     @workflow.run
     async def run(self) -> None:
-        await asyncio.sleep(100)
+        await pause(100)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -206,7 +206,7 @@ class ContinuesInUpdate:
 
     @workflow.run
     async def run(self) -> None:
-        await asyncio.sleep(100)
+        await pause(100)
 
     @workflow.update
     async def go_on(self) -> None:
@@ -246,7 +246,7 @@ class SetsHandlers:
 
     @workflow.run
     async def run(self) -> None:
-        await asyncio.sleep(100)
+        await pause(100)
 
     def late(self, value: int) -> int:
         return value
@@ -317,12 +317,12 @@ class Abandons:
 
     @workflow.run
     async def run(self) -> bool:
-        await asyncio.sleep(1)
+        await pause(1)
         return workflow.all_handlers_finished()
 
     @workflow.signal(unfinished_policy=workflow.HandlerUnfinishedPolicy.ABANDON)
     async def slow(self) -> None:
-        await asyncio.sleep(100)
+        await pause(100)
 
 
 def test_handlers_may_be_abandoned_quietly() -> None:
@@ -353,7 +353,7 @@ class KnowsUpdate:
     @workflow.run
     async def run(self) -> None:
         self.outside.append(workflow.current_update_info())
-        await asyncio.sleep(100)
+        await pause(100)
 
     @workflow.update
     async def who(self) -> list[Any]:

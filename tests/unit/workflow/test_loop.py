@@ -19,7 +19,7 @@ from perdure.core.replay.activation import FireTimer
 from perdure.core.replay.instructions import CompleteWorkflow, StartTimer
 from perdure.worker.workflow_code.errors import UnsupportedInWorkflowError
 
-from .driver import SECOND_NS, Driver, kinds, only, value_of
+from .driver import SECOND_NS, Driver, kinds, only, pause, value_of
 
 _scripts: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {}
 
@@ -64,7 +64,7 @@ async def gather_in_order() -> list[Any]:
 
     async def step(name: str, delay_s: float) -> str:
         seen.append(f"{name} starts")
-        await asyncio.sleep(delay_s)
+        await pause(delay_s)
         seen.append(f"{name} ends")
         return name
 
@@ -78,13 +78,13 @@ async def task_group_cancels_the_others() -> list[str]:
 
     async def waits(name: str) -> None:
         try:
-            await asyncio.sleep(100)
+            await pause(100)
         except asyncio.CancelledError:
             seen.append(f"{name} cancelled")
             raise
 
     async def fails() -> None:
-        await asyncio.sleep(1)
+        await pause(1)
         raise ValueError("first failure")
 
     try:
@@ -123,7 +123,7 @@ async def locks_are_fair() -> list[str]:
         async with free:
             seen.append(f"{name} in")
             async with lock:
-                await asyncio.sleep(1)
+                await pause(1)
                 seen.append(name)
 
     await asyncio.gather(*(use(name) for name in "abcd"))
@@ -139,7 +139,7 @@ async def event_wakes_in_order() -> list[str]:
         seen.append(name)
 
     tasks = [asyncio.create_task(wait(name)) for name in "xyz"]
-    await asyncio.sleep(0)
+    await pause(0)
     event.set()
     await asyncio.wait(tasks)
     return seen
@@ -148,7 +148,7 @@ async def event_wakes_in_order() -> list[str]:
 @script
 async def wait_returns_lists() -> list[Any]:
     async def after(delay_s: float) -> float:
-        await asyncio.sleep(delay_s)
+        await pause(delay_s)
         return delay_s
 
     tasks = [asyncio.create_task(after(delay)) for delay in (3, 1, 2)]
@@ -162,7 +162,7 @@ async def wait_returns_lists() -> list[Any]:
 @script
 async def as_completed_times_out() -> list[str]:
     seen = []
-    for each in workflow.as_completed([asyncio.sleep(1, "quick"), asyncio.sleep(9, "slow")], timeout=2):
+    for each in workflow.as_completed([pause(1, "quick"), pause(9, "slow")], timeout=2):
         try:
             seen.append(await each)
         except TimeoutError:
@@ -173,7 +173,7 @@ async def as_completed_times_out() -> list[str]:
 @script
 async def wait_for_gives_up() -> str:
     try:
-        return await asyncio.wait_for(asyncio.sleep(9, "slow"), 2)
+        return await asyncio.wait_for(pause(9, "slow"), 2)
     except TimeoutError:
         return "late"
 
@@ -182,7 +182,7 @@ async def wait_for_gives_up() -> str:
 async def loop_clock_is_workflow_time() -> list[float]:
     loop = asyncio.get_running_loop()
     before = loop.time()
-    await asyncio.sleep(2.5)
+    await pause(2.5)
     return [loop.time() - before, workflow.time() - before, (workflow.now().timestamp() - before)]
 
 
@@ -193,7 +193,7 @@ async def generators_are_closed() -> list[str]:
     async def numbers() -> AsyncIterator[int]:
         try:
             for number in range(3):
-                await asyncio.sleep(1)
+                await pause(1)
                 yield number
         finally:
             seen.append("closed")
@@ -291,7 +291,7 @@ def test_the_loop_refuses_everything_that_asyncio_leaves_open() -> None:
 async def swallows_everything() -> None:
     while True:
         try:
-            await asyncio.sleep(1000)
+            await pause(1000)
         except asyncio.CancelledError:
             continue
 
@@ -299,10 +299,10 @@ async def swallows_everything() -> None:
 @script
 async def cleans_up() -> None:
     try:
-        await asyncio.sleep(1000)
+        await pause(1000)
     finally:
         _cleaned.append("begun")
-        await asyncio.sleep(1)
+        await pause(1)
         _cleaned.append("never")
 
 
@@ -347,7 +347,7 @@ _seen_in_context: ContextVar[str] = ContextVar("seen", default="nothing")
 async def reads_context() -> str:
     before = _seen_in_context.get()
     _seen_in_context.set("the workflow's")
-    await asyncio.sleep(1)
+    await pause(1)
     return f"{before}, {_seen_in_context.get()}"
 
 
@@ -370,7 +370,7 @@ def test_activations_work_inside_a_running_loop_and_in_any_thread() -> None:
         assert kinds(run.start()) == ["StartTimer"] * 3
         assert asyncio.get_running_loop() is loop
         assert asyncio.current_task() is task
-        await asyncio.sleep(0)
+        await pause(0)
 
     asyncio.run(main())
     answers = []
@@ -384,7 +384,7 @@ def test_activations_work_inside_a_running_loop_and_in_any_thread() -> None:
 
 @script
 async def names_its_tasks() -> list[str]:
-    tasks = [asyncio.create_task(asyncio.sleep(0)), asyncio.create_task(asyncio.sleep(0), name="mine")]
+    tasks = [asyncio.create_task(pause(0)), asyncio.create_task(pause(0), name="mine")]
     await asyncio.wait(tasks)
     return [task.get_name().split(" (")[0] for task in tasks]
 
@@ -399,7 +399,7 @@ def test_finished_tasks_are_not_kept() -> None:
 
     async def many() -> int:
         for _ in range(1000):
-            await asyncio.create_task(asyncio.sleep(0))
+            await asyncio.create_task(pause(0))
         return len(asyncio.get_running_loop()._tasks)  # type: ignore[attr-defined]
 
     _scripts["many"] = many

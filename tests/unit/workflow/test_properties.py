@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from collections.abc import Sequence
@@ -54,7 +53,7 @@ from perdure.worker.interceptor_workflow import (
 from perdure.worker.workflow_code import PatchActivationInput
 from perdure.workflow import ActivityHandle
 
-from .driver import START_NS, Driver, failure_of, kinds, only, payloads, signal, value_of
+from .driver import START_NS, Driver, failure_of, kinds, only, pause, payloads, signal, value_of
 
 CITY = SearchAttributeKey.for_keyword("City")
 AGE = SearchAttributeKey.for_int("Age")
@@ -127,7 +126,7 @@ class Patched:
     @workflow.run
     async def run(self) -> list[bool]:
         first = workflow.patched("new way")
-        await asyncio.sleep(1)
+        await pause(1)
         return [first, workflow.patched("new way")]
 
 
@@ -196,7 +195,7 @@ class Randomness:
             self.own.random(),
             workflow.random_seed(),
         ]
-        await asyncio.sleep(1)
+        await pause(1)
         after = [workflow.random().random(), self.own.random(), self.named.random()]
         return [before, after, str(workflow.uuid7())[14]]
 
@@ -392,7 +391,7 @@ class Logs:
     @workflow.run
     async def run(self) -> None:
         workflow.logger.info("first")
-        await asyncio.sleep(1)
+        await pause(1)
         workflow.logger.info("second", extra={"own": 1})
 
 
@@ -471,7 +470,7 @@ class Asks:
 
     @workflow.run
     async def run(self) -> None:
-        await asyncio.sleep(1)  # the first line
+        await pause(1)  # the first line
 
 
 def _first_source(run: Driver) -> Any:

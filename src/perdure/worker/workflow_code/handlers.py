@@ -192,9 +192,9 @@ class Handlers:
         except ContinueAsNewError:
             # The task is nobody's that would hear of it.
             instance.loop.failure = RuntimeError("Cannot continue as new from an update handler")
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError) as error:  # whatever the handler raises is the answer
             self._end_failed_update(job, error, is_accepted)
-        except BaseException:
+        except BaseException:  # only what ends an evicted run is expected here
             if not instance.recorder.is_evicting:
                 raise
         finally:

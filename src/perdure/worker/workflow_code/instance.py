@@ -351,7 +351,7 @@ class WorkflowInstance:
             await code()
         except completion.ContinueAsNewRequest as request:
             self.recorder.add(completion.continue_as_new(self, request.input))
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError) as error:  # whatever the user's code raises ends it
             if not self.recorder.is_evicting:
                 self._end_with(error)
 
@@ -436,7 +436,10 @@ def _close(task: asyncio.Task[Any]) -> None:
     try:
         if coroutine is not None:
             coroutine.close()
-    except (Exception, asyncio.CancelledError) as error:
+    except (
+        Exception,
+        asyncio.CancelledError,
+    ) as error:  # user code refuses to end: there is nothing more to do
         _logger.warning("A task of an evicted workflow cannot be ended: %s: %r", task.get_name(), error)
 
 
