@@ -13,9 +13,14 @@ from examples.order_demo.demo import run_demonstration
 
 def main() -> int:
     """Read the command line, run, and return the exit code."""
-    parser = argparse.ArgumentParser(description="An order survives a killed worker and a killed server.")
-    default = str(Path(sys.executable).with_name("perdure"))
-    parser.add_argument("--server", default=default, help="executable that understands `server start-dev`")
+    parser = argparse.ArgumentParser(
+        description="An order survives the SIGKILL of everything that works on it."
+    )
+    parser.add_argument(
+        "--server",
+        help="run this executable as a server (`... server start-dev`) and the worker beside it, and kill both; "
+        "without it the engine is embedded in the worker's process",
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="order-demo-") as folder:
         try:

@@ -6,10 +6,9 @@ import asyncio
 import logging
 from typing import Final
 
-from temporalio import activity
-
 from examples.order_demo.ledger import Ledger
 from examples.order_demo.models import Charge, Notice, Receipt
+from perdure import activity
 
 LOG: Final = logging.getLogger("orders")
 

@@ -1,4 +1,4 @@
-"""The demonstration: one order, a worker killed half-way, the server killed too, and the order still completes."""
+"""The demonstration: one order, everything that works on it killed half-way, and the order still completes."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from temporalio.api.history.v1 import HistoryEvent
-from temporalio.client import Client, WorkflowHandle
-
 from examples.order_demo.checks import Check, Evidence, evaluate
 from examples.order_demo.ledger import ATTEMPT, EFFECT, Ledger
 from examples.order_demo.models import STATUS_IN_DELIVERY, TASK_QUEUE, Order, OrderResult
 from examples.order_demo.processes import (
     POLL_INTERVAL_S,
     ManagedProcess,
+    application_command,
     free_port,
     server_command,
     worker_command,
 )
 from examples.order_demo.timeline import Moment, render
 from examples.order_demo.workflows import OrderWorkflow
+from perdure.api.history.v1 import HistoryEvent
+from perdure.client import Client, WorkflowHandle
 
 STEP_TIMEOUT_S: Final = 30.0
 """No single wait of the demonstration takes longer than this."""
@@ -104,7 +104,7 @@ async def fetch_events(handle: Handle) -> list[HistoryEvent]:
 class Demonstration:
     """The processes of one demonstration and the order that goes through them."""
 
-    def __init__(self, executable: str, folder: Path, terminal: Terminal) -> None:
+    def __init__(self, executable: str | None, folder: Path, terminal: Terminal) -> None:
         self._executable = executable
         self._database = folder / "orders.db"
         self._terminal = terminal
@@ -117,10 +117,37 @@ class Demonstration:
     def _address(self) -> str:
         return f"127.0.0.1:{self._port}"
 
-    async def start_server(self) -> ManagedProcess:
+    async def start_all(self, number: int) -> list[tuple[ManagedProcess, str]]:
+        """Start what works on orders: each process with what its death means. One process when embedded."""
+        if self._executable is None:
+            application = await self.start_application(f"application {number}")
+            return [
+                (application, f"application {number}, engine and worker: card charged, message half sent")
+            ]
+        server = await self.start_server(self._executable)
+        worker = await self.start_worker(f"worker {number}")
+        return [
+            (worker, f"worker {number}: card charged, message half sent"),
+            (server, "the server: nothing runs any more, only the file is left"),
+        ]
+
+    async def start_application(self, name: str) -> ManagedProcess:
+        """Start the process that embeds the engine and wait until its port accepts."""
+        started = time.monotonic()
+        command = application_command(self._port, self._database, self._ledger_path)
+        application = await ManagedProcess.start(command, self._terminal.output_of(name))
+        self._processes.append(application)
+        await application.wait_for_port(self._port)
+        took_ms = (time.monotonic() - started) * 1000
+        self._terminal.act(
+            f"{name} started, engine embedded on {self._database.name} (pid {application.pid}, {took_ms:.0f} ms)"
+        )
+        return application
+
+    async def start_server(self, executable: str) -> ManagedProcess:
         """Start the server on the demonstration's database file and wait until it accepts."""
         started = time.monotonic()
-        command = server_command(self._executable, self._port, self._database)
+        command = server_command(executable, self._port, self._database)
         server = await ManagedProcess.start(command, self._terminal.output_of("server"))
         self._processes.append(server)
         await server.wait_for_port(self._port)
@@ -143,8 +170,7 @@ class Demonstration:
     async def run(self) -> Evidence:
         """The story from the first start to the last query; returns what was seen."""
         order = Order(f"order-{uuid.uuid4().hex[:8]}", "Ada", 4_999)
-        server = await self.start_server()
-        worker = await self.start_worker("worker 1")
+        processes = await self.start_all(1)
         client = await self.connect()
         handle: Handle = await client.start_workflow(
             OrderWorkflow.run, order, id=order.order_id, task_queue=TASK_QUEUE
@@ -154,14 +180,12 @@ class Demonstration:
         await wait_for_record(self.ledger, ATTEMPT, f"{order.order_id}/confirmed")
         before_crash = await fetch_events(handle)
 
-        await worker.kill()
-        self._terminal.act("SIGKILL to worker 1: card charged, message half sent")
-        await server.kill()
-        self._terminal.act("SIGKILL to the server: nothing runs any more, only the file is left")
+        for process, consequence in processes:
+            await process.kill()
+            self._terminal.act(f"SIGKILL to {consequence}")
 
-        await self.start_server()
+        await self.start_all(2)
         handle = (await self.connect()).get_workflow_handle_for(OrderWorkflow.run, order.order_id)
-        await self.start_worker("worker 2")
         await wait_for_record(self.ledger, EFFECT, f"{order.order_id}/confirmed")
         await wait_for_status(handle, STATUS_IN_DELIVERY)
         self._terminal.say(f"getStatus answers {STATUS_IN_DELIVERY!r}; the courier rings")
@@ -189,8 +213,8 @@ def print_report(evidence: Evidence, checks: list[Check], moments: list[Moment])
         print(f"  {'ok  ' if check.held else 'FAIL'}  {check.statement:<{width}}  ({check.seen})")
 
 
-async def run_demonstration(executable: str, folder: Path) -> bool:
-    """Run everything with the server `executable` and files in `folder`; True when every check held."""
+async def run_demonstration(executable: str | None, folder: Path) -> bool:
+    """Run everything with files in `folder`; `executable` is a server's, if one is to run. True if every check held."""
     terminal = Terminal()
     demonstration = Demonstration(executable, folder, terminal)
     async with contextlib.AsyncExitStack() as stack:

@@ -105,3 +105,9 @@ def worker_command(address: str, ledger: Path) -> list[str]:
     """The application's own worker, as a process of its own."""
     module = "examples.order_demo.worker"
     return [sys.executable, "-m", module, "--address", address, "--ledger", str(ledger)]
+
+
+def application_command(port: int, database: Path, ledger: Path) -> list[str]:
+    """The application with the engine embedded, listening on `port` too."""
+    command = worker_command(f"sqlite:///{database}", ledger)
+    return [*command, "--grpc", f"127.0.0.1:{port}"]

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from temporalio.api.common.v1 import Payloads
-from temporalio.api.enums.v1 import EventType
-from temporalio.api.failure.v1 import Failure
-from temporalio.api.history.v1 import HistoryEvent
+from perdure.api.common.v1 import Payloads
+from perdure.api.enums.v1 import EventType
+from perdure.api.failure.v1 import Failure
+from perdure.api.history.v1 import HistoryEvent
 
 USUAL_COLUMNS: Final = 120
 """Width of a line where the output is no terminal."""

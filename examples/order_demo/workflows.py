@@ -5,12 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from temporalio import workflow
-from temporalio.common import RetryPolicy
-
-with workflow.unsafe.imports_passed_through():
-    from examples.order_demo import models
-    from examples.order_demo.activities import OrderActivities
+from examples.order_demo import models
+from examples.order_demo.activities import OrderActivities
+from perdure import workflow
+from perdure.common import RetryPolicy
 
 RETRIES: Final = RetryPolicy(initial_interval=timedelta(milliseconds=500), backoff_coefficient=2.0)
 STEP_TIMEOUT: Final = timedelta(seconds=10)

@@ -1,0 +1,208 @@
+"""The examples do what they say, in an environment whose time skips; and `perdure lint` finds nothing in them."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from examples import approval, fan_out, subscription, trip_booking
+from perdure.client import WorkflowFailureError, WorkflowUpdateFailedError
+from perdure.exceptions import ActivityError, ApplicationError, CancelledError
+from perdure.lint import check_paths
+from perdure.testing import WorkflowEnvironment
+from perdure.worker import Worker
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCENARIO_TIMEOUT_S = 60
+
+
+def skipping(scenario: Callable[[WorkflowEnvironment], Awaitable[None]]) -> None:
+    """Runs a scenario in an environment of its own."""
+
+    async def run() -> None:
+        async with (
+            asyncio.timeout(SCENARIO_TIMEOUT_S),
+            await WorkflowEnvironment.start_time_skipping() as env,
+        ):
+            await scenario(env)
+
+    asyncio.run(run())
+
+
+def test_a_trip_that_can_be_had_is_booked() -> None:
+    async def scenario(env: WorkflowEnvironment) -> None:
+        agency, trip = trip_booking.Agency(), trip_booking.Trip("t1", "Lisbon", wants_car=False)
+        async with trip_booking.working(env.client, agency):
+            bookings = await env.client.execute_workflow(
+                trip_booking.BookTrip.run, trip, id="t1", task_queue=trip_booking.TASK_QUEUE
+            )
+        assert [booking.reference for booking in bookings] == ["t1/flight", "t1/hotel"]
+        assert agency.log == ["booked flight", "booked hotel"]
+
+    skipping(scenario)
+
+
+def test_a_trip_that_cannot_be_had_is_undone_newest_first_and_the_reason_reaches_the_caller() -> None:
+    async def scenario(env: WorkflowEnvironment) -> None:
+        agency = trip_booking.Agency(sold_out=frozenset({"car"}))
+        async with trip_booking.working(env.client, agency):
+            with pytest.raises(WorkflowFailureError) as raised:
+                await env.client.execute_workflow(
+                    trip_booking.BookTrip.run,
+                    trip_booking.Trip("t2", "Porto"),
+                    id="t2",
+                    task_queue=trip_booking.TASK_QUEUE,
+                )
+        assert isinstance(raised.value.cause, ActivityError)
+        reason = raised.value.cause.cause
+        assert isinstance(reason, ApplicationError)
+        assert (reason.type, reason.message) == ("SoldOut", "no car left in Porto")
+        assert agency.log == ["booked flight", "booked hotel", "cancelled hotel", "cancelled flight"]
+
+    skipping(scenario)
+
+
+def test_a_subscription_lives_over_several_runs_and_hears_signals() -> None:
+    async def scenario(env: WorkflowEnvironment) -> None:
+        begun = subscription.Subscription("Ada", 999, months_limit=30)
+        async with Worker(
+            env.client,
+            task_queue=subscription.TASK_QUEUE,
+            workflows=[subscription.Subscribe],
+            activities=[subscription.charge],
+        ):
+            handle = await env.client.start_workflow(
+                subscription.Subscribe.run, begun, id="s1", task_queue=subscription.TASK_QUEUE
+            )
+            first_run_id = handle.first_execution_run_id
+            await handle.signal(subscription.Subscribe.change_price, 1_299)
+            ended = await handle.result()
+            assert (ended.months_billed, ended.price_cents) == (30, 1_299)
+            last = await env.client.get_workflow_handle("s1").describe()
+            assert last.run_id != first_run_id
+            assert last.close_time is not None
+            now = await env.get_current_time()
+            first = await env.client.get_workflow_handle("s1", run_id=first_run_id).describe()
+            assert now - first.start_time >= timedelta(days=29 * 30)
+
+    skipping(scenario)
+
+
+def test_a_subscription_can_be_cancelled() -> None:
+    async def scenario(env: WorkflowEnvironment) -> None:
+        async with Worker(
+            env.client,
+            task_queue=subscription.TASK_QUEUE,
+            workflows=[subscription.Subscribe],
+            activities=[subscription.charge],
+        ):
+            handle = await env.client.start_workflow(
+                subscription.Subscribe.run,
+                subscription.Subscription("Ada", 999),
+                id="s2",
+                task_queue=subscription.TASK_QUEUE,
+            )
+            await handle.signal(subscription.Subscribe.cancel)
+            assert (await handle.result()).months_billed == 1
+
+    skipping(scenario)
+
+
+def test_an_approval_refuses_the_wrong_person_and_a_second_decision_is_told_so() -> None:
+    async def scenario(env: WorkflowEnvironment) -> None:
+        async with Worker(
+            env.client,
+            task_queue=approval.TASK_QUEUE,
+            workflows=[approval.Approve],
+            activities=[approval.remind],
+        ):
+            handle = await env.client.start_workflow(
+                approval.Approve.run, approval.Expense("Ada", 1), id="a1", task_queue=approval.TASK_QUEUE
+            )
+            with pytest.raises(WorkflowUpdateFailedError) as raised:
+                await handle.execute_update(approval.Approve.decide, approval.Decision("Ada", True))
+            assert "nobody decides on their own expenses" in str(raised.value.cause)
+            decided = await handle.execute_update(approval.Approve.decide, approval.Decision("Grace", True))
+            assert decided == await handle.result() == approval.Decision("Grace", True)
+
+    skipping(scenario)
+
+
+def test_an_approval_that_nobody_decides_reminds_three_times_and_ends_as_a_no() -> None:
+    async def scenario(env: WorkflowEnvironment) -> None:
+        async with Worker(
+            env.client,
+            task_queue=approval.TASK_QUEUE,
+            workflows=[approval.Approve],
+            activities=[approval.remind],
+        ):
+            handle = await env.client.start_workflow(
+                approval.Approve.run, approval.Expense("Ada", 1), id="a2", task_queue=approval.TASK_QUEUE
+            )
+            assert await handle.result() == approval.Decision("nobody", is_approved=False)
+            assert await handle.query(approval.Approve.reminders) == approval.REMINDERS
+
+    skipping(scenario)
+
+
+def test_a_fan_out_collects_failures_and_tells_its_progress() -> None:
+    async def scenario(env: WorkflowEnvironment) -> None:
+        album = fan_out.Album([*(f"{number}.jpg" for number in range(12)), "notes.txt"], at_once=3)
+        async with Worker(
+            env.client,
+            task_queue=fan_out.TASK_QUEUE,
+            workflows=[fan_out.MakeThumbnails],
+            activities=[fan_out.make_thumbnail],
+        ):
+            handle = await env.client.start_workflow(
+                fan_out.MakeThumbnails.run, album, id="f1", task_queue=fan_out.TASK_QUEUE
+            )
+            ended = fan_out.Progress(12, ["notes.txt"], 13)
+            assert await handle.result() == ended
+            assert await handle.query(fan_out.MakeThumbnails.progress) == ended
+
+    skipping(scenario)
+
+
+def test_a_cancelled_trip_is_undone() -> None:
+    async def scenario(env: WorkflowEnvironment) -> None:
+        agency = trip_booking.Agency()
+        trip = trip_booking.Trip("t3", "Faro")
+        # No worker yet: the cancellation is there before the first booking ends.
+        handle = await env.client.start_workflow(
+            trip_booking.BookTrip.run, trip, id="t3", task_queue=trip_booking.TASK_QUEUE
+        )
+        await handle.cancel()
+        async with trip_booking.working(env.client, agency):
+            with pytest.raises(WorkflowFailureError) as raised:
+                await handle.result()
+        assert isinstance(raised.value.cause, CancelledError)
+        booked = [entry.split()[1] for entry in agency.log if entry.startswith("booked")]
+        cancelled = [entry.split()[1] for entry in agency.log if entry.startswith("cancelled")]
+        assert cancelled == booked[::-1]
+
+    skipping(scenario)
+
+
+@pytest.mark.parametrize("name", ["trip_booking", "subscription", "approval", "fan_out"])
+def test_each_example_runs_as_its_docstring_says(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"examples.{name}"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=SCENARIO_TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_lint_finds_nothing_in_the_examples() -> None:
+    assert list(check_paths([REPOSITORY / "examples"])) == []
