@@ -67,6 +67,7 @@ class Handlers:
         self.running_signals: dict[int, RunningHandler] = {}
         self.running_updates: dict[str, RunningHandler] = {}
         self._signal_count = 0
+        self._asked: list[tuple[QueryWorkflow, asyncio.Task[None]]] = []
         # Signals that arrived when there was no handler for them.
         self._waiting: dict[str, list[SignalWorkflow]] = {}
 
@@ -242,7 +243,30 @@ class Handlers:
 
     def take_query(self, job: QueryWorkflow) -> None:
         """Starts a task for a query."""
-        self._instance.loop.create_task(self._run_query(job), name=f"query: {job.query.query_type}")
+        task = self._instance.loop.create_task(self._run_query(job), name=f"query: {job.query.query_type}")
+        self._asked.append((job, task))
+
+    def end_queries(self) -> None:
+        """Answers queries whose handler waits for something: nothing more would happen to it before the next task."""
+        asked, self._asked = self._asked, []
+        waiting = [(job, task) for job, task in asked if not task.done()]
+        if not waiting:
+            return
+        instance, recorder = self._instance, self._instance.recorder
+        # Tasks that stand inside read-only blocks: they could not even be ended.
+        recorder.end_read_only()
+        asked_so_far = len(recorder.instructions)
+        for _, task in waiting:
+            task.cancel()
+        instance.loop.run_ready(None)
+        recorder.end_read_only()
+        del recorder.instructions[asked_so_far:]
+        for job, _ in waiting:
+            error = RuntimeError(
+                f"The handler of query '{job.query.query_type}' waits for something; a query must answer at once"
+            )
+            failure = instance.conversions.workflow.to_failure(error)
+            recorder.add(AnswerQuery(job.query_id, failure=failure))
 
     async def _run_query(self, job: QueryWorkflow) -> None:
         instance = self._instance

@@ -21,7 +21,6 @@ from perdure.core.replay import activation as jobs
 from perdure.core.replay.activation import Activation, InitializeWorkflow, Job
 from perdure.core.replay.instructions import (
     Answer,
-    AnswerQuery,
     CancelTimer,
     CancelWorkflowExecution,
     CompleteWorkflow,
@@ -286,7 +285,7 @@ class WorkflowInstance:
                     self._apply(job_set)
                     self._run_code(checks_conditions=index in (_ARRIVALS, _OTHERS))
         if sets[_QUERIES]:
-            self._answer_open_queries(sets[_QUERIES])
+            self.handlers.end_queries()
 
     def _apply(self, job_set: Sequence[Any]) -> None:
         for job in job_set:
@@ -296,19 +295,6 @@ class WorkflowInstance:
         if self.object is None and not self.recorder.is_evicting:
             self.object = self._new_object()
         self.loop.run_ready(self.conditions.check if checks_conditions else None)
-
-    def _answer_open_queries(self, asked: Sequence[Any]) -> None:
-        """A handler that waits for something will never answer: nothing more happens in this activation."""
-        instructions = self.recorder.instructions
-        answered = {each.query_id for each in instructions if isinstance(each, AnswerQuery)}
-        for job in asked:
-            if job.query_id not in answered:
-                self.recorder.is_read_only = self.recorder.is_query_or_validator = False
-                error = RuntimeError(
-                    f"The handler of query '{job.query.query_type}' waits for something; a query must answer at once"
-                )
-                failure = self.conversions.workflow.to_failure(error)
-                instructions.append(AnswerQuery(job.query_id, failure=failure))
 
     # The workflow's own code
 

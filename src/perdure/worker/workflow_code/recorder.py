@@ -112,3 +112,7 @@ class Recorder:
             yield
         finally:
             self.is_read_only, self.is_query_or_validator = before
+
+    def end_read_only(self) -> None:
+        """Lets things be changed again, whatever blocks are still open."""
+        self.is_read_only = self.is_query_or_validator = False
