@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -9,13 +10,13 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from temporalio.client import Client
 
 from examples.order_demo.activities import OrderActivities
 from examples.order_demo.ledger import EFFECT, Ledger
-from examples.order_demo.models import STATUS_OVERDUE, Order
+from examples.order_demo.models import STATUS_OVERDUE, TASK_QUEUE, Order
 from examples.order_demo.workflows import OrderWorkflow
-from tests.e2e.python_sdk import SharedServer, new_worker, unique
+from perdure.testing import WorkflowEnvironment
+from perdure.worker import Worker
 from tests.support.target import target_executable
 
 pytestmark = pytest.mark.serial
@@ -72,23 +73,27 @@ def test_demo_fails_when_the_server_does_not_start() -> None:
     assert "the server ended with exit code 1" in run.stderr
 
 
-def test_order_that_is_not_delivered_in_time_ends_as_overdue(
-    shared_server: SharedServer, tmp_path: Path
-) -> None:
+def test_order_that_is_not_delivered_in_time_ends_as_overdue(tmp_path: Path) -> None:
     """Without the signal the timeout decides, and the customer is told."""
     ledger = Ledger(tmp_path / "ledger.jsonl")
 
-    async def scenario(client: Client) -> None:
+    async def scenario() -> None:
         activities = OrderActivities(ledger)
-        order = Order(unique("order"), "Ada", 100, delivery_timeout_s=0.1)
-        async with new_worker(
-            client, workflows=[OrderWorkflow], activities=[activities.charge_card, activities.notify_customer]
-        ) as worker:
-            result = await client.execute_workflow(
-                OrderWorkflow.run, order, id=order.order_id, task_queue=worker.task_queue
+        order = Order("order-1", "Ada", 100, delivery_timeout_s=3600)
+        async with (
+            await WorkflowEnvironment.start_time_skipping() as env,
+            Worker(
+                env.client,
+                task_queue=TASK_QUEUE,
+                workflows=[OrderWorkflow],
+                activities=[activities.charge_card, activities.notify_customer],
+            ),
+        ):
+            result = await env.client.execute_workflow(
+                OrderWorkflow.run, order, id=order.order_id, task_queue=TASK_QUEUE
             )
         assert result.status == STATUS_OVERDUE
         assert ledger.count(EFFECT, f"{order.order_id}/overdue") == 1
         assert ledger.count(EFFECT, f"{order.order_id}/delivered") == 0
 
-    shared_server.run(scenario)
+    asyncio.run(scenario())
