@@ -1,0 +1,1 @@
+"""Activity definitions and context."""
