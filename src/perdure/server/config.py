@@ -47,7 +47,7 @@ class Capabilities:
     async_update: bool = True
     worker_heartbeats: bool = False
     reported_problems_search_attribute: bool = False
-    workflow_pause: bool = False
+    workflow_pause: bool = True
     standalone_activities: bool = False
     worker_poll_complete_on_shutdown: bool = False
     poller_autoscaling: bool = False

@@ -24,6 +24,7 @@ from perdure.core.run import (
     invariants,
     lifecycle,
     listing,
+    pause,
     signal,
     workflow_task,
 )
@@ -206,6 +207,14 @@ class Driver:
         values: dict[str, Any] = {"input": None, "identity": "client", "header": None, "links": ()}
         values |= {"name": name, "request_id": request_id, "limits": self.limits} | fields
         return self.apply(lambda tx: signal.receive(tx, **values))
+
+    def pause(self, request_id: str = "q") -> None:
+        """Pauses the run."""
+        self.apply(lambda tx: pause.pause(tx, identity="client", reason="why", request_id=request_id))
+
+    def unpause(self) -> None:
+        """Lets the run go on."""
+        self.apply(lambda tx: pause.unpause(tx, identity="client", reason="", request_id=""))
 
     def cancel(self) -> RunWrite:
         """Asks the run to cancel."""

@@ -20,7 +20,7 @@ from perdure.core.errors import (
     ResourceExhaustedError,
     WorkflowNotReadyError,
 )
-from perdure.core.run import workflow_task
+from perdure.core.run import activity_control, workflow_task
 from perdure.core.run.completion import Completion, TaskToken
 from perdure.core.run.limits import SECOND_NS, Limits
 from tests.support.builders import (
@@ -45,6 +45,7 @@ from tests.support.builders import (
 from tests.support.proto import command, enums, failure, protocol
 from tests.support.updates import DISCARDS, acceptance, place, rejection, response
 from tests.unit.core.driver import QUEUE, STICKY, Driver, name_of
+from tests.unit.core.test_reset import check_rebuilt
 
 LIMITS = Limits(buffered_events=6, signals=60, task_heartbeat_ns=40 * SECOND_NS, stored_failure_bytes=200)
 NAMES = "abcd"
@@ -183,6 +184,31 @@ class Run(RuleBasedStateMachine):
         """A client terminates the run."""
         self.driver.terminate()
 
+    # --- operators ---
+
+    @precondition(is_open)
+    @rule()
+    def pause_or_go_on(self) -> None:
+        """An operator pauses the run, or lets it go on."""
+        if self.driver.header.paused_ns:
+            self.driver.unpause()
+        else:
+            self.driver.pause()
+
+    @precondition(lambda self: self.is_open() and self.driver.state.activities)
+    @rule(
+        data=st.data(), what=st.sampled_from(["pause", "unpause", "reset"]), jitter_s=st.sampled_from([0, 3])
+    )
+    def control_activity(self, data: st.DataObject, what: str, jitter_s: int) -> None:
+        """An operator does something to an activity."""
+        event_id = data.draw(st.sampled_from(sorted(self.driver.state.activities)))
+        jitter_ns = jitter_s * SECOND_NS
+        fields: dict[str, Any] = {"jitter_ns": jitter_ns}
+        if what == "pause":
+            fields = {"identity": "operator", "reason": "why", "request_id": ""}
+        control = getattr(activity_control, what)
+        self.driver.apply(lambda tx: control(tx, tx.activities.edit(event_id), **fields))
+
     # --- updates ---
 
     @precondition(is_open)
@@ -197,7 +223,8 @@ class Run(RuleBasedStateMachine):
             assert list(self.driver.updates.waiting) == waiting_before
             return
         assert (waiting is None) == (update_id in known)
-        assert self.driver.header.has_pending_task or known or self.driver.header.first_task_at_ns
+        header = self.driver.header
+        assert header.has_pending_task or known or header.first_task_at_ns or header.paused_ns
 
     @precondition(is_open)
     @rule()
@@ -367,6 +394,11 @@ class Run(RuleBasedStateMachine):
             events = len(self.driver.history)
             self.driver.fire()
             assert len(self.driver.history) == events
+
+    def teardown(self) -> None:
+        """What a run has come to can be worked out from its history alone."""
+        if self.is_open() and not self.driver.state.buffered and self.driver.history:
+            check_rebuilt(self.driver)
 
 
 TestRun = Run.TestCase

@@ -37,6 +37,7 @@ from tests.unit.core.driver import QUEUE, STICKY, Driver, begun, with_commands
 from tests.unit.core.observe import Seen, observed
 from tests.unit.core.test_child import run_child, tell
 from tests.unit.core.test_external import other, reach
+from tests.unit.core.test_reset import reset_to
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -78,6 +79,15 @@ def _runs_close() -> None:
     begun().terminate()
     begun(workflow_run_timeout=duration(5)).wake()
     with_commands(continue_as_new())
+    reset_to(with_commands(), 4)
+    paused = begun(workflow_run_timeout=duration(5))
+    paused.pause()
+    paused.wake()
+    begun().pause()
+    for end in (Driver.terminate, Driver.unpause):
+        paused = begun()
+        paused.pause()
+        end(paused)
 
 
 # --- the workflow task ---
@@ -159,6 +169,15 @@ def _speculative_tasks() -> None:
         _updated(sticky_on=sticky_on, started=True).fail_task()
     for act in (Driver.signal, Driver.cancel):
         act(_updated(sticky_on=STICKY, rerouted=True))
+    for driver in (begun(), _sticky(), _transient(), _updated(), _updated(started=True)):
+        driver.pause()
+    rerouted = _sticky()
+    rerouted.apply(workflow_task.reroute_to_normal_queue)
+    rerouted.pause()
+    in_flight = begun()
+    in_flight.poll()
+    in_flight.pause()
+    in_flight.respond(complete_workflow())  # refused: it has not seen the pause, and no other task follows
     _updated(started=True).respond(start_timer("t", 5))
     _updated(started=True).respond()
     converted = _updated()

@@ -11,6 +11,7 @@ One module per primitive over a small history core:
     activity       schedule, start, heartbeat, outcome, retry, the four timeouts, cancellation
     activity_control  pause, unpause, reset, change options of activities
     timer          start, fire, cancel
+    pause          pause and unpause of a whole run
     signal         signals and their request ids
     cancellation   the request to cancel the run
     marker         markers (local activities, patches)

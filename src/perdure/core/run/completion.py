@@ -12,7 +12,7 @@ from perdure.api.workflowservice.v1 import (
     RespondWorkflowTaskCompletedRequest,
     RespondWorkflowTaskFailedRequest,
 )
-from perdure.core.errors import InvalidArgumentError, NotFoundError, ServiceError
+from perdure.core.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, ServiceError
 from perdure.core.run import activity, commands, lifecycle, workflow_task
 from perdure.core.run.commands import CommandContext, TaskFailure, cause_label, cause_number
 from perdure.core.run.failures import server_failure
@@ -25,6 +25,7 @@ from perdure.core.run.update import UpdateAnswers, UpdateChanges, UpdateRegistry
 from perdure.core.visibility.attributes import AttributeType
 
 _TOO_LARGE = cause_number("GRPC_MESSAGE_TOO_LARGE")
+PAUSED = "Workflow is paused and force create new workflow task is not allowed."
 HISTORY_TOO_LARGE = "Workflow history size exceeds limit."
 HISTORY_TOO_LONG = "Workflow history count exceeds limit."
 INLINE_REQUEST_ID = "request-from-RespondWorkflowTaskCompleted"
@@ -87,6 +88,8 @@ def respond_completed(
     """
     tx = Transition(state, now_ns)
     _check(tx, token)
+    if tx.header.paused_ns and request.force_create_new_workflow_task:
+        raise FailedPreconditionError(PAUSED)
     sticky_timeout_ns = checked_duration_ns(
         request.sticky_attributes.schedule_to_start_timeout, "ScheduleToStartTimeout in StickyAttributes"
     )
@@ -132,7 +135,7 @@ def respond_completed(
     inline = False
     if request.force_create_new_workflow_task or context.must_handle_events or context.cancelled_unstarted:
         workflow_task.schedule(tx, first_scheduled_ns if heartbeat else 0)
-        inline = request.return_new_workflow_task
+        inline = request.return_new_workflow_task and tx.header.has_pending_task
         if inline:
             version = workflow_task.worker_version(request)
             waiting = len(registry.waiting) if registry is not None else 0

@@ -376,7 +376,8 @@ def _last_completed_agrees(s: HistorySubject) -> str | None:
 
 def _news_are_looked_at(s: HistorySubject) -> str | None:
     header = s.header
-    if not header.is_open or header.has_pending_task or header.first_task_at_ns or not s.whole.news:
+    waits = header.has_pending_task or header.first_task_at_ns or header.paused_ns
+    if not header.is_open or waits or not s.whole.news:
         return None
     return f"nobody will look at {s.whole.news}"
 

@@ -50,6 +50,8 @@ _CLOSING: dict[int, int] = {
     )
 }
 _ABANDON = ParentClosePolicy.Value("PARENT_CLOSE_POLICY_ABANDON")
+_PAUSED = 8
+"""The status that lists show of a paused run."""
 _TASK_COMPLETED = EventType.Value("EVENT_TYPE_WORKFLOW_TASK_COMPLETED")
 _ACTIVITY_STARTED = EventType.Value("EVENT_TYPE_ACTIVITY_TASK_STARTED")
 
@@ -515,7 +517,7 @@ def _deadlines(view: View) -> Iterator[int]:
     yield from (external.initiated_ns for external in view.externals.values())
     if header.run_expiration_ns:
         yield header.run_expiration_ns
-    if header.first_task_at_ns:
+    if header.first_task_at_ns and not header.paused_ns:
         yield header.first_task_at_ns
     if header.has_started_task:
         yield header.task_started_ns + header.task_timeout_ns
@@ -542,7 +544,7 @@ def _deadlines(view: View) -> Iterator[int]:
 @_transition("an open run will be woken")
 def _will_be_woken(step: Step) -> str | None:
     header = step.after.header
-    if not header.is_open or header.has_pending_task or header.first_task_at_ns:
+    if not header.is_open or header.has_pending_task or header.first_task_at_ns or header.paused_ns:
         return None
     types = [event.event_type for event in step.tx.events if not event.worker_may_ignore]
     completed = _TASK_COMPLETED in types
@@ -581,7 +583,7 @@ def derived_tasks(view: View) -> dict[TaskKey, Dispatch]:
     """The task rows a state calls for: what is scheduled and waits for a worker."""
     header, namespace_id = view.header, view.run.namespace_id
     rows: dict[TaskKey, Dispatch] = {}
-    if not header.is_open:
+    if not header.is_open or header.paused_ns:
         return rows
     if header.task_scheduled_event_id and not header.task_started_event_id and not header.task_is_speculative:
         sticky = header.task_on_sticky_queue and not header.task_rerouted
@@ -685,7 +687,7 @@ def _lists_hear(step: Step) -> str | None:
         record.state_transition_count,
     )
     actual = (
-        header.status,
+        _PAUSED if header.paused_ns else header.status,
         header.close_ns or None,
         header.next_event_id - 1,
         header.history_size_bytes,

@@ -154,7 +154,7 @@ def start(tx: Transition, request: StartWorkflowExecutionRequest, context: Start
         header.user_metadata = request.user_metadata.SerializeToString()
     event = _started_event(tx, request, backoff_ns, context)
     tx.append(event)
-    _put_properties(tx, event)
+    put_properties(tx, event)
     tx.visibility_changed = True
     if backoff_ns:
         header.first_task_at_ns = header.execution_ns
@@ -245,7 +245,8 @@ def copy_properties(source: Any, target: Any) -> None:
                 getattr(getattr(target, name), field)[key].CopyFrom(value)
 
 
-def _put_properties(tx: Transition, event: HistoryEvent) -> None:
+def put_properties(tx: Transition, event: HistoryEvent) -> None:
+    """Keeps what a started event says of memo, search attributes and links."""
     attributes = event.workflow_execution_started_event_attributes
     if attributes.memo.fields:
         tx.blobs.put(properties.MEMO, attributes.memo.SerializeToString(deterministic=True))
@@ -365,6 +366,7 @@ def _close(tx: Transition, event: HistoryEvent, status: int) -> None:
     header.close_ns = tx.now_ns
     header.close_event_id = event.event_id
     header.first_task_at_ns = 0
+    header.paused_ns = 0
     workflow_task.clear_pending(header)
     workflow_task.clear_sticky(header)
     for overlay in (tx.activities, tx.timers, tx.buffered):
@@ -372,7 +374,8 @@ def _close(tx: Transition, event: HistoryEvent, status: int) -> None:
     if tx.may_reach_out:
         tx.externals.clear()
         _close_children(tx)
-    header.owes_parent = bool(header.parent_initiated_event_id) and tx.successor is None
+    goes_on = tx.successor is not None or header.reset_run_id
+    header.owes_parent = bool(header.parent_initiated_event_id) and not goes_on
     tx.needs_task = False
     tx.visibility_changed = True
 
@@ -380,5 +383,5 @@ def _close(tx: Transition, event: HistoryEvent, status: int) -> None:
 def _close_children(tx: Transition) -> None:
     """Of the children only those are kept that run and must not go on without their parent."""
     for child in list(tx.children):
-        if not child.run_id or child.close_policy == _ABANDON:
+        if not child.run_id or child.close_policy == _ABANDON or tx.header.reset_run_id:
             tx.children.delete(child.initiated_event_id)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from perdure.api.enums.v1 import WorkflowExecutionStatus
 from perdure.core.run import attributes, properties
 from perdure.core.run.records import VisibilityRecord
 from perdure.core.run.transition import Transition
 from perdure.core.visibility.attributes import AttributeType
+
+_PAUSED = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_PAUSED")
+"""Lists show an open run as paused; the run's own status knows only open and how it closed."""
 
 
 def record(tx: Transition, custom: Mapping[str, AttributeType]) -> VisibilityRecord:
@@ -23,7 +27,7 @@ def record(tx: Transition, custom: Mapping[str, AttributeType]) -> VisibilityRec
     return VisibilityRecord(
         workflow_type=header.workflow_type,
         task_queue=header.task_queue,
-        status=header.status,
+        status=_PAUSED if header.paused_ns else header.status,
         start_time_ns=header.start_ns,
         execution_time_ns=header.execution_ns,
         close_time_ns=header.close_ns or None,

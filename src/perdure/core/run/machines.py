@@ -70,15 +70,18 @@ RUN = Machine(
         "terminated": "closed from outside, or by the server for a payload that is too large",
         "timed_out": "its run or execution timeout is over",
         "continued_as_new": "its code goes on in the next run of the chain",
+        "paused": "open, and nothing of it is handed to workers",
     },
     _edges(
-        ("none", "lifecycle.start", "running"),
+        ("none", "lifecycle.start reset.begin", "running"),
         ("running", "lifecycle.complete", "completed"),
         ("running", "lifecycle.fail", "failed"),
         ("running", "lifecycle.cancel", "canceled"),
-        ("running", "lifecycle.terminate", "terminated"),
-        ("running", "lifecycle.time_out", "timed_out"),
+        ("running paused", "lifecycle.terminate", "terminated"),
+        ("running paused", "lifecycle.time_out", "timed_out"),
         ("running", "lifecycle.continue_as_new", "continued_as_new"),
+        ("running", "pause.pause", "paused"),
+        ("paused", "pause.unpause", "running"),
     ),
 )
 
@@ -87,6 +90,8 @@ def run_state(tx: Transition) -> str:
     """The run's state in this transition."""
     if not tx.state.version and not tx.events:
         return "none"
+    if tx.header.paused_ns:
+        return "paused"
     name = WorkflowExecutionStatus.Name(tx.header.status)  # type: ignore[arg-type]  # enum numbers are plain ints
     return name.removeprefix("WORKFLOW_EXECUTION_STATUS_").lower()
 
@@ -118,7 +123,7 @@ WORKFLOW_TASK = Machine(
         ("held_back", "cancellation.request", "idle"),
         ("held_back", "workflow_task.release_first_task", "waiting"),
         ("idle", "workflow_task.schedule", "waiting waiting_sticky"),
-        ("failing", "workflow_task.schedule", "waiting_transient waiting"),
+        ("failing", "workflow_task.schedule", "waiting_transient waiting idle"),
         ("waiting_sticky", "workflow_task.reroute_to_normal_queue", "waiting_rerouted"),
         ("waiting waiting_sticky waiting_rerouted", "workflow_task.start", "started"),
         ("waiting_transient", "workflow_task.start", "started_transient started"),
@@ -132,6 +137,12 @@ WORKFLOW_TASK = Machine(
             "signal.receive cancellation.request",
             "waiting waiting_sticky waiting_rerouted",
         ),
+        (
+            "waiting waiting_sticky waiting_rerouted waiting_transient waiting_speculative",
+            "pause.pause",
+            "idle",
+        ),
+        ("started_speculative", "pause.pause", "started"),
         ("waiting_speculative", "workflow_task.start", "started_speculative"),
         ("waiting_speculative", "workflow_task.time_out workflow_task.drop_unseen", "idle"),
         ("started_speculative", "signal.receive cancellation.request", "started"),

@@ -77,7 +77,9 @@ UNBUFFERED: frozenset[int] = frozenset(
 )
 """Events that are written at once; every other type waits while a workflow task is started."""
 
-UNHEARD: frozenset[int] = frozenset((EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED"),))
+UNHEARD: frozenset[int] = frozenset(
+    EventType.Value(f"EVENT_TYPE_WORKFLOW_EXECUTION_{name}") for name in ("OPTIONS_UPDATED", "PAUSED")
+)
 """Events that may wait too, but call for no workflow task: the workflow's code need not hear of them."""
 
 _COMPLETIONS: frozenset[int] = frozenset(
@@ -324,6 +326,14 @@ class Transition:
             self.buffered.put(key, event)
         return event
 
+    def copy_event(self, event: HistoryEvent) -> None:
+        """Takes over an event of another run as it is, with its id, which must be the next one."""
+        invariant(
+            event.event_id == self.header.next_event_id, "a copied event out of order", run=self.state.run
+        )
+        self.header.next_event_id += 1
+        self.events.append(event)
+
     def _number(self, event: HistoryEvent) -> None:
         invariant(self._batches is None, "an event after the last one", run=self.state.run)
         event_id = self.header.next_event_id
@@ -463,14 +473,21 @@ class Transition:
             str(header.task_stamp),
         )
 
-    def activity_dispatch(self, activity: Activity | None) -> Task | None:
-        """The task row that a pending activity calls for: an attempt that is due and waits for a worker."""
+    def activity_dispatch(self, activity: Activity | None, header: RunHeader | None = None) -> Task | None:
+        """The task row that a pending activity calls for: an attempt that is due and waits for a worker.
+
+        Args:
+            activity: the activity.
+            header: the run's, if it is not the one of this transition.
+        """
+        header = header or self.header
         if (
             activity is None
             or activity.started_ns
             or activity.backing_off
             or activity.paused_ns
-            or not self.header.is_open
+            or header.paused_ns
+            or not header.is_open
         ):
             return None
         run = self.state.run
@@ -479,7 +496,7 @@ class Transition:
             TaskKey(TaskKind.ACTIVITY, activity.scheduled_event_id),
             QueueKey(run.namespace_id, activity.task_queue, TaskKind.ACTIVITY),
             activity.scheduled_ns,
-            _priority_key(activity.priority) or _priority_key(self.header.priority),
+            _priority_key(activity.priority) or _priority_key(header.priority),
             False,
             str(activity.stamp),
         )
@@ -495,6 +512,8 @@ class Transition:
         after = self.workflow_task_dispatch(self.header)
         _compare(before, after, put, deleted)
         if self.state.header.is_open and not self.header.is_open:
+            if self.state.header.paused_ns:
+                return put, deleted
             deleted += [
                 TaskKey(TaskKind.ACTIVITY, activity.scheduled_event_id)
                 for activity in self.state.activities.values()
@@ -503,7 +522,8 @@ class Transition:
             return put, deleted
         for key, activity in self.activities.changes.items():
             committed = self.activities.committed(key)
-            _compare(self.activity_dispatch(committed), self.activity_dispatch(activity), put, deleted)
+            had = self.activity_dispatch(committed, self.state.header)
+            _compare(had, self.activity_dispatch(activity), put, deleted)
         return put, deleted
 
     def settle(self) -> None:

@@ -43,6 +43,7 @@ FAILING_ATTEMPT = 3
 """From this attempt of a workflow task on, new updates are refused."""
 FAILING = "Unable to perform workflow execution update due to Workflow Task in failed state."
 TASK_FAILED = "Unable to perform workflow execution update due to unexpected workflow task failure."
+PAUSED = "Workflow is paused. Cannot update the workflow."
 CLOSING = "workflow operation can not be applied because workflow is closing"
 ABORTED_BY_CLOSE = "workflow update was aborted by closing workflow"
 
@@ -119,9 +120,11 @@ class UpdateRegistry:
         Raises:
             WorkflowNotReadyError: the run's workflow tasks keep failing.
             ResourceExhaustedError: the run is closing, or too many updates are under way.
-            FailedPreconditionError: the run had too many updates.
+            FailedPreconditionError: the run is paused, or had too many updates.
         """
         header = state.header
+        if header.paused_ns:
+            raise FailedPreconditionError(PAUSED)
         if header.task_attempt >= FAILING_ATTEMPT:
             raise WorkflowNotReadyError(FAILING)
         if header.task_close_refused and header.has_started_task:

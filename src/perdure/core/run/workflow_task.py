@@ -55,11 +55,15 @@ def schedule(tx: Transition, first_scheduled_ns: int = 0) -> None:
     Args:
         tx: the transition; no workflow task may be pending in it.
         first_scheduled_ns: for a heartbeating task, when the first of its row was scheduled.
+
+    A paused run gets none: its end of pause makes one.
     """
     header = tx.header
     invariant(not header.has_pending_task, "a workflow task is pending already", run=tx.state.run)
     if tx.flush():
         header.task_attempt = 1
+    if header.paused_ns:
+        return
     _make_pending(tx, first_scheduled_ns or tx.now_ns)
     if not header.is_task_transient:
         tx.append(task_events.scheduled(header, tx.now_ns))
@@ -403,7 +407,7 @@ def deadline_ns(header: RunHeader) -> int:
     if header.has_pending_task:
         limit_ns = header.sticky_timeout_ns if header.task_on_sticky_queue else header.task_start_limit_ns
         return header.task_scheduled_ns + limit_ns if limit_ns else 0
-    return header.first_task_at_ns
+    return 0 if header.paused_ns else header.first_task_at_ns
 
 
 def fire(tx: Transition) -> None:

@@ -449,7 +449,7 @@ class Engine:
         if not header.is_open:
             updates.waiting.clear()  # whoever waits for them sees that the run is closed
             return
-        if header.has_pending_task or header.first_task_at_ns:
+        if header.has_pending_task or header.first_task_at_ns or header.paused_ns:
             return
         tx = self.new_speculative_task(state)
         task = tx.waiting_workflow_task(tx.header)

@@ -210,6 +210,7 @@ class Updates:
             and header.is_open
             and not header.has_pending_task
             and not header.first_task_at_ns
+            and not header.paused_ns
             and slot.updates is not None
             and slot.updates.waiting.get(waiting.update_id) is waiting
         )

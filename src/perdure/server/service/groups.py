@@ -6,13 +6,16 @@ from perdure.server.engine.effects import Effects
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories
 from perdure.server.engine.queries import Queries
+from perdure.server.engine.resets import Resets
 from perdure.server.engine.starts import Starts
 from perdure.server.engine.updates import Updates
 from perdure.server.service.activity_controls import ActivityControls
 from perdure.server.service.activity_tasks import ActivityTasks
 from perdure.server.service.executions import Executions
 from perdure.server.service.multi_operations import MultiOperations
+from perdure.server.service.pauses import Pauses
 from perdure.server.service.readings import Readings
+from perdure.server.service.reset_rpcs import ResetRpcs
 from perdure.server.service.task_queues import TaskQueues
 from perdure.server.service.task_responses import TaskResponses
 from perdure.server.service.update_rpcs import UpdateRpcs
@@ -41,7 +44,8 @@ def engine_groups(
     responses = TaskResponses(engine, histories)
     updates = Updates(engine, histories, history_wait_s)
     starts = Starts(engine)
-    engine.deliver_effects = Effects(engine, histories, starts).deliver
+    effects = Effects(engine, histories, starts)
+    engine.deliver_effects = effects.deliver
     executions = Executions(engine, starts, histories, responses)
     return [
         executions,
@@ -50,6 +54,8 @@ def engine_groups(
         Readings(engine, histories, queries, history_wait_s, query_wait_s),
         UpdateRpcs(engine, histories, updates),
         ActivityControls(engine, histories),
+        Pauses(engine, histories),
+        ResetRpcs(engine, histories, Resets(engine, histories, effects)),
         MultiOperations(engine, starts, updates, executions),
         TaskQueues(engine),
     ]

@@ -282,6 +282,12 @@ class Readings:
         else:
             extended.run_expiration_time.seconds = _NO_TIME_S
         extended.cancel_requested = header.cancel_requested
+        if header.paused_ns:
+            set_timestamp(extended.pause_info.paused_time, header.paused_ns)
+            extended.pause_info.identity = header.pause_identity
+            extended.pause_info.reason = header.pause_reason
+        extended.reset_run_id = header.reset_run_id
+        set_timestamp(extended.last_reset_time, header.reset_ns)
         set_timestamp(extended.original_start_time, header.start_ns)
         info = extended.request_id_infos[header.start_request_id]
         info.event_id = 1
