@@ -1,0 +1,155 @@
+"""Payloads on their way in and out: all of them, for the right receiver, and never in the message that was received."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+from perdure.api.command.v1 import Command
+from perdure.api.common.v1 import Payload
+from perdure.api.failure.v1 import Failure
+from perdure.api.history.v1 import HistoryEvent
+from perdure.api.protocol.v1 import Message
+from perdure.api.update.v1 import Request
+from perdure.converter import (
+    ActivitySerializationContext,
+    DataConverter,
+    PayloadCodec,
+    SerializationContext,
+    WithSerializationContext,
+    WorkflowSerializationContext,
+)
+from perdure.worker._payload_edge import WorkflowPayloads, transform_payloads
+
+
+class Marking(PayloadCodec, WithSerializationContext):
+    """Notes in each payload for whom it was encoded or decoded."""
+
+    def __init__(self, context: SerializationContext | None = None) -> None:
+        self._context = context
+
+    def with_context(self, context: SerializationContext) -> Marking:
+        return Marking(context)
+
+    @property
+    def _name(self) -> bytes:
+        if isinstance(self._context, ActivitySerializationContext):
+            return f"activity {self._context.activity_id}".encode()
+        if isinstance(self._context, WorkflowSerializationContext):
+            return f"workflow {self._context.workflow_id}".encode()
+        return b"nobody"
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [Payload(data=b"out " + self._name + b" " + payload.data) for payload in payloads]
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [Payload(data=b"in " + self._name + b" " + payload.data) for payload in payloads]
+
+
+def _payloads(*, encode_headers: bool = False) -> WorkflowPayloads:
+    environment: Any = SimpleNamespace(
+        namespace="ns",
+        task_queue="queue",
+        data_converter=replace(DataConverter.default, payload_codec=Marking()),
+        encode_headers=encode_headers,
+    )
+    return WorkflowPayloads(environment, "w", "r", "Type")
+
+
+async def _shout(payloads: Sequence[Payload]) -> list[Payload]:
+    return [Payload(data=payload.data.upper()) for payload in payloads]
+
+
+def test_every_payload_is_reached_except_search_attributes_and_headers() -> None:
+    """Inside lists, maps, single fields, and failures within failures."""
+    event = HistoryEvent()
+    started = event.workflow_execution_started_event_attributes
+    started.input.payloads.add(data=b"input")
+    started.memo.fields["m"].data = b"memo"
+    started.header.fields["h"].data = b"header"
+    started.search_attributes.indexed_fields["s"].data = b"attribute"
+    started.continued_failure.cause.cause.application_failure_info.details.payloads.add(data=b"deep")
+    started.continued_failure.encoded_attributes.data = b"attributes"
+    asyncio.run(transform_payloads(event, _shout, with_headers=False))
+    assert started.input.payloads[0].data == b"INPUT"
+    assert started.memo.fields["m"].data == b"MEMO"
+    assert started.header.fields["h"].data == b"header"
+    assert started.search_attributes.indexed_fields["s"].data == b"attribute"
+    deep = started.continued_failure.cause.cause.application_failure_info.details.payloads[0]
+    assert deep.data == b"DEEP"
+    assert started.continued_failure.encoded_attributes.data == b"ATTRIBUTES"
+    asyncio.run(transform_payloads(event, _shout, with_headers=True))
+    assert started.header.fields["h"].data == b"HEADER"
+
+
+def _scheduled_and_completed() -> list[HistoryEvent]:
+    scheduled = HistoryEvent(event_id=5)
+    attributes = scheduled.activity_task_scheduled_event_attributes
+    attributes.activity_id = "a1"
+    attributes.input.payloads.add(data=b"x")
+    completed = HistoryEvent(event_id=7)
+    completed.activity_task_completed_event_attributes.scheduled_event_id = 5
+    completed.activity_task_completed_event_attributes.result.payloads.add(data=b"y")
+    signaled = HistoryEvent(event_id=8)
+    signaled.workflow_execution_signaled_event_attributes.input.payloads.add(data=b"z")
+    return [scheduled, completed, signaled]
+
+
+def test_events_are_decoded_for_whom_they_belong_to_and_the_received_ones_stay() -> None:
+    """A result is decoded as the activity's arguments were encoded, even if it comes with a later task."""
+    events = _scheduled_and_completed()
+    before = [event.SerializeToString() for event in events]
+
+    async def scenario() -> None:
+        payloads = _payloads()
+        # Nobody reads what the workflow itself has sent.
+        assert await payloads.decoded_events(events[:1]) == events[:1]
+        completed, signaled = await payloads.decoded_events(events[1:])
+        data = completed.activity_task_completed_event_attributes.result.payloads[0].data
+        assert data == b"in activity a1 y"
+        data = signaled.workflow_execution_signaled_event_attributes.input.payloads[0].data
+        assert data == b"in workflow w z"
+
+    asyncio.run(scenario())
+    assert [event.SerializeToString() for event in events] == before
+
+
+def test_commands_are_encoded_for_whom_they_go_to() -> None:
+    activity, child, signal, complete = Command(), Command(), Command(), Command()
+    activity.schedule_activity_task_command_attributes.activity_id = "a1"
+    activity.schedule_activity_task_command_attributes.input.payloads.add(data=b"x")
+    child.start_child_workflow_execution_command_attributes.workflow_id = "c"
+    child.start_child_workflow_execution_command_attributes.input.payloads.add(data=b"x")
+    signal.signal_external_workflow_execution_command_attributes.execution.workflow_id = "s"
+    signal.signal_external_workflow_execution_command_attributes.input.payloads.add(data=b"x")
+    complete.complete_workflow_execution_command_attributes.result.payloads.add(data=b"x")
+    asyncio.run(_payloads().encode_commands([activity, child, signal, complete]))
+    assert activity.schedule_activity_task_command_attributes.input.payloads[0].data == b"out activity a1 x"
+    data = child.start_child_workflow_execution_command_attributes.input.payloads[0].data
+    assert data == b"out workflow c x"
+    data = signal.signal_external_workflow_execution_command_attributes.input.payloads[0].data
+    assert data == b"out workflow s x"
+    assert (
+        complete.complete_workflow_execution_command_attributes.result.payloads[0].data == b"out workflow w x"
+    )
+
+
+def test_an_update_request_is_decoded_inside_its_envelope() -> None:
+    request = Request()
+    request.input.args.payloads.add(data=b"x")
+    message = Message()
+    message.body.Pack(request)
+    asyncio.run(_payloads().decode_protocol_message(message))
+    decoded = Request()
+    message.body.Unpack(decoded)
+    assert decoded.input.args.payloads[0].data == b"in workflow w x"
+
+
+def test_a_failure_has_all_its_causes_encoded() -> None:
+    failure = Failure()
+    failure.cause.application_failure_info.details.payloads.add(data=b"x")
+    asyncio.run(_payloads().encode(failure))
+    assert failure.cause.application_failure_info.details.payloads[0].data == b"out workflow w x"
