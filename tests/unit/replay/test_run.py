@@ -339,6 +339,16 @@ def test_a_question_for_a_later_state_is_a_cache_miss() -> None:
         bench.run.handle(WorkflowTask([], 99, 0, query=QUESTION))
 
 
+def test_a_question_that_came_too_late_is_not_answered_and_does_no_harm() -> None:
+    bench = Bench(lambda: Code(waits))
+    bench.work()
+    step = bench.run.handle(WorkflowTask([], 1, 0, query=QUESTION))
+    assert isinstance(step, TaskFailure)
+    assert (step.legacy_query, step.should_report, bench.run.eviction) == (True, False, None)
+    signalled(bench)
+    assert bench.work() == ["SCHEDULE_ACTIVITY_TASK"]
+
+
 # --- failures ---
 
 

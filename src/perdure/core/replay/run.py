@@ -155,7 +155,9 @@ class WorkflowRun:
             and task.previous_started_event_id < walk.started_event_id
         ):
             message = "The question is older than what this worker knows of the run; the server asks again."
-            return self._failure(_UNHANDLED, _application_failure(message, ""), message, should_report=False)
+            return TaskFailure(
+                _UNHANDLED, _application_failure(message, ""), message, True, should_report=False
+            )
         self.has_task = True
 
         def begin() -> Step:
@@ -394,13 +396,11 @@ class WorkflowRun:
         failure: Failure,
         message: str,
         error: Exception | None = None,
-        should_report: bool = True,
     ) -> TaskFailure:
         self.has_task = False
         self.eviction = message
         is_query = self._legacy_query is not None
-        should_report = should_report and (is_query or self._attempt <= 1)
-        return TaskFailure(cause, failure, message, is_query, should_report, error)
+        return TaskFailure(cause, failure, message, is_query, is_query or self._attempt <= 1, error)
 
     def _fail_workflow(self, error: NondeterminismError) -> TaskCompletion:
         """As the user wishes, a non-determinism error ends the workflow instead of blocking it."""

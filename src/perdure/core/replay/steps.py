@@ -114,7 +114,7 @@ class TaskFailure:
         failure: what to send (not yet encoded by the codec).
         legacy_query: answer the legacy question with RespondQueryTaskCompleted(failed) instead.
         should_report: False from the second attempt on: do not answer, the task times out, which keeps the server from
-            retrying in a hot loop.
+            retrying in a hot loop. Also False for a legacy question that came too late (the run may stay cached).
         message: one text for logs; `error` when a typed error caused it.
     """
 
