@@ -202,6 +202,10 @@ def _activities() -> None:
             driver.signal()
         driver.complete(cancel_activity(5))
     _cancel_requested().cancel_activity(5)
+    asked = _cancel_requested()
+    asked.signal()
+    asked.complete()
+    reset_to(asked, len(asked.history))
     _backing_off().wake()
     for driver in (
         _started(),

@@ -11,7 +11,7 @@ from perdure.api.command.v1 import ScheduleActivityTaskCommandAttributes
 from perdure.api.common.v1 import Payloads, Priority, RetryPolicy, WorkerVersionStamp
 from perdure.api.enums.v1 import EventType
 from perdure.api.failure.v1 import Failure
-from perdure.api.history.v1 import HistoryEvent
+from perdure.api.history.v1 import ActivityTaskScheduledEventAttributes, HistoryEvent
 from perdure.core.errors import InvalidArgumentError, NotFoundError
 from perdure.core.run import retry
 from perdure.core.run.failures import truncated_failure
@@ -169,32 +169,34 @@ def schedule(
         if attributes.HasField(name):
             getattr(target, name).CopyFrom(getattr(attributes, name))
     tx.append(event)
-    policy: RetryPolicy = attributes.retry_policy
     if tx.activity_ids is not None:
         tx.activity_ids[attributes.activity_id] = event.event_id
-    tx.activities.put(
-        event.event_id,
-        Activity(
-            scheduled_event_id=event.event_id,
-            activity_id=attributes.activity_id,
-            activity_type=attributes.activity_type.name,
-            task_queue=attributes.task_queue.name,
-            priority=attributes.priority.SerializeToString() if attributes.HasField("priority") else b"",
-            first_scheduled_ns=tx.now_ns,
-            scheduled_ns=tx.now_ns,
-            schedule_to_close_ns=duration_ns(attributes.schedule_to_close_timeout),
-            schedule_to_start_ns=duration_ns(attributes.schedule_to_start_timeout),
-            start_to_close_ns=duration_ns(attributes.start_to_close_timeout),
-            heartbeat_ns=duration_ns(attributes.heartbeat_timeout),
-            initial_interval_ns=duration_ns(policy.initial_interval),
-            backoff_coefficient=policy.backoff_coefficient,
-            maximum_interval_ns=duration_ns(policy.maximum_interval),
-            maximum_attempts=policy.maximum_attempts,
-            non_retryable_types=list(policy.non_retryable_error_types),
-            stamp=1,
-        ),
-    )
+    tx.activities.put(event.event_id, scheduled(event.event_id, target, tx.now_ns))
     return event
+
+
+def scheduled(event_id: int, attributes: ActivityTaskScheduledEventAttributes, now_ns: int) -> Activity:
+    """The pending activity of an ActivityTaskScheduled event, its first attempt waiting since `now_ns`."""
+    policy: RetryPolicy = attributes.retry_policy
+    return Activity(
+        scheduled_event_id=event_id,
+        activity_id=attributes.activity_id,
+        activity_type=attributes.activity_type.name,
+        task_queue=attributes.task_queue.name,
+        priority=attributes.priority.SerializeToString() if attributes.HasField("priority") else b"",
+        first_scheduled_ns=now_ns,
+        scheduled_ns=now_ns,
+        schedule_to_close_ns=duration_ns(attributes.schedule_to_close_timeout),
+        schedule_to_start_ns=duration_ns(attributes.schedule_to_start_timeout),
+        start_to_close_ns=duration_ns(attributes.start_to_close_timeout),
+        heartbeat_ns=duration_ns(attributes.heartbeat_timeout),
+        initial_interval_ns=duration_ns(policy.initial_interval),
+        backoff_coefficient=policy.backoff_coefficient,
+        maximum_interval_ns=duration_ns(policy.maximum_interval),
+        maximum_attempts=policy.maximum_attempts,
+        non_retryable_types=list(policy.non_retryable_error_types),
+        stamp=1,
+    )
 
 
 # --- find ---

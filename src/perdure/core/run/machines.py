@@ -180,7 +180,8 @@ def workflow_task_state(header: RunHeader) -> str:
 ACTIVITY = Machine(
     "activity",
     "An attempt leaves no event; the Started event is written together with the event that closes the activity. "
-    "`activity.fire` is the passing of time: the end of a backoff, or one of the four timeouts.",
+    "`activity.fire` is the passing of time: the end of a backoff, or one of the four timeouts. An activity of a run "
+    "that was reset waits anew, and is cancelled if that was asked for in the copied history.",
     {
         "none": "not scheduled",
         "waiting": "an attempt waits for a worker",
@@ -203,7 +204,7 @@ ACTIVITY = Machine(
         ("cancel_requested", "activity.fail", "failed"),
         ("waiting backing_off", "activity.request_cancel", "canceled"),
         ("started", "activity.request_cancel", "cancel_requested"),
-        ("cancel_requested", "activity.cancel", "canceled"),
+        ("cancel_requested waiting", "activity.cancel", "canceled"),
         ("backing_off", "activity.fire", "waiting"),
         ("started", "activity.fire", "backing_off timed_out"),
         ("waiting cancel_requested", "activity.fire", "timed_out"),

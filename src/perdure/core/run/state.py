@@ -102,6 +102,12 @@ class RunHeader(Record):
     parent_run_id: str = ""
     parent_initiated_event_id: int = 0
     """The parent's event that started this child; 0 for a run without parent."""
+    reset_run_id: str = ""
+    """The run that this one was reset into, the last time."""
+    reset_request_id: str = ""
+    """The request to reset that made this run; empty when none did."""
+    reset_ns: int = 0
+    """When that was."""
     owes_parent: bool = False
     """The run is closed and its parent has not been told yet."""
     root_workflow_id: str = ""

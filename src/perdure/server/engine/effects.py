@@ -20,6 +20,7 @@ from perdure.api.history.v1 import HistoryEvent
 from perdure.api.workflowservice.v1 import StartWorkflowExecutionRequest
 from perdure.core.errors import (
     CurrentRunConflictError,
+    NotFoundError,
     ResourceExhaustedError,
     UnavailableError,
     VersionConflictError,
@@ -136,7 +137,7 @@ class Effects:
     # --- locks and transitions ---
 
     @asynccontextmanager
-    async def _locked(self, *runs: RunKey) -> AsyncIterator[Slots]:
+    async def locked(self, *runs: RunKey) -> AsyncIterator[Slots]:
         """Locks runs in the order of their keys, so that two deliveries never wait for each other."""
         slots = {run: self._engine.runs.pin(run) for run in sorted(set(runs))}
         held: list[RunSlot] = []
@@ -205,7 +206,7 @@ class Effects:
             and want.initiated.start_child_workflow_execution_initiated_event_attributes.workflow_id_reuse_policy
             == _TERMINATE_IF_RUNNING
         ]
-        async with self._locked(run, *replaced) as slots:
+        async with self.locked(run, *replaced) as slots:
             state = await self._engine.load(slots[run])
             tx = Transition(state, self._engine.runtime.now_ns())
             called_for = set(effects.pending(tx))
@@ -292,7 +293,7 @@ class Effects:
         if not named.run_id:
             current = await self._current(run, named.workflow_id)
             target = current.run if current is not None else target
-        async with self._locked(run, *([target] if target.run_id else [])) as slots:
+        async with self.locked(run, *([target] if target.run_id else [])) as slots:
             tx = await self._source(slots[run], effect)
             if tx is None:
                 return
@@ -322,8 +323,7 @@ class Effects:
 
     async def _tell_parent(self, run: RunKey) -> None:
         """Tells the parent; children of one parent that end while it is being told are told of together."""
-        header = (await self._histories.state(run)).header
-        parent = RunKey(run.namespace_id, header.parent_workflow_id, header.parent_run_id)
+        parent = await self._parent(run)
         teller = self._tellers.setdefault(parent, _Teller())
         news = teller.next
         if news is not None and len(news.children) < TOLD_AT_ONCE:
@@ -347,8 +347,21 @@ class Effects:
             if not teller.users:
                 self._tellers.pop(parent, None)
 
+    async def _parent(self, run: RunKey) -> RunKey:
+        """The run to tell of a child: its parent, or what that was reset into."""
+        header = (await self._histories.state(run)).header
+        parent = RunKey(run.namespace_id, header.parent_workflow_id, header.parent_run_id)
+        while True:
+            try:
+                found = (await self._histories.state(parent)).header
+            except NotFoundError:
+                return parent
+            if found.is_open or not found.reset_run_id:
+                return parent
+            parent = parent._replace(run_id=found.reset_run_id)
+
     async def _tell(self, parent: RunKey, runs: Sequence[RunKey]) -> None:
-        async with self._locked(parent, *runs) as slots:
+        async with self.locked(parent, *runs) as slots:
             other = await self._target(slots[parent])
             told: list[Transition] = []
             for run in runs:
@@ -369,7 +382,7 @@ class Effects:
         if item is None:
             return
         current = await self._current(run, item.workflow_id)
-        async with self._locked(run, *([current.run] if current is not None else [])) as slots:
+        async with self.locked(run, *([current.run] if current is not None else [])) as slots:
             tx = await self._source(slots[run], effect)
             if tx is None:
                 return

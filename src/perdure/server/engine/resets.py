@@ -1,0 +1,148 @@
+"""Resetting runs: a new run from a copy of a history, in one commit with the end of the run that it replaces."""
+
+from __future__ import annotations
+
+from perdure.api.enums.v1 import EventType
+from perdure.api.history.v1 import HistoryEvent
+from perdure.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from perdure.core.errors import (
+    CurrentRunConflictError,
+    InvalidArgumentError,
+    UnavailableError,
+    VersionConflictError,
+)
+from perdure.core.run import reset
+from perdure.core.run.records import RunKey
+from perdure.core.run.state import RunHeader, RunState
+from perdure.core.run.transition import Transition
+from perdure.server.engine.effects import Effects
+from perdure.server.engine.engine import BUSY_RUN, CONFLICT_RETRIES, Engine, Pending
+from perdure.server.engine.histories import Histories, events
+from perdure.server.namespaces import Namespace
+from perdure.store.protocol import CurrentRun
+
+BAD_EVENT_ID = "Workflow task finish ID must be > 1 && <= workflow last event ID."
+_FOLLOWED = {
+    EventType.Value(
+        f"EVENT_TYPE_WORKFLOW_EXECUTION_{name}"
+    ): f"workflow_execution_{name.lower()}_event_attributes"
+    for name in ("COMPLETED", "FAILED", "TIMED_OUT", "CONTINUED_AS_NEW")
+}
+
+
+class Resets:
+    """Resets runs of an engine.
+
+    Args:
+        engine, histories: the runs and their events.
+        effects: knows in which order runs are locked.
+    """
+
+    def __init__(self, engine: Engine, histories: Histories, effects: Effects) -> None:
+        self._engine = engine
+        self._histories = histories
+        self._effects = effects
+
+    async def reset(self, namespace: Namespace, base: RunKey, request: ResetWorkflowExecutionRequest) -> str:
+        """Resets a run.
+
+        Args:
+            namespace: where.
+            base: the run whose history is copied.
+            request: checked but for the event id.
+
+        Returns:
+            the new run's id.
+
+        Raises:
+            NotFoundError: there is no such run.
+            InvalidArgumentError: the run cannot be reset to this event.
+            UnavailableError: the store could not do it, or others kept changing the run.
+        """
+        return await self._engine.finish_anyway(self._reset(namespace, base, request))
+
+    async def _reset(self, namespace: Namespace, base: RunKey, request: ResetWorkflowExecutionRequest) -> str:
+        engine = self._engine
+        for _ in range(CONFLICT_RETRIES):
+            current = await engine.reading(engine.store.current_run(base.namespace_id, base.workflow_id))
+            try:
+                return await self._reset_once(namespace, base, current, request)
+            except (CurrentRunConflictError, VersionConflictError):
+                continue
+        raise UnavailableError(BUSY_RUN)
+
+    async def _reset_once(
+        self,
+        namespace: Namespace,
+        base: RunKey,
+        current: CurrentRun | None,
+        request: ResetWorkflowExecutionRequest,
+    ) -> str:
+        engine = self._engine
+        new = RunKey(base.namespace_id, base.workflow_id, engine.runtime.new_run_id())
+        known = [base] if current is None else [base, current.run]
+        async with self._effects.locked(*known, new) as slots:
+            states = {run: await engine.load(slots[run]) for run in known}
+            if current is not None and states[current.run].header.reset_request_id == request.request_id:
+                return current.run.run_id
+            finish, end = request.workflow_task_finish_event_id, states[base].header.next_event_id
+            if not 1 < finish < end:
+                raise InvalidArgumentError(BAD_EVENT_ID)
+            copied = await self._read(base, 1, finish)
+            later = await self._later(base, finish, end)
+            now_ns = engine.runtime.now_ns()
+            plan = reset.Plan(
+                base_run_id=base.run_id,
+                finish_event_id=finish,
+                reason=request.reason,
+                request_id=request.request_id,
+                start_request_id=states[base].header.start_request_id,
+                namespace=namespace.name,
+                retention_ns=namespace.retention_ns,
+                excluded=reset.excluded(request.reset_reapply_exclude_types, request.reset_reapply_type),
+            )
+            tx = Transition(RunState(new, 0, RunHeader()), now_ns)
+            reset.begin(tx, plan, copied, later, engine.limits.run)
+            unit: list[Pending] = []
+            for run, state in states.items():
+                if run != base and not state.header.is_open:
+                    continue
+                left = Transition(state, now_ns)
+                reset.leave(left, new.run_id, request.reason, is_base=run == base)
+                unit.append(engine.prepare(slots[run], left))
+            pending = engine.prepare(slots[new], tx)
+            pending.becomes_current = True
+            pending.expected_current_run_id = current.run.run_id if current is not None else None
+            await engine.commit([*unit, pending])
+            return new.run_id
+
+    async def _later(self, run: RunKey, first: int, end: int) -> list[HistoryEvent]:
+        """The events of a run from one on, what waits in its buffer, and those of the runs that followed it."""
+        found = await self._read(run, first, end)
+        slot = self._engine.runs.pin(run)
+        try:
+            state = slot.state
+            if state is not None:
+                found += [state.buffered[key] for key in sorted(state.buffered)]
+        finally:
+            self._engine.runs.unpin(slot)
+        last = found[-1] if found else None
+        name = _FOLLOWED.get(last.event_type) if last is not None else None
+        following = getattr(last, name).new_execution_run_id if name is not None else ""
+        if following:
+            after = run._replace(run_id=following)
+            stored = await self._engine.reading(self._engine.store.read_history(after, 1, 2, 1))
+            if stored:
+                found += await self._later(after, 1, 1 << 60)
+        return found
+
+    async def _read(self, run: RunKey, first: int, end: int) -> list[HistoryEvent]:
+        """Every event of [first, end)."""
+        found: list[HistoryEvent] = []
+        while first < end:
+            batches = await self._histories.read(run, first, end)
+            if not batches:
+                break
+            found += [event for event in events(batches) if first <= event.event_id < end]
+            first = batches[-1].last_event_id + 1
+        return found
