@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from perdure.core.errors import FailedPreconditionError
 from perdure.core.run.ids import uuid7
-from perdure.core.run.records import RunKey
+from perdure.core.run.records import QueueKey, RunKey, TaskKind
 from perdure.core.run.state import RunState
 from perdure.server.engine.engine import Engine
 from perdure.server.runtime import Runtime
@@ -23,6 +23,10 @@ LOOK_S = 0.05
 """How often is looked again while time may be skipped, for what nobody gave notice of."""
 PAGE = 500
 """Runs listed at a time at the start."""
+
+
+WORKER_GONE_NS = 1_000_000_000
+"""Nobody polled for this long: whoever sleeps with unlocking need not wait for the tasks of the queue."""
 
 
 class SkippingRuntime:
@@ -69,14 +73,16 @@ class _Run(NamedTuple):
     """What of a run matters here.
 
     Attributes:
-        waiting: its workflow task, waiting or with a worker, and its attempts of activities that wait.
-        started: its attempts of activities that are with a worker.
         wakeup_ns: its next deadline.
+        is_with_worker: a worker holds its workflow task.
+        waiting: where its workflow task and its attempts of activities wait.
+        started: how many attempts of its activities are with workers.
     """
 
-    waiting: int
-    started: int
     wakeup_ns: int | None
+    is_with_worker: bool = False
+    waiting: tuple[QueueKey, ...] = ()
+    started: int = 0
 
 
 class TimeSkipping:
@@ -85,8 +91,8 @@ class TimeSkipping:
     The clock is held by locks (one at the start), and by everything that runs: workflow tasks and activity attempts
     that wait for a worker or are with one. When nothing holds it, it moves to the next deadline at once. A sleep with
     unlocking takes a lock away meanwhile or, if there is none, the hold of one attempt that is with a worker: so an
-    activity can let its own timeouts pass. Unlocking more than once takes no more away than the locks there are:
-    several may wait for results at the same time.
+    activity can let its own timeouts pass. It does not wait for tasks that no worker is there to take. Unlocking more
+    than once takes no more away than the locks there are: several may wait for results at the same time.
 
     Args:
         engine: whose deadlines.
@@ -214,13 +220,10 @@ class TimeSkipping:
             return
         wakeup_ns, header = state.wakeup_ns, state.header
         if header.is_open:
-            waiting, started = int(header.has_pending_task), 0
-            for activity in state.activities.values():
-                started += activity.started_ns != 0
-                waiting += not activity.started_ns and not activity.backing_off
-            self._runs[run] = _Run(waiting, started, wakeup_ns)
+            started = sum(activity.started_ns != 0 for activity in state.activities.values())
+            self._runs[run] = _Run(wakeup_ns, header.has_started_task, _waiting_at(state), started)
         elif wakeup_ns is not None and wakeup_ns < header.close_ns + header.retention_ns:
-            self._runs[run] = _Run(0, 0, wakeup_ns)  # it has something left to do for other runs
+            self._runs[run] = _Run(wakeup_ns)  # it has something left to do for other runs
         else:
             self._runs.pop(run, None)  # time is not skipped to the end of a retention
 
@@ -228,10 +231,14 @@ class TimeSkipping:
         """Whether something holds the clock."""
         held = max(self._locks, 0) - self._sleeping_unlocked
         for run in self._runs.values():
-            if run.waiting:
+            if run.is_with_worker or any(map(self._will_be_taken, run.waiting)):
                 return True
             held += run.started
         return held > 0 or any(source.running() for source in self._sources)
+
+    def _will_be_taken(self, queue: QueueKey) -> bool:
+        """Whether a task that waits there holds the clock: not for those who move it while no worker is there."""
+        return not self._sleeping_unlocked or self._engine.matching.is_alive(queue, WORKER_GONE_NS)
 
     def _deadlines(self) -> Iterable[int | None]:
         for run in self._runs.values():
@@ -291,6 +298,21 @@ class TimeSkipping:
         finally:
             if timer is not None:
                 timer.cancel()
+
+
+def _waiting_at(state: RunState) -> tuple[QueueKey, ...]:
+    """The queues at which tasks of an open run wait for workers."""
+    header, namespace_id = state.header, state.run.namespace_id
+    queues = [
+        QueueKey(namespace_id, activity.task_queue, TaskKind.ACTIVITY)
+        for activity in state.activities.values()
+        if not activity.started_ns and not activity.backing_off
+    ]
+    if header.has_pending_task and not header.has_started_task:
+        is_sticky = header.task_on_sticky_queue and not header.task_rerouted
+        name = header.sticky_queue if is_sticky else header.task_queue
+        queues.append(QueueKey(namespace_id, name, TaskKind.WORKFLOW))
+    return tuple(queues)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

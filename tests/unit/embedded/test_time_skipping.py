@@ -255,6 +255,25 @@ def test_a_sleep_with_unlocking_skips_and_locks_again() -> None:
     _run(scenario)
 
 
+def test_a_sleep_with_unlocking_does_not_wait_for_workers_that_are_not_there() -> None:
+    """A signal's task that nobody takes holds the clock for those who wait for results, and not for who moves it."""
+
+    async def scenario(client: EmbeddedClient, clock: Clock) -> None:
+        await _timer_workflow(client, "wf", 1800)
+        await client.start("nobody", "nobody")
+        await clock.unlock()
+        await client.signal("wf", "go")
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert await clock.now_s() - time.time() < 5
+        await clock.unlock_with_sleep(3600)
+        task = await client.poll_workflow_task(f"{QUEUE}-wf")
+        assert any(e.HasField("timer_fired_event_attributes") for e in task.history.events)
+        await client.complete_workflow_task(task.task_token, [complete_workflow()])
+
+    _run(scenario)
+
+
 def test_plain_sleeps_wait_for_others_to_move_the_clock() -> None:
     """Sleep and SleepUntil do not unlock; the clock stops at each on its way."""
 
