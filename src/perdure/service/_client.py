@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 
 from perdure import __version__
 from perdure.converter._payload_limits import LargeField, PayloadSizeLimits, large_fields
-from perdure.service._config import CLIENT_NAME, ConnectConfig
+from perdure.service._config import CLIENT_NAME, ConnectConfig, ConnectionSettings
 from perdure.service._errors import ClientClosedError, ClientConnectError, RPCError, RPCStatusCode
 from perdure.service._metadata import Headers
 from perdure.service._methods import (
@@ -209,9 +209,7 @@ class _TransportServiceClient(ServiceClient):
         else:
             # Before grpcio is imported: its handling of forks crashes child processes, such as those of activities.
             os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-            from perdure.service.grpc_transport import open_grpc
-
-            transport = await open_grpc(self._settings)
+            transport = await _open_grpc(self._settings)
         try:
             self._system_info = await self._get_system_info(transport)
         except BaseException:
@@ -305,6 +303,18 @@ class _TransportServiceClient(ServiceClient):
             "%s failed %d times (%s: %s); next try in %.1f s",
             *(method.name, tries, error.status.name, error.message, wait_s),
         )
+
+
+async def _open_grpc(settings: ConnectionSettings) -> Transport:
+    """Open the transport to a server: our own without TLS, that of grpcio for what only it can do."""
+    from perdure.service.http2.transport import Http2Transport, address_of
+
+    address = address_of(settings)
+    if address is not None:
+        return Http2Transport(settings, address)
+    from perdure.service.grpc_transport import open_grpc
+
+    return await open_grpc(settings)
 
 
 _ADVICE: Mapping[RPCStatusCode, str] = {
