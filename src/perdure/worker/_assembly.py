@@ -30,6 +30,7 @@ from perdure.worker._workflow_answers import WorkflowAnswers
 from perdure.worker._workflow_cache import RunCache
 from perdure.worker._workflow_programs import (
     RegisteredPrograms,
+    guarded_classes,
     interceptor_classes,
     register_workflows,
 )
@@ -133,6 +134,8 @@ def assemble(
         activity_worker = ActivityWorker(runner, make("activity", tuner._get_activity_task_slot_supplier()))
         local_slots = make("local-activity", tuner._get_local_activity_task_slot_supplier())
         local_activities = LocalActivities(runner, local_slots)
+    if config.get("nexus_service_handlers"):
+        warnings.warn("Nexus services are not run by this worker yet", stacklevel=3)
     workflow_slots = make("workflow", tuner._get_workflow_task_slot_supplier())
     sticky_queue = None
     workflow_worker: WorkflowWorker | None = None
@@ -201,6 +204,7 @@ def _programs(
         disable_eager_activities=config.get("disable_eager_activity_execution", False),
         patch_activation_callback=config.get("patch_activation_callback"),
         assert_local_activity_valid=_local_activity_check(registry),
+        guarded=guarded_classes(definitions, runner),
     )
     return RegisteredPrograms(
         settings,

@@ -25,6 +25,7 @@ from perdure.worker._plugin import Plugin
 from perdure.worker._runners import UnsandboxedWorkflowRunner, WorkflowRunner
 from perdure.worker._workflow_programs import (
     RegisteredPrograms,
+    guarded_classes,
     interceptor_classes,
     register_workflows,
 )
@@ -282,6 +283,7 @@ class Replayer:
             metric_meter=(config.get("runtime") or Runtime.default()).metric_meter,
             failure_exception_types=config.get("workflow_failure_exception_types", []),
             always_tracks_sources=True,
+            guarded=guarded_classes(definitions, runner),
         )
         return RegisteredPrograms(settings, converter, build_id=config.get("build_id") or "")
 

@@ -20,7 +20,7 @@ class WorkflowRunner(ABC):  # noqa: B024 - nothing has to be implemented
 
 
 class UnsandboxedWorkflowRunner(WorkflowRunner):
-    """Runs workflow code as it is; what would break replay is found by guards (see `workflow_code`)."""
+    """Runs workflow code without the guards that refuse what would break replay (see `workflow_code.guards`)."""
 
 
 class WorkflowInstance(ABC):  # noqa: B024 - a name for annotations

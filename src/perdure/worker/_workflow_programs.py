@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ from perdure.service import __version__
 from perdure.worker._interceptor import Interceptor, WorkflowInterceptorClassInput
 from perdure.worker._runners import WorkflowRunner
 from perdure.worker.interceptor_workflow import WorkflowInboundInterceptor
-from perdure.worker.workflow_code import WorkflowCodeSettings, WorkflowProgram
+from perdure.worker.workflow_code import WorkflowCodeSettings, WorkflowProgram, guards
+from perdure.worker.workflow_sandbox import SandboxedWorkflowRunner
 from perdure.workflow import NondeterminismError, _Definition
 
 if TYPE_CHECKING:
@@ -63,6 +64,23 @@ def register_workflows(
             raise RuntimeError(f"Failed validating workflow {definition.name}") from error
         definitions[definition.name] = definition
     return definitions
+
+
+def guarded_classes(definitions: Mapping[str | None, _Definition], runner: WorkflowRunner) -> frozenset[type]:
+    """Install the guards for workflows that run in the place of the official sandbox; return their classes.
+
+    Args:
+        definitions: Of all registered workflows.
+        runner: The worker's; one without sandbox runs them unguarded, as do workflows that opted out.
+    """
+    if not isinstance(runner, SandboxedWorkflowRunner):
+        return frozenset()
+    classes = frozenset(definition.cls for definition in definitions.values() if definition.sandboxed)
+    if classes:
+        guards.install()
+    for workflow in classes:
+        guards.watch(workflow)
+    return classes
 
 
 def interceptor_classes(

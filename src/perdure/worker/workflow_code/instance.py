@@ -102,6 +102,7 @@ class WorkflowInstance:
         )
         self.logger_details: Mapping[str, Any] = self.info._logger_details()
         self._definition = definition
+        self._is_guarded = definition.cls in settings.guarded
         self.object: Any = None
         self.cancel_reason: str | None = None
         self.current_details = ""
@@ -223,7 +224,7 @@ class WorkflowInstance:
         task_error: BaseException | None = None
         try:
             before = self.loop.enter()
-            guards.enter(self.runtime)
+            guards.enter(self.runtime if self._is_guarded else None)
             try:
                 self._run_jobs(activation.jobs)
             finally:
@@ -388,7 +389,7 @@ class WorkflowInstance:
         self.recorder.is_evicting = True
         self.loop.is_silent = True
         before = self.loop.enter()
-        guards.enter(self.runtime)
+        guards.enter(self.runtime if self._is_guarded else None)
         try:
             self._end_tasks()
         finally:

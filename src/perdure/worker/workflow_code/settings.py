@@ -43,6 +43,7 @@ class WorkflowCodeSettings:
         assert_local_activity_valid: raises if the worker has no activity of this name.
         always_tracks_sources: instructions say where in the code they come from even when nothing is replayed.
         logic_flags: behaviour flags that new runs use.
+        guarded: workflow classes whose code must not do what breaks replay (see `guards`).
     """
 
     namespace: str
@@ -59,3 +60,4 @@ class WorkflowCodeSettings:
     assert_local_activity_valid: Callable[[str], None] = _accept_any
     always_tracks_sources: bool = False
     logic_flags: frozenset[int] = frozenset()
+    guarded: frozenset[type] = frozenset()

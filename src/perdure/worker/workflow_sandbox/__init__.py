@@ -1,4 +1,4 @@
-"""The sandbox's names, without a sandbox: code that mentions them moves over unchanged, and they do nothing.
+"""The sandbox's names, without a sandbox: code that mentions them moves over unchanged.
 
 The official worker imports every workflow module again for each run, behind proxies, to catch what would break replay.
 Perdure catches it where it happens: `asyncio.sleep`, the loop's clock, `random`, `uuid.uuid4` and `time.time` are
@@ -15,10 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from perdure.worker._runners import WorkflowRunner
-
-
-class RestrictedWorkflowAccessError(RuntimeError):
-    """Never raised: there is no sandbox. Kept for `except` clauses."""
+from perdure.worker.workflow_code.guards import RestrictedWorkflowAccessError
 
 
 class UnintentionalPassthroughError(RuntimeError):
@@ -99,7 +96,7 @@ SandboxRestrictions.default = SandboxRestrictions()
 
 
 class SandboxedWorkflowRunner(WorkflowRunner):
-    """The default runner's official name. It runs workflow code without a sandbox; see the module's description.
+    """The default runner: workflow code runs where it was imported, guarded against what would break replay.
 
     Args:
         restrictions: Has no effect.

@@ -33,8 +33,8 @@ def watch(workflow_class: type) -> None:
         calls.watch(module)
 
 
-def enter(run: GuardedRun) -> None:
-    """Workflow code of `run` is about to run in this thread."""
+def enter(run: GuardedRun | None) -> None:
+    """Workflow code of `run` is about to run in this thread; None for code that is not to be guarded."""
     armed.run = run
 
 
