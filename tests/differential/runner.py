@@ -19,7 +19,7 @@ from tests.support.rpc import RawClient
 CONCURRENCY = 16
 SCENARIO_TIMEOUT_S = 75.0
 SEARCH_ATTRIBUTES = {"Shade": "Keyword", "Count": "Int", "Note": "Text"}
-DYNAMIC_CONFIG: dict[str, str] = {}
+DYNAMIC_CONFIG: dict[str, str] = {"frontend.WorkflowPauseEnabled": "true"}
 
 BROKEN_OFF = "scenario broke off"
 

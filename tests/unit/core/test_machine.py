@@ -324,6 +324,10 @@ class Run(RuleBasedStateMachine):
         before = self.driver.state.version
         try:
             return self.driver.respond(*commands, **fields)
+        except FailedPreconditionError:
+            assert self.driver.header.paused_ns
+            assert fields["force_create_new_workflow_task"]
+            return None
         except InvalidArgumentError:
             # A later attempt with bad commands is left to time out.
             assert self.driver.header.task_attempt > 1

@@ -120,7 +120,7 @@ def note_pauses(tx: Transition) -> None:
     entries += [f"property:activityType={name}" for name in sorted(types)]
     fields = properties.search_attributes(tx)
     if entries:
-        payload = Payload(data=json.dumps(entries).encode())
+        payload = Payload(data=json.dumps(entries, separators=(",", ":")).encode())
         payload.metadata["encoding"] = b"json/plain"
         payload.metadata["type"] = b"KeywordList"
         fields.indexed_fields[PAUSE_INFO].CopyFrom(payload)

@@ -35,7 +35,11 @@ def pause(tx: Transition, *, identity: str, reason: str, request_id: str) -> boo
         raise FailedPreconditionError(ALREADY_PAUSED)
     if header.task_is_speculative and not header.has_started_task:
         workflow_task.drop_unseen(tx)
+    if header.has_pending_task and not header.has_started_task:
+        workflow_task.fail(tx, _BEFORE_START, identity=lifecycle.SERVER_IDENTITY)
+        header.task_attempt = 1
     event = tx.new_event(_PAUSED)
+    event.worker_may_ignore = True
     attributes = event.workflow_execution_paused_event_attributes
     attributes.identity = identity
     attributes.reason = reason
@@ -46,10 +50,6 @@ def pause(tx: Transition, *, identity: str, reason: str, request_id: str) -> boo
     header.pause_reason = reason
     header.pause_request_id = request_id
     _dispatch_anew(tx)
-    if header.has_pending_task and not header.has_started_task:
-        tx.flush()
-        workflow_task.fail(tx, _BEFORE_START, identity=lifecycle.SERVER_IDENTITY)
-        header.task_attempt = 1
     activity_control.note_pauses(tx)
     return True
 
@@ -64,6 +64,7 @@ def unpause(tx: Transition, *, identity: str, reason: str, request_id: str) -> N
     if not header.paused_ns:
         raise FailedPreconditionError(NOT_PAUSED)
     event = tx.new_event(_UNPAUSED)
+    event.worker_may_ignore = True
     attributes = event.workflow_execution_unpaused_event_attributes
     attributes.identity = identity
     attributes.reason = reason
