@@ -311,6 +311,17 @@ def test_the_end_of_a_workflow_warns_about_handlers_that_are_running() -> None:
     assert '[{"name": "add", "id": "mine"}]' in str(caught[0].message)
 
 
+def test_a_warning_that_is_an_error_fails_the_task() -> None:
+    """It must not escape into the worker."""
+    run = Driver(Counter)
+    run.start()
+    run.send(update("add", 5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        failure = run.task_failure(signal("finish"))
+    assert failure.application_failure_info.type == "UnfinishedUpdateHandlersWarning"
+
+
 @workflow.defn
 class Abandons:
     """Does not mind."""
