@@ -106,7 +106,7 @@ class EmbeddedTransport:
     ) -> Message:
         """One call on the engine's loop, in the running task."""
         if path == _HEALTH_CHECK:
-            return _health()
+            return self._health(request)
         pending = _Pending(cast("asyncio.Task[Any]", asyncio.current_task()))
         self._pending.add(pending)
         if timeout_s is not None:
@@ -138,6 +138,14 @@ class EmbeddedTransport:
             raise _error(answer_to(UnavailableError(str(error)), path, self._engine.new_id)) from error
         except EngineGoneError as error:
             raise _error(answer_to(error, path, self._engine.new_id)) from error
+
+    def _health(self, request: Any) -> Message:
+        """The answer of the health service, which is a door's own and not the engine's."""
+        from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
+
+        if request.service and request.service not in self._engine.server.service.names:
+            raise _error(Status(RPCStatusCode.NOT_FOUND, f"unknown service {request.service}", b""))
+        return cast(Message, health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING))
 
     async def _reopen(self) -> None:
         """The loop of the engine has ended, this is another: what is in a file can be opened anew."""
@@ -219,9 +227,3 @@ class _Pending:
 
 def _error(status: Status) -> RPCError:
     return RPCError(status.message, RPCStatusCode(status.code), status.details)
-
-
-def _health() -> Message:
-    from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
-
-    return cast(Message, health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING))

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 
+from perdure.api.services import WORKFLOW_SERVICE
 from perdure.api.workflowservice.v1 import (
     DescribeNamespaceRequest,
     GetSystemInfoRequest,
@@ -91,6 +93,30 @@ def test_what_is_not_there_is_unimplemented() -> None:
                     "x", path, GetSystemInfoRequest(), GetSystemInfoResponse, metadata={}, timeout=5
                 )
             assert caught.value.status is RPCStatusCode.UNIMPLEMENTED
+
+    _with_client(scenario)
+
+
+def test_health() -> None:
+    """Of the server, of its services, and not of others; as a door answers."""
+
+    async def scenario(client: EmbeddedClient) -> None:
+        async def check(service: str) -> Any:
+            return await client.transport.call(
+                "grpc.health.v1.Health",
+                "/grpc.health.v1.Health/Check",
+                health_pb2.HealthCheckRequest(service=service),
+                health_pb2.HealthCheckResponse,
+                metadata={},
+                timeout=5,
+            )
+
+        serving = health_pb2.HealthCheckResponse.SERVING
+        assert (await check("")).status == serving
+        assert (await check(WORKFLOW_SERVICE)).status == serving
+        with pytest.raises(RPCError) as caught:
+            await check("whatever")
+        assert caught.value.status is RPCStatusCode.NOT_FOUND
 
     _with_client(scenario)
 
