@@ -129,16 +129,24 @@ class Walk:
             raise HistoryError(
                 f"A history starts with WorkflowExecutionStarted, not with {describe(events[0])}."
             )
-        for index, event_type in enumerate(types):
-            if event_type not in EVENT_NAMES and not events[index].worker_may_ignore:
-                raise HistoryError(
-                    f"Event {ids[index]} has a type ({event_type}) this worker does not know: use a newer Perdure."
-                )
+        kinds = set(types)
+        if not kinds <= EVENT_NAMES.keys():
+            self._check_known(events)
         self._events, self._types, self._first_id, self._next = events, types, first_id, 0
         self._completions = [index for index, kind in enumerate(types) if kind == WORKFLOW_TASK_COMPLETED]
         self._completions_read = 0
-        self._ahead = [index for index, kind in enumerate(types) if kind in _LOOKED_AHEAD]
+        self._ahead = []
+        if not kinds.isdisjoint(_LOOKED_AHEAD):
+            self._ahead = [index for index, kind in enumerate(types) if kind in _LOOKED_AHEAD]
         self._skipped = -1
+
+    def _check_known(self, events: Sequence[HistoryEvent]) -> None:
+        for event in events:
+            if event.event_type not in EVENT_NAMES and not event.worker_may_ignore:
+                raise HistoryError(
+                    f"Event {event.event_id} has a type ({event.event_type}) this worker does not know: use a newer "
+                    "Perdure."
+                )
 
     def add_requests(self, requests: list[update.Request]) -> None:
         """Update requests that came with the task; each is delivered behind the event it was sequenced after."""
@@ -148,7 +156,8 @@ class Walk:
 
     def forget_events(self) -> None:
         """The task is over: its events are needed no more."""
-        self._load((), self.last_event_id + 1)
+        self._events, self._types, self._completions, self._ahead = (), [], [], []
+        self._first_id, self._next, self._completions_read, self._skipped = self.last_event_id + 1, 0, 0, -1
 
     def reset_to(self, started_event_id: int) -> None:
         """The last task was never written: its scheduled and started events will come again as others."""
