@@ -20,6 +20,7 @@ from perdure.worker import _logs
 from perdure.worker._activity_attempt import Attempt, Outcome
 from perdure.worker._activity_runner import ActivityRunner
 from perdure.worker._calls import CALL_TIMEOUT, call_until, is_too_large
+from perdure.worker._sizes import find_too_large, too_large_failure
 from perdure.worker._slots import ActivitySlot, Permit, Slots
 
 if TYPE_CHECKING:
@@ -116,6 +117,12 @@ class ActivityWorker:
             common["deployment_options"] = environment.deployment
         if outcome.result is not None:
             completed = RespondActivityTaskCompletedRequest(result=outcome.result, **common)
+            large = find_too_large(environment, completed)
+            if large is not None:
+                too_large = RespondActivityTaskFailedRequest(failure=too_large_failure(large), **common)
+                return lambda: environment.service.respond_activity_task_failed(
+                    too_large, timeout=CALL_TIMEOUT
+                )
             return lambda: environment.service.respond_activity_task_completed(
                 completed, timeout=CALL_TIMEOUT
             )

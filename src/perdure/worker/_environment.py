@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from perdure.client import Client
     from perdure.common import MetricMeter
     from perdure.converter import DataConverter
+    from perdure.converter._payload_limits import PayloadSizeLimits
     from perdure.worker._interceptor import Interceptor
 
 
@@ -26,6 +27,7 @@ class Environment:
         identity: Under which the worker polls.
         build_id: Of the worker's code.
         deployment: For requests; None without a deployment.
+        payload_limits: Sizes that the server accepts; None to leave the check to it.
         uses_build_id_versioning: The older, deprecated kind of versioning.
         default_versioning_behavior: For workflows that do not say.
         instance_key: Names this worker object among all others.
@@ -48,6 +50,7 @@ class Environment:
     interceptors: Sequence[Interceptor]
     metric_meter: MetricMeter
     encode_headers: bool = False
+    payload_limits: PayloadSizeLimits | None = None
     uses_build_id_versioning: bool = False
     default_versioning_behavior: int = 0
     max_heartbeat_throttle_s: float = 60.0

@@ -21,14 +21,14 @@ class WorkerValidationError(TemporalError, RuntimeError):
     """A worker cannot start; the message says why and what to do. `__cause__` is the error underneath."""
 
 
-async def validate(environment: Environment) -> NamespaceInfo.Capabilities:
+async def validate(environment: Environment) -> NamespaceInfo:
     """Ask for the worker's namespace.
 
     Args:
         environment: Of the worker.
 
     Returns:
-        What the server can do in it.
+        What the server can do in it, and what it accepts.
 
     Raises:
         WorkerValidationError: There is no such namespace, or the server cannot be reached.
@@ -42,9 +42,9 @@ async def validate(environment: Environment) -> NamespaceInfo.Capabilities:
         )
     except RPCError as error:
         if error.status is RPCStatusCode.UNIMPLEMENTED:
-            return NamespaceInfo.Capabilities()
+            return NamespaceInfo()
         raise WorkerValidationError(f"Worker validation failed: {_advice(environment, error)}") from error
-    return response.namespace_info.capabilities
+    return response.namespace_info
 
 
 def _advice(environment: Environment, error: RPCError) -> str:

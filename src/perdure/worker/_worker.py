@@ -22,6 +22,7 @@ from perdure.worker._plugin import Plugin
 from perdure.worker._poller_behavior import DEFAULT_POLLER_BEHAVIOR, PollerBehavior
 from perdure.worker._runners import UnsandboxedWorkflowRunner, WorkflowRunner
 from perdure.worker._shared_state import SharedStateManager
+from perdure.worker._sizes import limits_of
 from perdure.worker._tuning import WorkerTuner
 from perdure.worker._validation import validate
 from perdure.worker.workflow_code import PatchActivationInput
@@ -247,7 +248,10 @@ class Worker:
         self._started = True
         lifetime = self._start_taking()
         try:
-            self._environment.capabilities = await validate(self._environment)
+            namespace = await validate(self._environment)
+            self._environment.capabilities = namespace.capabilities
+            if not self._config.get("disable_payload_error_limit"):
+                self._environment.payload_limits = limits_of(namespace.limits)
         except BaseException:
             # Nothing polls yet, so nothing has to be shut down.
             lifetime.abandon()

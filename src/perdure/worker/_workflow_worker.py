@@ -39,6 +39,7 @@ from perdure.worker._calls import CALL_TIMEOUT, call_until, is_too_large
 from perdure.worker._histories import task_events, whole_history
 from perdure.worker._local_activities import LocalActivities
 from perdure.worker._payload_edge import WorkflowPayloads, has_effect
+from perdure.worker._sizes import find_too_large, too_large_failure
 from perdure.worker._slots import Permit, Slots, WorkflowSlot
 from perdure.worker._workflow_answers import WorkflowAnswers
 from perdure.worker._workflow_cache import CachedRun, RunCache
@@ -52,6 +53,7 @@ T = TypeVar("T")
 logger = logging.getLogger("perdure.worker")
 
 _UNHANDLED = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE
+_PAYLOADS_TOO_LARGE = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_PAYLOADS_TOO_LARGE
 _TOO_LARGE = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_GRPC_MESSAGE_TOO_LARGE
 _SCHEDULE_ACTIVITY = CommandType.COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK
 _FAIL_WORKFLOW = CommandType.COMMAND_TYPE_FAIL_WORKFLOW_EXECUTION
@@ -379,6 +381,13 @@ class WorkflowWorker:
         self, cached: CachedRun, task: PollWorkflowTaskQueueResponse, step: TaskCompletion, until_s: float
     ) -> PollWorkflowTaskQueueResponse | None:
         request = self._answers.completed(task.task_token, step, return_new_task=not self._stopping)
+        large = find_too_large(self._environment, request)
+        if large is not None:
+            failure = too_large_failure(large)
+            failed = TaskFailure(_PAYLOADS_TOO_LARGE, failure, failure.message)
+            failed.should_report = task.attempt <= 1
+            await self._fail(cached, task, failed, until_s)
+            return None
         permits = self._reserve_eagerly(request)
         service = self._environment.service
         try:
