@@ -240,8 +240,15 @@ class WorkflowInstance:
         if task_error is not None:
             answer.task_failure = self._task_failure(task_error)
         elif any(map(completion.is_closing, recorder.instructions)):
-            completion.warn_of_unfinished(self.handlers)
+            self._warn_of_unfinished(answer)
         return answer
+
+    def _warn_of_unfinished(self, answer: Answer) -> None:
+        try:
+            completion.warn_of_unfinished(self.handlers)
+        except Warning as error:
+            # The process makes errors of warnings.
+            answer.task_failure = self._task_failure(error)
 
     def _fail(self, error: Exception) -> BaseException | None:
         """Ends the workflow with an error that the code did not raise in its own tasks; what the task fails with."""
