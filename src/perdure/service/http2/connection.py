@@ -110,6 +110,7 @@ class Connection(asyncio.Protocol):
         self._block_of: tuple[int, int] | None = None
         self._block = bytearray()
         self._greeted = False
+        self._greeting: asyncio.Future[None] = loop.create_future()
         self._draining = False
         self._failure: RPCError | None = None
         self._heard = True
@@ -121,6 +122,15 @@ class Connection(asyncio.Protocol):
     def is_usable(self) -> bool:
         """Whether further calls can be made on it."""
         return self._failure is None and not self._draining and self._next_stream <= _LAST_STREAM
+
+    async def wait_for_greeting(self) -> None:
+        """Wait for the server's settings: only then is it known what it is and how much it takes.
+
+        Raises:
+            RPCError: What answers is no gRPC server, or it has gone already.
+        """
+        if not self._greeted:
+            await self._greeting
 
     @property
     def has_room(self) -> bool:
@@ -240,9 +250,12 @@ class Connection(asyncio.Protocol):
             if not flags & frames.ACK:
                 self._write(frames.frame(frames.PING, frames.ACK, 0, payload))
         elif kind == frames.SETTINGS:
-            self._greeted = True
             if not flags & frames.ACK:
                 self._take_settings(payload)
+            if not self._greeted:
+                self._greeted = True
+                if not self._greeting.done():
+                    self._greeting.set_result(None)
         elif kind == frames.RST_STREAM:
             self._take_reset(stream_id, payload)
         elif kind == frames.GOAWAY:
@@ -432,6 +445,8 @@ class Connection(asyncio.Protocol):
             self._failure = error
         if self._ping_timer is not None:
             self._ping_timer.cancel()
+        if not self._greeted and not self._greeting.done():
+            self._greeting.set_exception(RPCError(error.message, error.status, b""))
         streams, self._streams = list(self._streams.values()), {}
         for stream in streams:
             if not stream.answered.done():

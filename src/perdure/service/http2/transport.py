@@ -185,8 +185,13 @@ class Http2Transport:
                 _, connection = await loop.create_connection(
                     lambda: Connection(loop, self._authority, keep_alive), self._host, self._port
                 )
+                try:
+                    await connection.wait_for_greeting()
+                except asyncio.CancelledError:
+                    connection.close(_closed_error())
+                    raise
         except TimeoutError:
-            raise self._unreachable("no answer") from None
+            raise self._unreachable("no answer: is it a gRPC server, and does it use TLS?") from None
         except socket.gaierror as error:
             raise self._unreachable(f"there is no such name: {error.strerror or error}") from error
         except OSError as error:
