@@ -7,7 +7,7 @@ from typing import Any
 from tests.differential.context import Context, Run
 from tests.differential.registry import scenario
 from tests.differential.scenarios.chains import BACKOFF, TRANSITIONS, next_run
-from tests.differential.scenarios.children import ENDED, parent_and_child, until_has
+from tests.differential.scenarios.children import ENDED, START_FAILED, parent_and_child, until_has
 from tests.support.builders import (
     complete_workflow,
     continue_as_new,
@@ -17,8 +17,10 @@ from tests.support.builders import (
     modify_memo,
     payload,
     payloads,
+    queue,
     record_marker,
     schedule_activity,
+    start_child,
     start_timer,
     upsert_search_attributes,
 )
@@ -166,6 +168,17 @@ async def reset_with_children(ctx: Context) -> None:
     await child.record_history("child")
     again = await do_reset(new, finish, "once more", request_id=ctx.id("other"))
     await again.record_history("again")
+
+
+@scenario
+async def reset_starts_children_again(ctx: Context) -> None:
+    """A child that was started after the point runs on when the code starts it again: its id is in use."""
+    parent, child = await parent_and_child(ctx)
+    new = await do_reset(parent, 4)
+    await new.step(start_child(child.workflow_id, task_queue=queue(child.task_queue)))
+    await until_has(new, START_FAILED)
+    await new.record_history("new")
+    await child.record_history("first child")
 
 
 @scenario

@@ -54,11 +54,12 @@ Slots = Mapping[RunKey, RunSlot]
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A child that is to be started, and the run that its workflow id stands for now."""
+    """A child that is to be started, and the run that its workflow id stands for now; `replaces`: that one must end."""
 
     effect: Effect
     initiated: HistoryEvent
     current: CurrentRun | None
+    replaces: bool
 
 
 @dataclass(slots=True)
@@ -195,17 +196,15 @@ class Effects:
     async def _wanted(self, run: RunKey, effect: Effect) -> _Wanted:
         initiated = await self._histories.event(run, effect.event_id)
         asked = initiated.start_child_workflow_execution_initiated_event_attributes
-        return _Wanted(effect, initiated, await self._current(run, asked.workflow_id))
+        current = await self._current(run, asked.workflow_id)
+        replaces = False
+        if current is not None and current.status == RUNNING and current.run != run:
+            policy = asked.workflow_id_reuse_policy
+            replaces = policy == _TERMINATE_IF_RUNNING
+        return _Wanted(effect, initiated, current, replaces)
 
     async def _start_once(self, run: RunKey, wanted: Sequence[_Wanted]) -> None:
-        replaced = [
-            want.current.run
-            for want in wanted
-            if want.current is not None
-            and want.current.status == RUNNING
-            and want.initiated.start_child_workflow_execution_initiated_event_attributes.workflow_id_reuse_policy
-            == _TERMINATE_IF_RUNNING
-        ]
+        replaced = [want.current.run for want in wanted if want.current is not None and want.replaces]
         async with self.locked(run, *replaced) as slots:
             state = await self._engine.load(slots[run])
             tx = Transition(state, self._engine.runtime.now_ns())
@@ -232,12 +231,10 @@ class Effects:
         """Starts one child, or finds that it cannot be; returns what is to be committed of other runs."""
         engine, current = self._engine, want.current
         request = child.start_request(tx, want.initiated)
-        replaces = request.workflow_id_reuse_policy == _TERMINATE_IF_RUNNING
-        if replaces:
+        if want.replaces or request.workflow_id_reuse_policy == _TERMINATE_IF_RUNNING:
             request.workflow_id_reuse_policy = _ALLOW_DUPLICATE
-        request.workflow_id_conflict_policy = _TERMINATE_EXISTING if replaces else _FAIL
-        if replaces and current is not None and current.run == tx.state.run:
-            request.workflow_id_conflict_policy = _FAIL  # nobody starts his own replacement
+        # Not the run itself: nobody starts his own replacement.
+        request.workflow_id_conflict_policy = _TERMINATE_EXISTING if want.replaces else _FAIL
         try:
             found = self._starts.existing(current, request) if current is not None else None
         except WorkflowAlreadyStartedError:
