@@ -48,7 +48,6 @@ _PARSER = "the query is refused for the same reason, in the words of another par
 
 # Capabilities the official server reports and Perdure does not have yet, by the scenarios that show them.
 _MISSING_NAMESPACE_CAPABILITIES = (
-    "namespace_info.capabilities.worker_heartbeats",
     "namespace_info.capabilities.reported_problems_search_attribute",
     "namespace_info.capabilities.standalone_activities",
     "namespace_info.capabilities.poller_autoscaling",
@@ -98,6 +97,7 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         for scenario, paths in _EMPTY_LAST_PAGES.items()
         for path in paths
     ),
+    KnownDifference("workers_refused", "bad query.message", _PARSER),
     KnownDifference("*", "*.indexed_fields.BuildIds", _BUILD_IDS, real=_UNVERSIONED),
     KnownDifference(
         "*", "*.search_attributes.indexed_fields", _BUILD_IDS, real=f'{{"BuildIds": {_UNVERSIONED}}}'

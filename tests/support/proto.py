@@ -18,6 +18,7 @@ from perdure.api.query import v1 as query
 from perdure.api.sdk import v1 as sdk
 from perdure.api.taskqueue import v1 as taskqueue
 from perdure.api.update import v1 as update
+from perdure.api.worker import v1 as worker
 from perdure.api.workflow import v1 as workflow
 from perdure.api.workflowservice import v1 as workflowservice
 
@@ -41,6 +42,7 @@ __all__ = [
     "sdk",
     "taskqueue",
     "update",
+    "worker",
     "workflow",
     "workflowservice",
 ]

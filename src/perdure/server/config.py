@@ -45,7 +45,7 @@ class Capabilities:
 
     sync_update: bool = True
     async_update: bool = True
-    worker_heartbeats: bool = False
+    worker_heartbeats: bool = True
     reported_problems_search_attribute: bool = False
     workflow_pause: bool = True
     standalone_activities: bool = False

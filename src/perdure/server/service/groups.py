@@ -9,6 +9,7 @@ from perdure.server.engine.queries import Queries
 from perdure.server.engine.resets import Resets
 from perdure.server.engine.starts import Starts
 from perdure.server.engine.updates import Updates
+from perdure.server.engine.worker_registry import WorkerRegistry
 from perdure.server.service.activity_controls import ActivityControls
 from perdure.server.service.activity_tasks import ActivityTasks
 from perdure.server.service.executions import Executions
@@ -19,6 +20,7 @@ from perdure.server.service.reset_rpcs import ResetRpcs
 from perdure.server.service.task_queues import TaskQueues
 from perdure.server.service.task_responses import TaskResponses
 from perdure.server.service.update_rpcs import UpdateRpcs
+from perdure.server.service.worker_rpcs import WorkerRpcs
 from perdure.server.service.worker_tasks import WorkerTasks
 
 
@@ -43,13 +45,15 @@ def engine_groups(
     queries = Queries(engine, histories)
     responses = TaskResponses(engine, histories)
     updates = Updates(engine, histories, history_wait_s)
+    workers = WorkerRegistry(engine.runtime)
     starts = Starts(engine)
     effects = Effects(engine, histories, starts)
     engine.deliver_effects = effects.deliver
     executions = Executions(engine, starts, histories, responses)
     return [
         executions,
-        WorkerTasks(engine, histories, queries, responses, long_poll_s),
+        WorkerTasks(engine, histories, queries, responses, workers, long_poll_s),
+        WorkerRpcs(engine, workers),
         ActivityTasks(engine, histories, responses, long_poll_s),
         Readings(engine, histories, queries, history_wait_s, query_wait_s),
         UpdateRpcs(engine, histories, updates),

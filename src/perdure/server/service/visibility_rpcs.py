@@ -30,7 +30,9 @@ from perdure.core.visibility import (
     Attribute,
     AttributeType,
     Comparison,
+    InList,
     Node,
+    Not,
     Operator,
     Query,
     QueryCache,
@@ -44,6 +46,7 @@ from perdure.server.service.execution_info import execution_info
 from perdure.store.protocol import ListPage, Store
 
 _RUNNING = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_RUNNING")
+_OPEN_STATUSES = (_RUNNING, WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_PAUSED"))
 _STATUS_NAMES = {number: name for name, number in EXECUTION_STATUSES.items()}
 _STATUS = Attribute(EXECUTION_STATUS, AttributeType.KEYWORD)
 _START_TIME = Attribute("StartTime", AttributeType.DATETIME)
@@ -103,7 +106,7 @@ class VisibilityRpcs:
     ) -> ListOpenWorkflowExecutionsResponse:
         """ListOpenWorkflowExecutions, the older list of running workflows."""
         namespace = self._namespaces.get(request.namespace)
-        conditions: list[Node] = [Comparison(_STATUS, Operator.EQUAL, _RUNNING)]
+        conditions: list[Node] = [InList(_STATUS, _OPEN_STATUSES)]
         conditions += _time_conditions(_START_TIME, request.start_time_filter)
         if request.HasField("execution_filter"):
             conditions.append(_equal(_WORKFLOW_ID, request.execution_filter.workflow_id))
@@ -121,14 +124,14 @@ class VisibilityRpcs:
     ) -> ListClosedWorkflowExecutionsResponse:
         """ListClosedWorkflowExecutions, the older list of closed workflows. Its time filter means the close time."""
         namespace = self._namespaces.get(request.namespace)
-        conditions: list[Node] = [Comparison(_STATUS, Operator.NOT_EQUAL, _RUNNING)]
+        conditions: list[Node] = [Not(InList(_STATUS, _OPEN_STATUSES))]
         conditions += _time_conditions(_CLOSE_TIME, request.start_time_filter)
         if request.HasField("execution_filter"):
             conditions.append(_equal(_WORKFLOW_ID, request.execution_filter.workflow_id))
         elif request.HasField("type_filter"):
             conditions.append(_equal(_WORKFLOW_TYPE, request.type_filter.name))
         elif request.HasField("status_filter"):
-            if request.status_filter.status in (0, _RUNNING):
+            if request.status_filter.status in (0, *_OPEN_STATUSES):
                 raise InvalidArgumentError("StatusFilter must be specified and must be not Running.")
             conditions.append(Comparison(_STATUS, Operator.EQUAL, request.status_filter.status))
         page = await self._page(

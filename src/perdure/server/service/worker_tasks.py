@@ -32,6 +32,7 @@ from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories
 from perdure.server.engine.queries import Queries
 from perdure.server.engine.runs import RunSlot
+from perdure.server.engine.worker_registry import WorkerRegistry
 from perdure.server.namespaces import Namespace
 from perdure.server.service import checks
 from perdure.server.service.call import Call
@@ -66,6 +67,7 @@ class WorkerTasks:
         histories: finds runs by workflow id.
         queries: answers to queries go there.
         responses: builds answers to polls.
+        workers: a worker that shuts down sends its last heartbeat.
         long_poll_s: how long a poll waits at most.
     """
 
@@ -75,6 +77,7 @@ class WorkerTasks:
         histories: Histories,
         queries: Queries,
         responses: TaskResponses,
+        workers: WorkerRegistry,
         long_poll_s: float = 60.0,
     ) -> None:
         self._engine = engine
@@ -83,6 +86,7 @@ class WorkerTasks:
         self._limits = engine.limits.run
         self._queries = queries
         self._responses = responses
+        self._workers = workers
         self._long_poll_s = long_poll_s
 
     async def poll_workflow_task_queue(
@@ -244,6 +248,8 @@ class WorkerTasks:
     async def shutdown_worker(self, request: ShutdownWorkerRequest, call: Call) -> ShutdownWorkerResponse:
         """ShutdownWorker: the worker's sticky queue is gone; its tasks go to the normal queue at once."""
         namespace = self._namespaces.get(request.namespace)
+        if request.HasField("worker_heartbeat"):
+            self._workers.record(namespace.namespace_id, [request.worker_heartbeat])
         if request.sticky_task_queue:
             key = QueueKey(namespace.namespace_id, request.sticky_task_queue, TaskKind.WORKFLOW)
             self._engine.matching.forget_sticky(key)
