@@ -7,7 +7,7 @@ size is for the callers to decide.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -31,6 +31,13 @@ class PayloadSizeLimits:
 
     payloads_bytes: int
     memo_bytes: int
+    smallest_bytes: int = field(init=False)
+    """The smaller of the two that are set; 0 when neither is."""
+
+    def __post_init__(self) -> None:
+        """Works the smaller one out, once."""
+        smallest = min((limit for limit in (self.payloads_bytes, self.memo_bytes) if limit), default=0)
+        object.__setattr__(self, "smallest_bytes", smallest)
 
     def limit_of(self, kind: str) -> int:
         """Return the limit for a kind of field."""
@@ -58,7 +65,7 @@ def large_fields(message: Message, limits: PayloadSizeLimits) -> list[LargeField
         message: Usually a request about to be sent.
         limits: What counts as large.
     """
-    smallest = min((limit for limit in (limits.payloads_bytes, limits.memo_bytes) if limit), default=0)
+    smallest = limits.smallest_bytes
     # The usual case, decided without a walk: what is small as a whole has no large part.
     if not smallest or message.ByteSize() <= smallest:
         return []

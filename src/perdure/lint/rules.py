@@ -39,6 +39,7 @@ RULES: dict[str, Rule] = {
     for rule in (
         Rule("PW101", "{name}() reads the real clock", "use workflow.now()", (
             "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "datetime.date.today",
+            "time.monotonic", "time.monotonic_ns",
             "time.localtime", "time.gmtime", "time.ctime", "time.strftime", "time.process_time", "time.thread_time")),
         Rule("PW102", "{name}() blocks the worker", "use `await asyncio.sleep(seconds)`, a durable timer",
              ("time.sleep",)),
@@ -76,7 +77,7 @@ RULES: dict[str, Rule] = {
 }  # fmt: skip
 
 BY_NAME_ONLY_BY_MODULE: frozenset[str] = frozenset(
-    ("time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns", "time.perf_counter", "time.perf_counter_ns",
+    ("time.time", "time.time_ns", "time.perf_counter", "time.perf_counter_ns",
      "uuid.uuid4", *(f"random.{name}" for name in (
          "random", "randint", "randrange", "choice", "choices", "sample", "shuffle", "uniform", "gauss", "getrandbits",
          "randbytes", "betavariate", "expovariate", "normalvariate", "triangular")))

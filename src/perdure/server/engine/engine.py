@@ -131,7 +131,7 @@ class Engine:
         self.is_stopping = True
         self.matching.close()
         for slot in self.runs.slots():
-            slot.wake()
+            slot.wake_all()
 
     async def stop(self) -> None:
         """Finishes what is being committed. The store is closed by its owner afterwards."""
@@ -188,7 +188,7 @@ class Engine:
         return result
 
     def _committing(self, pending: Pending) -> asyncio.Future[None]:
-        """Commits a transition whose slot is locked and pinned for it; ends both, whether or not anybody still waits."""
+        """Commits a transition whose slot is locked and pinned for it; ends both, whoever waits."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         unit = [pending]
         writes = [self._write(pending)[0]]

@@ -75,7 +75,7 @@ class Histories:
                 news = state.header.next_event_id > next_event_id or not state.header.is_open
                 if news or remaining_s <= 0 or self._engine.is_stopping:
                     return state
-                await slot.wait(remaining_s)
+                await slot.wait(remaining_s, next_event_id)
         finally:
             self._engine.runs.unpin(slot)
 

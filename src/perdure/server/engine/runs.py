@@ -77,7 +77,7 @@ class RunSlot:
         tail: the newest history.
         queries: questions that wait for a workflow task, and `query_futures` their askers by query id.
         updates: updates that wait for the workflow's word; None while the run has had none.
-        waiters: who waits for the next commit.
+        waiters: who waits for a commit, each with the event id that it waits for (see `wait`).
         pins: how many callers use the slot; a pinned slot is not evicted.
     """
 
@@ -91,7 +91,7 @@ class RunSlot:
         self.queries = QueryRegistry()
         self.query_futures: dict[str, asyncio.Future[WorkflowQueryResult | None]] = {}
         self.updates: UpdateRegistry | None = None
-        self.waiters: list[asyncio.Future[None]] = []
+        self.waiters: list[tuple[asyncio.Future[None], int]] = []
         self.pins = 0
 
     def forget(self) -> None:
@@ -113,24 +113,45 @@ class RunSlot:
             if future is not None and not future.done():
                 future.set_result(None)
 
-    async def wait(self, timeout_s: float) -> None:
-        """Waits for the next commit, or until the time is over."""
+    async def wait(self, timeout_s: float, event_id: int = 0) -> None:
+        """Waits for a commit, or until the time is over; may end early.
+
+        Args:
+            timeout_s: seconds.
+            event_id: only a commit that writes this event, or closes the run, is waited for; 0 for any.
+        """
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.waiters.append(waiter)
+        waiting = (waiter, event_id)
+        self.waiters.append(waiting)
         timer = asyncio.get_running_loop().call_later(timeout_s, _resolve, waiter)
         try:
             await waiter
         finally:
             timer.cancel()
-            if waiter in self.waiters:
-                self.waiters.remove(waiter)
+            if waiting in self.waiters:
+                self.waiters.remove(waiting)
 
     def wake(self) -> None:
-        """Something was committed: everybody who waits for news looks again."""
+        """Something was committed: everybody whose news it may be looks again."""
+        if not self.waiters:
+            return
+        state = self.state
+        if state is None or not state.header.is_open:
+            self.wake_all()
+            return
+        next_event_id = state.header.next_event_id
         waiters, self.waiters = self.waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        for waiter, event_id in waiters:
+            if event_id >= next_event_id:
+                self.waiters.append((waiter, event_id))
+            else:
+                _resolve(waiter)
+
+    def wake_all(self) -> None:
+        """Everybody who waits looks again."""
+        waiters, self.waiters = self.waiters, []
+        for waiter, _ in waiters:
+            _resolve(waiter)
 
 
 def _resolve(waiter: asyncio.Future[None]) -> None:

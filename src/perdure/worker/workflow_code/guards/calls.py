@@ -12,6 +12,7 @@ import datetime
 import gc
 import random
 import sys
+import time
 from collections.abc import Iterable
 from types import BuiltinFunctionType, BuiltinMethodType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -61,6 +62,11 @@ def _forbidden_calls() -> Iterable[tuple[Any, tuple[str, str]]]:
         module = qualified_name.partition(".")[0]
         by_module = f"import {module} and call {qualified_name}(), which is deterministic here."
         yield original, (f"{qualified_name}()", functions.FORBIDDEN.get(qualified_name, by_module))
+    for clock in (time.monotonic, time.monotonic_ns):
+        yield (
+            clock,
+            (f"time.{clock.__name__}()", "workflow.time() or time.perf_counter(), deterministic here."),
+        )
 
 
 def watch(module: ModuleType) -> None:

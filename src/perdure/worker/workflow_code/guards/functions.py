@@ -73,11 +73,10 @@ _METHODS: tuple[tuple[type[Any], str, str, str], ...] = (
 )
 """Methods of Python classes that workflow code must not call."""
 
+# Not time.monotonic: every event loop reads it all the time, and would pay for it everywhere.
 _DETERMINISTIC: dict[tuple[Any, str], Replacement] = {
     (time, "time"): lambda run: lambda: run.time_ns() / 1e9,
     (time, "time_ns"): lambda run: run.time_ns,
-    (time, "monotonic"): lambda run: lambda: run.time_ns() / 1e9,
-    (time, "monotonic_ns"): lambda run: run.time_ns,
     (time, "perf_counter"): lambda run: lambda: run.time_ns() / 1e9,
     (time, "perf_counter_ns"): lambda run: run.time_ns,
     (uuid, "uuid4"): lambda run: (
