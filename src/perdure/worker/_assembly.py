@@ -97,6 +97,7 @@ def make_environment(config: WorkerConfig, client: Client, metric_meter: Any) ->
         if deployment_config is not None
         else 0,
         encode_headers=client_config["header_codec_behavior"] == HeaderCodecBehavior.CODEC,
+        encode_workflow_headers=client_config["header_codec_behavior"] != HeaderCodecBehavior.NO_CODEC,
         max_heartbeat_throttle_s=config.get(
             "max_heartbeat_throttle_interval", timedelta(seconds=60)
         ).total_seconds(),

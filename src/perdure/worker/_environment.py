@@ -34,7 +34,8 @@ class Environment:
         data_converter: Of the client.
         interceptors: Of the client and the worker, outermost first.
         metric_meter: For metrics of activities and workflows.
-        encode_headers: Whether the payload codec sees headers too.
+        encode_headers: Whether the payload codec sees headers of activities too.
+        encode_workflow_headers: Whether it sees headers of workflows too.
         max_heartbeat_throttle_s: Longest time for which heartbeats are held back.
         default_heartbeat_throttle_s: The same for activities without a heartbeat timeout.
     """
@@ -50,6 +51,7 @@ class Environment:
     interceptors: Sequence[Interceptor]
     metric_meter: MetricMeter
     encode_headers: bool = False
+    encode_workflow_headers: bool = False
     payload_limits: PayloadSizeLimits | None = None
     uses_build_id_versioning: bool = False
     default_versioning_behavior: int = 0

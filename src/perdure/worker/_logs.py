@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perdure.exceptions import ApplicationError, ApplicationErrorCategory
+from perdure.worker._workflow_thread import DeadlockError
 
 if TYPE_CHECKING:
     from perdure.worker._activity_attempt import Attempt
@@ -148,6 +149,9 @@ def workflow_task_failed(
         *(workflow_type, workflow_id, run_id, attempt, what),
         extra=extra,
     )
-    if workflow_logger.isEnabledFor(logging.DEBUG):
+    if isinstance(error, DeadlockError):
+        # The one failure of which the line says nothing without the stack.
+        workflow_logger.warning("%s", error.advice)
+    elif workflow_logger.isEnabledFor(logging.DEBUG):
         text = user_traceback(error) if error is not None else message
         workflow_logger.debug("Failed activation on workflow:\n%s", text)

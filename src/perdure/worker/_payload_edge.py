@@ -318,7 +318,9 @@ class WorkflowPayloads:
             return list(await converter._external_store_payload_sequence(encoded))
 
         await transform_payloads(
-            message, inbound if is_inbound else outbound, with_headers=self._environment.encode_headers
+            message,
+            inbound if is_inbound else outbound,
+            with_headers=self._environment.encode_workflow_headers,
         )
 
     def _context_of_event(self, event: HistoryEvent) -> SerializationContext:

@@ -301,7 +301,7 @@ class Replayer:
             data_converter=self._config.get("data_converter") or DataConverter.default,
             interceptors=[],
             metric_meter=settings.metric_meter,  # type: ignore[arg-type]
-            encode_headers=self._config.get("header_codec_behavior", HeaderCodecBehavior.NO_CODEC)
+            encode_workflow_headers=self._config.get("header_codec_behavior", HeaderCodecBehavior.NO_CODEC)
             != HeaderCodecBehavior.NO_CODEC,
         )
 

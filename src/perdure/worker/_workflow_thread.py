@@ -26,11 +26,32 @@ T = TypeVar("T")
 
 logger = logging.getLogger("perdure.worker")
 
-_LOOKS_PER_LIMIT = 4
+_LOOK_EVERY_S = 0.1
+_SPARE_AFTER_S = 0.2
+_MOST_LANES = 50
 
 
 class DeadlockError(PerdureError):
-    """Workflow code kept its thread for too long. The message says for how long, where, and what to do."""
+    """Workflow code kept its thread for too long.
+
+    Attributes:
+        advice: What to do, and where the code stands.
+    """
+
+    def __init__(self, limit_s: float, frame: FrameType | None) -> None:
+        # The code in brackets is that of the official SDKs: people look it up and tools match it.
+        seconds = int(limit_s) if limit_s == int(limit_s) else limit_s
+        super().__init__(
+            f"[TMPRL1101] Potential deadlock detected: workflow didn't yield within {seconds} second(s)."
+        )
+        stack = (
+            "".join(traceback.format_stack(frame)) if frame is not None else "(its stack is not available)"
+        )
+        self.advice = (
+            "Workflow code has to await within that time: move blocking calls and long computations into an activity "
+            "(or a local activity). To step through it in a debugger, use Worker(debug_mode=True) or TEMPORAL_DEBUG=1. "
+            f"It stands here:\n{stack}"
+        )
 
 
 class _InterruptDeadlockError(BaseException):
@@ -74,23 +95,43 @@ class _Job:
 
 
 class _Lane:
-    """One thread, and the job it is at."""
+    """One thread, the job it is at, and when that was last seen to get on.
 
-    __slots__ = ("abandoned", "current", "thread")
+    Attributes:
+        current: The job; None while the thread waits for one.
+        is_spare: It was opened because another one was blocked, and ends when there is nothing to do.
+        is_over: Its thread takes no more jobs.
+        seen: The job, how often it had entered workflow code, and since when (monotonic clock).
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("current", "is_over", "is_spare", "seen", "thread")
+
+    def __init__(self, *, is_spare: bool) -> None:
         self.current: _Job | None = None
-        self.abandoned = False
+        self.is_spare = is_spare
+        self.is_over = False
+        self.seen: tuple[_Job, int, float] | None = None
         self.thread: threading.Thread | None = None
+
+    def stands_since_s(self, now_s: float) -> float | None:
+        """Return since when its job has not got on; None without a job."""
+        job = self.current
+        if job is None:
+            self.seen = None
+            return None
+        count = job.activations()
+        if self.seen is None or self.seen[0] is not job or self.seen[1] != count:
+            self.seen = (job, count, now_s)
+        return self.seen[2]
 
 
 class WorkflowThread:
-    """Runs jobs in a thread of its own.
+    """Runs jobs in a thread of its own. While one of them blocks, others run in spare threads.
 
     Args:
         loop: The worker's event loop, on which everything but the jobs runs.
         name: Of the thread.
-        limit_s: Seconds for which one activation may keep the thread; None for ever.
+        limit_s: Seconds for which one activation may keep its thread; None for ever.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str, limit_s: float | None) -> None:
@@ -100,10 +141,9 @@ class WorkflowThread:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._finished: deque[_Job] = deque()
         self._is_wake_pending = False
-        self._lane = self._new_lane()
-        self._seen: tuple[_Job, int, float] | None = None
+        self._lanes: list[_Lane] = []
+        self._open_lane(is_spare=False)
         self._timer: asyncio.TimerHandle | None = None
-        self._look()
 
     def run(
         self,
@@ -113,22 +153,28 @@ class WorkflowThread:
     ) -> asyncio.Future[T]:
         future: asyncio.Future[T] = self._loop.create_future()
         self._jobs.put(_Job(job, activations, future, after_deadlock))
+        if self._timer is None:
+            self._timer = self._loop.call_later(_LOOK_EVERY_S, self._look)
         return future
 
     def close(self) -> None:
-        self._jobs.put(None)
+        for _ in self._lanes:
+            self._jobs.put(None)
         if self._timer is not None:
             self._timer.cancel()
 
-    def _new_lane(self) -> _Lane:
-        lane = _Lane()
+    def _open_lane(self, *, is_spare: bool) -> None:
+        lane = _Lane(is_spare=is_spare)
+        self._lanes.append(lane)
         # A daemon: code that blocks for ever must not keep the process alive.
         lane.thread = threading.Thread(target=self._work, args=(lane,), name=self._name, daemon=True)
         lane.thread.start()
-        return lane
 
     def _work(self, lane: _Lane) -> None:
         while True:
+            if lane.is_spare and self._jobs.empty():
+                lane.is_over = True
+                return
             job = self._jobs.get()
             if job is None:
                 return
@@ -138,7 +184,7 @@ class WorkflowThread:
             except BaseException as error:  # handed to whoever waits for the job
                 job.error = error
             lane.current = None
-            if lane.abandoned:
+            if lane.is_over:
                 _end_code(job)
                 return
             self._finished.append(job)
@@ -163,29 +209,40 @@ class WorkflowThread:
                 job.future.set_exception(_carried(job.error))
 
     def _look(self) -> None:
-        limit_s = self.limit_s
-        self._timer = self._loop.call_later((limit_s or 2.0) / _LOOKS_PER_LIMIT, self._look)
-        job = self._lane.current
-        if job is None or limit_s is None:
-            self._seen = None
-            return
-        count, now_s = job.activations(), time.monotonic()
-        seen = self._seen
-        if seen is None or seen[0] is not job or seen[1] != count:
-            self._seen = (job, count, now_s)
-        elif now_s - seen[2] >= limit_s:
-            self._seen = None
-            self._give_up(self._lane, job, limit_s)
+        self._timer = None
+        now_s = time.monotonic()
+        self._lanes = [lane for lane in self._lanes if not lane.is_over]
+        standing = []
+        for lane in self._lanes:
+            since_s = lane.stands_since_s(now_s)
+            if since_s is None:
+                continue
+            if self.limit_s is not None and now_s - since_s >= self.limit_s:
+                self._give_up(lane, self.limit_s)
+            else:
+                standing.append(now_s - since_s)
+        self._lanes = [lane for lane in self._lanes if not lane.is_over]
+        if not any(not lane.is_spare for lane in self._lanes):
+            self._open_lane(is_spare=False)
+        elif (
+            len(standing) == len(self._lanes) < _MOST_LANES
+            and min(standing) >= _SPARE_AFTER_S
+            and not self._jobs.empty()
+        ):
+            self._open_lane(is_spare=True)
+        if standing or not self._jobs.empty():
+            self._timer = self._loop.call_later(_LOOK_EVERY_S, self._look)
 
-    def _give_up(self, lane: _Lane, job: _Job, limit_s: float) -> None:
+    def _give_up(self, lane: _Lane, limit_s: float) -> None:
+        job = lane.current
         thread_id = lane.thread.ident if lane.thread is not None else None
-        frame = sys._current_frames().get(thread_id) if thread_id is not None else None
-        error = DeadlockError(_deadlock_message(limit_s, frame))
-        lane.abandoned = True
-        self._lane = self._new_lane()
+        if job is None or thread_id is None:
+            return
+        error = DeadlockError(limit_s, sys._current_frames().get(thread_id))
+        lane.is_over = True
         if not job.future.done():
             job.future.set_exception(error)
-        if thread_id is not None and lane.current is job:
+        if lane.current is job:
             raise_in_thread(thread_id, _InterruptDeadlockError)
 
 
@@ -205,19 +262,6 @@ def _carried(error: BaseException) -> BaseException:
     wrapper = RuntimeError(f"Workflow code raised {type(error).__name__}: {error}")
     wrapper.__cause__ = error
     return wrapper
-
-
-def _deadlock_message(limit_s: float, frame: FrameType | None) -> str:
-    # The code in brackets is that of the official SDKs: people look it up and tools match it.
-    seconds = int(limit_s) if limit_s == int(limit_s) else limit_s
-    advice = (
-        f"[TMPRL1101] Potential deadlock detected: workflow didn't yield within {seconds} second(s).\n"
-        "Workflow code has to await within that time: move blocking calls and long computations into an activity "
-        "(or a local activity). To step through it in a debugger, use Worker(debug_mode=True) or TEMPORAL_DEBUG=1. "
-        "It stands here:\n"
-    )
-    stack = "".join(traceback.format_stack(frame)) if frame is not None else "(its stack is not available)"
-    return advice + stack
 
 
 class InlineExecutor:

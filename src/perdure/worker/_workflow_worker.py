@@ -131,7 +131,7 @@ class WorkflowWorker:
     ) -> None:
         self._environment = environment
         self._programs = programs
-        self._deadlock_timeout_seconds = deadlock_timeout_s
+        self._deadlock_timeout_s = deadlock_timeout_s
         self._running_executor: WorkflowExecutor | None = None
         self._slots = slots
         self._cache = cache
@@ -147,14 +147,25 @@ class WorkflowWorker:
     def _executor(self) -> WorkflowExecutor:
         return _present(self._running_executor)
 
+    @property
+    def _deadlock_timeout_seconds(self) -> float | None:
+        # The name is that of the official worker: its users' tests set it to see a deadlock sooner.
+        return self._deadlock_timeout_s
+
+    @_deadlock_timeout_seconds.setter
+    def _deadlock_timeout_seconds(self, value: float | None) -> None:
+        self._deadlock_timeout_s = value
+        if isinstance(self._running_executor, WorkflowThread):
+            self._running_executor.limit_s = value
+
     def start(self) -> None:
         """Start the workflow thread."""
         loop = asyncio.get_running_loop()
-        if self._deadlock_timeout_seconds is None:
+        if self._deadlock_timeout_s is None:
             self._running_executor = InlineExecutor(loop)
         else:
             name = f"perdure-workflows-{self._environment.task_queue}"
-            self._running_executor = WorkflowThread(loop, name, self._deadlock_timeout_seconds)
+            self._running_executor = WorkflowThread(loop, name, self._deadlock_timeout_s)
 
     def take(self, task: PollWorkflowTaskQueueResponse, permit: Permit) -> None:
         """Work on a task in its slot, which is released when it is done."""
@@ -338,6 +349,7 @@ class WorkflowWorker:
         if isinstance(error, DeadlockError):
             # Its thread may still be inside, and ends this code itself.
             cached.program = None
+            failure.stack_trace = error.advice
         if cached.run is not None and not isinstance(error, CacheMissError):
             failed = cached.run.fail(_UNHANDLED, failure, str(error))
             failed.error = failed.error or error

@@ -147,9 +147,9 @@ async def test_code_that_blocks_fails_its_task_with_its_stack(client: Client) ->
         [failed] = [
             event for event in history.events if event.HasField("workflow_task_failed_event_attributes")
         ]
-        message = failed.workflow_task_failed_event_attributes.failure.message
-        assert "Potential deadlock detected" in message
-        assert "Blocks.gate.wait" in message
+        failure = failed.workflow_task_failed_event_attributes.failure
+        assert "Potential deadlock detected" in failure.message
+        assert "Blocks.gate.wait" in failure.stack_trace
         Blocks.gate.set()
         assert await handle.result() == "went on"
 

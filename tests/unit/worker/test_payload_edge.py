@@ -54,7 +54,7 @@ def _payloads(*, encode_headers: bool = False) -> WorkflowPayloads:
         namespace="ns",
         task_queue="queue",
         data_converter=replace(DataConverter.default, payload_codec=Marking()),
-        encode_headers=encode_headers,
+        encode_workflow_headers=encode_headers,
     )
     return WorkflowPayloads(environment, "w", "r", "Type")
 
