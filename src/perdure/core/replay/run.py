@@ -257,6 +257,9 @@ class WorkflowRun:
         """
         ledger = self._ledger
         while True:
+            if ledger.is_complete:
+                # What the code would still ask for could not be sent: the command that closes the run is the last.
+                ledger.jobs, ledger.local_jobs = [], []
             if ledger.jobs or (ledger.local_jobs and not self._must_wait()):
                 self._activate_jobs()
             elif not ledger.local_jobs:
