@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from perdure.api.command.v1 import ContinueAsNewWorkflowExecutionCommandAttributes
@@ -15,7 +17,7 @@ from perdure.core.replay.steps import CacheMissError, RunConfig, TaskCompletion,
 from tests.support.builders import application_failure, memo, payload, payloads, retry_policy
 from tests.support.proto import common, enums
 from tests.unit.replay.bench import CONFIG, SECOND_NS, START_NS, Bench
-from tests.unit.replay.code import Code, Context
+from tests.unit.replay.code import Code, Context, Stopped
 
 Cause = enums.WorkflowTaskFailedCause
 
@@ -193,6 +195,28 @@ def test_closing_commands_are_sent_last_and_only_the_first_counts() -> None:
     assert bench.run.eviction is not None
     assert bench.record(step) == ["START_TIMER", "FAIL_WORKFLOW_EXECUTION"]
     assert bench.replay() is None
+
+
+def test_a_closed_run_tells_its_code_nothing_more() -> None:
+    """A cancellation answered at once would come after the closing command, and so would what the code then asks."""
+
+    async def main(context: Context) -> None:
+        activity = context.activity("work")
+
+        async def goes_on() -> None:
+            with contextlib.suppress(Stopped):
+                await activity
+            await context.timer(1)
+
+        context.spawn(goes_on())
+        await context.until(lambda: bool(context.signals))
+        context.cancel_activity(activity)
+
+    bench = Bench(lambda: Code(main))
+    bench.work()
+    bench.add("WORKFLOW_EXECUTION_SIGNALED", signal_name="go")
+    assert bench.work() == ["REQUEST_CANCEL_ACTIVITY_TASK", "COMPLETE_WORKFLOW_EXECUTION"]
+    bench.check_replay()
 
 
 def test_old_histories_end_where_the_first_closing_command_was() -> None:
