@@ -34,6 +34,8 @@ from perdure.api.workflowservice.v1 import (
     QueryWorkflowResponse,
     RequestCancelWorkflowExecutionRequest,
     RequestCancelWorkflowExecutionResponse,
+    ResetWorkflowExecutionRequest,
+    ResetWorkflowExecutionResponse,
     SignalWithStartWorkflowExecutionRequest,
     SignalWithStartWorkflowExecutionResponse,
     SignalWorkflowExecutionRequest,
@@ -70,6 +72,7 @@ class Plan:
         cancel_at_s, terminate_at_s: when it is asked for, None for never.
         queries, updates, extra_signals: how many.
         run_timeout_s: 0 for none.
+        resets: reset to some workflow task once it is over.
         retries: the workflow has a retry policy of two attempts.
         restart: started once more after its end, with the same id.
         delete: deleted in the end.
@@ -92,6 +95,7 @@ class Plan:
     eager: bool = False
     signal_with_start: bool = False
     retries: bool = False
+    resets: bool = False
     restart: bool = False
     delete: bool = False
     acknowledged: set[str] = field(default_factory=set)
@@ -126,6 +130,9 @@ def draw_plan(random: Random, number: int, namespace: str, task_queue: str) -> P
     plan.delete = random.random() < 0.15
     plan.updates = random.choice((0, 0, 1, 3))
     # A second attempt would wait for ever for signals that only the first one got.
+    # Children that go on, and starts that come again, would meet the second run.
+    alone = not shared and not plan.rivals and "child" not in str(program) and "abort" not in str(program)
+    plan.resets = alone and random.random() < 0.15
     plan.retries = not program["signals"] and random.random() < 0.15
     return plan
 
@@ -170,6 +177,8 @@ class SimClient:
             return
         self._schedule_actions(plan, run_id)
         await self._finish(plan, run_id)
+        if plan.resets:
+            await self._reset(plan, run_id)
         if plan.restart:
             again = await self._start(plan, new_uuid(self._random))
             if again is not None:
@@ -529,6 +538,28 @@ class SimClient:
                 break
         check(expected == 0, "a history reads backwards to its beginning", expected)
         self._context.trace.reach("history read backwards")
+
+    async def _reset(self, plan: Plan, run_id: str) -> None:
+        """Resets a run that is over to one of its workflow tasks, and waits for the end of the new one."""
+        finishes = self._context.oracle.completed_tasks(self._key(plan, run_id))
+        if not finishes:
+            return
+        request = ResetWorkflowExecutionRequest(
+            namespace=plan.namespace,
+            workflow_execution=self._execution(plan, run_id),
+            workflow_task_finish_event_id=self._random.choice(finishes),
+            request_id=new_uuid(self._random),
+            reason="once more",
+        )
+        answer = await self._call(request, ResetWorkflowExecutionResponse, "NotFoundError")
+        if isinstance(answer, CallFailed):
+            deleted = self._key(plan, run_id) in self._context.oracle.deleted
+            check(deleted, "a durable run can be reset", run_id)
+            return
+        namespace_id = self._context.namespace_ids[plan.namespace]
+        self._context.oracle.started(namespace_id, plan.workflow_id, answer.run_id)
+        self._context.trace.reach("reset")
+        await self._finish(plan, answer.run_id)
 
     async def _delete(self, plan: Plan, run_id: str) -> None:
         self._context.oracle.may_delete.add(self._key(plan, run_id))

@@ -182,10 +182,22 @@ class Oracle:
             for run, model in (*self.models.items(), *self.deleted.items())
             if (run.namespace_id, run.workflow_id) == (namespace_id, workflow_id)
             and model.knows_signal(self.states.get(run), request_id)
+            and not model.is_reset
         ]
         check(
             len(found) == 1, "an acknowledged signal is recorded once", f"{workflow_id} {request_id} {found}"
         )
+
+    def completed_tasks(self, run: RunKey) -> list[int]:
+        """The events with which a workflow task of a run was completed that came to its own end; else none.
+
+        One that was ended from outside may lack signals, and nobody would send them again.
+        """
+        if run not in self.models or self.models[run].status not in (2, 3):
+            return []
+        batches = immediate(self._store.read_history(run, 1, 1 << 60, 1 << 60))
+        events = [event for batch in batches for event in History.FromString(batch.data).events]
+        return [event.event_id for event in events if event_name(event) == "WORKFLOW_TASK_COMPLETED"]
 
     def activity_finished(self, run: RunKey, activity_id: str, ends: str) -> None:
         """A worker's outcome of an activity was acknowledged."""

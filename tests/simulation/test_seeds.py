@@ -69,6 +69,7 @@ RARE = (
     "read_tasks failed before",
     "request duplicated",
     "request lost",
+    "reset",
     "response lost",
     "retention over",
     "server crashed",

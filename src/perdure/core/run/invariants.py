@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from perdure.api.enums.v1 import EventType, ParentClosePolicy
+from perdure.api.enums.v1 import EventType, ParentClosePolicy, WorkflowExecutionStatus
 from perdure.api.history.v1 import History, HistoryEvent
 from perdure.core.invariant import invariant
 from perdure.core.run.history_rules import HISTORY_RULES, HistoryRule, HistorySubject, replay
@@ -52,6 +52,7 @@ _CLOSING: dict[int, int] = {
 _ABANDON = ParentClosePolicy.Value("PARENT_CLOSE_POLICY_ABANDON")
 _PAUSED = 8
 """The status that lists show of a paused run."""
+_CONTINUED = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW")
 _TASK_COMPLETED = EventType.Value("EVENT_TYPE_WORKFLOW_TASK_COMPLETED")
 _ACTIVITY_STARTED = EventType.Value("EVENT_TYPE_ACTIVITY_TASK_STARTED")
 
@@ -478,12 +479,14 @@ def _closing_event_is_last(step: Step) -> str | None:
 def _successor_is_named(step: Step) -> str | None:
     successor = step.tx.successor
     named = ""
-    if step.before.header.is_open and not step.after.header.is_open:
+    closes = step.before.header.is_open and not step.after.header.is_open
+    if closes:
         last = step.tx.events[-1]
         attributes = getattr(last, EventType.Name(last.event_type).lower()[11:] + "_event_attributes")
         named = getattr(attributes, "new_execution_run_id", "")
     if successor is None:
-        return f"{named} is named and does not follow" if named or step.after.header.status == 6 else None
+        left = named or (closes and step.after.header.status == _CONTINUED)
+        return f"{named} is named and does not follow" if left else None
     started = successor.events[0].workflow_execution_started_event_attributes
     follows = (started.continued_execution_run_id, started.first_execution_run_id)
     wanted = (step.before.run.run_id, step.after.header.first_run_id)
