@@ -66,6 +66,7 @@ class ActivityWorker:
         attempt.timeout_timer = self._watch_timeouts(attempt)
         try:
             outcome = await self._runner.run(attempt)
+            self._measure(attempt, outcome)
             await self._report(attempt, outcome)
         finally:
             if attempt.timeout_timer is not None:
@@ -73,6 +74,16 @@ class ActivityWorker:
             self._running_activities.pop(attempt.start.task_token, None)
             if attempt.permit is not None:
                 attempt.permit.release()
+
+    def _measure(self, attempt: Attempt, outcome: Outcome) -> None:
+        metrics = self._environment.metrics
+        if metrics is not None:
+            metrics.activity_done(
+                attempt.start.activity_type.name,
+                attempt.start.workflow_type.name,
+                time.monotonic() - attempt.received_s,
+                failed=outcome.failure is not None and not outcome.is_canceled,
+            )
 
     def _watch_timeouts(self, attempt: Attempt) -> asyncio.TimerHandle | None:
         """Cancel code that goes on although the server gave its attempt up, even if it sends no heartbeats."""

@@ -37,7 +37,66 @@ class WorkerDeploymentConfig:
 
 
 class WorkerConfig(TypedDict, total=False):
-    """Arguments of `Worker`."""
+    """Arguments of `Worker`.
+
+    Attributes:
+        client: Connected; its data converter, interceptors and plugins apply.
+        task_queue: That is polled.
+        activities: Callables with `activity.defn`.
+        nexus_service_handlers: Nexus services.
+        workflows: Classes with `workflow.defn`.
+        activity_executor: Where `def` activities run; a ThreadPoolExecutor with at least as many threads as
+            activities may run at once, or a ProcessPoolExecutor together with `shared_state_manager`.
+        workflow_task_executor: Not needed: workflow code runs in one thread of the worker's own.
+        nexus_task_executor: Where `def` Nexus operations run.
+        workflow_runner: Told of the workflows; there is no sandbox.
+        unsandboxed_workflow_runner: The same, for workflows that opted out of the sandbox.
+        plugins: Change the configuration and the run; the client's come first.
+        interceptors: Wrap activities and workflows; the client's come first.
+        build_id: Names the code; by default a hash over what is loaded. Use `deployment_config`.
+        identity: Name of this worker for people; by default the client's.
+        max_cached_workflows: So many workflows stay in memory between their tasks; 0 for none.
+        max_concurrent_workflow_tasks: At once; 100 by default. Not with `tuner`.
+        max_concurrent_activities: At once; 100 by default. Not with `tuner`.
+        max_concurrent_local_activities: At once; 100 by default. Not with `tuner`.
+        max_concurrent_nexus_tasks: At once; 100 by default. Not with `tuner`.
+        tuner: Decides how many tasks of each kind run at once.
+        max_concurrent_workflow_task_polls: Use `workflow_task_poller_behavior`, over which it wins.
+        nonsticky_to_sticky_poll_ratio: Share of the polls that goes to the common queue rather than to the
+            worker's own; at least one goes to each.
+        max_concurrent_activity_task_polls: Use `activity_task_poller_behavior`, over which it wins.
+        no_remote_activities: Run activities only as local activities.
+        sticky_queue_schedule_to_start_timeout: For which a workflow task waits for this worker before any
+            worker may take it.
+        max_heartbeat_throttle_interval: Longest time for which heartbeats are held back.
+        default_heartbeat_throttle_interval: The same for activities without heartbeat timeout; with one it is
+            80 % of that.
+        max_activities_per_second: Started by this worker.
+        max_task_queue_activities_per_second: Handed out by the server for this task queue, to all workers.
+        max_eager_activity_reservations_per_workflow_task: So many activities of one workflow task may come back
+            with its answer, without a poll.
+        graceful_shutdown_timeout: For which activities may go on after `shutdown` before they are cancelled.
+        workflow_failure_exception_types: Exceptions that fail a workflow; others fail its task, which is tried
+            again until the code is repaired.
+        shared_state_manager: For `def` activities in other processes.
+        debug_mode: Run workflow code on the event loop's thread without limit, for a debugger. Also with the
+            environment variable TEMPORAL_DEBUG.
+        disable_eager_activity_execution: Activities come through polls only.
+        on_fatal_error: Awaited with the error before the worker ends because of it.
+        use_worker_versioning: Use `deployment_config`.
+        disable_safe_workflow_eviction: No effect: workflows that leave memory are always ended properly.
+        deployment_config: Which deployment and version this worker belongs to.
+        patch_activation_callback: Decides whether a run that meets a patch for the first time takes the new code.
+        workflow_task_poller_behavior: How many polls for workflow tasks are open.
+        activity_task_poller_behavior: How many polls for activities are open.
+        nexus_task_poller_behavior: How many polls for Nexus tasks are open.
+        disable_payload_error_limit: Do not check sizes before the server does.
+        max_workflow_task_external_storage_concurrency: Operations of external storage at once, per workflow task.
+        plugin_shutdown_timeout: For which leaving `async with` waits for what plugins do after the worker has
+            ended; None for ever.
+        deadlock_timeout: For which workflow code may run without awaiting; longer fails its workflow task with
+            its stack. None for ever.
+    """
 
     client: Client
     task_queue: str

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from perdure.converter import DataConverter
     from perdure.converter._payload_limits import PayloadSizeLimits
     from perdure.worker._interceptor import Interceptor
+    from perdure.worker._metrics import WorkerMetrics
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Environment:
         identity: Under which the worker polls.
         build_id: Of the worker's code.
         deployment: For requests; None without a deployment.
+        metrics: Of the worker itself; None if nobody looks at them.
         payload_limits: Sizes that the server accepts; None to leave the check to it.
         uses_build_id_versioning: The older, deprecated kind of versioning.
         default_versioning_behavior: For workflows that do not say.
@@ -52,6 +54,7 @@ class Environment:
     metric_meter: MetricMeter
     encode_headers: bool = False
     encode_workflow_headers: bool = False
+    metrics: WorkerMetrics | None = None
     payload_limits: PayloadSizeLimits | None = None
     uses_build_id_versioning: bool = False
     default_versioning_behavior: int = 0

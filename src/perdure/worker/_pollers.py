@@ -88,6 +88,7 @@ class PollerGroup(Generic[AnswerT]):
         is_sticky: Whether the queue is the worker's own.
         before_poll: Awaited before each poll (rate limits), or None.
         suggestion: Reads the server's suggestion out of an answer.
+        on_count: Told how many polls are open, when that changes.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class PollerGroup(Generic[AnswerT]):
         is_sticky: bool = False,
         before_poll: Callable[[], Awaitable[None]] | None = None,
         suggestion: Callable[[AnswerT], int | None] | None = None,
+        on_count: Callable[[int], None] | None = None,
     ) -> None:
         self.kind = kind
         self._name = name
@@ -112,6 +114,7 @@ class PollerGroup(Generic[AnswerT]):
         self._is_sticky = is_sticky
         self._before_poll = before_poll
         self._suggestion = suggestion
+        self._on_count = on_count
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._failure: asyncio.Future[None] | None = None
@@ -155,9 +158,13 @@ class PollerGroup(Generic[AnswerT]):
             task = asyncio.get_running_loop().create_task(self._poll_for_ever())
             self._tasks.add(task)
             task.add_done_callback(self._ended)
+            if self._on_count is not None:
+                self._on_count(len(self._tasks))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        if self._on_count is not None:
+            self._on_count(len(self._tasks))
         if task.cancelled() or self._failure is None or self._failure.done():
             return
         error = task.exception()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from perdure.api.enums.v1 import TaskQueueKind
@@ -88,6 +90,7 @@ def _workflow_group(
     slots: Slots,
     scaler: PollerScaler,
 ) -> PollerGroup[PollWorkflowTaskQueueResponse]:
+    is_sticky = queue.kind == TaskQueueKind.TASK_QUEUE_KIND_STICKY
     request = PollWorkflowTaskQueueRequest(task_queue=queue, **_common(environment))
     return PollerGroup(
         "Workflow",
@@ -96,8 +99,9 @@ def _workflow_group(
         handle=worker.take,
         slots=slots,
         scaler=scaler,
-        is_sticky=queue.kind == TaskQueueKind.TASK_QUEUE_KIND_STICKY,
+        is_sticky=is_sticky,
         suggestion=_suggestion,
+        on_count=_counter(environment, "sticky_workflow_task" if is_sticky else "workflow_task"),
     )
 
 
@@ -129,8 +133,14 @@ def activity_pollers(
             scaler=_scaler(behavior),
             before_poll=RateLimit(rate).wait if rate else None,
             suggestion=_suggestion,
+            on_count=_counter(environment, "activity_task"),
         )
     ]
+
+
+def _counter(environment: Environment, poller_type: str) -> Callable[[int], None] | None:
+    metrics = environment.metrics
+    return None if metrics is None else partial(metrics.polling, poller_type)
 
 
 def _behavior(maximum: int | None, behavior: PollerBehavior | None) -> PollerBehavior:

@@ -372,6 +372,7 @@ class WorkflowWorker:
         timeout_s = run.workflow_task_timeout_s if run is not None else _DEFAULT_TASK_TIMEOUT_S
         until_s = received_s + timeout_s
         if isinstance(step, TaskCompletion):
+            self._measure(cached, step, received_s)
             if cached.payloads is not None:
                 try:
                     await cached.payloads.encode_completion(step)
@@ -388,6 +389,12 @@ class WorkflowWorker:
             await self._fail(cached, task, step, until_s)
             return None
         raise TypeError(f"not an answer: {type(step).__name__}")
+
+    def _measure(self, cached: CachedRun, step: TaskCompletion, received_s: float) -> None:
+        metrics = self._environment.metrics
+        if metrics is not None and step.legacy_query_result is None:
+            metrics.workflow_task_done(cached.workflow_type, time.monotonic() - received_s, step.commands)
+            metrics.cached(len(self._cache))
 
     async def _complete(
         self, cached: CachedRun, task: PollWorkflowTaskQueueResponse, step: TaskCompletion, until_s: float
@@ -451,6 +458,8 @@ class WorkflowWorker:
         self, cached: CachedRun, task: PollWorkflowTaskQueueResponse, step: TaskFailure, until_s: float
     ) -> None:
         self._evict(cached)
+        if self._environment.metrics is not None:
+            self._environment.metrics.workflow_task_failed(cached.workflow_type)
         _logs.workflow_task_failed(
             task.workflow_type.name, cached.workflow_id, cached.run_id, task.attempt, step.message, step.error
         )
