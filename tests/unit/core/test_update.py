@@ -312,3 +312,19 @@ def test_a_task_that_others_wait_for_is_never_speculative() -> None:
     with pytest.raises(Exception, match="another workflow task comes first"):
         driver.apply(lambda tx: workflow_task.schedule_speculative(tx, driver.limits))
     assert driver.header.task_queue == QUEUE
+
+
+def test_a_paused_run_takes_no_update_and_brings_none() -> None:
+    driver, message = _brought()
+    driver.update("later")
+    driver.pause()
+    with pytest.raises(FailedPreconditionError, match="Workflow is paused"):
+        driver.update("refused")
+    done = driver.respond(
+        messages=[rejection(message)], capabilities=DISCARDS, return_new_workflow_task=True
+    )
+    assert not done.brings_updates
+    assert not driver.header.has_pending_task
+    driver.unpause()
+    driver.poll()
+    assert [brought.protocol_instance_id for brought in driver.messages] == ["later"]

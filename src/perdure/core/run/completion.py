@@ -120,35 +120,57 @@ def respond_completed(
     if answers is not None:
         if not request.force_create_new_workflow_task:
             answers.reject_unprocessed()
-        has_news = answers.has_unsent
+        has_news = answers.has_unsent and not tx.header.paused_ns
     if tx.is_in_memory:
         reset_event_id = tx.header.last_completed_task_started_event_id
         brings = has_news and request.return_new_workflow_task
         return Completion(tx, updates=changes, brings_updates=brings, reset_event_id=reset_event_id)
-    eager = [event_id for event_id in context.eager if event_id in tx.activities]
-    started = {
-        event_id: activity.start(tx, event_id, eager_request_id(state.run.run_id, event_id), request.identity)
-        for event_id in eager
-    }
+    done = Completion(tx, updates=changes)
+    _start_eagerly(context, state, request, done)
     if end_oversized_run(tx, limits):
         return Completion(tx, updates=changes)
-    inline = False
-    if request.force_create_new_workflow_task or context.must_handle_events or context.cancelled_unstarted:
-        workflow_task.schedule(tx, first_scheduled_ns if heartbeat else 0)
-        inline = request.return_new_workflow_task and tx.header.has_pending_task
-        if inline:
-            version = workflow_task.worker_version(request)
-            waiting = len(registry.waiting) if registry is not None else 0
-            workflow_task.start(
-                tx, INLINE_REQUEST_ID, request.identity, limits, version, updates_waiting=waiting
-            )
-    done = Completion(tx, new_task_inline=inline, eager=eager, started=started, updates=changes)
+    _follow_with_a_task(context, request, registry, done, first_scheduled_ns if heartbeat else 0)
     if has_news and not tx.header.has_pending_task:
         if request.return_new_workflow_task:
             done.brings_updates = True
         else:
             workflow_task.schedule(tx)
     return done
+
+
+def _start_eagerly(
+    context: CommandContext, state: RunState, request: RespondWorkflowTaskCompletedRequest, done: Completion
+) -> None:
+    """Starts the activities that this worker asked to be given at once."""
+    tx = context.tx
+    done.eager = [event_id for event_id in context.eager if event_id in tx.activities]
+    done.started = {
+        event_id: activity.start(tx, event_id, eager_request_id(state.run.run_id, event_id), request.identity)
+        for event_id in done.eager
+    }
+
+
+def _follow_with_a_task(
+    context: CommandContext,
+    request: RespondWorkflowTaskCompletedRequest,
+    registry: UpdateRegistry | None,
+    done: Completion,
+    first_scheduled_ns: int,
+) -> None:
+    """Schedules the next workflow task if there is reason for one, and starts it if the worker takes it at once."""
+    if not (
+        request.force_create_new_workflow_task or context.must_handle_events or context.cancelled_unstarted
+    ):
+        return
+    tx = context.tx
+    workflow_task.schedule(tx, first_scheduled_ns)
+    done.new_task_inline = request.return_new_workflow_task and tx.header.has_pending_task
+    if done.new_task_inline:
+        version = workflow_task.worker_version(request)
+        waiting = len(registry.waiting) if registry is not None else 0
+        workflow_task.start(
+            tx, INLINE_REQUEST_ID, request.identity, context.limits, version, updates_waiting=waiting
+        )
 
 
 def eager_request_id(run_id: str, scheduled_event_id: int) -> str:
