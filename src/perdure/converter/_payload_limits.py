@@ -94,10 +94,10 @@ def _walk(message: Message, prefix: str, limits: PayloadSizeLimits, smallest: in
 def _fields_with_payloads(descriptor: Any) -> tuple[tuple[str, str | None, bool], ...]:
     """Return name, kind and whether it is repeated, of each field that holds payloads; None to look inside."""
     fields = []
-    for field in descriptor.fields:
-        kind = _kind_inside(field)
+    for each in descriptor.fields:
+        kind = _kind_inside(each)
         if kind is not None:
-            fields.append((field.name, kind or None, bool(field.is_repeated)))
+            fields.append((each.name, kind or None, bool(each.is_repeated)))
     return tuple(fields)
 
 
@@ -114,8 +114,8 @@ def _reaches_payloads(descriptor: Any) -> bool:
     seen = {descriptor.full_name}
     waiting = [descriptor]
     while waiting:
-        for field in waiting.pop().fields:
-            inner = field.message_type
+        for each in waiting.pop().fields:
+            inner = each.message_type
             if inner is None or inner.full_name in seen or inner.full_name in _NOT_MEASURED:
                 continue
             if inner.full_name in _KINDS:

@@ -230,7 +230,7 @@ async def activity_controls_refused(ctx: Context) -> None:
 async def activity_execution_controls(ctx: Context) -> None:
     """The newer RPCs, on an activity of a workflow."""
     run = await _scheduled(ctx)
-    about = {
+    about: dict[str, Any] = {
         "namespace": run.client.namespace,
         "workflow_id": run.workflow_id,
         "run_id": run.run_id,

@@ -406,20 +406,22 @@ def test_finished_tasks_are_not_kept() -> None:
     assert outcome("many") <= 65
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks can start eagerly from 3.12 on")
-def test_eager_tasks_start_at_once() -> None:
-    """TaskGroup and create_task may ask for it."""
+# Tasks can start eagerly from 3.12 on.
+if sys.version_info >= (3, 12):
 
-    async def eager() -> list[str]:
-        seen = []
+    def test_eager_tasks_start_at_once() -> None:
+        """TaskGroup and create_task may ask for it."""
 
-        async def step() -> None:
-            seen.append("step")
+        async def eager() -> list[str]:
+            seen = []
 
-        task = asyncio.get_running_loop().create_task(step(), eager_start=True)  # type: ignore[call-arg]
-        seen.append("after")
-        await task
-        return seen
+            async def step() -> None:
+                seen.append("step")
 
-    _scripts["eager"] = eager
-    assert outcome("eager") == ["step", "after"]
+            task = asyncio.get_running_loop().create_task(step(), eager_start=True)
+            seen.append("after")
+            await task
+            return seen
+
+        _scripts["eager"] = eager
+        assert outcome("eager") == ["step", "after"]
