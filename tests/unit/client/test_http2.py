@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -62,6 +63,7 @@ class Peer:
         self.calls: asyncio.Queue[int] = asyncio.Queue()
         self.resets: asyncio.Queue[int] = asyncio.Queue()
         self.widened = asyncio.Event()
+        self.credits: list[int] = []
         self.hold_windows = False
         self.writer: Any = None
 
@@ -82,6 +84,7 @@ class Peer:
                     if not self.hold_windows:
                         self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 elif isinstance(event, WindowUpdated):
+                    self.credits += [event.delta] if event.stream_id == 0 else []
                     self.widened.set()
                 elif isinstance(event, StreamReset):
                     self.resets.put_nowait(event.stream_id)
@@ -215,7 +218,8 @@ def test_an_error_comes_with_message_and_details() -> None:
 
 def test_long_messages_go_through_small_windows_both_ways() -> None:
     """The peer opens its windows bit by bit; ours are wide and are renewed."""
-    name = "n" * 400_000
+    # Hardly compressible.
+    name = random.Random(1).randbytes(200_000).hex()
     version = "v" * 40_000_000
 
     async def answer(peer: Peer, stream: int) -> None:
@@ -239,6 +243,9 @@ def test_long_messages_go_through_small_windows_both_ways() -> None:
             for _ in range(2):
                 answered = await _call(transport, DescribeNamespaceRequest(namespace=name))
                 assert answered.server_version == version
+            # The wide window of the beginning, and renewals while 80 megabytes came.
+            assert len(peers[0].credits) > 3
+            assert len(peers[0].bodies[1]) > 10 * 10_000
             sent = [_sent_message(peers[0], stream) for stream in peers[0].bodies]
             assert sent == [DescribeNamespaceRequest(namespace=name).SerializeToString()] * 2
 
