@@ -63,6 +63,8 @@ class Attempt:
         heartbeat_error: Its heartbeat details did not encode, which cancelled it.
         cancellation: Why it was cancelled.
         heartbeat_details: Decoded details of the last attempt.
+        received_s: When it came, on the monotonic clock.
+        timeout_at_s: When it is cancelled here, because the server has given it up; None for never.
     """
 
     start: PollActivityTaskQueueResponse
@@ -81,7 +83,7 @@ class Attempt:
     )
     heartbeat_details: list[Any] = field(default_factory=list)
     received_s: float = field(default_factory=time.monotonic)
-    timeout_timer: asyncio.TimerHandle | None = None
+    timeout_at_s: float | None = None
     _info: Info | None = None
 
     def cancel(self, details: ActivityCancellationDetails) -> None:

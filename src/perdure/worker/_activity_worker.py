@@ -30,6 +30,7 @@ logger = logging.getLogger("perdure.worker")
 
 # The server times an attempt out first; its answer arrives with the next heartbeat or never.
 _LOCAL_TIMEOUT_MARGIN_S = 4.0
+_SWEEP_EVERY_S = 0.5
 _STILL_RUNNING_EVERY_S = 10.0
 
 
@@ -47,6 +48,7 @@ class ActivityWorker:
         self._slots = slots
         self._running_activities: dict[bytes, Attempt] = {}
         self._shutdown_reason: ActivityCancellationDetails | None = None
+        self._sweeping: asyncio.TimerHandle | None = None
 
     @property
     def slots(self) -> Slots:
@@ -57,20 +59,25 @@ class ActivityWorker:
         """Start an attempt in its slot, which is released when it is over."""
         self._slots.mark_used(permit, ActivitySlot(start.activity_type.name))
         attempt = Attempt(start, self._environment, permit=permit)
+        limit = start.start_to_close_timeout
+        if limit.seconds or limit.nanos:
+            attempt.timeout_at_s = (
+                attempt.received_s + limit.seconds + limit.nanos / 1e9 + _LOCAL_TIMEOUT_MARGIN_S
+            )
         self._running_activities[start.task_token] = attempt
         attempt.task = asyncio.get_running_loop().create_task(self._run(attempt))
         if self._shutdown_reason is not None:
             attempt.cancel(self._shutdown_reason)
+        # One timer for all of them: a timer of its own for each attempt is what busy workers spend their time on.
+        if self._sweeping is None:
+            self._sweeping = asyncio.get_running_loop().call_later(_SWEEP_EVERY_S, self._sweep)
 
     async def _run(self, attempt: Attempt) -> None:
-        attempt.timeout_timer = self._watch_timeouts(attempt)
         try:
             outcome = await self._runner.run(attempt)
             self._measure(attempt, outcome)
             await self._report(attempt, outcome)
         finally:
-            if attempt.timeout_timer is not None:
-                attempt.timeout_timer.cancel()
             self._running_activities.pop(attempt.start.task_token, None)
             if attempt.permit is not None:
                 attempt.permit.release()
@@ -85,15 +92,15 @@ class ActivityWorker:
                 failed=outcome.failure is not None and not outcome.is_canceled,
             )
 
-    def _watch_timeouts(self, attempt: Attempt) -> asyncio.TimerHandle | None:
+    def _sweep(self) -> None:
         """Cancel code that goes on although the server gave its attempt up, even if it sends no heartbeats."""
-        limit = attempt.start.start_to_close_timeout
-        limit_s = limit.seconds + limit.nanos / 1e9
-        if not limit_s:
-            return None
-        return asyncio.get_running_loop().call_later(
-            limit_s + _LOCAL_TIMEOUT_MARGIN_S, attempt.cancel, ActivityCancellationDetails(timed_out=True)
-        )
+        self._sweeping = None
+        now_s = time.monotonic()
+        for attempt in list(self._running_activities.values()):
+            if attempt.timeout_at_s is not None and now_s >= attempt.timeout_at_s:
+                attempt.cancel(ActivityCancellationDetails(timed_out=True))
+        if self._running_activities:
+            self._sweeping = asyncio.get_running_loop().call_later(_SWEEP_EVERY_S, self._sweep)
 
     async def _report(self, attempt: Attempt, outcome: Outcome) -> None:
         unsent = None
