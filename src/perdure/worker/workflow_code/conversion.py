@@ -130,7 +130,7 @@ class Conversions:
         self._workflow_type = workflow_type
         self._is_failure_exception = is_failure_exception
         self.plain = Conversion(payloads, failures, is_failure_exception)
-        self._takes_context = may_take_context(payloads) or may_take_context(failures)
+        self._takes_context = _may_take_context(payloads, failures)
         self.workflow = self.for_workflow(workflow_id)
 
     def for_workflow(self, workflow_id: str, namespace: str | None = None) -> Conversion:
@@ -166,8 +166,24 @@ class Conversions:
         )
 
 
-def may_take_context(converter: PayloadConverter | FailureConverter) -> bool:
-    """Whether a context can make a difference to a converter; the default ones are asked once for all."""
+_answers: dict[tuple[int, int], tuple[bool, PayloadConverter, FailureConverter]] = {}
+"""By the identities of two converters, which are kept here so that no others can get them."""
+_MOST_ANSWERS = 100
+
+
+def _may_take_context(payloads: PayloadConverter, failures: FailureConverter) -> bool:
+    """Whether a context can make a difference to either; asked once for those of a worker, not for each run."""
+    key = (id(payloads), id(failures))
+    known = _answers.get(key)
+    if known is None:
+        if len(_answers) >= _MOST_ANSWERS:
+            _answers.clear()
+        takes = _takes_context(payloads) or _takes_context(failures)
+        known = _answers[key] = (takes, payloads, failures)
+    return known[0]
+
+
+def _takes_context(converter: PayloadConverter | FailureConverter) -> bool:
     if isinstance(converter, _TemporalTransferTypePayloadConverter):
         converter = converter._inner_payload_converter
     if (
