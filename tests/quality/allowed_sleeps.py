@@ -1,4 +1,7 @@
-"""Sleeps that tests may contain, as `path::function` (no function: at module level), each with the reason why nothing else can be done."""
+"""Sleeps that tests may contain, as `path::function`, each with the reason why nothing else can be done.
+
+What is outside functions is `path::`.
+"""
 
 from __future__ import annotations
 
