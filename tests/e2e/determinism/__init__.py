@@ -1,0 +1,1 @@
+"""Workflow code replays as it ran; changed code is noticed."""
