@@ -41,7 +41,7 @@ class RunLocals:
     tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     attempts: dict[int, Attempt] = field(default_factory=dict)
     cancelled: set[int] = field(default_factory=set)
-    finished: deque[tuple[int, LocalActivityOutcome]] = field(default_factory=deque)
+    finished: deque[tuple[LocalActivity, LocalActivityOutcome]] = field(default_factory=deque)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     is_abandoned: bool = False
 
@@ -145,7 +145,7 @@ class LocalActivities:
         if not run_locals.tasks:
             self._all.discard(run_locals)
         run_locals.cancelled.discard(seq)
-        run_locals.finished.append((seq, outcome))
+        run_locals.finished.append((execution.work, outcome))
         run_locals.changed.set()
 
     async def _until_done(self, execution: _Execution) -> LocalActivityOutcome:

@@ -6,16 +6,21 @@ copied first, and without codec and external storage nothing is copied or even l
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
-from perdure.api.command.v1 import Command, ScheduleActivityTaskCommandAttributes
-from perdure.api.common.v1 import Payload
-from perdure.api.history.v1 import HistoryEvent
+from perdure.api.command.v1 import (
+    Command,
+    RecordMarkerCommandAttributes,
+    ScheduleActivityTaskCommandAttributes,
+)
+from perdure.api.common.v1 import Payload, Payloads
+from perdure.api.history.v1 import HistoryEvent, MarkerRecordedEventAttributes
 from perdure.api.protocol.v1 import Message as ProtocolMessage
 from perdure.api.update.v1 import Acceptance, Rejection, Request, Response
 from perdure.converter import (
@@ -26,6 +31,7 @@ from perdure.converter import (
     StorageDriverWorkflowInfo,
     WorkflowSerializationContext,
 )
+from perdure.core.replay.markers import LOCAL_ACTIVITY_MARKER, PATCH_MARKER
 
 if TYPE_CHECKING:
     from perdure.converter import DataConverter
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
     from perdure.worker._activity_attempt import Attempt
     from perdure.worker._environment import Environment
 
+_Marker = RecordMarkerCommandAttributes | MarkerRecordedEventAttributes
 Transform = Callable[[Sequence[Payload]], Awaitable[list[Payload]]]
 
 _BODIES: dict[str, type[Message]] = {
@@ -190,6 +197,15 @@ _SENT_BY_THE_WORKFLOW = frozenset(
 """Events whose payloads went out: workflow code never reads them, and who receives them decodes them."""
 
 
+def read_local_activity_names(details: Mapping[str, Payloads]) -> tuple[str, str] | None:
+    """Return id and type of the local activity that a marker is about; None if it does not say."""
+    try:
+        noted = json.loads(details["data"].payloads[0].data)
+        return str(noted["activity_id"]), str(noted["activity_type"])
+    except (LookupError, ValueError, TypeError):
+        return None
+
+
 class WorkflowPayloads:
     """The payloads of one run on their way in and out; knows for which activity or child each one is.
 
@@ -212,6 +228,8 @@ class WorkflowPayloads:
         self._result_target = self._storage_target
         # Contexts of what was scheduled and has not ended, by the id of the event that scheduled it.
         self._by_event: dict[int, SerializationContext] = {}
+        # Results of local activities as they were encoded, by activity id, until their markers are written.
+        self._local_results: dict[str, Payloads] = {}
 
     async def decoded_events(self, events: Sequence[HistoryEvent]) -> list[HistoryEvent]:
         """Return events with decoded payloads, copies where anything was decoded."""
@@ -223,6 +241,10 @@ class WorkflowPayloads:
                 continue
             copy = HistoryEvent()
             copy.CopyFrom(event)
+            if copy.HasField("marker_recorded_event_attributes"):
+                await self._transform_marker(copy.marker_recorded_event_attributes, is_inbound=True)
+                decoded.append(copy)
+                continue
             await self._transform(copy, context, is_inbound=True)
             decoded.append(copy)
         return decoded
@@ -264,15 +286,54 @@ class WorkflowPayloads:
         """Encode the arguments of a local activity, in place: it decodes them like any other activity."""
         await self._transform(attributes, self._for_activity(attributes, is_local=True), is_inbound=False)
 
-    async def decode_outcome(self, outcome: LocalActivityOutcome) -> None:
-        """Decode how a local activity ended, in place: it goes into a marker, which is encoded again."""
+    async def decode_outcome(
+        self, outcome: LocalActivityOutcome, attributes: ScheduleActivityTaskCommandAttributes
+    ) -> None:
+        """Decode how a local activity ended, in place; its marker gets the result as the activity encoded it."""
+        context = self._for_activity(attributes, is_local=True)
+        if outcome.result is not None:
+            self._local_results[attributes.activity_id] = Payloads.FromString(
+                outcome.result.SerializeToString()
+            )
         for message in (outcome.result, outcome.failure):
             if message is not None:
-                await self.decode(message)
+                await self._transform(message, context, is_inbound=True)
+
+    async def _transform_marker(self, marker: _Marker, *, is_inbound: bool) -> None:
+        """Transform what a marker carries for the user; what workers note for themselves stays readable."""
+        if marker.marker_name == PATCH_MARKER:
+            return
+        if marker.marker_name != LOCAL_ACTIVITY_MARKER:
+            await self._transform(marker, self._own, is_inbound=is_inbound)
+            return
+        noted = read_local_activity_names(marker.details)
+        context = self._own if noted is None else self._for_local(*noted)
+        encoded = None if is_inbound or noted is None else self._local_results.pop(noted[0], None)
+        if "result" in marker.details:
+            if encoded is not None:
+                marker.details["result"].CopyFrom(encoded)
+            else:
+                await self._transform(marker.details["result"], context, is_inbound=is_inbound)
+        if marker.HasField("failure"):
+            await self._transform(marker.failure, context, is_inbound=is_inbound)
+
+    def _for_local(self, activity_id: str, activity_type: str) -> SerializationContext:
+        return ActivitySerializationContext(
+            namespace=self._environment.namespace,
+            workflow_id=self._workflow_id,
+            workflow_type=self._workflow_type,
+            activity_type=activity_type,
+            activity_id=activity_id,
+            activity_task_queue=self._environment.task_queue,
+            is_local=True,
+        )
 
     async def encode_commands(self, commands: Iterable[Command]) -> None:
         """Encode the payloads of commands, in place, each for its receiver."""
         for command in commands:
+            if command.HasField("record_marker_command_attributes"):
+                await self._transform_marker(command.record_marker_command_attributes, is_inbound=False)
+                continue
             await self._transform(
                 command,
                 self._context_of_command(command),

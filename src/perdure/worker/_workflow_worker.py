@@ -322,11 +322,11 @@ class WorkflowWorker:
         try:
             while True:
                 while run_locals.finished:
-                    seq, outcome = run_locals.finished.popleft()
+                    ended, outcome = run_locals.finished.popleft()
                     if cached.payloads is not None:
-                        await cached.payloads.decode_outcome(outcome)
+                        await cached.payloads.decode_outcome(outcome, ended.attributes)
                     step = await self._run_code(
-                        cached, run, partial(run.local_activity_resolved, seq, outcome)
+                        cached, run, partial(run.local_activity_resolved, ended.seq, outcome)
                     )
                     if step is not None:
                         return step

@@ -8,8 +8,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from perdure.api.command.v1 import Command
-from perdure.api.common.v1 import Payload
+from perdure.api.command.v1 import Command, ScheduleActivityTaskCommandAttributes
+from perdure.api.common.v1 import Payload, Payloads
 from perdure.api.failure.v1 import Failure
 from perdure.api.history.v1 import HistoryEvent
 from perdure.api.protocol.v1 import Message
@@ -22,6 +22,13 @@ from perdure.converter import (
     WithSerializationContext,
     WorkflowSerializationContext,
 )
+from perdure.core.replay.markers import (
+    LOCAL_ACTIVITY_MARKER,
+    PATCH_MARKER,
+    LocalActivityMarker,
+    local_activity_details,
+)
+from perdure.core.replay.steps import LocalActivityOutcome
 from perdure.worker._payload_edge import WorkflowPayloads, transform_payloads
 
 
@@ -153,3 +160,51 @@ def test_a_failure_has_all_its_causes_encoded() -> None:
     failure.cause.application_failure_info.details.payloads.add(data=b"x")
     asyncio.run(_payloads().encode(failure))
     assert failure.cause.application_failure_info.details.payloads[0].data == b"out workflow w x"
+
+
+def _local_marker(result: bytes) -> Command:
+    marker = LocalActivityMarker(1, 1, "a1", "greet", 0, None, 0)
+    marker.result = Payloads(payloads=[Payload(data=result)])
+    command = Command()
+    attributes = command.record_marker_command_attributes
+    attributes.marker_name = LOCAL_ACTIVITY_MARKER
+    for key, value in local_activity_details(marker).items():
+        attributes.details[key].CopyFrom(value)
+    return command
+
+
+def test_what_workers_note_in_markers_stays_readable() -> None:
+    """Only a local activity's result is the user's; other workers read the rest without the codec."""
+
+    async def scenario() -> None:
+        payloads = _payloads()
+        command = _local_marker(b"x")
+        await payloads.encode_commands([command])
+        details = command.record_marker_command_attributes.details
+        assert details["result"].payloads[0].data == b"out activity a1 x"
+        assert b"greet" in details["data"].payloads[0].data
+        assert not details["data"].payloads[0].data.startswith(b"out")
+        patch = Command()
+        patch.record_marker_command_attributes.marker_name = PATCH_MARKER
+        patch.record_marker_command_attributes.details["patch-data"].payloads.add(data=b"{}")
+        await payloads.encode_commands([patch])
+        patched = patch.record_marker_command_attributes.details["patch-data"]
+        assert patched.payloads[0].data == b"{}"
+
+    asyncio.run(scenario())
+
+
+def test_a_local_activitys_result_is_decoded_for_the_code_and_recorded_as_it_was_encoded() -> None:
+    async def scenario() -> None:
+        payloads = _payloads()
+        attributes = ScheduleActivityTaskCommandAttributes(activity_id="a1")
+        outcome = LocalActivityOutcome(result=Payloads(payloads=[Payload(data=b"encoded once")]))
+        await payloads.decode_outcome(outcome, attributes)
+        assert outcome.result is not None
+        assert outcome.result.payloads[0].data == b"in activity a1 encoded once"
+        command = _local_marker(outcome.result.payloads[0].data)
+        await payloads.encode_commands([command])
+        recorded = command.record_marker_command_attributes.details["result"]
+        assert recorded.payloads[0].data == b"encoded once"
+
+    asyncio.run(scenario())

@@ -95,22 +95,17 @@ class SandboxRestrictions:
 SandboxRestrictions.default = SandboxRestrictions()
 
 
+@dataclass(frozen=True)
 class SandboxedWorkflowRunner(WorkflowRunner):
-    """The default runner: workflow code runs where it was imported, guarded against what would break replay.
+    """The default runner's official name. It runs workflow code without a sandbox; see the module's description.
 
-    Args:
+    Attributes:
         restrictions: Has no effect.
         runner_class: Has no effect.
     """
 
-    def __init__(
-        self,
-        *,
-        restrictions: SandboxRestrictions = SandboxRestrictions.default,
-        runner_class: type[WorkflowRunner] | None = None,
-    ) -> None:
-        self.restrictions = restrictions
-        self.runner_class = runner_class
+    restrictions: SandboxRestrictions = SandboxRestrictions.default
+    runner_class: type[WorkflowRunner] | None = None
 
 
 @contextmanager
