@@ -22,12 +22,13 @@ from perdure.server.config import ServerConfig
 from perdure.server.runtime import SystemRuntime
 from perdure.server.server import Server
 from perdure.store.memory import MemoryStore
-from tests.support.builders import complete_workflow, continue_as_new, queue, start_timer
+from tests.support.builders import complete_workflow, continue_as_new, duration, queue, start_timer
 from tests.support.proto import common, workflowservice
 from tests.support.updates import (
     ACCEPTED,
     COMPLETED,
     DISCARDS,
+    Stage,
     acceptance,
     place,
     poll_request,
@@ -38,6 +39,7 @@ from tests.support.updates import (
 from tests.unit.server.local_client import LocalClient, serving
 from tests.unit.server.support import run
 
+NO_STAGE = Stage.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_UNSPECIFIED
 Task = workflowservice.PollWorkflowTaskQueueResponse
 SHORT_WAIT = ServerConfig(port=0, history_wait_s=0.05)
 
@@ -181,6 +183,39 @@ def test_a_lost_speculative_task_is_made_again() -> None:
         await server.stop(0)
 
     run(scenario())
+
+
+def test_a_speculative_task_in_an_answer_times_out_like_any_other() -> None:
+    """The worker that gets it with its answer is gone: another one gets the update when its time is over."""
+
+    async def scenario() -> None:
+        async with serving() as client:
+            await client.start("w", "q", workflow_task_timeout=duration(1))
+            task = await client.poll_workflow_task("q")
+            execution = common.WorkflowExecution(workflow_id="w")
+            sent = send(client, execution)
+            while not await is_known(client, execution):
+                await asyncio.sleep(0)  # gives way, as any await would
+            commands = [start_timer("t", 600)]
+            done = await client.complete_workflow_task(
+                task.task_token, commands, return_new_workflow_task=True, capabilities=DISCARDS
+            )
+            assert len(done.workflow_task.messages) == 1
+            task = await client.poll_workflow_task("q")
+            assert [message.protocol_instance_id for message in task.messages] == ["u"]
+            await answer(client, task, rejection(task.messages[0]))
+            assert (await sent).outcome.failure.message == "no"
+
+    run(scenario())
+
+
+async def is_known(client: LocalClient, execution: common.WorkflowExecution) -> bool:
+    """Whether the server knows the update."""
+    try:
+        await client.invoke(poll_request(client.namespace, execution, stage=NO_STAGE))
+    except NotFoundError:
+        return False
+    return True
 
 
 def test_a_waiting_caller_is_told_how_far_his_update_is() -> None:

@@ -419,19 +419,20 @@ class Engine:
         tx.absorb()
         slot.state = tx.state
         slot.tail.append(write.events)
+        self.timers.note(write.run, write.wakeup_ns)
         if pending.on_commit is not None:
             pending.on_commit(slot)
         if before.has_started_task and (
             tx.header.task_stamp != before.task_stamp or not tx.header.has_pending_task
         ):
             slot.queries.put_back()
-        self.timers.note(write.run, write.wakeup_ns)
         for poller, task in pending.reserved:
             self.matching.deliver(poller, self._delivery(slot, tx, task))
         for task in write.tasks_put:
             self.matching.offer(task)
-        if not tx.header.has_pending_task and (
-            tx.header.last_completed_task_started_event_id or not tx.header.is_open
+        header = tx.state.header  # with the speculative task that `on_commit` may have made
+        if not header.has_pending_task and (
+            header.last_completed_task_started_event_id or not header.is_open
         ):
             slot.unblock_queries()
         if slot.updates is not None:
