@@ -20,17 +20,20 @@ from perdure.core.errors import (
     ResourceExhaustedError,
     WorkflowNotReadyError,
 )
-from perdure.core.run import activity_control, workflow_task
+from perdure.core.run import activity_control, child, external, workflow_task
 from perdure.core.run.completion import Completion, TaskToken
 from perdure.core.run.limits import SECOND_NS, Limits
+from perdure.core.run.records import RunKey
 from tests.support.builders import (
     application_failure,
     bare_command,
     cancel_activity,
+    cancel_external,
     cancel_timer,
     cancel_workflow,
     canceled_failure,
     complete_workflow,
+    continue_as_new,
     duration,
     fail_workflow,
     modify_memo,
@@ -38,11 +41,13 @@ from tests.support.builders import (
     record_marker,
     retry_policy,
     schedule_activity,
+    signal_external,
+    start_child,
     start_timer,
     sticky,
     upsert_search_attributes,
 )
-from tests.support.proto import command, enums, failure, protocol
+from tests.support.proto import command, enums, failure, history, protocol
 from tests.support.updates import DISCARDS, acceptance, place, rejection, response
 from tests.unit.core.driver import QUEUE, STICKY, Driver, name_of
 from tests.unit.core.test_reset import check_rebuilt
@@ -82,6 +87,10 @@ ANY_ACTIVITY: dict[str, st.SearchStrategy[Any]] = {
 }
 PLAIN = [
     record_marker("marker"),
+    start_child("child"),
+    start_child("child", parent_close_policy=enums.ParentClosePolicy.PARENT_CLOSE_POLICY_ABANDON),
+    signal_external("other"),
+    cancel_external("other"),
     modify_memo({"key": payload("value")}),
     upsert_search_attributes({"Kw": payload("word")}),
 ]
@@ -129,8 +138,20 @@ def sensible(draw: st.DrawFn, driver: Driver) -> list[command.Command]:
     return commands
 
 
+CHILD_ENDS = st.sampled_from(
+    [
+        history.HistoryEvent(event_type=enums.EventType.Value(f"EVENT_TYPE_WORKFLOW_EXECUTION_{end}"))
+        for end in ("COMPLETED", "FAILED", "CANCELED", "TIMED_OUT", "TERMINATED")
+    ]
+)
 CLOSING = st.sampled_from(
-    [complete_workflow(), fail_workflow(application_failure()), cancel_workflow(), fail_workflow(None)]
+    [
+        continue_as_new(),
+        complete_workflow(),
+        fail_workflow(application_failure()),
+        cancel_workflow(),
+        fail_workflow(None),
+    ]
 )
 
 
@@ -380,6 +401,50 @@ class Run(RuleBasedStateMachine):
         else:
             with pytest.raises(InvalidArgumentError, match="without activity being request canceled"):
                 self.driver.cancel_activity(event_id)
+
+    # --- other runs ---
+
+    def unstarted(self) -> list[int]:
+        """Children that are to be started."""
+        children = self.driver.state.children.items() if self.is_open() else ()
+        return [key for key, pending in children if not pending.run_id]
+
+    @precondition(lambda self: bool(self.unstarted()))
+    @rule(data=st.data(), is_started=st.booleans())
+    def start_child(self, data: st.DataObject, is_started: bool) -> None:
+        """A child is started, or its id is in use."""
+        event_id = data.draw(st.sampled_from(self.unstarted()))
+        initiated = self.driver.history[event_id - 1]
+        if is_started:
+            self.driver.apply(lambda tx: child.started(tx, initiated, f"run of {event_id}"))
+        else:
+            self.driver.apply(lambda tx: child.start_failed(tx, initiated, 1))
+
+    def running_children(self) -> list[int]:
+        """Children that run."""
+        return [key for key, pending in self.driver.state.children.items() if pending.run_id]
+
+    @precondition(lambda self: self.is_open() and bool(self.running_children()))
+    @rule(data=st.data(), closing=CHILD_ENDS)
+    def end_child(self, data: st.DataObject, closing: history.HistoryEvent) -> None:
+        """A child ends."""
+        event_id = data.draw(st.sampled_from(self.running_children()))
+        closed = RunKey("namespace-id", "child", "last run")
+        self.driver.apply(lambda tx: child.ended(tx, event_id, closed, closing))
+
+    @precondition(lambda self: not self.is_open() and bool(self.running_children()))
+    @rule(data=st.data())
+    def forget_child(self, data: st.DataObject) -> None:
+        """A child of the closed run is dealt with."""
+        event_id = data.draw(st.sampled_from(self.running_children()))
+        self.driver.apply(lambda tx: child.forget(tx, event_id))
+
+    @precondition(lambda self: bool(self.driver.state.externals))
+    @rule(data=st.data(), cause=st.sampled_from([0, 1]))
+    def settle_external(self, data: st.DataObject, cause: int) -> None:
+        """Another workflow was signalled or asked to cancel, or was not there."""
+        event_id = data.draw(st.sampled_from(sorted(self.driver.state.externals)))
+        self.driver.apply(lambda tx: external.settled(tx, self.driver.history[event_id - 1], cause))
 
     # --- time ---
 
