@@ -204,6 +204,16 @@ def test_a_lost_update_is_known_again_from_its_acceptance() -> None:
     assert driver.state.updates["u"].completed_event_id == 6
 
 
+def test_a_lost_update_may_still_be_rejected() -> None:
+    driver = begun()
+    driver.update()
+    driver.poll()
+    (message,) = driver.messages
+    driver.lose_memory()
+    _answer(driver, rejection(message))
+    assert driver.types()[-1] == "WORKFLOW_TASK_COMPLETED"
+
+
 def _bad(driver: Driver, message: protocol.Message, what: str) -> list[protocol.Message]:
     unknown = acceptance(message, with_request=False)
     unknown.protocol_instance_id = "x"

@@ -273,6 +273,8 @@ class UpdateAnswers:
         """Checks that the update exists, or that the message says all of it: the server may have lost it meanwhile."""
         if update_id in self.registry.waiting or update_id in self.tx.updates or update_id in self.changes:
             return
+        if body.Is(Rejection.DESCRIPTOR):
+            return  # Nobody waits for it any more, and it leaves nothing.
         if _carries_request(body):
             check_total(len(self.registry.waiting) + self.tx.update_count, self.limits)
             return
@@ -369,10 +371,7 @@ def unpack(body: AnyMessage, message: Message) -> Message:
 
 
 def _carries_request(body: AnyMessage) -> bool:
-    for kind, name in ((Acceptance, "accepted_request"), (Rejection, "rejected_request")):
-        if body.Is(kind.DESCRIPTOR):
-            return unpack(body, kind()).HasField(name)
-    return False
+    return body.Is(Acceptance.DESCRIPTOR) and unpack(body, Acceptance()).HasField("accepted_request")
 
 
 def _check_set(value: object, kind: str, name: str) -> None:
