@@ -184,6 +184,11 @@ def check_config(config: WorkerConfig) -> None:
             "default_versioning_behavior must be UNSPECIFIED when use_worker_versioning is False",
         ),
         (
+            type(config.get("activity_executor")).__name__ == "InterpreterPoolExecutor",
+            "InterpreterPoolExecutor is not supported as an activity_executor. "  # noqa: ISC004
+            "Use ThreadPoolExecutor or ProcessPoolExecutor instead.",
+        ),
+        (
             config.get("max_workflow_task_external_storage_concurrency", 3) < 1,
             "max_workflow_task_external_storage_concurrency must be positive",
         ),
