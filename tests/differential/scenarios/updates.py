@@ -90,6 +90,37 @@ async def update_completed(ctx: Context) -> None:
 
 
 @scenario
+async def update_with_request_id(ctx: Context) -> None:
+    """A request id and links of an update are kept with its acceptance, and shown."""
+    run = await _waiting(ctx)
+    request = update_request(run.client.namespace, run.execution)
+    request.request.request_id = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+    link = request.request.links.add().workflow_event
+    link.namespace, link.workflow_id, link.run_id = (
+        "default",
+        "caller",
+        "3f2504e0-4f89-41d3-9a0c-0305e82c3302",
+    )
+    sent = asyncio.create_task(run.client.call(request, Response))
+    task = await run.poll()
+    (message,) = task.messages
+    await _answer(run, task, acceptance(message))
+    described = await run.describe()
+    infos = described.workflow_extended_info.request_id_infos
+    ctx.record("shown", infos[request.request.request_id])
+    task = await _signaled(run)
+    await _answer(run, task, response(message))
+    ctx.record("answer", await sent)
+    await run.record_history()
+
+
+async def _signaled(run: Run) -> WorkflowTask:
+    """The workflow task that a signal makes."""
+    await run.signal()
+    return await run.poll()
+
+
+@scenario
 async def update_rejected(ctx: Context) -> None:
     """A rejected update leaves nothing, and the worker is told where to go back to."""
     run = await _waiting(ctx)

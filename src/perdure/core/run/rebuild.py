@@ -195,7 +195,9 @@ def _external_settled(tx: Transition, event: HistoryEvent, attributes: Any) -> N
 
 
 def _update_accepted(tx: Transition, event: HistoryEvent, attributes: Any) -> None:
-    tx.updates.put(attributes.protocol_instance_id, Update(accepted_event_id=event.event_id))
+    request_id = attributes.accepted_request.request_id
+    accepted = Update(accepted_event_id=event.event_id, request_id=request_id)
+    tx.updates.put(attributes.protocol_instance_id, accepted)
 
 
 def _update_completed(tx: Transition, event: HistoryEvent, attributes: Any) -> None:

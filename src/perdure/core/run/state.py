@@ -241,6 +241,8 @@ class Update(Record):
     accepted_event_id: int = 0
     completed_event_id: int = 0
     """0: its handler runs."""
+    request_id: str = ""
+    """Of the request that sent it, if it had one."""
 
 
 @dataclass(slots=True)

@@ -296,7 +296,8 @@ class UpdateAnswers:
         waiting = self.registry.waiting.get(update_id)
         attributes.accepted_request.CopyFrom(waiting.request if waiting else acceptance.accepted_request)
         self.tx.append(event)
-        self.tx.updates.put(update_id, Update(event.event_id))
+        request_id = attributes.accepted_request.request_id
+        self.tx.updates.put(update_id, Update(event.event_id, request_id=request_id))
         self.changes.accepted.add(update_id)
 
     def reject(self, update_id: str, rejection: Rejection) -> None:

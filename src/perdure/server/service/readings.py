@@ -292,6 +292,11 @@ class Readings:
         info = extended.request_id_infos[header.start_request_id]
         info.event_id = 1
         info.event_type = "EVENT_TYPE_WORKFLOW_EXECUTION_STARTED"  # type: ignore[assignment]  # by name
+        for update in state.updates.values():
+            if update.request_id:
+                info = extended.request_id_infos[update.request_id]
+                info.event_type = "EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED"  # type: ignore[assignment]  # by name
+                info.event_id = update.accepted_event_id
         for request_id, event_id in state.attached_requests.items():
             info = extended.request_id_infos[request_id]
             info.event_type = "EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED"  # type: ignore[assignment]  # by name
