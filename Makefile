@@ -32,7 +32,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo
+	$(BIN)/lint-imports --no-logo --no-cache
 
 check: lint
 	$(PYTEST) tests/unit tests/quality tests/store -n $(WORKERS) -m "not serial"

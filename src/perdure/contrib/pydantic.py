@@ -9,9 +9,14 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import TypeAdapter
-from pydantic_core import SchemaSerializer, to_json
-from pydantic_core.core_schema import any_schema
+try:
+    from pydantic import TypeAdapter
+    from pydantic_core import SchemaSerializer, to_json
+    from pydantic_core.core_schema import any_schema
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "perdure.contrib.pydantic needs Pydantic 2: pip install 'perdure[pydantic]'", name=error.name
+    ) from error
 
 from perdure.api.common.v1 import Payload
 from perdure.converter import (

@@ -7,6 +7,14 @@ tracer provider that `create_tracer_provider` makes. Needs the extra `perdure[op
 
 from __future__ import annotations
 
+try:
+    import opentelemetry.sdk.trace  # noqa: F401  said here once for all modules below
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "perdure.contrib.opentelemetry needs OpenTelemetry: pip install 'perdure[opentelemetry]'",
+        name=error.name,
+    ) from error
+
 from perdure.contrib.opentelemetry._interceptor import TracingInterceptor
 from perdure.contrib.opentelemetry._otel_interceptor import OpenTelemetryInterceptor
 from perdure.contrib.opentelemetry._plugin import OpenTelemetryPlugin
