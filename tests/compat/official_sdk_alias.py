@@ -16,6 +16,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+import official_sdk_equivalents as equivalents
+
 THEIRS = "temporalio"
 OURS = "perdure"
 INTERNALS = "internals of the official SDK"
@@ -26,20 +28,42 @@ class InternalsError(NotImplementedError):
     """A test used something private to the official SDK."""
 
 
+class _StandInClass(type):
+    """A class whose attributes are stand-ins as well, such as the members of a private enum."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _stand_in(cls.__module__, f"{cls.__name__}.{name}")
+
+
 def _stand_in(module: str, name: str) -> Any:
     def refuse(*args: Any, **kwargs: Any) -> Any:
         raise InternalsError(f"{INTERNALS}: {module}.{name}")
 
-    return type(name, (), {"__new__": refuse, "__class_getitem__": classmethod(lambda cls, _: cls)})
+    names = {"__new__": refuse, "__class_getitem__": classmethod(lambda cls, _: cls), "__module__": module}
+    return _StandInClass(name, (), names)
+
+
+def _decorator_stand_in(module: str, name: str) -> Any:
+    def decorate(*args: Any, **kwargs: Any) -> Any:
+        if len(args) == 1 and not kwargs and callable(args[0]):
+            return args[0]
+        raise InternalsError(f"not built: {module}.{name}")
+
+    return decorate
 
 
 class _StandIns(ModuleType):
-    """A module whose every name is a stand-in."""
+    """A module whose every name is a stand-in; in one that we do not have yet, functions can be decorators."""
+
+    is_not_built = False
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        stand_in = _stand_in(self.__name__, name)
+        make = _decorator_stand_in if self.is_not_built and name[0].islower() else _stand_in
+        stand_in = make(self.__name__, name)
         setattr(self, name, stand_in)
         return stand_in
 
@@ -73,6 +97,7 @@ class _Loader(importlib.abc.Loader):
         if self._module is None:
             stand_ins = _StandIns(spec.name)
             stand_ins.__path__ = []
+            stand_ins.is_not_built = spec.name.removeprefix(f"{THEIRS}.") in equivalents.NOT_BUILT
             return stand_ins
         # The import system is about to overwrite what the module says of itself.
         self._own = {key: vars(self._module).get(key) for key in ("__spec__", "__loader__", "__package__")}
@@ -92,10 +117,15 @@ class AliasFinder(importlib.abc.MetaPathFinder):
             return None
         if rest.startswith("api.") and rest.endswith("_pb2"):
             return importlib.util.spec_from_loader(fullname, _Loader(_proto_module(rest)))
+        private = equivalents.private_module(rest)
+        if private is not None:
+            return importlib.util.spec_from_loader(fullname, _Loader(private))
         try:
             module = importlib.import_module(f"{OURS}.{rest}" if rest else OURS)
         except ModuleNotFoundError as error:
-            is_private = any(part.startswith("_") or part == "bridge" for part in rest.split("."))
+            is_private = rest in equivalents.NOT_BUILT or any(
+                part.startswith("_") or part == "bridge" for part in rest.split(".")
+            )
             if not is_private or not (error.name or "").startswith(OURS):
                 raise ModuleNotFoundError(f"No module named {fullname!r} ({error})", name=fullname) from error
             return importlib.util.spec_from_loader(fullname, _Loader(None), is_package=True)
@@ -104,4 +134,8 @@ class AliasFinder(importlib.abc.MetaPathFinder):
         )
 
 
+equivalents.install()
 sys.meta_path.insert(0, AliasFinder())
+for _name in sorted(equivalents.NOT_BUILT):
+    # So that `from temporalio import ...` finds it as well.
+    importlib.import_module(f"{THEIRS}.{_name}")

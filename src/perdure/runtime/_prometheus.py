@@ -8,7 +8,7 @@ from __future__ import annotations
 import bisect
 import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from perdure.runtime._buffer import (
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from perdure.common import MetricAttributes
     from perdure.runtime._config import PrometheusConfig
 
+_WHOLE_NUMBER: Final = re.compile(rb"^([^#\n].* -?[0-9]+)\.0$", re.MULTILINE)
 _INVALID: Final = re.compile(r"[^a-zA-Z0-9_:]")
 # Latencies from the cost of a call inside the process to that of the longest long poll.
 _BUCKETS_MS: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 90_000)
@@ -129,7 +130,7 @@ def _text(value: object) -> str:
 
 def _serve(sink: PrometheusSink, bind_address: str) -> Any:
     try:
-        from prometheus_client import CollectorRegistry, start_http_server
+        from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
     except ImportError as error:
         raise RuntimeError(
             "Metrics for Prometheus need the package prometheus-client: pip install 'perdure[prometheus]'"
@@ -140,6 +141,17 @@ def _serve(sink: PrometheusSink, bind_address: str) -> Any:
     if not port.isdigit():
         raise RuntimeError(f"PrometheusConfig.bind_address must be host:port, not {bind_address!r}")
     try:
-        return start_http_server(int(port), addr=host.strip("[]") or "0.0.0.0", registry=registry)
+        server = start_http_server(int(port), addr=host.strip("[]") or "0.0.0.0", registry=registry)
     except OSError as error:
         raise RuntimeError(f"Metrics cannot be served at {bind_address}: {error}") from error
+    server[0].set_app(_with_whole_numbers(make_wsgi_app(registry, disable_compression=True)))
+    return server
+
+
+def _with_whole_numbers(application: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    """The application with `2` for `2.0`, as the official workers write whole numbers and scripts look for them."""
+
+    def shortened(environ: Any, start_response: Any) -> Iterable[bytes]:
+        return [_WHOLE_NUMBER.sub(rb"\1", b"".join(application(environ, start_response)))]
+
+    return shortened

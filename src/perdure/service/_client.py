@@ -134,6 +134,10 @@ class ServiceClient(ABC):
     def update_api_key(self, api_key: str | None) -> None:
         """Replace the API key, or remove it with None."""
 
+    def _is_from_other_process(self) -> bool:
+        """Whether it was connected by the process that this one was forked from, and cannot be used here."""
+        return False
+
     @abstractmethod
     async def _rpc_call(
         self,
@@ -167,6 +171,7 @@ class _TransportServiceClient(ServiceClient):
         self._connect_lock = asyncio.Lock()
         self._closed = False
         self._system_info: GetSystemInfoResponse | None = None
+        self._process_id: int | None = None
 
     @property
     def worker_service_client(self) -> _TransportServiceClient:
@@ -177,6 +182,9 @@ class _TransportServiceClient(ServiceClient):
     def system_info(self) -> GetSystemInfoResponse | None:
         """What the server said of itself when the connection was made; None before, and for very old servers."""
         return self._system_info
+
+    def _is_from_other_process(self) -> bool:
+        return self._process_id not in (None, os.getpid())
 
     def update_rpc_metadata(self, metadata: Mapping[str, str | bytes]) -> None:
         self._headers.update(metadata)
@@ -216,6 +224,7 @@ class _TransportServiceClient(ServiceClient):
             # Cancelled too: nobody else knows of this transport.
             await transport.close()
             raise
+        self._process_id = os.getpid()
         return transport
 
     async def _get_system_info(self, transport: Transport) -> GetSystemInfoResponse | None:

@@ -102,6 +102,7 @@ class Worker:
         Raises:
             TypeError: Something among activities or workflows is none.
             ValueError: The arguments contradict each other, or something is missing.
+            AssertionError: The client was connected by the process that this one was forked from.
         """
         arguments = dict(locals())
         del arguments["self"]
@@ -113,6 +114,7 @@ class Worker:
         for plugin in self._plugins:
             config = plugin.configure_worker(config)
         check_config(config)
+        _refuse_forked("create", client)
         self._config = config
         self._started = False
         self._shutdown_event = asyncio.Event()
@@ -182,6 +184,7 @@ class Worker:
         Raises:
             WorkerValidationError: There is no such namespace, or the server cannot be reached.
             RuntimeError: It was started before, or a part of it cannot go on.
+            AssertionError: This process was forked from the one that made the worker.
         """
         run: Callable[[Worker], Awaitable[None]] = Worker._run
         for plugin in reversed(self._plugins):
@@ -197,6 +200,7 @@ class Worker:
     async def _run(self) -> None:
         if self._started:
             raise RuntimeError("Already started")
+        _refuse_forked("use", self.client)
         self._started = True
         lifetime = self._start_taking()
         try:
@@ -285,3 +289,12 @@ class Worker:
 
 def _around(plugin: Plugin, run: Callable[[Worker], Awaitable[None]]) -> Callable[[Worker], Awaitable[None]]:
     return lambda worker: plugin.run_worker(worker, run)
+
+
+def _refuse_forked(verb: str, client: Client) -> None:
+    if client.service_client._is_from_other_process():
+        # The class is the official SDK's choice.
+        raise AssertionError(
+            f"Cannot {verb} worker across forks: its client was connected by the process that this one was forked "
+            "from. Connect a client in each process."
+        )

@@ -25,6 +25,8 @@ from typing import Any
 
 import pytest
 
+from perdure.api.common.v1 import Payload
+from perdure.converter import CompositePayloadConverter, JSONPlainPayloadConverter
 from perdure.worker.workflow_code import guards
 from perdure.worker.workflow_code.guards import RestrictedWorkflowAccessError
 
@@ -203,6 +205,24 @@ def test_a_subclass_of_datetime_is_refused_too(guarded: Guarded) -> None:
     assert isinstance(Moment.now(), Moment)
     with pytest.raises(RestrictedWorkflowAccessError, match="now"):
         guarded(lambda: Moment.now())
+
+
+def test_what_a_payload_converter_reads_is_not_workflow_code(guarded: Guarded) -> None:
+    class ReadsTheEnvironment(JSONPlainPayloadConverter):
+        """As Pydantic does when it makes a schema."""
+
+        def from_payload(self, payload: Payload, type_hint: type | None = None) -> object:
+            return os.environ.get("HOME_OF_NOBODY", "nowhere")
+
+    class Converters(CompositePayloadConverter):
+        """Only that one."""
+
+        def __init__(self) -> None:
+            super().__init__(ReadsTheEnvironment())
+
+    payloads = JSONPlainPayloadConverter().to_payload("x")
+    assert payloads is not None
+    assert guarded(lambda: Converters().from_payloads([payloads])) == ["nowhere"]
 
 
 if hasattr(sys, "monitoring"):

@@ -156,7 +156,12 @@ class Http2Transport:
             task = asyncio.current_task()
             if not late or (task is not None and task.cancelling()):
                 raise
-            raise RPCError("Deadline Exceeded", RPCStatusCode.DEADLINE_EXCEEDED, b"") from None
+            raise _deadline_exceeded() from None
+        except RPCError as error:
+            # The server knows the deadline too, and may have ended the call before our timer came to its turn.
+            if error.status is RPCStatusCode.CANCELLED and timer is not None and loop.time() >= timer.when():
+                raise _deadline_exceeded() from error
+            raise
         finally:
             if timer is not None:
                 timer.cancel()
@@ -224,6 +229,10 @@ class Http2Transport:
 
 def _is_usable(attempt: asyncio.Future[Connection]) -> bool:
     return not attempt.cancelled() and attempt.exception() is None and attempt.result().is_usable
+
+
+def _deadline_exceeded() -> RPCError:
+    return RPCError("Deadline Exceeded", RPCStatusCode.DEADLINE_EXCEEDED, b"")
 
 
 def _closed_error() -> RPCError:

@@ -35,8 +35,13 @@ _TRUSTED_MODULES = (
     "_pydevd_",
     "debugpy.",
     "coverage.",
+    "pydantic.",
 )
-"""They read files and clocks on behalf of the interpreter, the log or a debugger: no answer reaches workflow code."""
+"""They read files, clocks and settings on behalf of the interpreter, the log, a debugger or themselves: no answer
+reaches workflow code. What they call back, such as a model's validator, is workflow code again."""
+_TRUSTED_SDK_MODULES = ("perdure.converter.", "perdure.contrib.", "perdure.worker.workflow_code.conversion")
+"""What they call is the worker's configuration, not workflow code: Pydantic reads the environment as it makes a schema,
+OpenTelemetry as it looks for its context."""
 
 _places: dict[str, str] = {}
 _USER, _LIBRARY, _SDK = "user", "library", "sdk"
@@ -64,7 +69,7 @@ class RestrictedWorkflowAccessError(NondeterminismError):
 
 
 def refuse(qualified_name: str, instead: str, depth: int = 2) -> None:
-    """Raises for what the code `depth` frames up did, unless an importer, a logger or a debugger did it.
+    """Raises for what the code `depth` frames up did, unless an importer, a logger, a debugger or a converter did it.
 
     Raises:
         RestrictedWorkflowAccessError: it was workflow code.
@@ -83,11 +88,21 @@ def refuse(qualified_name: str, instead: str, depth: int = 2) -> None:
         frame = frame.f_back
     if frame is None:
         frame = caller
-    if frame is None:
+    if frame is None or _nearest_sdk_module(frame).startswith(_TRUSTED_SDK_MODULES):
         return
     code = frame.f_code
     function = getattr(code, "co_qualname", code.co_name)
     raise RestrictedWorkflowAccessError(qualified_name, instead, code.co_filename, frame.f_lineno, function)
+
+
+def _nearest_sdk_module(frame: FrameType | None) -> str:
+    """The module of the SDK that called the frame, directly or not; empty if none did."""
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if (_places.get(file) or _place(file)) is _SDK:
+            return frame.f_globals.get("__name__") or ""
+        frame = frame.f_back
+    return ""
 
 
 def _place(file: str) -> str:
