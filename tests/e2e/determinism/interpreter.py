@@ -104,13 +104,13 @@ class Interpreter:
         self.signals += 1
         self.log.append(f"signal {text}")
 
-    @workflow.signal
+    @workflow.signal(unfinished_policy=workflow.HandlerUnfinishedPolicy.ABANDON)
     async def work_signal(self, text: str) -> None:
         self.log.append(f"work {text}")
         await self.do(self.program["handler"])
         self.signals += 1
 
-    @workflow.update
+    @workflow.update(unfinished_policy=workflow.HandlerUnfinishedPolicy.ABANDON)
     async def update(self, is_rejected: bool) -> str:
         self.log.append("update")
         await self.do(self.program["handler"])

@@ -1,0 +1,1 @@
+"""Our SDK and the official one share workflows, histories and servers."""
