@@ -211,11 +211,12 @@ class ReplaySafeTracerProvider(TracerProvider):
         attributes: Attributes | None = None,
     ) -> Tracer:
         """Return a tracer for a module or library."""
-        return _ReplaySafeTracer(
-            self._tracer_provider.get_tracer(
+        # Newer releases look, for a tracer's own metrics, into the environment.
+        with _outside_guards():
+            tracer = self._tracer_provider.get_tracer(
                 instrumenting_module_name, instrumenting_library_version, schema_url, attributes
             )
-        )
+        return _ReplaySafeTracer(tracer)
 
     def id_generator(self) -> TemporalIdGenerator:
         """Return the generator of ids."""
