@@ -330,9 +330,7 @@ def test_a_paused_run_takes_no_update_and_brings_none() -> None:
     driver.pause()
     with pytest.raises(FailedPreconditionError, match="Workflow is paused"):
         driver.update("refused")
-    done = driver.respond(
-        messages=[rejection(message)], capabilities=DISCARDS, return_new_workflow_task=True
-    )
+    done = driver.respond(messages=[rejection(message)], capabilities=DISCARDS, return_new_workflow_task=True)
     assert not done.brings_updates
     assert not driver.header.has_pending_task
     driver.unpause()
