@@ -10,7 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from enum import IntEnum
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import google.protobuf.symbol_database
@@ -32,6 +32,18 @@ class OfficialLogicFlag(IntEnum):
     PROCESS_WORKFLOW_ACTIVATION_JOBS_AS_SINGLE_BATCH = LogicFlag.SINGLE_BATCH
 
 
+class _HealthFile:
+    """The health service's file as the official SDK has it: younger releases of the library have one RPC more."""
+
+    def __init__(self) -> None:
+        descriptor = grpc_health.v1.health_pb2.DESCRIPTOR
+        self.package = descriptor.package
+        self.name = descriptor.name
+        service = descriptor.services_by_name["Health"]
+        known = [method for method in service.methods if method.name in ("Check", "Watch")]
+        self.services_by_name = {"Health": SimpleNamespace(methods=known)}
+
+
 PRIVATE_MODULES: dict[str, dict[str, Any]] = {
     "worker._workflow_instance": {
         "_WorkflowLogicFlag": OfficialLogicFlag,
@@ -40,8 +52,9 @@ PRIVATE_MODULES: dict[str, dict[str, Any]] = {
         "UnsandboxedWorkflowRunner": perdure.worker.UnsandboxedWorkflowRunner,
     },
     "worker._workflow": {"__name__": "perdure.worker"},
+    "worker._interceptor": vars(perdure.worker),
     "worker._worker": {**vars(_worker), "load_default_build_id": _build_id.load_default_build_id},
-    "bridge.proto.health.v1.health_pb2": vars(grpc_health.v1.health_pb2),
+    "bridge.proto.health.v1.health_pb2": {"DESCRIPTOR": _HealthFile()},
 }
 """By private module, without `temporalio.`: its names and what they are here."""
 

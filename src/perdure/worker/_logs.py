@@ -15,7 +15,9 @@ from perdure.exceptions import ApplicationError, ApplicationErrorCategory
 from perdure.worker._workflow_thread import DeadlockError
 
 if TYPE_CHECKING:
+    from perdure.api.workflowservice.v1 import PollWorkflowTaskQueueResponse
     from perdure.worker._activity_attempt import Attempt
+    from perdure.worker._payload_edge import WorkflowPayloads
 
 activity_logger = logging.getLogger("perdure.activity")
 workflow_logger = logging.getLogger("perdure.worker")
@@ -155,3 +157,44 @@ def workflow_task_failed(
     elif workflow_logger.isEnabledFor(logging.DEBUG):
         text = user_traceback(error) if error is not None else message
         workflow_logger.debug("Failed activation on workflow:\n%s", text)
+
+
+def workflow_task_done(
+    task: PollWorkflowTaskQueueResponse, duration_s: float, payloads: WorkflowPayloads | None
+) -> None:
+    """Log how long a workflow task took, at debug level unless it took long, and what external storage did for it."""
+    level, what = next(entry[1:] for entry in _DURATION_LEVELS if duration_s > entry[0])
+    if not workflow_logger.isEnabledFor(level):
+        return
+    event_id = task.started_event_id + 1
+    details: dict[str, Any] = {
+        "event_id": event_id,
+        "workflow_task_duration": timedelta(seconds=duration_s),
+        "workflow_type": task.workflow_type.name,
+        "workflow_id": task.workflow_execution.workflow_id,
+    }
+    storage = (("download", payloads.downloads), ("upload", payloads.uploads)) if payloads is not None else ()
+    for name, metrics in storage:
+        if metrics.payload_count:
+            details |= {
+                f"payload_{name}_count": metrics.payload_count,
+                f"payload_{name}_size": metrics.total_size,
+                f"payload_{name}_duration": metrics.total_duration,
+                f"payload_{name}_drivers": sorted(metrics.driver_names),
+            }
+    shown = ", ".join(f"{name}: {value}" for name, value in details.items())
+    # The number is by which Temporal's documentation and its users' alerts know the line.
+    workflow_logger.log(
+        level,
+        "[TMPRL1104] %s:%d:%d %s (%s)",
+        *(task.workflow_execution.run_id, event_id, task.attempt, what, shown),
+        extra=details,
+    )
+
+
+_DURATION_LEVELS = (
+    (10.0, logging.WARNING, "Workflow task exceeded 10 seconds"),
+    (5.0, logging.INFO, "Workflow task exceeded 5 seconds"),
+    (-1.0, logging.DEBUG, "Workflow task duration information"),
+)
+"""Seconds that a workflow task took longer than, and what is then logged."""

@@ -31,6 +31,7 @@ from perdure.converter import (
     StorageDriverWorkflowInfo,
     WorkflowSerializationContext,
 )
+from perdure.converter._extstore import StorageOperationMetrics
 from perdure.core.replay.markers import LOCAL_ACTIVITY_MARKER, PATCH_MARKER
 
 if TYPE_CHECKING:
@@ -226,6 +227,8 @@ class WorkflowPayloads:
         )
         # Stores what the run returns: its parent reads it, also when only the parent is replayed.
         self._result_target = self._storage_target
+        self.downloads = StorageOperationMetrics()
+        self.uploads = StorageOperationMetrics()
         # Contexts of what was scheduled and has not ended, by the id of the event that scheduled it.
         self._by_event: dict[int, SerializationContext] = {}
         # Results of local activities as they were encoded, by activity id, until their markers are written.
@@ -260,6 +263,11 @@ class WorkflowPayloads:
     async def decode_protocol_message(self, message: ProtocolMessage) -> None:
         """Decode the payloads of an update request, in place."""
         await self._transform_body(message, self.decode)
+
+    def reset_metrics(self) -> None:
+        """Begin to count anew what external storage does: the next task has begun."""
+        self.downloads = StorageOperationMetrics()
+        self.uploads = StorageOperationMetrics()
 
     async def encode_completion(self, completion: TaskCompletion) -> None:
         """Encode everything that a completed task says, in place."""

@@ -266,7 +266,9 @@ class WorkflowWorker:
             messages=task.messages,
         )
         if cached.payloads is not None:
-            await self._decode(cached.payloads, workflow_task)
+            cached.payloads.reset_metrics()
+            with cached.payloads.downloads.track():
+                await self._decode(cached.payloads, workflow_task)
         return await self._run_code(cached, run, partial(run.handle, workflow_task))
 
     def _run_code(self, cached: CachedRun, run: WorkflowRun, job: Callable[[], T]) -> asyncio.Future[T]:
@@ -375,10 +377,12 @@ class WorkflowWorker:
             self._measure(cached, step, received_s)
             if cached.payloads is not None:
                 try:
-                    await cached.payloads.encode_completion(step)
+                    with cached.payloads.uploads.track():
+                        await cached.payloads.encode_completion(step)
                 except Exception as error:  # codecs and storage drivers are the user's code
                     await self._fail(cached, task, self._failed_step(cached, task, error), until_s)
                     return None
+            _logs.workflow_task_done(task, time.monotonic() - received_s, cached.payloads)
             if step.legacy_query_result is not None:
                 request = self._answers.query_answered(task.task_token, step.legacy_query_result)
                 await self._respond_to_query(request, until_s)
