@@ -16,7 +16,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-import official_sdk_equivalents as equivalents
+import official_sdk_equivalents as equivalents  # type: ignore[import-not-found]
 
 THEIRS = "temporalio"
 OURS = "perdure"

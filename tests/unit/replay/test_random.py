@@ -61,5 +61,5 @@ def test_other_code_is_noticed() -> None:
 
 
 def test_random_workflows_do_all_kinds_of_things() -> None:
-    kinds = {event.event_type for seed in SEEDS for event in run_random(seed).history}
-    assert len(kinds) >= 18
+    kinds = {event.event_type for seed in SEEDS[:20] for event in run_random(seed).history}
+    assert len(kinds) >= 22
