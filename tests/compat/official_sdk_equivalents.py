@@ -14,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import google.protobuf.symbol_database
-import grpc_health.v1.health_pb2
+import grpc_health.v1.health_pb2  # type: ignore[import-untyped]
 
 import perdure.worker
 from perdure.api import registry
@@ -97,7 +97,7 @@ def install() -> None:
     """Give our classes the private methods that the suite calls, and the symbol database our messages."""
     perdure.worker.Worker._set_default_workflow_logic_flag = _set_worker_flag  # type: ignore[attr-defined]
     perdure.worker.Replayer._set_default_workflow_logic_flag = _set_replayer_flag  # type: ignore[attr-defined]
-    google.protobuf.symbol_database.Default = _Symbols
+    google.protobuf.symbol_database.Default = _Symbols  # type: ignore[assignment]
 
 
 def private_module(name: str) -> ModuleType | None:

@@ -377,6 +377,26 @@ def test_a_call_that_the_server_resets_has_a_status(code: ErrorCodes, status: RP
     _run(scenario())
 
 
+def test_a_reset_at_the_deadline_is_the_deadline() -> None:
+    """The server knows it too, and its reset may be read before the client's own timer comes to its turn."""
+
+    async def answer(peer: Peer, stream: int) -> None:
+        loop = asyncio.get_running_loop()
+        late = loop.time() + 0.05
+        while loop.time() < late:
+            """It is the client's loop as well: when it goes on, timer and reset are there together."""
+        peer.h2.reset_stream(stream, ErrorCodes.CANCEL)
+        peer.flush()
+
+    async def scenario() -> None:
+        async with _peer(answer) as (transport, _):
+            with pytest.raises(RPCError) as caught:
+                await _call(transport, timeout_s=0.02)
+            assert caught.value.status is RPCStatusCode.DEADLINE_EXCEEDED
+
+    _run(scenario())
+
+
 def test_a_lost_connection_fails_its_calls_and_the_next_one_makes_another() -> None:
     """UNAVAILABLE, which the service client tries again."""
 

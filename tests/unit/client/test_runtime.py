@@ -120,15 +120,15 @@ def test_prometheus_reads_counters_gauges_and_histograms() -> None:
     with urlopen(f"http://{address}/metrics") as response:
         text = response.read().decode()
     labels = 'an_attr="true",service_name="temporal-core-sdk"'
-    assert f"my_counter_total{{{labels}}} 2.0" in text
+    assert f"my_counter_total{{{labels}}} 2\n" in text, "whole numbers as the official workers write them"
+    assert f"gauge{{{labels}}} 1.5\n" in text
     assert "# HELP my_counter counted" in text
-    assert f"gauge{{{labels}}} 1.5" in text
-    for bound, count in (("1", 1.0), ("10", 2.0), ("+Inf", 3.0)):
+    for bound, count in (("1", 1), ("10", 2), ("+Inf", 3)):
         assert (
-            f"my_histogram_bucket{{{labels.replace(',', ',le=' + chr(34) + bound + chr(34) + ',')}}} {count}"
+            f"my_histogram_bucket{{{labels.replace(',', ',le=' + chr(34) + bound + chr(34) + ',')}}} {count}\n"
             in text
         )
-    assert f"my_histogram_sum{{{labels}}} 56.0" in text
+    assert f"my_histogram_sum{{{labels}}} 56\n" in text
     with pytest.raises(RuntimeError, match="cannot be served"):
         Runtime(telemetry=TelemetryConfig(metrics=config))
 

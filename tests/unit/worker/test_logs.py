@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from perdure.api.workflowservice.v1 import PollActivityTaskQueueResponse
+from perdure.api.workflowservice.v1 import PollActivityTaskQueueResponse, PollWorkflowTaskQueueResponse
+from perdure.converter._extstore import StorageOperationMetrics
 from perdure.exceptions import ApplicationError
 from perdure.worker import _logs
 from perdure.worker._activity_registry import ActivityRegistry
@@ -85,3 +87,40 @@ def test_causes_follow() -> None:
         text = _logs.user_traceback(error)
     assert "RuntimeError: outer" in text
     assert text.index("caused by: ") < text.index("in _raises")
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "level", "text"),
+    [
+        (0.001, logging.DEBUG, "duration information"),
+        (5.5, logging.INFO, "exceeded 5 seconds"),
+        (11.0, logging.WARNING, "exceeded 10 seconds"),
+    ],
+)
+def test_a_slow_workflow_task_is_seen_without_debug_logs(
+    caplog: pytest.LogCaptureFixture, duration_s: float, level: int, text: str
+) -> None:
+    task = PollWorkflowTaskQueueResponse(started_event_id=3, attempt=2)
+    task.workflow_execution.run_id = "run"
+    with caplog.at_level(logging.DEBUG, "perdure.worker"):
+        _logs.workflow_task_done(task, duration_s, None)
+    (record,) = caplog.records
+    assert record.levelno == level
+    assert record.getMessage().startswith(f"[TMPRL1104] run:4:2 Workflow task {text} (")
+    assert vars(record)["workflow_task_duration"] == timedelta(seconds=duration_s)
+    assert "payload_download_count" not in vars(record)
+
+
+def test_the_line_of_a_workflow_task_counts_what_external_storage_did(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    uploads = StorageOperationMetrics()
+    uploads.record_batch(2, 300, 1.0, 1.5, {"files"})
+    payloads: Any = SimpleNamespace(downloads=StorageOperationMetrics(), uploads=uploads)
+    with caplog.at_level(logging.DEBUG, "perdure.worker"):
+        _logs.workflow_task_done(PollWorkflowTaskQueueResponse(), 0.1, payloads)
+    fields = vars(caplog.records[0])
+    assert (fields["payload_upload_count"], fields["payload_upload_size"]) == (2, 300)
+    assert fields["payload_upload_duration"] == timedelta(seconds=0.5)
+    assert fields["payload_upload_drivers"] == ["files"]
+    assert "payload_download_count" not in fields

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from datetime import timedelta
 from typing import Any
 
@@ -85,3 +87,18 @@ def test_the_configuration_is_what_was_given() -> None:
     assert config["graceful_shutdown_timeout"] == timedelta(1)
     again = Worker(**config)
     assert again.config() == config
+
+
+def test_a_forked_process_makes_no_worker_of_its_parents_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor does it run its parent's; a client that has not connected yet belongs to nobody."""
+    client, _ = fake_client()
+    worker = Worker(client, task_queue="queue", activities=[greet])
+    monkeypatch.setattr(client.service_client, "_process_id", os.getpid())
+    Worker(client, task_queue="queue", activities=[greet])
+    monkeypatch.setattr(client.service_client, "_process_id", os.getpid() + 1)
+    with pytest.raises(AssertionError, match="Cannot create worker across forks"):
+        Worker(client, task_queue="queue", activities=[greet])
+    with pytest.raises(AssertionError, match="Cannot use worker across forks"):
+        asyncio.run(worker.run())
