@@ -13,7 +13,12 @@ from datetime import timedelta
 from typing import Any, Final
 
 from perdure import activity, workflow
-from perdure.client import Client, WorkflowUpdateFailedError, WorkflowUpdateStage
+from perdure.client import (
+    Client,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+    WorkflowUpdateStage,
+)
 from perdure.common import RetryPolicy, SearchAttributeKey
 from perdure.exceptions import ApplicationError, FailureError
 from perdure.service import RPCError
@@ -63,7 +68,7 @@ class Activities:
                     wait_for_stage=WorkflowUpdateStage.ACCEPTED,
                     rpc_timeout=timedelta(seconds=20),
                 )
-        except (RPCError, WorkflowUpdateFailedError) as error:
+        except (RPCError, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
             # It closed before: nothing is to be sent to it any more. Which error it is, history keeps.
             return type(error).__name__
         return what

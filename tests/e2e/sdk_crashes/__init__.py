@@ -1,0 +1,1 @@
+"""Processes of our SDK that are killed under load."""
