@@ -57,6 +57,7 @@ class Handed:
     commands: list[bytes]
     is_heartbeat: bool = False
     messages: Sequence[Message] = ()
+    resolved: Sequence[tuple[int, LocalActivityOutcome]] = ()
 
 
 @dataclass
@@ -77,6 +78,7 @@ class Model:
 
     def __post_init__(self) -> None:
         self.previous = 0
+        self._resolved: list[tuple[int, LocalActivityOutcome]] = []
         self.evict()
 
     def evict(self) -> None:
@@ -128,21 +130,26 @@ class Model:
                 self.running[activity.seq] = activity
             for seq in step.cancel:
                 activity = self.running.pop(seq)
-                step = self.run.local_activity_resolved(seq, LocalActivityOutcome(is_canceled=True))
+                step = self._resolve(seq, LocalActivityOutcome(is_canceled=True))
                 break
             else:
                 if heartbeat:
                     return self.run.heartbeat()
                 seq = sorted(self.running)[::local_order][0]
                 activity = self.running.pop(seq)
-                step = self.run.local_activity_resolved(seq, outcome_of(activity))
+                step = self._resolve(seq, outcome_of(activity))
         return step
+
+    def _resolve(self, seq: int, outcome: LocalActivityOutcome) -> Step | None:
+        self._resolved.append((seq, outcome))
+        return self.run.local_activity_resolved(seq, outcome)
 
     def respond(self, step: TaskCompletion, whole: list[HistoryEvent], started: int) -> None:
         """Completes the task on the server."""
         commands = [serialize(command) for command in step.commands]
         is_heartbeat, messages = step.force_create_new_workflow_task, self.driver.messages
-        handed = Handed(whole, self.previous, started, commands, is_heartbeat, messages)
+        resolved, self._resolved = self._resolved, []
+        handed = Handed(whole, self.previous, started, commands, is_heartbeat, messages, resolved)
         done = self.driver.respond(
             *step.commands,
             messages=step.messages,

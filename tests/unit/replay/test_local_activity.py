@@ -10,6 +10,7 @@ from perdure.api.failure.v1 import CanceledFailureInfo, Failure, TimeoutFailureI
 from perdure.api.query.v1 import WorkflowQuery
 from perdure.core.replay.activation import ResolveActivity
 from perdure.core.replay.instructions import ActivityCancellation
+from perdure.core.replay.markers import read_local_activity
 from perdure.core.replay.steps import LocalActivityOutcome, LocalActivityWork, TaskCompletion, WorkflowTask
 from tests.support.builders import application_failure, payload, payloads
 from tests.unit.replay.bench import SECOND_NS, START_NS, Bench
@@ -47,6 +48,18 @@ def finish(bench: Bench, seq: int, outcome: LocalActivityOutcome) -> list[str]:
     return bench.record(step)
 
 
+def told(code: Code) -> list[list[int]]:
+    """The numbers of activities by activation that told their outcomes."""
+    jobs = ([job.seq for job in a.jobs if isinstance(job, ResolveActivity)] for a in code.activations)
+    return [seqs for seqs in jobs if seqs]
+
+
+def indexes(bench: Bench) -> list[int | None]:
+    """What the markers say about the activations that told the code."""
+    markers = (event.marker_recorded_event_attributes for event in bench.events)
+    return [read_local_activity(marker).activation_index for marker in markers if marker.marker_name]
+
+
 def test_a_local_activity_runs_and_is_recorded() -> None:
     bench = Bench(lambda: Code(one), workflow_task_timeout={"seconds": 5})
     work = asked(bench)
@@ -68,6 +81,7 @@ def test_a_local_activity_runs_and_is_recorded() -> None:
         "complete_time": {"seconds": 1_700_000_003, "nanos": 500},
         "backoff": None,
         "original_schedule_time": {"seconds": 0, "nanos": 77},
+        "activation_index": 1,
     }
     bench.complete_activity("2")
     bench.work()
@@ -115,22 +129,25 @@ def test_a_long_retry_goes_on_after_a_timer() -> None:
     bench.check_replay()
 
 
-def test_several_are_told_together_in_their_order() -> None:
+def test_each_is_told_when_it_is_done() -> None:
+    """One that takes long does not hold up the others."""
+
     async def main(context: Context) -> None:
         first, second = context.local("x"), context.local("y")
-        await first
         await second
+        third = context.local("z")
+        await first
+        await third
 
     bench = Bench(lambda: Code(main))
     assert [activity.seq for activity in asked(bench).start] == [1, 2]
-    waiting = bench.run.local_activity_resolved(2, LocalActivityOutcome())
-    assert waiting == LocalActivityWork([], [], 8.0)
-    assert finish(bench, 1, LocalActivityOutcome()) == [
-        "RECORD_MARKER",
-        "RECORD_MARKER",
-        "COMPLETE_WORKFLOW_EXECUTION",
-    ]
-    assert bench.code.activation.jobs == [ResolveActivity(1), ResolveActivity(2)]
+    step = bench.run.local_activity_resolved(2, LocalActivityOutcome())
+    assert isinstance(step, LocalActivityWork)
+    assert [activity.seq for activity in step.start] == [3]
+    assert bench.run.local_activity_resolved(3, LocalActivityOutcome()) == LocalActivityWork([], [], 8.0)
+    assert finish(bench, 1, LocalActivityOutcome()) == ["RECORD_MARKER"] * 3 + ["COMPLETE_WORKFLOW_EXECUTION"]
+    assert told(bench.code) == [[2], [3], [1]]
+    assert indexes(bench) == [1, 2, 3]
     bench.check_replay()
 
 

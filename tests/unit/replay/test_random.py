@@ -9,7 +9,7 @@ import pytest
 from perdure.api.history.v1 import HistoryEvent
 from perdure.core.replay.run import WorkflowRun, replay_history
 from perdure.core.replay.steps import LocalActivityWork, Step, TaskCompletion, WorkflowTask
-from tests.unit.replay.model import CONFIG, RUN_ID, WORKFLOW_ID, Handed, Model, outcome_of, serialize
+from tests.unit.replay.model import CONFIG, RUN_ID, WORKFLOW_ID, Handed, Model, serialize
 from tests.unit.replay.scripts import run_random
 
 SEEDS = range(80)
@@ -23,12 +23,9 @@ def cold(model: Model, handed: Handed) -> Step | None:
             handed.events, handed.previous_started_event_id, handed.started_event_id, messages=handed.messages
         )
     )
-    while isinstance(step, LocalActivityWork):
-        if handed.is_heartbeat:
-            return run.heartbeat()
-        for activity in step.start:
-            step = run.local_activity_resolved(activity.seq, outcome_of(activity))
-    return step
+    for seq, outcome in handed.resolved:
+        step = run.local_activity_resolved(seq, outcome)
+    return run.heartbeat() if isinstance(step, LocalActivityWork) and handed.is_heartbeat else step
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -145,7 +145,7 @@ def test_flags_and_name_are_recorded_once() -> None:
     bench.code.used_flags = (7,)
     metadata = completion(bench).sdk_metadata
     assert metadata is not None
-    assert (list(metadata.core_used_flags), list(metadata.lang_used_flags)) == ([1, 2, 3], [7])
+    assert (list(metadata.core_used_flags), list(metadata.lang_used_flags)) == ([1, 2, 3, 4], [7])
     assert (metadata.sdk_name, metadata.sdk_version) == ("perdure-python", "1")
     assert isinstance(bench.step, TaskCompletion)
     bench.record(bench.step)

@@ -1,7 +1,8 @@
 """Behaviour flags and the worker's name in a history: what earlier completions recorded, what the next one has to.
 
 The flags of the run itself (`core_used_flags`) are those of the official workers: 1 ids and types are compared on
-replay, 2 a patch also writes the search attribute TemporalChangeVersion, 3 closing commands are sent last.
+replay, 2 a patch also writes the search attribute TemporalChangeVersion, 3 closing commands are sent last, 4 markers of
+local activities say in which activation the code was told.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from perdure.api.sdk.v1 import WorkflowTaskCompletedMetadata
 COMPARES_IDS: Final = 1
 UPSERTS_PATCHES: Final = 2
 CLOSES_LAST: Final = 3
-_KNOWN: Final = frozenset({COMPARES_IDS, UPSERTS_PATCHES, CLOSES_LAST})
+NUMBERS_ACTIVATIONS: Final = 4
+_KNOWN: Final = frozenset({COMPARES_IDS, UPSERTS_PATCHES, CLOSES_LAST, NUMBERS_ACTIVATIONS})
+_OUR_NAME: Final = "perdure-"
 
 
 class Flags:
@@ -54,6 +57,11 @@ class Flags:
         self.lang.update(metadata.lang_used_flags)
         self._name = metadata.sdk_name or self._name
         self.sdk_version = metadata.sdk_version or self.sdk_version
+
+    @property
+    def tells_local_activities_apart(self) -> bool:
+        """History was written by a worker of ours before markers said in which activation the code was told."""
+        return self._name.startswith(_OUR_NAME) and NUMBERS_ACTIVATIONS not in self.core
 
     def may_use(self, flag: int, is_new: bool) -> bool:
         """Whether the run may behave as the flag says: always for new work, else only if history recorded it."""

@@ -38,7 +38,9 @@ class Ledger:
         is_last_task: the events at hand belong to the last workflow task in history.
         now_ns: workflow time; never goes back.
         jobs: for the next activation, in order of arrival.
-        local_jobs: resolutions of local activities, which come in an activation of their own.
+        local_jobs: resolutions of local activities, told behind the other jobs.
+        local_due: markers seen ahead that say in which activation they are told, in the order of history.
+        activation_index: number of the next activation, counted from 0 in each workflow task.
         local_time_ns: workflow time when the latest of them ended.
         commands: (machine, type of the event that records it), waiting for their events.
         by_event_id: machines by the event that recorded their first command, while more events may refer to it.
@@ -46,6 +48,7 @@ class Ledger:
         upserted: search attributes that the code changed.
         patches: patch ids; False: seen in history, True: the code asked for it.
         local_markers: of local activities, seen ahead in history, by seq.
+        local_places: by seq, the order of the markers in history that do not say when they were told.
         local_queue: seqs of local activities to start.
         local_cancels: seqs of running local activities to cancel.
         local_running: seqs of local activities that this worker executes.
@@ -54,6 +57,7 @@ class Ledger:
     """
 
     __slots__ = (
+        "activation_index",
         "activities",
         "by_event_id",
         "cancels",
@@ -68,8 +72,10 @@ class Ledger:
         "local_abandoned",
         "local_activities",
         "local_cancels",
+        "local_due",
         "local_jobs",
         "local_markers",
+        "local_places",
         "local_queue",
         "local_running",
         "local_time_ns",
@@ -99,6 +105,8 @@ class Ledger:
         self.started: WorkflowExecutionStartedEventAttributes | None = None
         self.jobs: list[Job] = []
         self.local_jobs: list[ResolveActivity] = []
+        self.local_due: deque[LocalActivityMarker] = deque()
+        self.activation_index = 0
         self.local_time_ns = 0
         self.commands: deque[tuple[Machine, int]] = deque()
         self.by_event_id: dict[int, Machine] = {}
@@ -114,6 +122,7 @@ class Ledger:
         self.updates: dict[str, UpdateMachine] = {}
         self.local_activities: dict[int, LocalActivityMachine] = {}
         self.local_markers: dict[int, LocalActivityMarker] = {}
+        self.local_places: dict[int, int] = {}
         self.local_queue: list[int] = []
         self.local_cancels: list[int] = []
         self.local_running: set[int] = set()

@@ -28,6 +28,8 @@ class LocalActivityMarker:
         backoff_ns: set when it goes on after a timer.
         original_schedule_time_ns: of its first schedule; None when unknown.
         result, failure: the outcome; a failure is not wrapped.
+        activation_index: number of the activation that told the code, counted from 0 in its workflow task; None when
+            written by a worker that did not number them.
     """
 
     seq: int
@@ -39,6 +41,7 @@ class LocalActivityMarker:
     original_schedule_time_ns: int | None
     result: Payloads | None = None
     failure: Failure | None = None
+    activation_index: int | None = None
 
 
 def json_payload(value: object) -> Payload:
@@ -77,18 +80,18 @@ def _join(time: Any) -> int | None:
 
 def local_activity_details(marker: LocalActivityMarker) -> dict[str, Payloads]:
     """The details of a local activity's marker (its failure goes into the marker itself)."""
-    data = json_payload(
-        {
-            "seq": marker.seq,
-            "attempt": marker.attempt,
-            "activity_id": marker.activity_id,
-            "activity_type": marker.activity_type,
-            "complete_time": _split(marker.complete_time_ns),
-            "backoff": _split(marker.backoff_ns),
-            "original_schedule_time": _split(marker.original_schedule_time_ns),
-        }
-    )
-    details = {"data": Payloads(payloads=[data])}
+    data: dict[str, object] = {
+        "seq": marker.seq,
+        "attempt": marker.attempt,
+        "activity_id": marker.activity_id,
+        "activity_type": marker.activity_type,
+        "complete_time": _split(marker.complete_time_ns),
+        "backoff": _split(marker.backoff_ns),
+        "original_schedule_time": _split(marker.original_schedule_time_ns),
+    }
+    if marker.activation_index is not None:
+        data["activation_index"] = marker.activation_index
+    details = {"data": Payloads(payloads=[json_payload(data)])}
     if marker.result is not None and marker.result.payloads:
         details["result"] = marker.result
     return details
@@ -108,6 +111,8 @@ def read_local_activity(attributes: MarkerRecordedEventAttributes) -> LocalActiv
             _join(data.get("backoff")),
             _join(data.get("original_schedule_time")),
         )
+        index = data.get("activation_index")
+        marker.activation_index = None if index is None else int(index)
     except (ValueError, LookupError, TypeError) as error:
         raise HistoryError(
             "A local activity's marker cannot be read: was it written by another worker?"

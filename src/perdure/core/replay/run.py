@@ -164,7 +164,14 @@ class WorkflowRun:
             walk.add(task.events, task.previous_started_event_id)
             walk.add_requests([update.Request.of_message(message) for message in task.messages])
             walk.next_window()
-            return self._advance()
+            if task.query is None:
+                return self._advance()
+            # A question alone records nothing: what was done since the last task is told in the next one.
+            ledger = self._ledger
+            later, ledger.local_jobs = ledger.local_jobs, []
+            step = self._advance()
+            ledger.local_jobs = later
+            return step
 
         return self._guarded(begin)
 
@@ -179,8 +186,6 @@ class WorkflowRun:
         is_awaited = local_activity.resolved(ledger, seq, outcome)
         if not self.has_task or not (was_running or is_awaited):
             return None
-        if ledger.local_running or ledger.local_queue:
-            return self._local_work()
         return self._guarded(self._advance)
 
     def local_activity_retried(self) -> None:
@@ -252,22 +257,20 @@ class WorkflowRun:
     def _advance(self) -> Step:
         """Activates the code until history is used up and nothing is left to tell it.
 
-        What local activities did is told when all of them are done, in an activation of its own: a replay, which knows
-        their outcomes ahead, then tells the code the same in the same order.
+        What a local activity did is told when it is done, although others are still running.
         """
         ledger = self._ledger
         while True:
             if ledger.is_complete:
                 # What the code would still ask for could not be sent: the command that closes the run is the last.
                 ledger.jobs, ledger.local_jobs = [], []
-            if ledger.jobs or (ledger.local_jobs and not self._must_wait()):
+                ledger.local_due.clear()
+            if self._has_jobs():
                 self._activate_jobs()
-            elif not ledger.local_jobs:
+            else:
                 self._walk_on()
                 if not self._has_jobs():
                     break
-            else:
-                break
         if self._must_wait():
             return self._local_work()
         self._answer_queries()
@@ -282,7 +285,8 @@ class WorkflowRun:
             ledger.replaying = False
 
     def _has_jobs(self) -> bool:
-        return bool(self._ledger.jobs or self._ledger.local_jobs)
+        ledger = self._ledger
+        return bool(ledger.jobs or ledger.local_jobs or ledger.local_due)
 
     def _must_wait(self) -> bool:
         ledger = self._ledger
@@ -292,18 +296,38 @@ class WorkflowRun:
 
     def _activate_jobs(self) -> None:
         ledger = self._ledger
+        if ledger.local_due:
+            local_activity.tell_due(ledger)
         jobs: list[Job] = ledger.jobs
-        if not jobs:
-            ledger.advance_to(ledger.local_time_ns)
-            jobs, ledger.local_jobs = [*sorted(ledger.local_jobs, key=_seq)], []
-        elif len(jobs) > 1:
+        if len(jobs) > 1:
             jobs.sort(key=lambda job: _ORDER.get(type(job), _OTHERS))
+        if ledger.local_jobs:
+            jobs = self._with_local_jobs(jobs)
         ledger.jobs = []
+        if not jobs:
+            return
+        ledger.activation_index += 1
         answer = self._activate(jobs, ledger.replaying)
         self._versioning_behavior = answer.versioning_behavior or self._versioning_behavior
         if answer.used_flags:
             ledger.flags.use_lang(answer.used_flags)
         take(ledger, answer.instructions)
+
+    def _with_local_jobs(self, jobs: list[Job]) -> list[Job]:
+        """What local activities did, behind the other jobs of the same activation."""
+        ledger = self._ledger
+        told: list[ResolveActivity] = ledger.local_jobs
+        if ledger.replaying and ledger.flags.tells_local_activities_apart:
+            if jobs:
+                return jobs
+            told.sort(key=_seq)
+        elif ledger.local_places:
+            # Workers that told several together told them in the order in which they ended.
+            places, last = ledger.local_places, len(ledger.local_places)
+            told.sort(key=lambda job: places.get(job.seq, last))
+        ledger.advance_to(ledger.local_time_ns)
+        ledger.local_jobs = []
+        return [*jobs, *told]
 
     def _activate(self, jobs: Sequence[Job], is_replaying: bool) -> Answer:
         walk, ledger = self._walk, self._ledger
@@ -376,6 +400,7 @@ class WorkflowRun:
             self.eviction = self.eviction or "the workflow has ended"
         walk = self._walk
         walk.sent_live = True
+        ledger.activation_index = 0
         walk.build_id, walk.deployment_name = self.config.build_id, self.config.deployment_name
         return TaskCompletion(
             commands,

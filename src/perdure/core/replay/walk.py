@@ -176,6 +176,7 @@ class Walk:
         if self.has_ended or start >= count:
             ledger.replaying = False
             return 0
+        ledger.activation_index = 0
         end = window_end(self._types, start)
         is_last = ledger.is_last_task = end == count - 1
         self._read_completions(end)

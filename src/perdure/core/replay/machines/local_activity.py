@@ -82,6 +82,8 @@ class LocalActivityMachine(Machine):
         """The code gets its answer; a marker is written unless history has it."""
         self.is_told = True
         self.marker = marker
+        if not self.was_replayed:
+            marker.activation_index = ledger.activation_index
         ledger.local_jobs.append(self._job(marker, is_canceled))
         if marker.complete_time_ns is not None:
             ledger.local_time_ns = max(ledger.local_time_ns, marker.complete_time_ns)
@@ -258,11 +260,31 @@ def first_unrecorded(ledger: Ledger) -> LocalActivityMachine | None:
 
 def known_from_history(ledger: Ledger, marker: LocalActivityMarker) -> None:
     """A marker was seen ahead: it resolves the local activity that waits for it, or the one to be asked for."""
+    if marker.activation_index is not None:
+        ledger.local_due.append(marker)
+        return
+    ledger.local_places[marker.seq] = len(ledger.local_places)
     machine = ledger.local_activities.get(marker.seq)
     if machine is None:
         ledger.local_markers[marker.seq] = marker
     elif machine.state == _WAITS_FOR_MARKER:
         if not machine.is_told:
+            machine.resolve(ledger, marker, _is_canceled(marker))
+
+
+def tell_due(ledger: Ledger) -> None:
+    """Adds to the next activation the outcomes that history says were told in it.
+
+    When nothing else is left to tell, the next activation is that of the next outcome whatever its number: what was
+    told before may have left no trace in history (a rejected update).
+    """
+    due, last_index = ledger.local_due, ledger.activation_index
+    if not (ledger.jobs or ledger.local_jobs):
+        last_index = max(last_index, due[0].activation_index or 0)
+    while due and (due[0].activation_index or 0) <= last_index:
+        marker = due.popleft()
+        machine = ledger.local_activities.get(marker.seq)
+        if machine is not None and machine.state == _WAITS_FOR_MARKER and not machine.is_told:
             machine.resolve(ledger, marker, _is_canceled(marker))
 
 
