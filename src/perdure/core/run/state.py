@@ -91,7 +91,7 @@ class RunHeader(Record):
     task_rerouted: bool = False
     """The pending sticky task waits on the normal queue, because nobody polls the sticky one."""
     task_history_size_bytes: int = 0
-    task_suggest_reasons: list[int] = field(default_factory=list)
+    task_suggest_reasons: list[int] = msgspec.field(default_factory=list)
     task_close_refused: bool = False
     """The last workflow task tried to close the run while events it had not seen were waiting (UNHANDLED_COMMAND)."""
     last_completed_task_started_event_id: int = 0

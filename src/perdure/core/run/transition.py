@@ -10,7 +10,7 @@ and the engine calls `absorb`; dropping it undoes everything.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from perdure.api.common.v1 import WorkerVersionStamp
 from perdure.api.enums.v1 import EventType
@@ -29,6 +29,7 @@ from perdure.core.run.records import (
     VisibilityRecord,
 )
 from perdure.core.run.state import (
+    RUNNING,
     Activity,
     Child,
     External,
@@ -213,12 +214,16 @@ class Overlay(Generic[Key, Item]):
 
     def __len__(self) -> int:
         size = len(self._base)
+        if not self.changes:
+            return size
         for key, item in self.changes.items():
             size += (item is not None) - (key in self._base)
         return size
 
     def absorb(self) -> None:
         """Makes the changes part of the mapping."""
+        if not self.changes:
+            return
         for key, item in self.changes.items():
             if item is None:
                 self._base.pop(key, None)
@@ -237,7 +242,7 @@ class Transition:
     Attributes:
         header: a copy of the run's header, free to modify.
         events: events that got their id in this transition, in order.
-        activities, timers, buffered, signal_request_ids, attached_requests, blobs: overlays over the run's items.
+        activities, buffered, blobs: overlays over the run's items; those that few transitions need are properties.
         activity_ids: scheduled event ids of pending activities by activity id; `activity` makes it when first asked.
         needs_task: something happened that a workflow task must look at.
         visibility_changed: what lists show changed.
@@ -251,11 +256,11 @@ class Transition:
         self.header: RunHeader = clone(state.header)
         self.events: list[HistoryEvent] = []
         self.activities: Overlay[int, Activity] = Overlay(state.activities)
-        self.timers: Overlay[str, Timer] = Overlay(state.timers)
         self.buffered: Overlay[int, HistoryEvent] = Overlay(state.buffered)
-        self.signal_request_ids: Overlay[str, int] = Overlay(state.signal_request_ids)
-        self.attached_requests: Overlay[str, int] = Overlay(state.attached_requests)
         self.blobs: Overlay[str, bytes] = Overlay(state.blobs)
+        self._timers: Overlay[str, Timer] | None = None
+        self._signal_request_ids: Overlay[str, int] | None = None
+        self._attached_requests: Overlay[str, int] | None = None
         self._updates: Overlay[str, Update] | None = None
         self._children: Overlay[int, Child] | None = None
         self._externals: Overlay[int, External] | None = None
@@ -267,6 +272,32 @@ class Transition:
         self._touched = False
         self.activity_ids: dict[str, int] | None = None
         self._batches: tuple[EventBatch, ...] | None = None
+
+    @property
+    def timers(self) -> Overlay[str, Timer]:
+        """The overlay over pending timers; made when first asked, most transitions touch none."""
+        if self._timers is None:
+            self._timers = Overlay(self.state.timers)
+        return self._timers
+
+    @property
+    def has_timers(self) -> bool:
+        """Whether there may be pending timers; cheap."""
+        return self._timers is not None or bool(self.state.timers)
+
+    @property
+    def signal_request_ids(self) -> Overlay[str, int]:
+        """The overlay over known ids of requests to signal; made when first asked."""
+        if self._signal_request_ids is None:
+            self._signal_request_ids = Overlay(self.state.signal_request_ids)
+        return self._signal_request_ids
+
+    @property
+    def attached_requests(self) -> Overlay[str, int]:
+        """The overlay over ids of attached requests; made when first asked."""
+        if self._attached_requests is None:
+            self._attached_requests = Overlay(self.state.attached_requests)
+        return self._attached_requests
 
     @property
     def children(self) -> Overlay[int, Child]:
@@ -376,7 +407,7 @@ class Transition:
 
     def has_buffered(self) -> bool:
         """Whether events wait in the buffer."""
-        return len(self.buffered) > 0
+        return bool(self.state.buffered or self.buffered.changes) and len(self.buffered) > 0
 
     def buffered_keys(self) -> list[int]:
         """Keys of the buffered events, in order of arrival."""
@@ -398,9 +429,9 @@ class Transition:
         Returns:
             whether there were any.
         """
-        waiting = [self._own(key) for key in self.buffered_keys()]
-        if not waiting:
+        if not self.has_buffered():
             return False
+        waiting = [self._own(key) for key in self.buffered_keys()]
         self.buffered.clear()
         ordered = [event for event in waiting if event.event_type not in _COMPLETIONS]
         ordered += [event for event in waiting if event.event_type in _COMPLETIONS]
@@ -435,22 +466,24 @@ class Transition:
         return (
             not self._touched
             and not self.events
-            and not any(
-                overlay.changes
-                for overlay in (
-                    self.activities,
-                    self.timers,
-                    self.buffered,
-                    self.signal_request_ids,
-                    self.attached_requests,
-                    self.blobs,
-                )
-            )
-            and not (self._updates is not None and self._updates.changes)
-            and not (self._children is not None and self._children.changes)
-            and not (self._externals is not None and self._externals.changes)
+            and not any(overlay.changes for overlay in self._overlays())
             and self.header == self.state.header
         )
+
+    def _overlays(self) -> list[Overlay[Any, Any]]:
+        """The overlays that were made, so that may hold changes."""
+        made: list[Overlay[Any, Any]] = [self.activities, self.buffered, self.blobs]
+        for rare in (
+            self._timers,
+            self._signal_request_ids,
+            self._attached_requests,
+            self._updates,
+            self._children,
+            self._externals,
+        ):
+            if rare is not None:
+                made.append(rare)
+        return made
 
     def workflow_task_dispatch(self, header: RunHeader) -> Task | None:
         """The task row that `header` calls for: a workflow task that is scheduled and waits for a worker."""
@@ -458,7 +491,8 @@ class Transition:
 
     def waiting_workflow_task(self, header: RunHeader) -> Task | None:
         """The workflow task of `header` that waits for a worker, whether it has a row or is in memory only."""
-        if not header.is_open or not header.has_pending_task or header.has_started_task:
+        # The fields and not the properties that name them: this is asked sixteen times for each workflow.
+        if header.task_started_event_id or not header.task_scheduled_event_id or header.status != RUNNING:
             return None
         sticky = header.task_on_sticky_queue and not header.task_rerouted
         queue = header.sticky_queue if sticky else header.task_queue
@@ -511,7 +545,7 @@ class Transition:
         before = self.workflow_task_dispatch(self.state.header) if self.state.version else None
         after = self.workflow_task_dispatch(self.header)
         _compare(before, after, put, deleted)
-        if self.state.header.is_open and not self.header.is_open:
+        if self.header.status != RUNNING and self.state.header.status == RUNNING:
             if self.state.header.paused_ns:
                 return put, deleted
             deleted += [
@@ -584,16 +618,20 @@ class Transition:
         )
 
     def _item_changes(self) -> Iterator[ItemChange]:
-        for kind, overlay in (("activity", self.activities), ("timer", self.timers)):
-            for key, item in overlay.changes.items():
-                yield ItemChange(kind, str(key), None if item is None else encode(item))
+        for event_id, activity in self.activities.changes.items():
+            yield ItemChange("activity", str(event_id), None if activity is None else encode(activity))
+        if self._timers is not None:
+            for timer_id, timer in self._timers.changes.items():
+                yield ItemChange("timer", timer_id, None if timer is None else encode(timer))
         for buffer_key, event in self.buffered.changes.items():
             data = None if event is None else event.SerializeToString()
             yield ItemChange("buffered", f"{buffer_key:09d}", data)
-        for request_id in self.signal_request_ids.changes:
-            yield ItemChange("signal", request_id, b"")
-        for request_id, event_id in self.attached_requests.changes.items():
-            yield ItemChange("request", request_id, str(event_id).encode())
+        if self._signal_request_ids is not None:
+            for request_id in self._signal_request_ids.changes:
+                yield ItemChange("signal", request_id, b"")
+        if self._attached_requests is not None:
+            for request_id, attached_id in self._attached_requests.changes.items():
+                yield ItemChange("request", request_id, str(attached_id).encode())
         for name, blob in self.blobs.changes.items():
             yield ItemChange("blob", name, blob)
         if self._children is not None:
@@ -614,18 +652,9 @@ class Transition:
             state.started = self.events[0]
         state.version += 1
         state.wakeup_ns = self._wakeup_ns
-        for overlay in (
-            self.activities,
-            self.timers,
-            self.buffered,
-            self.signal_request_ids,
-            self.attached_requests,
-            self.blobs,
-        ):
-            overlay.absorb()
-        for rare in (self._updates, self._children, self._externals):
-            if rare is not None:
-                rare.absorb()
+        for overlay in self._overlays():
+            if overlay.changes:
+                overlay.absorb()
 
     def keep(self, wakeup_ns: int | None) -> None:
         """Makes a transition that writes nothing the run's state in memory; losing it loses a workflow task that
