@@ -273,6 +273,8 @@ class Greeting:
         return f"hello {name}"
 
 
+# The official SDK gives a server it starts 5 seconds: alone on the machine that is plenty.
+@pytest.mark.serial
 @pytest.mark.parametrize("ui", [False, True], ids=["headless", "with UI flags"])
 def test_the_official_sdk_starts_it_in_the_place_of_the_official_server(ui: bool, tmp_path: Path) -> None:
     async def scenario() -> None:

@@ -341,6 +341,8 @@ def test_environments_of_programs() -> None:
     run(scenario())
 
 
+# The official SDK gives a server it starts 5 seconds: alone on the machine that is plenty.
+@pytest.mark.serial
 def test_the_official_sdk_skips_time_on_our_test_server() -> None:
     """Its environment starts our program by the path of a test server; its worker and client run on it."""
 
