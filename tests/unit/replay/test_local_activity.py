@@ -179,6 +179,33 @@ def test_done_between_two_tasks_it_is_told_with_the_next() -> None:
     bench.check_replay()
 
 
+@pytest.mark.parametrize("with_question", [False, True])
+def test_done_between_two_tasks_it_is_told_behind_what_the_next_brings(with_question: bool) -> None:
+    """A question in between records nothing, so it must not tell the code anything either."""
+
+    async def main(context: Context) -> None:
+        await context.local("work")
+        context.log.append(f"{len(context.signals)} signals")
+
+    bench = Bench(lambda: Code(main))
+    asked(bench)
+    beat = bench.run.heartbeat()
+    assert isinstance(beat, TaskCompletion)
+    bench.record(beat)
+    assert bench.run.local_activity_resolved(1, LocalActivityOutcome()) is None
+    if with_question:
+        query = WorkflowQuery(query_type="log")
+        answer = bench.run.handle(WorkflowTask([], bench.previous, 0, query=query))
+        assert isinstance(answer, TaskCompletion)
+        assert answer.legacy_query_result is not None
+        assert told(bench.code) == []
+    bench.add("WORKFLOW_EXECUTION_SIGNALED", signal_name="go")
+    assert bench.work() == ["RECORD_MARKER", "COMPLETE_WORKFLOW_EXECUTION"]
+    assert bench.code.context.log == ["1 signals"]
+    assert indexes(bench) == [0]
+    bench.check_replay()
+
+
 def test_a_new_worker_runs_it_again_when_history_has_no_marker() -> None:
     bench = Bench(lambda: Code(one))
     asked(bench)

@@ -209,7 +209,7 @@ class Activation:
             workflow task's started event says.
         build_id, deployment_name: of the worker that completed this task when replaying, of this worker otherwise.
         jobs: in the order in which they are applied: start, patches, seed, signals and updates, everything else.
-            Outcomes of local activities come in an activation of their own, and so do queries.
+            Outcomes of local activities come last; queries come in an activation of their own.
         available_flags: numbers of the behaviour flags that earlier completions recorded for the code
             (`lang_used_flags`); while replaying only these may be used.
         last_sdk_version: of the worker that completed earlier tasks, as history says; empty when unknown.
