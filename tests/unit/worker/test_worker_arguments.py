@@ -101,4 +101,4 @@ def test_a_forked_process_makes_no_worker_of_its_parents_client(
     with pytest.raises(AssertionError, match="Cannot create worker across forks"):
         Worker(client, task_queue="queue", activities=[greet])
     with pytest.raises(AssertionError, match="Cannot use worker across forks"):
-        asyncio.run(worker.run())
+        asyncio.run(asyncio.wait_for(worker.run(), 10))

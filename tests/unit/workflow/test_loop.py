@@ -297,6 +297,15 @@ async def swallows_everything() -> None:
 
 
 @script
+async def catches_all_in_a_loop() -> None:
+    while True:
+        try:
+            await workflow.wait_condition(lambda: False)
+        except BaseException:
+            _cleaned.append("caught")
+
+
+@script
 async def cleans_up() -> None:
     try:
         await pause(1000)
@@ -327,6 +336,15 @@ def test_eviction_ends_a_task_that_swallows_cancellations() -> None:
     run.start()
     run.program.evict()
     assert run.program.info is None
+
+
+def test_eviction_ends_a_task_that_catches_everything_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    """It would wait again for ever; nobody could tell which workflow it was without the run's id."""
+    run = Driver(Scripted, "catches_all_in_a_loop")
+    run.start()
+    run.program.evict()
+    assert run.program.info is None
+    assert any("Timed out running eviction job for run ID" in record.message for record in caplog.records)
 
 
 def test_an_evicted_workflow_is_collected() -> None:

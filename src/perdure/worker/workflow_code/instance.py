@@ -413,6 +413,13 @@ class WorkflowInstance:
                 task.cancel()
             self.loop.run_ready(None)
         for task in self.loop.unfinished_tasks():
+            # The beginning is what users of the official workers look for.
+            _logger.warning(
+                "Timed out running eviction job for run ID %s: task %s does not end when it is cancelled, and is "
+                "closed. Let CancelledError through.",
+                self.info.run_id,
+                task.get_name(),
+            )
             _close(task)
 
 

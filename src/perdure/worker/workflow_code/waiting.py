@@ -57,7 +57,9 @@ class Conditions:
             asyncio.CancelledError: the task was cancelled.
         """
         instance = self._instance
-        instance.recorder.check_writable("wait condition")
+        # A thrown away run may wait, to be cancelled once more: code that catches everything in a loop would otherwise
+        # never come back.
+        instance.recorder.check_writable("wait condition", is_allowed_while_evicting=True)
         was_cancelled = instance.cancel_reason is not None
         future: asyncio.Future[None] = asyncio.Future(loop=instance.loop)
         self._waiting.append((condition, future))
