@@ -52,6 +52,7 @@ _CANCEL: Final = "RequestCancelExternalWorkflowExecutionInitiated(workflow_id 'n
 _MEMO: Final = "WorkflowPropertiesModified"
 _SEARCH: Final = "UpsertWorkflowSearchAttributes"
 _PATCH: Final = "workflow.patched('p')"
+_NO_MORE: Final = "nothing more was asked for in that workflow task"
 _NOTHING: Final = "nothing more"
 
 CAUGHT: Final = (
@@ -62,7 +63,7 @@ CAUGHT: Final = (
     Change("last activity removed", [s.a, s.b], [s.a], _B, _NOTHING),
     Change("activity added in front", [s.a], [s.b, s.a], _A, _ASK_B, s.b),
     Change("activity added between", [s.a, s.timer], [s.a, s.b, s.timer], _TIMER, _ASK_B, s.b),
-    Change("activity added behind", [s.a], [s.a, s.b], "", _ASK_B, s.b),
+    Change("activity added behind", [s.a], [s.a, s.b], _NO_MORE, _ASK_B, s.b),
     Change("another activity id", [s.a_with_id], [s.a_with_other_id], _A, _ASK_A, s.a_with_other_id),
     Change(
         "activity id by chance drawn later", [s.uuid_id], [s.random_number, s.uuid_id], _A, _ASK_A, s.uuid_id
@@ -73,7 +74,7 @@ CAUGHT: Final = (
     Change("timer removed", [s.timer, s.a], [s.a], _TIMER, _ASK_A, s.a),
     Change("last timer removed", [s.a, s.timer], [s.a], _TIMER, _NOTHING),
     Change("timer added in front", [s.a], [s.timer, s.a], _A, _ASK_TIMER, s.timer),
-    Change("timer added behind", [s.a], [s.a, s.timer], "", _ASK_TIMER, s.timer),
+    Change("timer added behind", [s.a], [s.a, s.timer], _NO_MORE, _ASK_TIMER, s.timer),
     Change("waiting without a limit", [s.condition_with_timeout, s.a], [s.a], _TIMER, _ASK_A, s.a),
     Change("a limit around an activity", [s.a], [s.limit], _A, _ASK_TIMER, s.limit),
     Change("no limit around an activity", [s.limit], [s.a], _TIMER, _ASK_A, s.a),
@@ -170,9 +171,9 @@ CAUGHT: Final = (
     # branches
     Change("branches swapped", [s.gather_a_b], [s.gather_b_a], _A, _ASK_B, s.b),
     Change("branches one after the other", [s.gather_a_b], [s.a, s.b], _B, _NOTHING),
-    Change("one after the other became branches", [s.a, s.b], [s.gather_a_b], "", _ASK_B, s.b),
+    Change("one after the other became branches", [s.a, s.b], [s.gather_a_b], _NO_MORE, _ASK_B, s.b),
     Change("a branch removed", [s.gather_a_b_timer], [s.gather_a_b], _TIMER, _NOTHING),
-    Change("a branch added", [s.gather_a_b], [s.gather_a_b_timer], "", _ASK_TIMER, s.timer),
+    Change("a branch added", [s.gather_a_b], [s.gather_a_b_timer], _NO_MORE, _ASK_TIMER, s.timer),
     Change("tasks of a group swapped", [s.group_a_timer], [s.group_timer_a], _A, _ASK_TIMER, s.timer),
     Change("a race the other way round", [s.race], [s.race_the_other_way_round], _A, _ASK_TIMER, None),
     Change(
@@ -194,7 +195,7 @@ CAUGHT: Final = (
     # signal handlers
     Change("handler calls another activity", [s.a], [s.b], _A, _ASK_B, s.b, in_handler=True),
     Change("handler calls no activity", [s.a], [], _A, _NOTHING, in_handler=True),
-    Change("handler calls an activity", [], [s.a], "", _ASK_A, s.a, in_handler=True),
+    Change("handler calls an activity", [], [s.a], _NO_MORE, _ASK_A, s.a, in_handler=True),
     Change("handler waits", [s.a], [s.timer, s.a], _A, _ASK_TIMER, s.timer, in_handler=True),
     # ends
     Change(
