@@ -7,7 +7,7 @@ messages). May not: the lifetime of engines (`perdure.server.embedding`).
 from __future__ import annotations
 
 import asyncio
-import os
+from os import getpid  # bound here: the guards of workflow code put a slower one into the module
 from typing import Any, Final, TypeVar, cast
 
 from google.protobuf.message import Message
@@ -66,7 +66,7 @@ class EmbeddedTransport:
         self._serve = engine.serve
         self._loop = engine.loop
         self._is_closed = False
-        self._process_id = os.getpid()
+        self._process_id = getpid()
         self._pending: set[_Pending] = set()
         self._deadlines = Deadlines(engine.loop)
 
@@ -87,7 +87,7 @@ class EmbeddedTransport:
         """
         if self._is_closed:
             raise _error(_CLOSED)
-        if os.getpid() != self._process_id:
+        if getpid() != self._process_id:
             raise AssertionError(
                 "Cannot use client across forks: this process was forked from one that had connected. Connect in the "
                 "process that uses the client; an engine on a file serves one process at a time."

@@ -6,6 +6,10 @@ Equal arguments give equal ids; whoever derives one names something that exists 
 from __future__ import annotations
 
 import hashlib
+from typing import Final
+
+_VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""The digit that says what kind of UUID it is; two bits of it are random."""
 
 
 def derived_id(*parts: object) -> str:
@@ -27,6 +31,12 @@ def uuid7(unix_ms: int, random_bits: int) -> str:
     value |= 0b10 << 62
     value |= random_bits & 0x3FFF_FFFF_FFFF_FFFF
     return _dashed(f"{value:032x}")
+
+
+def uuid4(random: bytes) -> str:
+    """The UUID of version 4 of sixteen random bytes (RFC 9562, section 5.4)."""
+    digits = random.hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:]}"
 
 
 def _dashed(digits: str) -> str:

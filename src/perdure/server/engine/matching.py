@@ -120,7 +120,9 @@ class Matching:
         poller = Poller(identity, request_id, version, loop.create_future())
         try:
             while not self._closed:
-                item = self._ready(queue) or await self._from_backlog(key, queue)
+                item: Delivery | Task | None = self._ready(queue)
+                if item is None and (queue.backlog or queue.more_in_store):
+                    item = await self._from_backlog(key, queue)
                 if item is None:
                     item = await self._wait(queue, poller, deadline)
                     if item is None:
@@ -175,6 +177,8 @@ class Matching:
             self.give_back(starting.result())
 
     def _ready(self, queue: _Queue) -> Delivery | None:
+        if not queue.ready:
+            return None
         now_ns = self._runtime.now_ns()
         while queue.ready:
             delivery = queue.ready.popleft()
