@@ -1,7 +1,8 @@
 """Writes docs/compatibility.md: `python -m tests.differential.compatibility`. A test compares the file with this.
 
 Everything that can become stale is taken from where it is decided: the known differences, the service's table of
-RPCs, the core's table of commands, and the scenarios.
+RPCs, the core's table of commands, and the scenarios. The results of the official SDK's suite on our SDK are read from
+`tests/compat/own_sdk_results.md`, written after a run.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from perdure.store.memory import MemoryStore
 from tests.differential.known_differences import KNOWN_DIFFERENCES
 from tests.differential.registry import all_scenarios
 
+OWN_SDK_RESULTS = Path(__file__).resolve().parents[1] / "compat" / "own_sdk_results.md"
+"""The section about the official SDK's suite on our SDK: made from a run of it, so kept and not computed here."""
 TARGET = Path(__file__).resolve().parents[2] / "docs" / "compatibility.md"
 _REFUSED = "refuse"
 """The name of the function that stands in for the commands that are not here yet."""
@@ -52,7 +55,7 @@ entry of the list that nothing needs any more.
 def page() -> str:
     """The whole page."""
     head = _HEAD.format(version=COMPATIBLE_VERSION, count=len(all_scenarios()))
-    return "\n".join([head, *_differences(), "", *_commands(), "", *_rpcs(), ""])
+    return "\n".join([head, *_differences(), "", *_commands(), "", *_rpcs(), "", OWN_SDK_RESULTS.read_text()])
 
 
 def _differences() -> Iterator[str]:
