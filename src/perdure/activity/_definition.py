@@ -90,6 +90,8 @@ class Definition:
         definition = getattr(fn, DEFINITION_ATTRIBUTE, None)
         if not isinstance(definition, Definition):
             return None
+        if definition.fn is fn:
+            return definition
         # What is given may be a bound method or an object whose method was decorated.
         return dataclasses.replace(definition, fn=fn)
 

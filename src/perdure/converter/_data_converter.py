@@ -133,7 +133,7 @@ class DataConverter(WithSerializationContext):
         changes = {}
         for name in _CONVERTER_FIELDS:
             part = getattr(self, name)
-            if isinstance(part, WithSerializationContext):
+            if part is not None and isinstance(part, WithSerializationContext):
                 changed = part.with_context(context)
                 if changed is not part:
                     changes[name] = changed

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from google.protobuf.message import Message
 
@@ -40,8 +41,14 @@ _LINK_FIELDS: Mapping[str, tuple[str, tuple[tuple[str, str], ...]]] = {
 """By variant of a link: its name in messages, and the fields it must have with theirs."""
 
 
+_LONGEST_CHARACTER_BYTES: Final = 4
+"""In UTF-8."""
+
+
 def too_long(value: str, limits: Limits) -> bool:
     """Whether an id or name exceeds the limit."""
+    if len(value) * _LONGEST_CHARACTER_BYTES <= limits.id_bytes:
+        return False
     return len(value) > limits.id_bytes or len(value.encode()) > limits.id_bytes
 
 

@@ -191,12 +191,20 @@ class Patches:
 class Randomness:
     """The run's own random numbers."""
 
-    __slots__ = ("_callbacks", "numbers", "seed")
+    __slots__ = ("_callbacks", "_numbers", "seed")
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.numbers = Random(seed)
+        # Made when first asked: it is 2.5 KB and the work of seeding, and most workflows draw no numbers.
+        self._numbers: Random | None = None
         self._callbacks: list[Callable[[int], None]] = []
+
+    @property
+    def numbers(self) -> Random:
+        """The generator; always the same object."""
+        if self._numbers is None:
+            self._numbers = Random(self.seed)
+        return self._numbers
 
     def on_reseed(self, callback: Callable[[int], None]) -> None:
         """Calls `callback` with every new seed."""
@@ -205,7 +213,8 @@ class Randomness:
     def reseed(self, seed: int) -> None:
         """Goes on from a new seed: the run was reset."""
         self.seed = seed
-        self.numbers.seed(seed)
+        if self._numbers is not None:
+            self._numbers.seed(seed)
         for callback in self._callbacks:
             try:
                 callback(seed)

@@ -59,6 +59,8 @@ def new_info(
 
 def _timedelta(duration: Duration) -> timedelta | None:
     """The server writes no time at all where nothing was asked for."""
+    if not duration.seconds and not duration.nanos:
+        return None
     return duration.ToTimedelta() or None
 
 
