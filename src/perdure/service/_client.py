@@ -262,7 +262,7 @@ class _TransportServiceClient(ServiceClient):
         transport = self._transport or await self._connected_transport()
         for large in large_fields(req, self._large_sizes):
             self._warn_of_size(method, large)
-        long_poll = method.long_poll or getattr(req, "wait_new_event", False)
+        long_poll = method.long_poll or (method.may_wait and req.wait_new_event)  # type: ignore[attr-defined]
         if timeout:
             timeout_s = timeout.total_seconds()
         else:
@@ -276,6 +276,10 @@ class _TransportServiceClient(ServiceClient):
             return answer if metrics is None else metrics.measured(method, req, long_poll, answer)
 
         if not retry:
+            if self._metrics is None:
+                return await transport.call(
+                    method.service, method.path, req, resp_type, metadata=headers, timeout=timeout_s
+                )
             return await attempt()
         started_s = time.monotonic()
         retrier: Retrier | None = None

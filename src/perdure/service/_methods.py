@@ -56,6 +56,8 @@ class Method(NamedTuple):
     name: str
     """As the contract has it: `GetSystemInfo`."""
     long_poll: bool
+    may_wait: bool
+    """A request may ask to wait, which makes it a long poll: it has a field `wait_new_event`."""
 
 
 class UnaryCall(Protocol):
@@ -122,7 +124,8 @@ def find_method(service: str, rpc: str) -> Method:
     if descriptor is None:
         raise ValueError(f"Unknown RPC call {rpc} of service {service}")
     full_name = SERVICES[service]
-    return Method(full_name, f"/{full_name}/{descriptor.name}", descriptor.name, rpc in _LONG_POLLS)
+    may_wait = "wait_new_event" in descriptor.input_type.fields_by_name
+    return Method(full_name, f"/{full_name}/{descriptor.name}", descriptor.name, rpc in _LONG_POLLS, may_wait)
 
 
 def response_class(service: str, rpc: str) -> type[Message]:

@@ -165,6 +165,7 @@ class Engine:
             self.runs.unpin(slot)
             return await self.finish_anyway(self._transact(run, compute, on_commit))
         # From here to the commit nothing is awaited, so no task is needed to keep the pieces together.
+        is_committing = False
         try:
             tx, result = compute(slot.state, self.runtime.now_ns())
             if tx is None or tx.is_untouched:
@@ -175,9 +176,10 @@ class Engine:
             pending = self.prepare(slot, tx)
             pending.on_commit = on_commit
             await slot.lock.acquire()  # free, so this does not wait
-            self.runs.pin(run)
+            is_committing = True  # whoever commits ends the use of the slot
         finally:
-            self.runs.unpin(slot)
+            if not is_committing:
+                self.runs.unpin(slot)
         try:
             if tx.successor is None:
                 await self._committing(pending)

@@ -70,7 +70,7 @@ class Histories:
         slot = self._engine.runs.pin(run)
         try:
             while True:
-                state = await self.state(run)
+                state = slot.state or await self.state(run)
                 remaining_s = deadline - loop.time()
                 news = state.header.next_event_id > next_event_id or not state.header.is_open
                 if news or remaining_s <= 0 or self._engine.is_stopping:
