@@ -309,12 +309,14 @@ class Answer:
         instructions: in the order in which the code asked.
         task_failure: the code could not be run to where it waits (a bug, a non-determinism the code noticed, an
             unfinished decode): the workflow task fails with it, the workflow does not.
+        task_error: what `task_failure` was made of, for the worker's log.
         versioning_behavior: the public VersioningBehavior's number, for the completion.
         used_flags: numbers of behaviour flags the code used, to be recorded with the completion (`lang_used_flags`).
     """
 
     instructions: Sequence[Instruction] = ()
     task_failure: Failure | None = None
+    task_error: BaseException | None = None
     versioning_behavior: int = 0
     used_flags: Collection[int] = ()
 

@@ -68,8 +68,9 @@ _OTHERS: Final = 4
 class _CodeFailedError(Exception):
     """The code could not be run to where it waits."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: Failure, error: BaseException | None) -> None:
         self.failure = failure
+        self.error = error
         super().__init__(failure.message)
 
 
@@ -248,7 +249,7 @@ class WorkflowRun:
                 _UNHANDLED, _application_failure(str(error), "HistoryError"), str(error), error
             )
         except _CodeFailedError as error:
-            return self._failure(_UNHANDLED, error.failure, str(error))
+            return self._failure(_UNHANDLED, error.failure, str(error), error.error)
         if not isinstance(step, LocalActivityWork):
             self.has_task = False
             self._walk.forget_events()
@@ -350,7 +351,7 @@ class WorkflowRun:
         self.activation_count += 1
         answer = self.program.activate(activation)
         if answer.task_failure is not None:
-            raise _CodeFailedError(answer.task_failure)
+            raise _CodeFailedError(answer.task_failure, answer.task_error)
         return answer
 
     def _answer_queries(self) -> None:
@@ -423,7 +424,7 @@ class WorkflowRun:
         cause: WorkflowTaskFailedCause.ValueType,
         failure: Failure,
         message: str,
-        error: Exception | None = None,
+        error: BaseException | None = None,
     ) -> TaskFailure:
         self.has_task = False
         self.eviction = message

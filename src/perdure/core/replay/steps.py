@@ -123,7 +123,7 @@ class TaskFailure:
     message: str
     legacy_query: bool = False
     should_report: bool = True
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 @dataclass(slots=True)

@@ -238,7 +238,7 @@ class WorkflowInstance:
             used_flags=self._used_flags,
         )
         if task_error is not None:
-            answer.task_failure = self._task_failure(task_error)
+            answer.task_failure, answer.task_error = self._task_failure(task_error), task_error
         elif any(map(completion.is_closing, recorder.instructions)):
             self._warn_of_unfinished(answer)
         return answer
@@ -248,7 +248,7 @@ class WorkflowInstance:
             completion.warn_of_unfinished(self.handlers)
         except Warning as error:
             # The process makes errors of warnings.
-            answer.task_failure = self._task_failure(error)
+            answer.task_failure, answer.task_error = self._task_failure(error), error
 
     def _fail(self, error: Exception) -> BaseException | None:
         """Ends the workflow with an error that the code did not raise in its own tasks; what the task fails with."""
@@ -261,17 +261,6 @@ class WorkflowInstance:
         return None
 
     def _task_failure(self, error: BaseException) -> Failure:
-        details = self.logger_details
-        _logger.warning(
-            "Failed activation on workflow %s with ID %s and run ID %s: %s: %s",
-            details["workflow_type"],
-            details["workflow_id"],
-            details["run_id"],
-            type(error).__name__,
-            error,
-            exc_info=error if _logger.isEnabledFor(logging.DEBUG) else None,
-            extra={"temporal_workflow": details, "__temporal_error_identifier": "WorkflowTaskFailure"},
-        )
         try:
             return self.conversions.workflow.to_failure(error)
         except Exception as conversion_error:  # whatever a custom converter raises

@@ -80,22 +80,14 @@ class WorkflowProgram:
         return WorkflowInstance(self._settings, self._definition, self._run_id, start, activation)
 
     def _cannot_start(self, error: Exception) -> Answer:
-        _logger.warning(
-            "Failed starting workflow with ID %s and run ID %s: %s: %s",
-            self.workflow_id,
-            self._run_id,
-            type(error).__name__,
-            error,
-            exc_info=error if _logger.isEnabledFor(logging.DEBUG) else None,
-        )
         failure = Failure()
         try:
             self._settings.failure_converter.to_failure(error, self._settings.payload_converter, failure)
         except Exception as conversion_error:  # whatever a custom converter raises
-            return Answer(task_failure=unconverted(conversion_error))
+            return Answer(task_failure=unconverted(conversion_error), task_error=error)
         if isinstance(error, ApplicationError) and error.non_retryable:
             return Answer([FailWorkflow(failure)])
-        return Answer(task_failure=failure)
+        return Answer(task_failure=failure, task_error=error)
 
     def evict(self) -> None:
         """Throws the run away. Must not be called while an activation is under way."""
