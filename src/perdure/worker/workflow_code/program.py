@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from contextvars import Context
 
@@ -14,8 +13,6 @@ from perdure.exceptions import ApplicationError
 from perdure.worker.workflow_code.instance import WorkflowInstance, unconverted
 from perdure.worker.workflow_code.settings import WorkflowCodeSettings
 from perdure.workflow import Info, _Definition
-
-_logger = logging.getLogger(__name__)
 
 
 class WorkflowProgram:
