@@ -14,7 +14,8 @@ def next_wakeup_ns(tx: Transition) -> int | None:
     if not header.is_open:
         return header.close_ns + header.retention_ns if due is None else due
     times = [time_ns for time_ns in (workflow_task.deadline_ns(header), header.run_expiration_ns) if time_ns]
-    times += [time_ns for pending in tx.activities for time_ns, _ in activity.deadlines(pending)]
+    if tx.state.activities or tx.activities.changes:
+        times += [time_ns for pending in tx.activities for time_ns, _ in activity.deadlines(pending)]
     if tx.has_timers:
         times += [pending.fire_ns for pending in tx.timers]
     if due is not None:

@@ -58,6 +58,18 @@ def set_timestamp(target: Timestamp, value_ns: int) -> None:
         target.seconds, target.nanos = divmod(value_ns, 1_000_000_000)
 
 
+def varint(value: int) -> bytes:
+    """A number that is not negative as it stands on the wire, such as before what has a length."""
+    if value < 0x80:
+        return bytes((value,))
+    encoded = bytearray()
+    while value >= 0x80:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
 def text_payloads(text: str) -> Payloads:
     """A text as one json/plain payload, for details that the server itself writes."""
     payloads = Payloads()

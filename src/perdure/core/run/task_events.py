@@ -40,8 +40,9 @@ def started(header: RunHeader, identity: str, version: WorkerVersionStamp | None
     attributes.scheduled_event_id = header.task_scheduled_event_id
     attributes.identity = identity
     attributes.request_id = header.task_request_id
-    attributes.suggest_continue_as_new = bool(header.task_suggest_reasons)
-    attributes.suggest_continue_as_new_reasons.extend(header.task_suggest_reasons)  # type: ignore[arg-type]
+    if header.task_suggest_reasons:
+        attributes.suggest_continue_as_new = True
+        attributes.suggest_continue_as_new_reasons.extend(header.task_suggest_reasons)  # type: ignore[arg-type]
     attributes.history_size_bytes = header.task_history_size_bytes
     if version is not None and not version.use_versioning:
         attributes.worker_version.CopyFrom(version)

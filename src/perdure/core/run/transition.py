@@ -9,15 +9,15 @@ and the engine calls `absorb`; dropping it undoes everything.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from perdure.api.common.v1 import WorkerVersionStamp
 from perdure.api.enums.v1 import EventType
-from perdure.api.history.v1 import History, HistoryEvent
+from perdure.api.history.v1 import HistoryEvent
 from perdure.core.invariant import invariant
 from perdure.core.run import task_events
-from perdure.core.run.protos import set_timestamp
+from perdure.core.run.protos import set_timestamp, varint
 from perdure.core.run.records import (
     EventBatch,
     ItemChange,
@@ -567,7 +567,7 @@ class Transition:
             return
         self._batches = ()
         if self.events:
-            data = History(events=self.events).SerializeToString()
+            data = _as_history(self.events)
             self.header.history_size_bytes += len(data)
             self._batches = (EventBatch(self.events[0].event_id, self.events[-1].event_id, data),)
         self.header.transition_count += 1
@@ -668,6 +668,15 @@ class Transition:
         )
         self.state.header = self.header
         self.state.wakeup_ns = wakeup_ns
+
+
+def _as_history(events: Sequence[HistoryEvent]) -> bytes:
+    """The events as a serialised temporal.api.history.v1.History (field 1), without a copy of each in a message."""
+    parts: list[bytes] = []
+    for event in events:
+        data = event.SerializeToString()
+        parts += (b"\n", varint(len(data)), data)
+    return b"".join(parts)
 
 
 def _compare(before: Task | None, after: Task | None, put: list[Task], deleted: list[TaskKey]) -> None:
