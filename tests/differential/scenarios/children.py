@@ -224,6 +224,8 @@ async def parent_close_policies(ctx: Context) -> None:
         parent, child = await parent_and_child(ctx, f"chain-{name}", parent_close_policy=policy)
         await child.step(continue_as_new())
         following = await next_run(child)
+        # Its first task comes a little later, and what the parent's end does must not overtake it.
+        await until_has(following, EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED)
         await ctx.client.terminate(parent.workflow_id)
         await _close_event(following, name)
         await following.record_history(f"chain: {name}", drop=[BACKOFF])
@@ -331,9 +333,11 @@ async def external_cancel(ctx: Context) -> None:
     await run.step(cancel_external(other.workflow_id, other.run_id))
     await ctx.until("second", run.events, lambda events: len(events) >= 12)
     await other.step(cancel_workflow())
-    await run.step(cancel_external(other.workflow_id), signal_external(other.workflow_id))
+    # One after the other: the official server does both at once, and either may be first.
+    await run.step(cancel_external(other.workflow_id))
+    await ctx.until("third", run.events, lambda events: len(events) >= 17)
+    await run.step(signal_external(other.workflow_id))
     await until_has(run, EventType.EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_FAILED)
-    await ctx.until("third", run.events, lambda events: len(events) >= 18)
     await run.record_history("sender")
     await other.record_history("other")
 
