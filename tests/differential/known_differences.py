@@ -76,7 +76,9 @@ _BUILD_IDS = (
     "a run is not marked as unversioned in its search attributes: the attribute follows with worker deployments, "
     "which it is for"
 )
-_RESET_POINTS = "points to reset to by build id come with worker versioning; any workflow task can be reset to"
+_RESET_POINTS = (
+    "points to reset to by build id come with worker versioning; any workflow task can be reset to"
+)
 _RESET_AGAIN = "placeholders of run ids, of which there is one more where the same request resets twice"
 _CLOSED_RUN = (
     "a closed run keeps what can still be asked for; activities and tasks that can no longer happen are not shown as "
