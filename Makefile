@@ -16,7 +16,7 @@ help:
 	@echo "make test            everything: style, types, imports, and all tests"
 	@echo "make check           the quick inner loop: style, types, imports, unit and store tests"
 	@echo "make simulate SEEDS=n  run n seeds of the simulated cluster"
-	@echo "make bench           compare speed with the reference server; writes JSON"
+	@echo "make bench           compare speed with the reference server and with other systems; writes JSON"
 	@echo "make fmt             format the code"
 
 $(INSTALLED): pyproject.toml hatch_build.py $(wildcard build_api/*.py) scripts/prepare.sh
@@ -47,6 +47,7 @@ test: lint
 
 bench: $(INSTALLED)
 	@$(PYTHON_IN_VENV) -m benchmarks
+	@$(PYTHON_IN_VENV) -m benchmarks applications
 
 simulate: $(INSTALLED)
 	@$(PYTHON_IN_VENV) -m tests.simulation --seeds $(SEEDS)
