@@ -10,6 +10,8 @@ from tests.simulation.world import run_seed
 MOST_SEEDS = 150
 
 
+# The number of seeds is the bound; a busy machine takes long for the rarest.
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     MUTANTS[name](monkeypatch)
