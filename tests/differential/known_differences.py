@@ -54,10 +54,8 @@ _MISSING_NAMESPACE_CAPABILITIES = (
     "namespace_info.capabilities.standalone_activity_start_delay",
     "namespace_info.capabilities.standalone_activity_batch_operations",
     "namespace_info.capabilities.standalone_activity_operator_commands",
-    "namespace_info.supports_schedules",
 )
 _MISSING_SYSTEM_CAPABILITIES = (
-    "supports_schedules",
     "nexus",
     "server_scaled_deployments",
 )

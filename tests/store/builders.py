@@ -17,7 +17,7 @@ from perdure.core.run.records import (
     TaskKind,
     VisibilityRecord,
 )
-from perdure.store.protocol import Store
+from perdure.store.protocol import ScheduleKey, Store
 
 NAMESPACE = "0193a1b2-0000-7000-8000-000000000001"
 OTHER_NAMESPACE = "0193a1b2-0000-7000-8000-000000000002"
@@ -115,7 +115,13 @@ async def dump(
         tasks = await store.read_tasks(queue, None, 1_000_000)
         seen[f"queue {queue}"] = [(cursor.priority, waiting) for cursor, waiting in tasks]
         seen[f"count {queue}"] = await store.count_tasks(queue)
+    seen["schedules due"] = await store.due_schedules(NO_LIMIT << 20, None, 1_000_000)
     for namespace_id in (NAMESPACE, OTHER_NAMESPACE):
+        listed = await store.list_schedules(namespace_id, "", 1_000_000)
+        seen[f"schedules {namespace_id}"] = [
+            (entry, await store.load_schedule(ScheduleKey(namespace_id, schedule_id)))
+            for schedule_id, entry in listed
+        ]
         seen[f"list {namespace_id}"] = (await store.list_runs(namespace_id, None, 1_000_000, None)).rows
         seen[f"statuses {namespace_id}"] = await store.count_runs(namespace_id, None, "ExecutionStatus")
     return seen

@@ -12,7 +12,7 @@ from perdure.core.errors import StoreUnavailableError, VersionConflictError
 from perdure.core.run.records import ItemChange, RunWrite
 from perdure.store.faults import Call, Fault, FaultyStore, fail_call, fail_method
 from perdure.store.memory import MemoryStore
-from perdure.store.protocol import Store, StoredNamespace
+from perdure.store.protocol import ScheduleKey, Store, StoredNamespace, StoredSchedule
 from perdure.store.sqlite import SqliteStore
 from tests.store.builders import (
     ALL_EVENTS,
@@ -31,6 +31,8 @@ from tests.store.builders import (
 RUN, NEW = run_key(1), run_key(2)
 DEFAULT = StoredNamespace(NAMESPACE, "default", 1, b"")
 OTHER = StoredNamespace(OTHER_NAMESPACE, "other", 1, b"")
+SCHEDULE = StoredSchedule(ScheduleKey(NAMESPACE, "nightly"), 1, 5, b"entry", b"data")
+OTHER_SCHEDULE = StoredSchedule(ScheduleKey(NAMESPACE, "weekly"), 1, None, b"entry", b"data")
 
 INNER: dict[str, Callable[[Path], Store]] = {
     "memory": lambda folder: MemoryStore(),
@@ -65,10 +67,15 @@ CALLS: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "list_runs": lambda store: store.list_runs(NAMESPACE, None, 10, None),
     "count_runs": lambda store: store.count_runs(NAMESPACE, None, None),
     "list_namespaces": lambda store: store.list_namespaces(),
+    "put_schedule": lambda store: store.put_schedule(OTHER_SCHEDULE),
+    "load_schedule": lambda store: store.load_schedule(SCHEDULE.key),
+    "delete_schedule": lambda store: store.delete_schedule(SCHEDULE.key),
+    "due_schedules": lambda store: store.due_schedules(NO_LIMIT, None, 10),
+    "list_schedules": lambda store: store.list_schedules(NAMESPACE, "", 10),
     "cluster_id": lambda store: store.cluster_id(),
     "is_durable": lambda store: store.is_durable(),
 }
-WRITES = ("commit", "delete_run", "put_namespace", "delete_namespace")
+WRITES = ("commit", "delete_run", "put_namespace", "delete_namespace", "put_schedule", "delete_schedule")
 
 
 @pytest.fixture(params=INNER)
@@ -79,6 +86,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> FaultyStore:
 
 async def _prepare(store: Store) -> None:
     await store.put_namespace(DEFAULT)
+    await store.put_schedule(SCHEDULE)
     await store.commit(
         [
             write(

@@ -31,7 +31,7 @@ class Capabilities:
     signal_and_query_header: bool = True
     internal_error_differentiation: bool = True
     activity_failure_include_heartbeat: bool = True
-    supports_schedules: bool = False
+    supports_schedules: bool = True
     encoded_failure_attributes: bool = True
     build_id_based_versioning: bool = True
     """Build ids are recorded in histories; workers that ask for routing by them are refused."""

@@ -13,6 +13,9 @@ from perdure.core.errors import PerdureError
 from perdure.core.visibility.attributes import AttributeType
 from perdure.server.config import DAY_S, ServerConfig
 from perdure.server.engine.engine import Engine, EngineLimits
+from perdure.server.engine.histories import Histories
+from perdure.server.engine.schedules import Schedules
+from perdure.server.engine.starts import Starts
 from perdure.server.namespaces import DELETED, REGISTERED, Namespace, Namespaces
 from perdure.server.runtime import Runtime
 from perdure.server.service.groups import engine_groups
@@ -72,9 +75,12 @@ class Server:
         self.engine = Engine(
             store, self.namespaces, runtime, EngineLimits(cached_runs=config.cached_runs, run=config.limits)
         )
+        self.schedules = Schedules(self.engine, Starts(self.engine), Histories(self.engine))
         self.time_skipping: TimeSkipping | None = None
         if isinstance(runtime, SkippingRuntime):
             self.time_skipping = TimeSkipping(self.engine, runtime)
+            self.time_skipping.add_source(self.schedules)
+            self.schedules.on_change = self.time_skipping.notice
         self.service = Service(
             self._groups(), TestService(self.time_skipping) if self.time_skipping is not None else None
         )
@@ -96,6 +102,7 @@ class Server:
                 history_wait_s=self._config.history_wait_s,
                 history_page_batches=self._config.history_page_batches,
                 query_wait_s=self._config.query_wait_s,
+                schedules=self.schedules,
             ),
         ]
 
@@ -117,6 +124,7 @@ class Server:
             await self.namespaces.load()
             await self._prepare_namespaces()
             await self.engine.start()
+            await self.schedules.start(track_deadlines=self.time_skipping is not None)
             if self.time_skipping is not None:
                 await self.time_skipping.start()
             if self._door is not None:
@@ -171,6 +179,7 @@ class Server:
         await asyncio.gather(*self._background, return_exceptions=True)
         if self.time_skipping is not None:
             await self.time_skipping.stop()
+        await self.schedules.stop()
         await self.engine.stop()
         await self._store.close()
 
@@ -214,6 +223,7 @@ class Server:
             while (page := await self._store.list_runs(namespace.namespace_id, None, 100, None)).rows:
                 for row in page.rows:
                     await self.engine.delete_run(row.run)
+            await self.schedules.delete_all(namespace.namespace_id)
             await self.namespaces.delete(namespace)
         except PerdureError as error:
             logger.error("namespace %s could not be removed: %s", namespace.name, error)

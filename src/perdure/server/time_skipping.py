@@ -68,6 +68,9 @@ class Source(Protocol):
     def next_ns(self) -> int | None:
         """The next deadline; one that has passed means that it is being worked on."""
 
+    def clock_moved(self) -> None:
+        """The clock was moved on: what is due now is worked on at once."""
+
 
 class _Run(NamedTuple):
     """What of a run matters here.
@@ -280,6 +283,8 @@ class TimeSkipping:
         skipped_ns = self._runtime.skip_to(next_ns)
         self._engine.matching.clock_moved(skipped_ns)
         self._engine.timers.clock_moved()
+        for source in self._sources:
+            source.clock_moved()
         return True
 
     def _wake_sleepers(self) -> None:

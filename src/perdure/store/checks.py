@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from perdure.core.errors import CurrentRunConflictError, VersionConflictError
 from perdure.core.invariant import invariant
 from perdure.core.run.records import RunWrite
-from perdure.store.protocol import StoredNamespace
+from perdure.store.protocol import StoredNamespace, StoredSchedule
 
 MAX_EVENT_ID = (1 << 24) - 1
 """Highest event id a store must be able to keep. Servers end a run long before (Temporal: 51,200 events)."""
@@ -116,4 +116,11 @@ def namespace_conflict(namespace: StoredNamespace, stored_version: int) -> Versi
         return VersionConflictError(f"Another namespace is named {namespace.name}.")
     return VersionConflictError(
         f"Namespace {namespace.name} has version {stored_version}, not {namespace.version - 1}."
+    )
+
+
+def schedule_conflict(schedule: StoredSchedule, stored_version: int) -> VersionConflictError:
+    """The error for a schedule that is not at the expected version."""
+    return VersionConflictError(
+        f"Schedule {schedule.key.schedule_id} has version {stored_version}, not {schedule.version - 1}."
     )

@@ -15,7 +15,18 @@ from typing import TypeAlias, TypeVar
 from perdure.core.errors import StoreUnavailableError
 from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunWrite, Task
 from perdure.core.visibility import Node
-from perdure.store.protocol import CurrentRun, ListPage, Store, StoredNamespace, StoredRun, TaskCursor, Wakeup
+from perdure.store.protocol import (
+    CurrentRun,
+    ListPage,
+    ScheduleKey,
+    ScheduleWakeup,
+    Store,
+    StoredNamespace,
+    StoredRun,
+    StoredSchedule,
+    TaskCursor,
+    Wakeup,
+)
 
 _T = TypeVar("_T")
 
@@ -163,3 +174,29 @@ class FaultyStore:
     async def delete_namespace(self, namespace_id: str) -> bool:
         """See `Store.delete_namespace`."""
         return await self._do("delete_namespace", lambda: self.inner.delete_namespace(namespace_id))
+
+    async def put_schedule(self, schedule: StoredSchedule) -> None:
+        """See `Store.put_schedule`."""
+        await self._do("put_schedule", lambda: self.inner.put_schedule(schedule))
+
+    async def load_schedule(self, key: ScheduleKey) -> StoredSchedule | None:
+        """See `Store.load_schedule`."""
+        return await self._do("load_schedule", lambda: self.inner.load_schedule(key))
+
+    async def delete_schedule(self, key: ScheduleKey) -> bool:
+        """See `Store.delete_schedule`."""
+        return await self._do("delete_schedule", lambda: self.inner.delete_schedule(key))
+
+    async def due_schedules(
+        self, until_ns: int, after: ScheduleWakeup | None, limit: int
+    ) -> Sequence[ScheduleWakeup]:
+        """See `Store.due_schedules`."""
+        return await self._do("due_schedules", lambda: self.inner.due_schedules(until_ns, after, limit))
+
+    async def list_schedules(
+        self, namespace_id: str, after_id: str, limit: int
+    ) -> Sequence[tuple[str, bytes]]:
+        """See `Store.list_schedules`."""
+        return await self._do(
+            "list_schedules", lambda: self.inner.list_schedules(namespace_id, after_id, limit)
+        )

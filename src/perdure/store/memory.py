@@ -23,6 +23,7 @@ from perdure.store.checks import (
     check_unit,
     current_run_conflict,
     namespace_conflict,
+    schedule_conflict,
     version_conflict,
 )
 from perdure.store.cursor import ListPosition, close_key, decode_cursor, encode_cursor
@@ -31,8 +32,11 @@ from perdure.store.protocol import (
     CurrentRun,
     ListedRun,
     ListPage,
+    ScheduleKey,
+    ScheduleWakeup,
     StoredNamespace,
     StoredRun,
+    StoredSchedule,
     TaskCursor,
     Wakeup,
 )
@@ -113,6 +117,9 @@ class MemoryStore:
         self._queue_order: dict[QueueKey, _SortedSet[TaskCursor]] = {}
         self._lists: dict[str, _SortedSet[tuple[int, int, str]]] = {}
         self._namespaces: dict[str, StoredNamespace] = {}
+        self._schedules: dict[ScheduleKey, StoredSchedule] = {}
+        self._schedule_order: _SortedSet[ScheduleKey] = _SortedSet()
+        self._schedule_wakeups: _SortedSet[ScheduleWakeup] = _SortedSet()
         self._task_sequence = 0
 
     async def open(self) -> None:
@@ -388,3 +395,60 @@ class MemoryStore:
         """See `Store.delete_namespace`."""
         self._check_open()
         return self._namespaces.pop(namespace_id, None) is not None
+
+    # --- schedules
+
+    async def put_schedule(self, schedule: StoredSchedule) -> None:
+        """See `Store.put_schedule`."""
+        self._check_open()
+        stored = self._schedules.get(schedule.key)
+        stored_version = stored.version if stored else 0
+        if stored_version != schedule.version - 1:
+            raise schedule_conflict(schedule, stored_version)
+        if stored is None:
+            self._schedule_order.add(schedule.key)
+        elif stored.wakeup_ns is not None:
+            self._schedule_wakeups.remove(ScheduleWakeup(stored.wakeup_ns, schedule.key))
+        if schedule.wakeup_ns is not None:
+            self._schedule_wakeups.add(ScheduleWakeup(schedule.wakeup_ns, schedule.key))
+        self._schedules[schedule.key] = schedule
+
+    async def load_schedule(self, key: ScheduleKey) -> StoredSchedule | None:
+        """See `Store.load_schedule`."""
+        self._check_open()
+        return self._schedules.get(key)
+
+    async def delete_schedule(self, key: ScheduleKey) -> bool:
+        """See `Store.delete_schedule`."""
+        self._check_open()
+        stored = self._schedules.pop(key, None)
+        if stored is None:
+            return False
+        self._schedule_order.remove(key)
+        if stored.wakeup_ns is not None:
+            self._schedule_wakeups.remove(ScheduleWakeup(stored.wakeup_ns, key))
+        return True
+
+    async def due_schedules(
+        self, until_ns: int, after: ScheduleWakeup | None, limit: int
+    ) -> Sequence[ScheduleWakeup]:
+        """See `Store.due_schedules`."""
+        self._check_open()
+        due: list[ScheduleWakeup] = []
+        for wakeup in self._schedule_wakeups.after(after):
+            if wakeup.wakeup_ns > until_ns or len(due) >= limit:
+                break
+            due.append(wakeup)
+        return tuple(due)
+
+    async def list_schedules(
+        self, namespace_id: str, after_id: str, limit: int
+    ) -> Sequence[tuple[str, bytes]]:
+        """See `Store.list_schedules`."""
+        self._check_open()
+        page: list[tuple[str, bytes]] = []
+        for key in self._schedule_order.after(ScheduleKey(namespace_id, after_id)):
+            if key.namespace_id != namespace_id or len(page) >= limit:
+                break
+            page.append((key.schedule_id, self._schedules[key].entry))
+        return tuple(page)

@@ -73,6 +73,39 @@ class TaskCursor(NamedTuple):
     sequence: int
 
 
+class ScheduleKey(NamedTuple):
+    """Names one schedule. The namespace is its id (a UUID), not its name."""
+
+    namespace_id: str
+    schedule_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSchedule:
+    """A schedule as it was last committed.
+
+    Attributes:
+        key: which one.
+        version: 1 for a new one.
+        wakeup_ns: when it must be looked at again at the latest, nanoseconds since the epoch; None: never.
+        entry: what lists show of it.
+        data: its encoded state.
+    """
+
+    key: ScheduleKey
+    version: int
+    wakeup_ns: int | None
+    entry: bytes
+    data: bytes
+
+
+class ScheduleWakeup(NamedTuple):
+    """A schedule that must be looked at again at `wakeup_ns`."""
+
+    wakeup_ns: int
+    key: ScheduleKey
+
+
 class Wakeup(NamedTuple):
     """A run that must be looked at again at `wakeup_ns`."""
 
@@ -171,6 +204,29 @@ class Store(Protocol):
 
     async def delete_namespace(self, namespace_id: str) -> bool:
         """Deletes the namespace's row (its runs are deleted one by one before). Returns whether it was there."""
+
+    async def put_schedule(self, schedule: StoredSchedule) -> None:
+        """Creates (version 1) or replaces (version + 1 of the stored one) a schedule, durably, before it returns.
+
+        Raises:
+            VersionConflictError: the stored version is not `schedule.version - 1`.
+        """
+
+    async def load_schedule(self, key: ScheduleKey) -> StoredSchedule | None:
+        """The schedule as it was last committed, or None."""
+
+    async def delete_schedule(self, key: ScheduleKey) -> bool:
+        """Deletes a schedule. Returns whether it was there."""
+
+    async def due_schedules(
+        self, until_ns: int, after: ScheduleWakeup | None, limit: int
+    ) -> Sequence[ScheduleWakeup]:
+        """Schedules to wake up to and including `until_ns`, ordered by (wakeup_ns, key), strictly after `after`."""
+
+    async def list_schedules(
+        self, namespace_id: str, after_id: str, limit: int
+    ) -> Sequence[tuple[str, bytes]]:
+        """(schedule id, entry) of a namespace's schedules in the order of their ids, strictly after `after_id`."""
 
     async def is_durable(self) -> bool:
         """Whether a committed write survives the end of the process."""

@@ -252,10 +252,10 @@ def _run(server: ServerProcess, *scenarios: Any) -> None:
 def test_on_our_server() -> None:
     """Everything the server has so far."""
     server = PerdureServer(search_attributes=SEARCH_ATTRIBUTES)
-    _run(server, _workflows, _cancelled, _update_with_start, _activity_completed_outside)
+    _run(server, _workflows, _cancelled, _update_with_start, _activity_completed_outside, _schedules)
 
 
 def test_on_the_official_server() -> None:
-    """The same, and schedules."""
+    """The same."""
     server = RealServer(search_attributes=SEARCH_ATTRIBUTES)
     _run(server, _workflows, _cancelled, _update_with_start, _activity_completed_outside, _schedules)

@@ -104,6 +104,7 @@ class Engine:
 
     Attributes:
         deliver_effects: does what a run has yet to do to other runs; set by whoever builds the engine.
+        on_closed: called after the commit that closed a run; for whoever waits for its end.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Engine:
         self.timers = Timers(store, runtime, self._wake)
         self.tokens = TokenSealer("")
         self.deliver_effects: Callable[[RunKey], Awaitable[None]] | None = None
+        self.on_closed: Callable[[RunKey], None] = _nothing
         self.is_stopping = False
         self._working: set[asyncio.Future[Any]] = set()
 
@@ -440,6 +442,8 @@ class Engine:
         if slot.updates is not None:
             self.bring_updates(slot)
         slot.wake()
+        if before.is_open and not tx.header.is_open:
+            self.on_closed(slot.key)
 
     # --- updates and the workflow tasks that only bring them ---
 
@@ -649,3 +653,7 @@ class Engine:
                 return deleted
         finally:
             self.runs.unpin(slot)
+
+
+def _nothing(run: RunKey) -> None:
+    pass

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 from perdure.core.errors import PerdureError
 from perdure.core.run.records import RunKey
 from perdure.server.runtime import Runtime
-from perdure.store.protocol import Store, Wakeup
+from perdure.store.protocol import Wakeup
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,14 @@ STILL_S = 0.05
 CONCURRENT = 64
 """Wake-ups worked on at the same time."""
 
+
+class Wakeups(Protocol):
+    """Where wake-ups are kept."""
+
+    async def due_wakeups(self, until_ns: int, after: Wakeup | None, limit: int) -> Sequence[Wakeup]:
+        """See `Store.due_wakeups`."""
+
+
 Fire = Callable[[RunKey], Awaitable[None]]
 
 
@@ -43,7 +52,7 @@ class Timers:
         fire: looks at a run again; must commit a later `wakeup_ns` or none.
     """
 
-    def __init__(self, store: Store, runtime: Runtime, fire: Fire) -> None:
+    def __init__(self, store: Wakeups, runtime: Runtime, fire: Fire) -> None:
         self._store = store
         self._runtime = runtime
         self._fire = fire
@@ -75,6 +84,10 @@ class Timers:
     def working(self) -> set[asyncio.Task[None]]:
         """Wake-ups that are being worked on."""
         return self._jobs
+
+    def holds(self, run: RunKey) -> bool:
+        """Whether the run's next wake-up is known here, so that it needs not be found in the store."""
+        return run in self._wanted
 
     def clock_moved(self) -> None:
         """The clock was moved on: what is due now is worked on at once."""

@@ -7,6 +7,7 @@ from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories
 from perdure.server.engine.queries import Queries
 from perdure.server.engine.resets import Resets
+from perdure.server.engine.schedules import Schedules
 from perdure.server.engine.starts import Starts
 from perdure.server.engine.updates import Updates
 from perdure.server.engine.worker_registry import WorkerRegistry
@@ -17,6 +18,7 @@ from perdure.server.service.multi_operations import MultiOperations
 from perdure.server.service.pauses import Pauses
 from perdure.server.service.readings import Readings
 from perdure.server.service.reset_rpcs import ResetRpcs
+from perdure.server.service.schedule_rpcs import ScheduleRpcs
 from perdure.server.service.task_queues import TaskQueues
 from perdure.server.service.task_responses import TaskResponses
 from perdure.server.service.update_rpcs import UpdateRpcs
@@ -31,6 +33,7 @@ def engine_groups(
     history_wait_s: float = 20.0,
     history_page_batches: int = 256,
     query_wait_s: float = 20.0,
+    schedules: Schedules | None = None,
 ) -> list[object]:
     """The handler groups that work on an engine's runs and task queues.
 
@@ -40,6 +43,7 @@ def engine_groups(
         history_wait_s: how long a request for a history or an update waits for news at most.
         history_page_batches: batches of events of one page of history at most.
         query_wait_s: how long a query waits whose caller sets no deadline.
+        schedules: the engine's schedules; None for a service without their RPCs.
     """
     histories = Histories(engine, history_page_batches)
     queries = Queries(engine, histories)
@@ -50,7 +54,12 @@ def engine_groups(
     effects = Effects(engine, histories, starts)
     engine.deliver_effects = effects.deliver
     executions = Executions(engine, starts, histories, responses)
+    groups: list[object] = []
+    if schedules is not None:
+        schedules.prepare = executions.prepare_start
+        groups.append(ScheduleRpcs(engine, schedules))
     return [
+        *groups,
         executions,
         WorkerTasks(engine, histories, queries, responses, workers, long_poll_s),
         WorkerRpcs(engine, workers),

@@ -23,10 +23,11 @@ from perdure.store.checks import (
     check_append,
     current_run_conflict,
     namespace_conflict,
+    schedule_conflict,
     version_conflict,
 )
 from perdure.store.cursor import close_key
-from perdure.store.protocol import StoredNamespace
+from perdure.store.protocol import ScheduleKey, StoredNamespace, StoredSchedule
 from perdure.store.sqlite import queries
 from perdure.store.sqlite.queries import EVENT_ID_BITS
 
@@ -271,6 +272,23 @@ class Applier:
     def delete_namespace(self, namespace_id: str) -> bool:
         """See `Store.delete_namespace`."""
         return self._execute(queries.DELETE_NAMESPACE, (namespace_id,)).rowcount > 0
+
+    def put_schedule(self, schedule: StoredSchedule) -> None:
+        """See `Store.put_schedule`."""
+        row = (self._namespace(schedule.key.namespace_id), schedule.key.schedule_id)
+        found = self._execute(queries.FIND_SCHEDULE_VERSION, row).fetchone()
+        version = found[0] if found else 0
+        if version != schedule.version - 1:
+            raise schedule_conflict(schedule, version)
+        self._execute(
+            queries.PUT_SCHEDULE,
+            (*row, schedule.version, schedule.wakeup_ns, schedule.entry, schedule.data),
+        )
+
+    def delete_schedule(self, key: ScheduleKey) -> bool:
+        """See `Store.delete_schedule`."""
+        row = (self._namespace(key.namespace_id), key.schedule_id)
+        return self._execute(queries.DELETE_SCHEDULE, row).rowcount > 0
 
     def _namespace(self, namespace_id: str) -> int:
         """The small number of a namespace, given now if it is new."""

@@ -144,3 +144,26 @@ LIMIT ?
 COUNT_TASKS: Final = (
     "SELECT count(*), min(enqueued_ns) FROM tasks WHERE namespace = ? AND queue = ? AND kind = ?"
 )
+
+# --- schedules
+
+FIND_SCHEDULE_VERSION: Final = "SELECT version FROM schedules WHERE namespace = ? AND schedule_id = ?"
+PUT_SCHEDULE: Final = """
+INSERT INTO schedules (namespace, schedule_id, version, wakeup_ns, entry, data) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (namespace, schedule_id) DO UPDATE
+SET version = excluded.version, wakeup_ns = excluded.wakeup_ns, entry = excluded.entry, data = excluded.data
+"""
+DELETE_SCHEDULE: Final = "DELETE FROM schedules WHERE namespace = ? AND schedule_id = ?"
+LOAD_SCHEDULE: Final = (
+    "SELECT version, wakeup_ns, entry, data FROM schedules WHERE namespace = ? AND schedule_id = ?"
+)
+DUE_SCHEDULES: Final = """
+SELECT s.wakeup_ns, n.namespace_id, s.schedule_id
+FROM schedules AS s CROSS JOIN namespace_keys AS n ON n.namespace = s.namespace
+WHERE s.wakeup_ns BETWEEN ? AND ? AND (s.wakeup_ns > ? OR (n.namespace_id, s.schedule_id) > (?, ?))
+ORDER BY s.wakeup_ns, n.namespace_id, s.schedule_id
+LIMIT ?
+"""
+LIST_SCHEDULES: Final = """
+SELECT schedule_id, entry FROM schedules WHERE namespace = ? AND schedule_id > ? ORDER BY schedule_id LIMIT ?
+"""

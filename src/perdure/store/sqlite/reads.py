@@ -9,7 +9,16 @@ from operator import itemgetter
 
 from perdure.core.run.records import EventBatch, QueueKey, RunKey, Task, TaskKey
 from perdure.store.checks import MAX_EVENT_ID
-from perdure.store.protocol import CurrentRun, StoredNamespace, StoredRun, TaskCursor, Wakeup
+from perdure.store.protocol import (
+    CurrentRun,
+    ScheduleKey,
+    ScheduleWakeup,
+    StoredNamespace,
+    StoredRun,
+    StoredSchedule,
+    TaskCursor,
+    Wakeup,
+)
 from perdure.store.sqlite import queries
 from perdure.store.sqlite.queries import EVENT_ID_BITS
 
@@ -148,3 +157,25 @@ def count_tasks(connection: sqlite3.Connection, namespace: int, queue: QueueKey)
 def list_namespaces(connection: sqlite3.Connection) -> Sequence[StoredNamespace]:
     """See `Store.list_namespaces`."""
     return tuple(StoredNamespace(*row) for row in connection.execute(queries.LIST_NAMESPACES))
+
+
+def load_schedule(connection: sqlite3.Connection, namespace: int, key: ScheduleKey) -> StoredSchedule | None:
+    """See `Store.load_schedule`."""
+    found = connection.execute(queries.LOAD_SCHEDULE, (namespace, key.schedule_id)).fetchone()
+    return None if found is None else StoredSchedule(key, *found)
+
+
+def due_schedules(
+    connection: sqlite3.Connection, until_ns: int, after: ScheduleWakeup | None, limit: int
+) -> Sequence[ScheduleWakeup]:
+    """See `Store.due_schedules`."""
+    after_ns, key = after or (_BEFORE_ALL, ScheduleKey("", ""))
+    rows = connection.execute(queries.DUE_SCHEDULES, (after_ns, until_ns, after_ns, *key, limit))
+    return tuple(ScheduleWakeup(wakeup_ns, ScheduleKey(*key)) for wakeup_ns, *key in rows)
+
+
+def list_schedules(
+    connection: sqlite3.Connection, namespace: int, after_id: str, limit: int
+) -> Sequence[tuple[str, bytes]]:
+    """See `Store.list_schedules`."""
+    return tuple(connection.execute(queries.LIST_SCHEDULES, (namespace, after_id, limit)))

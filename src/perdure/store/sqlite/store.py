@@ -16,7 +16,17 @@ from perdure.core.errors import InvariantViolation, StoreError, StoreOpenError, 
 from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunWrite, Task
 from perdure.core.visibility import Node
 from perdure.store.checks import check_unit
-from perdure.store.protocol import CurrentRun, ListPage, StoredNamespace, StoredRun, TaskCursor, Wakeup
+from perdure.store.protocol import (
+    CurrentRun,
+    ListPage,
+    ScheduleKey,
+    ScheduleWakeup,
+    StoredNamespace,
+    StoredRun,
+    StoredSchedule,
+    TaskCursor,
+    Wakeup,
+)
 from perdure.store.sqlite import lists, queries, reads
 from perdure.store.sqlite.apply import Applier
 from perdure.store.sqlite.lock import FileLock
@@ -175,6 +185,15 @@ class SqliteStore:
         """See `Store.delete_namespace`."""
         return await self._open_writer().submit(lambda applier: applier.delete_namespace(namespace_id))
 
+    async def put_schedule(self, schedule: StoredSchedule) -> None:
+        """See `Store.put_schedule`."""
+        size = _BYTES_PER_WRITE + len(schedule.entry) + len(schedule.data)
+        await self._open_writer().submit(lambda applier: applier.put_schedule(schedule), size)
+
+    async def delete_schedule(self, key: ScheduleKey) -> bool:
+        """See `Store.delete_schedule`."""
+        return await self._open_writer().submit(lambda applier: applier.delete_schedule(key))
+
     # --- small reads, on the loop's thread
 
     async def _read(
@@ -236,6 +255,24 @@ class SqliteStore:
     async def list_namespaces(self) -> Sequence[StoredNamespace]:
         """See `Store.list_namespaces`."""
         return await self._read(reads.list_namespaces)
+
+    async def load_schedule(self, key: ScheduleKey) -> StoredSchedule | None:
+        """See `Store.load_schedule`."""
+        return await self._read(lambda c: reads.load_schedule(c, self._number(c, key.namespace_id), key))
+
+    async def due_schedules(
+        self, until_ns: int, after: ScheduleWakeup | None, limit: int
+    ) -> Sequence[ScheduleWakeup]:
+        """See `Store.due_schedules`."""
+        return await self._read(lambda c: reads.due_schedules(c, until_ns, after, limit))
+
+    async def list_schedules(
+        self, namespace_id: str, after_id: str, limit: int
+    ) -> Sequence[tuple[str, bytes]]:
+        """See `Store.list_schedules`."""
+        return await self._read(
+            lambda c: reads.list_schedules(c, self._number(c, namespace_id), after_id, limit)
+        )
 
     # --- reads that can take long, in a thread
 

@@ -1,0 +1,124 @@
+"""A schedule in messages: the requests that start its workflows, its description, its entry in lists."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from itertools import islice
+
+from perdure.api.common.v1 import Payload
+from perdure.api.enums.v1 import WorkflowIdReusePolicy
+from perdure.api.protobuf import Timestamp
+from perdure.api.schedule.v1 import Schedule, ScheduleInfo, ScheduleListEntry
+from perdure.api.workflowservice.v1 import StartWorkflowExecutionRequest
+from perdure.core.run.ids import derived_id
+from perdure.core.run.limits import SECOND_NS
+from perdure.core.run.protos import set_timestamp, timestamp_ns
+from perdure.core.schedule.machine import may_act
+from perdure.core.schedule.spec import shown
+from perdure.core.schedule.state import ALLOW_ALL, ScheduleState, Start
+
+FUTURE_ACTIONS = 10
+LISTED_ACTIONS = 5
+LISTED_SPECS = 10
+START_TIME_ATTRIBUTE = "TemporalScheduledStartTime"
+SCHEDULE_ATTRIBUTE = "TemporalScheduledById"
+_TAKEN_OVER = (
+    "workflow_type",
+    "task_queue",
+    "input",
+    "workflow_execution_timeout",
+    "workflow_run_timeout",
+    "workflow_task_timeout",
+    "retry_policy",
+    "memo",
+    "search_attributes",
+    "header",
+    "user_metadata",
+    "versioning_override",
+    "priority",
+)
+_ONCE = WorkflowIdReusePolicy.Value("WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE")
+_AGAIN = WorkflowIdReusePolicy.Value("WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE")
+
+
+def identity(state: ScheduleState) -> str:
+    """Who the schedule is to the workflows it starts and ends."""
+    return f"temporal-scheduler-{state.namespace}-{state.schedule_id}"
+
+
+def time_suffix(nominal_ns: int) -> str:
+    """What is appended to the id of a workflow: a time to the second, RFC 3339."""
+    time = datetime.datetime.fromtimestamp(nominal_ns // SECOND_NS, datetime.UTC)
+    return f"{time:%Y-%m-%dT%H:%M:%S}Z"
+
+
+def start_request(state: ScheduleState, start: Start) -> StartWorkflowExecutionRequest:
+    """The request that takes an action. The same start makes the same request id, so it takes it once."""
+    template = state.schedule.action.start_workflow
+    time = time_suffix(start.nominal_ns)
+    request = StartWorkflowExecutionRequest(
+        namespace=state.namespace,
+        workflow_id=f"{template.workflow_id}-{time}",
+        identity=identity(state),
+        request_id=derived_id(state.incarnation, state.schedule_id, start.nominal_ns, start.sequence),
+        workflow_id_reuse_policy=_AGAIN if start.is_manual else _ONCE,
+    )
+    for name in _TAKEN_OVER:
+        if template.HasField(name):  # type: ignore[arg-type]  # names of fields
+            getattr(request, name).CopyFrom(getattr(template, name))
+    fields = request.search_attributes.indexed_fields
+    for name, text in ((START_TIME_ATTRIBUTE, time), (SCHEDULE_ATTRIBUTE, state.schedule_id)):
+        fields[name].CopyFrom(Payload(metadata={"encoding": b"json/plain"}, data=json.dumps(text).encode()))
+    if start.overlap != ALLOW_ALL:
+        if state.last_result is not None:
+            request.last_completion_result.CopyFrom(state.last_result)
+        if state.last_failure is not None:
+            request.continued_failure.CopyFrom(state.last_failure)
+    return request
+
+
+def future_actions(state: ScheduleState, most: int, now_ns: int) -> list[Timestamp]:
+    """The times of the next actions, at most `most`, and not more than are left."""
+    what = state.schedule.state
+    after_ns = state.processed_ns if may_act(state) else max(state.processed_ns, now_ns)
+    if what.limited_actions:
+        most = min(most, max(what.remaining_actions, 0))
+    update_ns = timestamp_ns(state.info.update_time)
+    times = (action.time_ns for action in state.spec.all(after_ns))
+    found = []
+    for time_ns in islice((time_ns for time_ns in times if time_ns >= update_ns), most):
+        found.append(Timestamp())
+        set_timestamp(found[-1], time_ns)
+    return found
+
+
+def description(state: ScheduleState, now_ns: int) -> tuple[Schedule, ScheduleInfo]:
+    """The schedule and its info as a description shows them."""
+    schedule, info = Schedule(), ScheduleInfo()
+    schedule.CopyFrom(state.schedule)
+    info.CopyFrom(state.info)
+    shown(schedule.spec)
+    info.future_action_times.extend(future_actions(state, FUTURE_ACTIONS, now_ns))
+    info.buffer_size = len(state.buffer)
+    return schedule, info
+
+
+def list_entry(state: ScheduleState, now_ns: int) -> ScheduleListEntry:
+    """The schedule as lists show it."""
+    entry = ScheduleListEntry(schedule_id=state.schedule_id)
+    if state.memo.fields:
+        entry.memo.CopyFrom(state.memo)
+    if state.search_attributes.indexed_fields:
+        entry.search_attributes.CopyFrom(state.search_attributes)
+    info, spec = entry.info, entry.info.spec
+    spec.CopyFrom(state.schedule.spec)
+    spec.ClearField("timezone_data")
+    for items in (spec.structured_calendar, spec.exclude_structured_calendar, spec.interval):
+        del items[LISTED_SPECS:]
+    shown(spec)
+    info.workflow_type.CopyFrom(state.schedule.action.start_workflow.workflow_type)
+    info.notes, info.paused = state.schedule.state.notes, state.schedule.state.paused
+    info.recent_actions.extend(state.info.recent_actions[-LISTED_ACTIONS:])
+    info.future_action_times.extend(future_actions(state, LISTED_ACTIONS, now_ns))
+    return entry

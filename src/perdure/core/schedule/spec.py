@@ -1,0 +1,153 @@
+"""When a schedule acts: its specification in canonical form, compiled, and asked for the next time.
+
+Source: schedule.v1.ScheduleSpec. Times are nanoseconds since the epoch; matching times are whole seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from hashlib import blake2b
+from typing import NamedTuple
+
+from perdure.api.schedule.v1 import IntervalSpec, ScheduleSpec
+from perdure.core.errors import InvalidArgumentError
+from perdure.core.run.limits import SECOND_NS
+from perdure.core.run.protos import checked_duration_ns, duration_ns, timestamp_ns
+from perdure.core.schedule import cron, ranges
+from perdure.core.schedule.calendars import compiled, zone
+
+MAX_TRIES = 100_000
+"""Excluded times that are passed over before a search gives up: such a schedule has no next time."""
+_END_OF_TIME_S = 4_133_980_800
+"""The end of the year 2100."""
+_CONFLICTING_ZONES = "conflicting timezone names"
+
+
+class Action(NamedTuple):
+    """One time of a schedule: `nominal_ns` as specified, `time_ns` with jitter."""
+
+    nominal_ns: int
+    time_ns: int
+
+
+def canonical(spec: ScheduleSpec) -> ScheduleSpec:
+    """The specification with calendars of texts and cron strings turned into ranges and intervals.
+
+    Raises:
+        InvalidArgumentError: it is not a valid one.
+    """
+    result = ScheduleSpec()
+    result.CopyFrom(spec)
+    result.structured_calendar.extend(map(ranges.structured, spec.calendar))
+    result.exclude_structured_calendar.extend(map(ranges.structured, spec.exclude_calendar))
+    zones = set()
+    for text in spec.cron_string:
+        found = cron.parse(text)
+        zones.add(found.zone)
+        if found.calendar is not None:
+            result.structured_calendar.append(found.calendar)
+        if found.interval is not None:
+            result.interval.append(found.interval)
+    for name in ("calendar", "exclude_calendar", "cron_string"):
+        result.ClearField(name)
+    if len(zones) > 1:
+        raise InvalidArgumentError(_CONFLICTING_ZONES)
+    for name in zones - {""}:
+        if (spec.timezone_name and spec.timezone_name != name) or spec.timezone_data:
+            raise InvalidArgumentError(_CONFLICTING_ZONES)
+        result.timezone_name = name
+    for calendar in (*result.structured_calendar, *result.exclude_structured_calendar):
+        ranges.check(calendar)
+    for interval in result.interval:
+        _check_interval(interval)
+    zone(result.timezone_name, result.timezone_data)
+    return result
+
+
+def _check_interval(interval: IntervalSpec) -> None:
+    every_ns = checked_duration_ns(interval.interval, "interval")
+    if duration_ns(interval.phase) < 0:
+        raise InvalidArgumentError("phase is negative")
+    if every_ns < SECOND_NS:
+        raise InvalidArgumentError("interval is too small")
+    if checked_duration_ns(interval.phase, "phase") >= every_ns:
+        raise InvalidArgumentError("phase cannot be greater than Interval")
+
+
+def shown(spec: ScheduleSpec) -> None:
+    """Fills a canonical specification in as descriptions show it."""
+    for calendar in (*spec.structured_calendar, *spec.exclude_structured_calendar):
+        ranges.fill(calendar)
+
+
+class CompiledSpec:
+    """A canonical specification, ready to be asked.
+
+    Args:
+        spec: the specification.
+        seed: what else than the time decides about jitter.
+    """
+
+    def __init__(self, spec: ScheduleSpec, seed: str) -> None:
+        self._zone = zone(spec.timezone_name, spec.timezone_data)
+        self._calendars = [compiled(calendar) for calendar in spec.structured_calendar]
+        self._excluded = [compiled(calendar) for calendar in spec.exclude_structured_calendar]
+        self._intervals = [
+            (max(duration_ns(item.interval) // SECOND_NS, 1), duration_ns(item.phase) // SECOND_NS)
+            for item in spec.interval
+        ]
+        self._start_ns = timestamp_ns(spec.start_time)
+        self._end_ns = timestamp_ns(spec.end_time) if spec.HasField("end_time") else None
+        self._jitter_ns = max(duration_ns(spec.jitter), 0)
+        self._seed = seed.encode()
+
+    def next(self, after_ns: int) -> Action | None:
+        """The first action whose nominal time is after `after_ns`, or None if there is none any more."""
+        after_s = max(after_ns, self._start_ns - SECOND_NS) // SECOND_NS
+        for _ in range(MAX_TRIES):
+            found_s = self._next_s(after_s)
+            if found_s is None or (self._end_ns is not None and found_s * SECOND_NS > self._end_ns):
+                return None
+            end_s = max(
+                (
+                    calendar.end_of_block_s(found_s, self._zone)
+                    for calendar in self._excluded
+                    if calendar.matches(found_s, self._zone)
+                ),
+                default=None,
+            )
+            if end_s is None:
+                return self._with_jitter(found_s)
+            after_s = end_s
+        return None
+
+    def all(self, after_ns: int) -> Iterator[Action]:
+        """Every action after `after_ns`, each found from the time of the one before."""
+        while (action := self.next(after_ns)) is not None:
+            yield action
+            after_ns = action.time_ns
+
+    def _next_s(self, after_s: int) -> int | None:
+        found = [calendar.next_s(after_s, self._zone) for calendar in self._calendars]
+        found += [((after_s - phase) // every + 1) * every + phase for every, phase in self._intervals]
+        times = [time_s for time_s in found if time_s is not None and time_s < _END_OF_TIME_S]
+        return min(times, default=None)
+
+    def _with_jitter(self, nominal_s: int) -> Action:
+        nominal_ns = nominal_s * SECOND_NS
+        if not self._jitter_ns:
+            return Action(nominal_ns, nominal_ns)
+        following_s = self._next_s(nominal_s)
+        most_ns = self._jitter_ns
+        if following_s is not None:
+            most_ns = min(most_ns, (following_s - nominal_s) * SECOND_NS)
+        hashed = blake2b(nominal_s.to_bytes(8, "big") + self._seed, digest_size=4).digest()
+        jitter_ms = most_ns // 1_000_000 * int.from_bytes(hashed, "big") >> 32
+        return Action(nominal_ns, nominal_ns + jitter_ms * 1_000_000)
+
+
+@lru_cache(maxsize=2_000)
+def compile_spec(spec: bytes, seed: str) -> CompiledSpec:
+    """The compiled form of a serialised canonical specification."""
+    return CompiledSpec(ScheduleSpec.FromString(spec), seed)

@@ -1,0 +1,1 @@
+"""Tests of schedules: their times and what they do."""

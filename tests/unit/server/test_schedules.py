@@ -1,0 +1,322 @@
+"""Schedules on a whole server: what requests are refused, that actions are taken once whatever crashes, deletion."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from perdure.api.enums.v1 import ScheduleOverlapPolicy
+from perdure.api.protobuf import Duration
+from perdure.api.schedule.v1 import IntervalSpec, Schedule, SchedulePatch, TriggerImmediatelyRequest
+from perdure.api.workflowservice.v1 import (
+    CountSchedulesRequest,
+    CreateScheduleRequest,
+    DeleteScheduleRequest,
+    DescribeScheduleRequest,
+    DescribeScheduleResponse,
+    ListScheduleMatchingTimesRequest,
+    ListSchedulesRequest,
+    PatchScheduleRequest,
+    UpdateScheduleRequest,
+)
+from perdure.core.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    UnavailableError,
+    WorkflowAlreadyStartedError,
+)
+from perdure.core.schedule.state import ScheduleState, Start
+from perdure.server.config import ServerConfig
+from perdure.server.runtime import SystemRuntime
+from perdure.server.server import Server
+from perdure.store.memory import MemoryStore
+from tests.support.builders import complete_workflow, payloads, queue
+from tests.unit.server.local_client import LocalClient, serving
+from tests.unit.server.support import run
+
+QUEUE = "scheduled"
+
+
+class _LastingStore(MemoryStore):
+    """A store in memory that outlives its server."""
+
+    async def close(self) -> None:
+        """The next server goes on with it."""
+
+
+@asynccontextmanager
+async def served(store: MemoryStore, *, starts: bool = True) -> AsyncIterator[LocalClient]:
+    """A server over this store; one that does not start workflows stands for one that crashes before or after."""
+    server = Server(store, ServerConfig(port=0), SystemRuntime(), "memory")
+    if not starts:
+        begin = server.schedules._start
+
+        async def cut_off(state: ScheduleState, start: Start) -> ScheduleState:
+            await begin(state, start)
+            raise UnavailableError("the answer is lost")
+
+        server.schedules._start = cut_off  # type: ignore[method-assign]
+    await server.start()
+    try:
+        yield LocalClient(server)
+    finally:
+        await server.stop(0)
+
+
+def hourly(workflow_id: str = "w") -> Schedule:
+    """A schedule that acts each hour, and so only when it is told to in a test."""
+    schedule = Schedule()
+    schedule.spec.interval.append(IntervalSpec(interval=Duration(seconds=3600)))
+    template = schedule.action.start_workflow
+    template.workflow_id = workflow_id
+    template.workflow_type.name = "Nightly"
+    template.task_queue.name = QUEUE
+    return schedule
+
+
+def create(schedule_id: str = "s", **fields: Any) -> CreateScheduleRequest:
+    """A request to create a schedule."""
+    given: dict[str, Any] = {"schedule": hourly(), "request_id": f"create {schedule_id}", **fields}
+    return CreateScheduleRequest(namespace="default", schedule_id=schedule_id, **given)
+
+
+def trigger(schedule_id: str = "s", overlap: str = "UNSPECIFIED") -> PatchScheduleRequest:
+    """A request to act now."""
+    policy = ScheduleOverlapPolicy.Value(f"SCHEDULE_OVERLAP_POLICY_{overlap}")
+    patch = SchedulePatch(trigger_immediately=TriggerImmediatelyRequest(overlap_policy=policy))
+    return PatchScheduleRequest(namespace="default", schedule_id=schedule_id, patch=patch)
+
+
+async def describe(client: LocalClient, schedule_id: str = "s") -> DescribeScheduleResponse:
+    """A schedule's description."""
+    request = DescribeScheduleRequest(namespace="default", schedule_id=schedule_id)
+    response: Any = await client.invoke(request)
+    return response  # type: ignore[no-any-return]
+
+
+async def complete(client: LocalClient, result: str = "done") -> str:
+    """Completes the next workflow; returns its id."""
+    task = await client.poll_workflow_task(queue(QUEUE))
+    assert task.task_token
+    await client.complete_workflow_task(task.task_token, [complete_workflow(payloads(result))])
+    return str(task.workflow_execution.workflow_id)
+
+
+def test_a_trigger_is_done_when_it_is_answered_and_its_end_is_noticed() -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            await client.invoke(create())
+            await client.invoke(trigger())
+            info = (await describe(client)).info
+            assert (info.action_count, len(info.running_workflows)) == (1, 1)
+            await client.invoke(trigger())
+            assert (await describe(client)).info.overlap_skipped == 1
+            workflow_id = await complete(client)
+            assert workflow_id == info.running_workflows[0].workflow_id
+            while (await describe(client)).info.recent_actions[0].start_workflow_status != 2:
+                await asyncio.sleep(0)
+            assert not (await describe(client)).info.running_workflows
+
+    run(scenario())
+
+
+def test_what_waits_starts_when_the_running_workflow_closes_and_gets_its_result() -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            await client.invoke(create())
+            await client.invoke(trigger())
+            await client.invoke(trigger(overlap="BUFFER_ALL"))
+            assert (await describe(client)).info.buffer_size == 1
+            await complete(client, "first")
+            task = await client.poll_workflow_task(queue(QUEUE))
+            started = task.history.events[0].workflow_execution_started_event_attributes
+            assert started.last_completion_result == payloads("first")
+            assert (await describe(client)).info.action_count == 2
+
+    run(scenario())
+
+
+def test_an_action_whose_outcome_was_lost_in_a_crash_is_taken_once() -> None:
+    async def scenario() -> None:
+        store = _LastingStore()
+        async with served(store, starts=False) as client:
+            await client.invoke(create())
+            await client.invoke(trigger())
+            assert (await describe(client)).info.action_count == 0, "it was started, but nobody knows"
+        async with served(store) as client:
+            while not (info := (await describe(client)).info).action_count:
+                await asyncio.sleep(0)
+            assert (info.action_count, len(info.running_workflows)) == (1, 1)
+            page = await store.list_runs(client.server.namespaces.get("default").namespace_id, None, 10, None)
+            assert [row.run.run_id for row in page.rows] == [info.running_workflows[0].run_id]
+
+    run(scenario())
+
+
+def test_an_end_that_nobody_noticed_is_found_after_a_restart() -> None:
+    async def scenario() -> None:
+        store = _LastingStore()
+        async with served(store) as client:
+            await client.invoke(create())
+            await client.invoke(trigger())
+            client.server.engine.on_closed = lambda run: None
+            await complete(client)
+        async with served(store) as client:
+            while (await describe(client)).info.recent_actions[0].start_workflow_status != 2:
+                await asyncio.sleep(0)
+
+    run(scenario())
+
+
+def test_creating_is_done_once_per_request_and_a_name_belongs_to_one() -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            first: Any = await client.invoke(create())
+            again: Any = await client.invoke(create())
+            assert first.conflict_token == again.conflict_token == (1).to_bytes(8, "big")
+            with pytest.raises(WorkflowAlreadyStartedError, match='schedule "s" is already registered'):
+                await client.invoke(create(request_id="another"))
+
+    run(scenario())
+
+
+def test_an_update_with_an_old_token_is_refused() -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            await client.invoke(create())
+            token = (await describe(client)).conflict_token
+            update = UpdateScheduleRequest(
+                namespace="default", schedule_id="s", schedule=hourly("v"), conflict_token=token
+            )
+            await client.invoke(update)
+            assert (await describe(client)).schedule.action.start_workflow.workflow_id == "v"
+            with pytest.raises(FailedPreconditionError):
+                await client.invoke(update)
+
+    run(scenario())
+
+
+def test_lists_are_filtered_counted_and_paged() -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            for name in "cabd":
+                await client.invoke(create(name))
+            patch = SchedulePatch(pause="quiet")
+            for name in "ad":
+                await client.invoke(PatchScheduleRequest(namespace="default", schedule_id=name, patch=patch))
+            found, token = [], b""
+            while True:
+                page: Any = await client.invoke(
+                    ListSchedulesRequest(namespace="default", maximum_page_size=3, next_page_token=token)
+                )
+                found += [entry.schedule_id for entry in page.schedules]
+                token = page.next_page_token
+                if not token:
+                    break
+            assert found == ["a", "b", "c", "d"]
+            query = "TemporalSchedulePaused = true AND ScheduleId != 'd'"
+            listed: Any = await client.invoke(ListSchedulesRequest(namespace="default", query=query))
+            assert [(entry.schedule_id, entry.info.notes) for entry in listed.schedules] == [("a", "quiet")]
+            counted: Any = await client.invoke(CountSchedulesRequest(namespace="default", query=query))
+            assert counted.count == 1
+
+    run(scenario())
+
+
+def test_a_deleted_schedule_is_gone_and_its_workflows_go_on() -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            await client.invoke(create())
+            await client.invoke(trigger())
+            await client.invoke(DeleteScheduleRequest(namespace="default", schedule_id="s"))
+            for request in (
+                DescribeScheduleRequest(namespace="default", schedule_id="s"),
+                DeleteScheduleRequest(namespace="default", schedule_id="s"),
+                UpdateScheduleRequest(namespace="default", schedule_id="s", schedule=hourly()),
+                ListScheduleMatchingTimesRequest(namespace="default", schedule_id="s"),
+                trigger(),
+            ):
+                with pytest.raises(NotFoundError, match="schedule not found"):
+                    await client.invoke(request)
+            await complete(client)
+            await client.invoke(create(request_id="new"))
+            assert (await describe(client)).info.action_count == 0
+
+    run(scenario())
+
+
+def test_times_are_previewed() -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            await client.invoke(create())
+            request = ListScheduleMatchingTimesRequest(namespace="default", schedule_id="s")
+            with pytest.raises(InvalidArgumentError):
+                await client.invoke(request)
+            request.start_time.seconds, request.end_time.seconds = 3600, 3 * 3600
+            response: Any = await client.invoke(request)
+            assert [time.seconds for time in response.start_time] == [7200, 10800]
+            request.end_time.seconds = 1 << 33
+            response = await client.invoke(request)
+            assert len(response.start_time) == 1000
+
+    run(scenario())
+
+
+def _with(change: str) -> Schedule:
+    schedule = hourly()
+    template = schedule.action.start_workflow
+    match change:
+        case "spec":
+            schedule.spec.cron_string.append("x")
+        case "action":
+            schedule.ClearField("action")
+        case "cron":
+            template.cron_schedule = "@daily"
+        case "reuse":
+            template.workflow_id_reuse_policy = 2  # type: ignore[assignment]  # numbers are accepted
+        case "type":
+            template.workflow_type.name = ""
+        case "queue":
+            template.ClearField("task_queue")
+        case "attributes":
+            template.search_attributes.indexed_fields["Nowhere"].data = b"1"
+        case "notes":
+            schedule.state.notes = "x" * 1001
+    return schedule
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"schedule_id": ""}, "ScheduleId is not set on request."),
+        ({"schedule_id": "x" * 1000}, "WorkflowId exceeds maximum allowed length"),
+        ({"request_id": ""}, "RequestId is not set on request."),
+        ({"request_id": "x" * 1001}, "RequestId length exceeds limit."),
+        ({"schedule": _with("spec")}, "Invalid schedule spec: CronString does not have 5-7 fields"),
+        ({"schedule": _with("action")}, "Only StartWorkflow action is supported for schedules"),
+        ({"schedule": _with("cron")}, "Scheduled workflow must not contain CronSchedule"),
+        ({"schedule": _with("reuse")}, "Scheduled workflow must not contain WorkflowIDReusePolicy"),
+        ({"schedule": _with("type")}, "WorkflowType is not set on request."),
+        ({"schedule": _with("queue")}, "taskQueue is not set"),
+        ({"schedule": _with("attributes")}, "Nowhere"),
+        ({"schedule": _with("notes")}, "Schedule notes exceeds limit."),
+    ],
+)
+def test_what_cannot_be_created(fields: dict[str, Any], words: str) -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            request = create()
+            for name, value in fields.items():
+                if isinstance(value, Schedule):
+                    request.schedule.CopyFrom(value)
+                else:
+                    setattr(request, name, value)
+            with pytest.raises(InvalidArgumentError, match=words):
+                await client.invoke(request)
+
+    run(scenario())
