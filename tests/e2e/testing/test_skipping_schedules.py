@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from datetime import timedelta
 
 from perdure import workflow
@@ -51,7 +52,7 @@ def test_days_of_a_schedule_pass_in_a_moment() -> None:
             description = await handle.describe()
             assert description.info.num_actions == 3
             times = [action.scheduled_at for action in description.info.recent_actions]
-            assert [later - time for time, later in zip(times, times[1:], strict=False)] == [DAY, DAY]
+            assert [later - time for time, later in itertools.pairwise(times)] == [DAY, DAY]
             assert begin < times[0] <= begin + DAY
             assert not description.info.running_actions
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from perdure.api.common.v1 import Payload
-from perdure.api.enums.v1 import WorkflowExecutionStatus, WorkflowIdReusePolicy
+from perdure.api.enums.v1 import TaskQueueKind, WorkflowExecutionStatus, WorkflowIdReusePolicy
 from perdure.api.protobuf import Timestamp
 from perdure.api.schedule.v1 import Schedule, ScheduleInfo, ScheduleListEntry
 from perdure.api.workflowservice.v1 import (
@@ -54,6 +54,7 @@ _ID_PREFIX = "temporal-sys-scheduler:"
 """What the official server puts before a schedule's id; it counts for the limit of its length."""
 _DIVISION = "TemporalScheduler"
 _REUSE = (0, WorkflowIdReusePolicy.Value("WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE"))
+_NORMAL_QUEUE = TaskQueueKind.Value("TASK_QUEUE_KIND_NORMAL")
 _RUNNING = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_RUNNING")
 
 
@@ -268,6 +269,7 @@ class ScheduleRpcs:
         probe = ScheduleState(namespace.namespace_id, namespace.name, "", "", "", schedule, ScheduleInfo())
         start = messages.start_request(probe, Start(0, 1_257_894_000 * 1_000_000_000, 0))
         self._schedules.prepare(start, namespace)
+        template.task_queue.kind = template.task_queue.kind or _NORMAL_QUEUE
         return schedule
 
     def _check_properties(
