@@ -3,34 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 
-from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.worker import Worker
 
 from benchmarks.applications.loop import arguments, drive
-
-
-@activity.defn
-async def charge(order: str) -> str:
-    """One step: nothing to do."""
-    return f"charged {order}"
-
-
-@workflow.defn
-class Order:
-    """So many steps, one after the other."""
-
-    @workflow.run
-    async def run(self, order: str, steps: int) -> str:
-        """Charges the order."""
-        result = ""
-        for _ in range(steps):
-            result = await workflow.execute_activity(
-                charge, order, start_to_close_timeout=timedelta(seconds=60)
-            )
-        return result
+from benchmarks.applications.official_workflow import Order, charge
 
 
 async def main() -> None:
