@@ -115,8 +115,8 @@ def measure(system: System, workload: str, concurrency: int, seconds: float, war
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=seconds + warmup_s + GRACE_S, check=False
         )
-    # The outcome is the program's last line: the official SDK's native runtime now and then aborts the interpreter while
-    # it exits, after everything is done.
+    # The outcome is the program's last line: the official SDK's native runtime now and then aborts the interpreter
+    # while it exits, after everything is done.
     if not done.stdout.strip():
         return {"errors": 1, "error_samples": [done.stderr[-800:]], "workflows_per_s": 0.0}
     outcome: Json = json.loads(done.stdout.splitlines()[-1])
