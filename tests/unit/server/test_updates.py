@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,10 +18,12 @@ from perdure.core.errors import (
     StoreUnavailableError,
     UnavailableError,
 )
+from perdure.core.run.limits import Limits
 from perdure.core.run.records import RunWrite
 from perdure.server.config import ServerConfig
 from perdure.server.runtime import SystemRuntime
 from perdure.server.server import Server
+from perdure.server.service.multi_operations import _UpdateWithStart
 from perdure.store.memory import MemoryStore
 from tests.support.builders import complete_workflow, continue_as_new, duration, queue, start_timer
 from tests.support.proto import common, workflowservice
@@ -343,5 +346,32 @@ def test_update_with_start_says_what_became_of_each_half() -> None:
                 await client.invoke(request)
             kinds = [type(error).__name__ for error in caught.value.errors]
             assert kinds == ["WorkflowAlreadyStartedError", "OperationAbortedError"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("is_checked_before", [True, False])
+def test_an_update_that_no_run_takes_is_refused_and_nobody_is_left_waiting(
+    is_checked_before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused before anything is started; if only the new run refuses it, its first task still comes."""
+    limits = replace(Limits(), updates_in_flight_bytes=10)
+    if not is_checked_before:
+        monkeypatch.setattr(_UpdateWithStart, "_check_first_update", lambda self: None)
+
+    async def scenario() -> None:
+        async with serving(ServerConfig(port=0, limits=limits)) as client:
+            polling = asyncio.create_task(client.poll_workflow_task("q", timeout_s=5))
+            with pytest.raises(MultiOperationError) as caught:
+                await client.invoke(multi(client))
+            kinds = [type(error).__name__ for error in caught.value.errors]
+            if is_checked_before:
+                assert kinds == ["OperationAbortedError", "ResourceExhaustedError"]
+                with pytest.raises(NotFoundError):
+                    await client.describe("w")
+                await client.start("w", "q")
+            else:
+                assert kinds == ["NoneType", "ResourceExhaustedError"]
+            assert (await polling).task_token
 
     run(scenario())

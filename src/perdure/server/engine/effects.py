@@ -169,13 +169,16 @@ class Effects:
 
     async def _commit(self, slots: Slots, *changed: Transition | None) -> None:
         engine = self._engine
-        unit = [
-            engine.prepare(slots[tx.state.run], tx)
-            for tx in changed
-            if tx is not None and not tx.is_untouched
-        ]
-        if unit:
-            await engine.commit(unit)
+        unit: list[Pending] = []
+        try:
+            for tx in changed:
+                if tx is not None and not tx.is_untouched:
+                    unit.append(engine.prepare(slots[tx.state.run], tx))
+            if unit:
+                await engine.commit(unit)
+        except BaseException:  # whatever it was: nothing of it was handed over
+            engine.drop(unit)
+            raise
 
     async def _current(self, run: RunKey, workflow_id: str) -> CurrentRun | None:
         engine = self._engine
@@ -218,17 +221,21 @@ class Effects:
                     if want.effect not in called_for or asked.workflow_id in ids:
                         continue  # the second child of an id is looked at again when the first one is there
                     ids.add(asked.workflow_id)
-                    unit += await self._start(tx, want, slots, new_slots)
-                await self._engine.commit([*unit, self._engine.prepare(slots[run], tx)])
+                    await self._start(tx, want, slots, new_slots, unit)
+                unit.append(self._engine.prepare(slots[run], tx))
+                await self._engine.commit(unit)
+            except BaseException:  # whatever it was: nothing of it was handed over
+                self._engine.drop(unit)
+                raise
             finally:
                 for slot in new_slots:
                     slot.lock.release()
                     self._engine.runs.unpin(slot)
 
     async def _start(
-        self, tx: Transition, want: _Wanted, slots: Slots, new_slots: list[RunSlot]
-    ) -> list[Pending]:
-        """Starts one child, or finds that it cannot be; returns what is to be committed of other runs."""
+        self, tx: Transition, want: _Wanted, slots: Slots, new_slots: list[RunSlot], unit: list[Pending]
+    ) -> None:
+        """Starts one child, or finds that it cannot be; adds what is to be committed of other runs to `unit`."""
         engine, current = self._engine, want.current
         request = child.start_request(tx, want.initiated)
         if want.replaces or request.workflow_id_reuse_policy == _TERMINATE_IF_RUNNING:
@@ -239,15 +246,14 @@ class Effects:
             found = self._starts.existing(current, request) if current is not None else None
         except WorkflowAlreadyStartedError:
             child.start_failed(tx, want.initiated, _ALREADY_EXISTS)
-            return []
+            return
         if found is not None:
             child.started(tx, want.initiated, found.run.run_id)
-            return []
+            return
         item = tx.children.get(want.effect.event_id)
         if item is None:
-            return []
+            return
         run, parent = child.new_run(tx, item)
-        unit: list[Pending] = []
         if current is not None and current.status == RUNNING:
             old = slots[current.run]
             state = await engine.load(old)
@@ -259,7 +265,6 @@ class Effects:
         new_slots.append(slot)
         unit.append(self._new_child(slot, tx, request, parent, current))
         child.started(tx, want.initiated, run.run_id)
-        return unit
 
     def _new_child(
         self,

@@ -195,8 +195,9 @@ class Engine:
         """Commits a transition whose slot is locked and pinned for it; ends both, whoever waits."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         unit = [pending]
-        writes = [self._write(pending)[0]]
+        writes: list[RunWrite] = []
         try:
+            writes.append(self._write(pending)[0])
             committing = asyncio.ensure_future(self.store.commit(writes))
         except BaseException as error:  # it was refused at once: as if it had failed
             self._end_use(pending.slot)
@@ -323,6 +324,9 @@ class Engine:
                 following.becomes_current = True
                 following.expected_current_run_id = pending.slot.key.run_id
                 await self.commit([pending, following])
+        except BaseException:  # whatever it was: who waits for the tasks goes on waiting
+            self.drop([pending])
+            raise
         finally:
             self.runs.unpin(slot)
 
@@ -338,6 +342,14 @@ class Engine:
 
     def _hand_over(self, slot: RunSlot, tx: Transition) -> list[tuple[Poller, Task]]:
         reserved: list[tuple[Poller, Task]] = []
+        try:
+            self._reserve(slot, tx, reserved)
+        except BaseException:  # whatever it was: who waits for the tasks goes on waiting
+            self._release(reserved)
+            raise
+        return reserved
+
+    def _reserve(self, slot: RunSlot, tx: Transition, reserved: list[tuple[Poller, Task]]) -> None:
         for task in tx.new_tasks():
             if task.sticky and not self.matching.is_alive(task.queue):
                 workflow_task.reroute_to_normal_queue(tx)
@@ -361,7 +373,6 @@ class Engine:
                 )
             else:
                 activity.start(tx, task.key.scheduled_event_id, poller.request_id, poller.identity)
-        return reserved
 
     async def commit(self, unit: Sequence[Pending]) -> None:
         """Commits transitions together and publishes them. Every slot's lock must be held.
@@ -370,8 +381,9 @@ class Engine:
             VersionConflictError, CurrentRunConflictError: nothing was written; states were dropped from memory.
             UnavailableError: the outcome is unknown; states were dropped from memory.
         """
-        writes = [self._write(pending)[0] for pending in unit]
+        writes: list[RunWrite] = []
         try:
+            writes += [self._write(pending)[0] for pending in unit]
             await self.store.commit(writes)
         except BaseException as error:  # whatever it was: what is in memory is not known to be true any more
             failure = self._not_committed(unit, writes, error)
@@ -381,14 +393,23 @@ class Engine:
         for pending, write in zip(unit, writes, strict=True):
             self._publish(pending, write)
 
+    def drop(self, unit: Sequence[Pending]) -> None:
+        """Gives up transitions that will not be committed: pollers that were to get their tasks wait again."""
+        for pending in unit:
+            self._release(pending.reserved)
+
+    def _release(self, reserved: list[tuple[Poller, Task]]) -> None:
+        while reserved:
+            poller, task = reserved.pop()  # the last one first: each goes to the front of its line
+            self.matching.release(task.queue, poller)
+
     def _not_committed(
         self, unit: Sequence[Pending], writes: Sequence[RunWrite], error: BaseException
     ) -> BaseException:
         """Undoes what was reserved for a commit that failed; returns the error that its callers get."""
         for pending in unit:
             pending.slot.forget()
-            for poller, task in pending.reserved:
-                self.matching.release(task.queue, poller)
+        self.drop(unit)
         if not isinstance(error, StoreError) or isinstance(
             error, (VersionConflictError, CurrentRunConflictError)
         ):

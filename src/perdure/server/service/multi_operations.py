@@ -23,8 +23,9 @@ from perdure.core.errors import (
 )
 from perdure.core.run import update
 from perdure.core.run.protos import duration_ns
-from perdure.core.run.state import RunState
-from perdure.core.run.update import WaitingUpdate
+from perdure.core.run.records import RunKey
+from perdure.core.run.state import RunHeader, RunState
+from perdure.core.run.update import UpdateRegistry, WaitingUpdate
 from perdure.server.engine.engine import CONFLICT_RETRIES, Engine
 from perdure.server.engine.runs import RunSlot
 from perdure.server.engine.starts import NewRun, Started, Starts
@@ -201,11 +202,19 @@ class _UpdateWithStart:
 
     async def _on_new_run(self) -> ExecuteMultiOperationResponse | None:
         """Starts a run whose first workflow task brings the update; None if others were faster."""
+        self._check_first_update()
         admitted: list[tuple[RunSlot, WaitingUpdate | None]] = []
+        refusals: list[ServiceError] = []
         is_gone = False
 
         def admit(slot: RunSlot) -> None:
-            waiting = self._updates.admit(slot, _committed(slot), self._sent.request)
+            try:
+                waiting = self._updates.admit(slot, _committed(slot), self._sent.request)
+            except (
+                ServiceError
+            ) as error:  # the run is there, and whoever waits for its first task must get it
+                refusals.append(error)
+                return
             if not is_gone:
                 self._engine.runs.pin(slot.key)
                 admitted.append((slot, waiting))
@@ -215,6 +224,8 @@ class _UpdateWithStart:
                 started = await self._starts.start(self._namespace, self._start, NewRun(once_committed=admit))
             except ServiceError as error:
                 raise MultiOperationError(MESSAGE, [error, OperationAbortedError()]) from error
+            if refusals:
+                raise MultiOperationError(MESSAGE, [None, refusals[0]]) from refusals[0]
             if not admitted:
                 return None
             slot, waiting = admitted[0]
@@ -225,6 +236,18 @@ class _UpdateWithStart:
             is_gone = True  # the start is finished even if the caller is not there any more
             for slot, _ in admitted:
                 self._engine.runs.unpin(slot)
+
+    def _check_first_update(self) -> None:
+        """Nothing is started for an update that no run takes.
+
+        Raises:
+            MultiOperationError: it is larger than a run without any other takes.
+        """
+        nobody = RunState(RunKey(self._namespace.namespace_id, self._start.workflow_id, ""), 0, RunHeader())
+        try:
+            UpdateRegistry().admit(nobody, self._sent.request, self._engine.limits.run)
+        except ServiceError as error:
+            raise MultiOperationError(MESSAGE, [OperationAbortedError(), error]) from error
 
     async def _wait(self, slot: RunSlot, waiting: WaitingUpdate | None, *, is_new: bool) -> UpdateStatus:
         stage = self._sent.wait_policy.lifecycle_stage
