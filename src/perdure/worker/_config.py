@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from perdure.common import VersioningBehavior, WorkerDeploymentVersion
+from perdure.worker._tuning import slot_supplier_max
 
 if TYPE_CHECKING:
     from perdure.client import Client
@@ -56,7 +57,8 @@ class WorkerConfig(TypedDict, total=False):
         build_id: Names the code; by default a hash over what is loaded. Use `deployment_config`.
         identity: Name of this worker for people; by default the client's.
         max_cached_workflows: So many workflows stay in memory between their tasks; 0 for none.
-        max_concurrent_workflow_tasks: At once; 100 by default. Not with `tuner`.
+        max_concurrent_workflow_tasks: At once; 100 by default. At least 2 while workflows are cached. Not with
+            `tuner`.
         max_concurrent_activities: At once; 100 by default. Not with `tuner`.
         max_concurrent_local_activities: At once; 100 by default. Not with `tuner`.
         max_concurrent_nexus_tasks: At once; 100 by default. Not with `tuner`.
@@ -157,6 +159,19 @@ _TUNER_MESSAGE = (
 )
 
 
+_SLOTS_MESSAGE = (
+    "max_cached_workflows > 0 requires at least 2 max_concurrent_workflow_tasks (or slots of the tuner for workflow "
+    "tasks): one for the poll of the task queue, one for the poll of the worker's own queue"
+)
+
+
+def _most_workflow_tasks(config: WorkerConfig) -> int | None:
+    tuner = config.get("tuner")
+    if tuner is None:
+        return config.get("max_concurrent_workflow_tasks")
+    return slot_supplier_max(tuner._get_workflow_task_slot_supplier())
+
+
 def check_config(config: WorkerConfig) -> None:
     """Check what the arguments of a worker say together.
 
@@ -207,6 +222,12 @@ def check_config(config: WorkerConfig) -> None:
                 )
             ),
             _TUNER_MESSAGE,
+        ),
+        (
+            config.get("workflows")
+            and config.get("max_cached_workflows", 1000) > 0
+            and _most_workflow_tasks(config) == 1,
+            _SLOTS_MESSAGE,
         ),
     )
     for is_wrong, message in checks:

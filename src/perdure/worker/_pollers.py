@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 
 from perdure.service import RPCError
 from perdure.worker._calls import RETRYABLE, Backoff
@@ -75,6 +75,53 @@ class PollerScaler:
         self.target = min(max(self.target + by, self._minimum), self._maximum)
 
 
+class PollBalance:
+    """Keeps the polls of two queues that share slots from shutting each other out.
+
+    A poll holds a slot for up to a minute. Were all of them with one queue, nobody would hear of the other's tasks. So
+    a queue's second poll waits until the other queue has its first, and the common queue comes before the worker's own.
+    Whatever hands out the slots, as soon as there are two, both queues are polled.
+    """
+
+    def __init__(self) -> None:
+        self._open = {False: 0, True: 0}
+        self._waiters: list[asyncio.Future[None]] = []
+
+    async def reserve(self, slots: Slots, *, is_sticky: bool) -> Permit:
+        """Wait for a slot, and note that a poll is open; `closed` ends that.
+
+        Args:
+            slots: Of both queues.
+            is_sticky: Whether the poll is one of the worker's own queue.
+        """
+        while True:
+            while not self._may_open(is_sticky):
+                waiter = asyncio.get_running_loop().create_future()
+                self._waiters.append(waiter)
+                await waiter
+            permit = await slots.reserve(is_sticky=is_sticky)
+            if self._may_open(is_sticky):
+                self._count(is_sticky, 1)
+                return permit
+            # The other queue lost its last poll while this one waited for a slot.
+            permit.release()
+
+    def closed(self, *, is_sticky: bool) -> None:
+        """Note that a poll is open no longer, whether or not its slot goes on to be used."""
+        self._count(is_sticky, -1)
+
+    def _may_open(self, is_sticky: bool) -> bool:
+        is_first = self._open[is_sticky] == 0
+        return self._open[not is_sticky] > 0 or (is_first and not is_sticky)
+
+    def _count(self, is_sticky: bool, change: int) -> None:
+        self._open[is_sticky] += change
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
 class PollerGroup(Generic[AnswerT]):
     """The polls of one task queue.
 
@@ -86,6 +133,7 @@ class PollerGroup(Generic[AnswerT]):
         slots: One is reserved before each poll.
         scaler: How many polls to keep open.
         is_sticky: Whether the queue is the worker's own.
+        balance: Shared with the group of the other queue that uses the same slots, if there is one.
         before_poll: Awaited before each poll (rate limits), or None.
         suggestion: Reads the server's suggestion out of an answer.
         on_count: Told how many polls are open, when that changes.
@@ -101,6 +149,7 @@ class PollerGroup(Generic[AnswerT]):
         slots: Slots,
         scaler: PollerScaler,
         is_sticky: bool = False,
+        balance: PollBalance | None = None,
         before_poll: Callable[[], Awaitable[None]] | None = None,
         suggestion: Callable[[AnswerT], int | None] | None = None,
         on_count: Callable[[int], None] | None = None,
@@ -112,10 +161,12 @@ class PollerGroup(Generic[AnswerT]):
         self._slots = slots
         self._scaler = scaler
         self._is_sticky = is_sticky
+        self._balance = balance
         self._before_poll = before_poll
         self._suggestion = suggestion
         self._on_count = on_count
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reserving: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._failure: asyncio.Future[None] | None = None
         self._failing_since_s: float | None = None
@@ -141,6 +192,8 @@ class PollerGroup(Generic[AnswerT]):
     def stop(self) -> None:
         """Open no new polls; those that are open end with what they bring."""
         self._stopping = True
+        for task in self._reserving:
+            task.cancel()
 
     async def cancel(self) -> None:
         """Close all polls now."""
@@ -157,12 +210,14 @@ class PollerGroup(Generic[AnswerT]):
         while len(self._tasks) < self._scaler.target and not self._stopping:
             task = asyncio.get_running_loop().create_task(self._poll_for_ever())
             self._tasks.add(task)
+            self._reserving.add(task)
             task.add_done_callback(self._ended)
             if self._on_count is not None:
                 self._on_count(len(self._tasks))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._reserving.discard(task)
         if self._on_count is not None:
             self._on_count(len(self._tasks))
         if task.cancelled() or self._failure is None or self._failure.done():
@@ -176,7 +231,9 @@ class PollerGroup(Generic[AnswerT]):
     async def _poll_for_ever(self) -> None:
         backoff: Backoff | None = None
         while not self._stopping and len(self._tasks) <= self._scaler.target:
-            permit = await self._slots.reserve(is_sticky=self._is_sticky)
+            permit = await self._reserve()
+            polling = cast(asyncio.Task[None], asyncio.current_task())
+            self._reserving.discard(polling)
             wait_s = 0.0
             try:
                 if self._before_poll is not None:
@@ -196,8 +253,16 @@ class PollerGroup(Generic[AnswerT]):
                 # The handler took the slot over, if there was a task.
                 if permit.info is None:
                     permit.release()
+                if self._balance is not None:
+                    self._balance.closed(is_sticky=self._is_sticky)
+            self._reserving.add(polling)
             if wait_s:
                 await asyncio.sleep(wait_s)
+
+    async def _reserve(self) -> Permit:
+        if self._balance is not None:
+            return await self._balance.reserve(self._slots, is_sticky=self._is_sticky)
+        return await self._slots.reserve(is_sticky=self._is_sticky)
 
     def _take(self, answer: AnswerT, permit: Permit, waited_s: float) -> None:
         has_task = bool(answer.task_token)

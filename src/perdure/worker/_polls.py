@@ -21,7 +21,7 @@ from perdure.worker._poller_behavior import (
     PollerBehaviorAutoscaling,
     PollerBehaviorSimpleMaximum,
 )
-from perdure.worker._pollers import PollerGroup, PollerScaler
+from perdure.worker._pollers import PollBalance, PollerGroup, PollerScaler
 from perdure.worker._rate import RateLimit
 from perdure.worker._workflow_answers import sticky_task_queue
 
@@ -60,8 +60,9 @@ def workflow_pollers(
         normal_count = max(1, int(behavior.maximum * ratio))
         sticky_count = max(1, behavior.maximum - normal_count)
     sticky = sticky_task_queue(sticky_queue, queue)
+    balance = PollBalance()
     return [
-        _workflow_group(environment, name, normal, worker, slots, _scaler(behavior, normal_count)),
+        _workflow_group(environment, name, normal, worker, slots, _scaler(behavior, normal_count), balance),
         _workflow_group(
             environment,
             f"this worker's own {name}",
@@ -69,6 +70,7 @@ def workflow_pollers(
             worker,
             slots,
             _scaler(behavior, sticky_count),
+            balance,
         ),
     ]
 
@@ -89,6 +91,7 @@ def _workflow_group(
     worker: WorkflowWorker,
     slots: Slots,
     scaler: PollerScaler,
+    balance: PollBalance | None = None,
 ) -> PollerGroup[PollWorkflowTaskQueueResponse]:
     is_sticky = queue.kind == TaskQueueKind.TASK_QUEUE_KIND_STICKY
     request = PollWorkflowTaskQueueRequest(task_queue=queue, **_common(environment))
@@ -100,6 +103,7 @@ def _workflow_group(
         slots=slots,
         scaler=scaler,
         is_sticky=is_sticky,
+        balance=balance,
         suggestion=_suggestion,
         on_count=_counter(environment, "sticky_workflow_task" if is_sticky else "workflow_task"),
     )

@@ -12,8 +12,9 @@ import pytest
 from perdure.service import RPCError, RPCStatusCode
 from perdure.worker import _calls, _pollers
 from perdure.worker._calls import call_until
-from perdure.worker._pollers import PollerGroup, PollerScaler
-from perdure.worker._slots import ActivitySlot, FixedSlots, Permit
+from perdure.worker._pollers import PollBalance, PollerGroup, PollerScaler
+from perdure.worker._slots import ActivitySlot, FixedSlots, Permit, Slots
+from perdure.worker._tuning import SlotInfo
 
 
 @dataclass
@@ -167,5 +168,105 @@ def test_a_call_is_not_repeated_after_its_time() -> None:
         with pytest.raises(RPCError):
             await call_until(time.monotonic(), server.poll, "A call")
         assert len(server._answers) == 2
+
+    asyncio.run(scenario())
+
+
+class _Hoarder:
+    """Slots of a supplier that gives out two, and whose order of waiters nobody knows: the newest comes first."""
+
+    def __init__(self, count: int = 2) -> None:
+        self.free = count
+        self._waiters: list[asyncio.Future[None]] = []
+
+    async def reserve(self, *, is_sticky: bool = False) -> Permit:
+        while self.free == 0:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+        self.free -= 1
+        return Permit(self._released)
+
+    def try_reserve(self) -> Permit | None:
+        return None
+
+    def mark_used(self, permit: Permit, info: SlotInfo) -> None:
+        permit.note(info)
+
+    def _released(self, permit: Permit) -> None:
+        self.free += 1
+        while self._waiters:
+            waiter = self._waiters.pop()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+
+class _Queue:
+    """Answers a poll with a task when it is given one."""
+
+    def __init__(self) -> None:
+        self.polls: list[asyncio.Future[Answer]] = []
+        self.changed = asyncio.Event()
+
+    async def poll(self) -> Answer:
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.polls.append(answer)
+        self.changed.set()
+        try:
+            return await answer
+        finally:
+            self.polls.remove(answer)
+            self.changed.set()
+
+    async def until_open(self, count: int) -> None:
+        async with asyncio.timeout(10):
+            while len(self.polls) < count:
+                self.changed.clear()
+                await self.changed.wait()
+
+
+@pytest.mark.parametrize("slots", [FixedSlots(2), _Hoarder(2)])
+def test_both_queues_are_polled_whoever_gives_out_the_slots(slots: Slots) -> None:
+    """Each wants more polls than there are slots; a task of either queue changes nothing about it."""
+
+    async def scenario() -> None:
+        queues = {False: _Queue(), True: _Queue()}
+        balance, used = PollBalance(), list[Permit]()
+
+        def handle(answer: Answer, permit: Permit) -> None:
+            slots.mark_used(permit, ActivitySlot("a"))
+            used.append(permit)
+
+        groups = [
+            PollerGroup(
+                "Workflow",
+                "test",
+                poll=queues[is_sticky].poll,
+                handle=handle,
+                slots=slots,
+                scaler=PollerScaler(3, 3, 3),
+                is_sticky=is_sticky,
+                balance=balance,
+            )
+            for is_sticky in (True, False)
+        ]
+        running = [asyncio.ensure_future(group.run()) for group in groups]
+        for is_sticky in (False, True, False, False, True, True):
+            for queue in queues.values():
+                await queue.until_open(1)
+            queues[is_sticky].polls[0].set_result(Answer(b"task"))
+            async with asyncio.timeout(10):
+                while not used:
+                    await asyncio.sleep(0)
+            used.pop().release()
+        for queue in queues.values():
+            await queue.until_open(1)
+        for group in groups:
+            group.stop()
+        for queue in queues.values():
+            queue.polls[0].set_result(Answer(b""))
+        # Polls that waited for a slot or for the other queue do not hold the end up.
+        await asyncio.wait_for(asyncio.gather(*running), 10)
 
     asyncio.run(scenario())

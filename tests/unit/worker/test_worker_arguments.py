@@ -61,12 +61,31 @@ _DEPLOYMENT = WorkerDeploymentConfig(WorkerDeploymentVersion("d", "b"), use_work
             ValueError,
             "must be positive",
         ),
+        ({"workflows": [Hello], "max_concurrent_workflow_tasks": 1}, ValueError, "requires at least 2"),
+        (
+            {"workflows": [Hello], "tuner": WorkerTuner.create_fixed(workflow_slots=1)},
+            ValueError,
+            "requires at least 2",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     client, _ = fake_client()
     with pytest.raises(error, match=message):
         Worker(client, task_queue="queue", **arguments)
+
+
+def test_one_workflow_task_at_once_is_enough_without_a_cache() -> None:
+    """Nor does a worker without workflows poll two queues."""
+    client, _ = fake_client()
+    Worker(
+        client,
+        task_queue="queue",
+        workflows=[Hello],
+        max_concurrent_workflow_tasks=1,
+        max_cached_workflows=0,
+    )
+    Worker(client, task_queue="queue", activities=[greet], max_concurrent_workflow_tasks=1)
 
 
 def test_a_default_behaviour_stands_for_workflows_that_do_not_say() -> None:
