@@ -45,6 +45,11 @@ class FailureError(TemporalError):
         self._message = message
         self._failure = failure
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is pickled as its class called with `args`, which does not fit the constructors of the
+        # subclasses; an error that cannot be unpickled breaks the pool of processes that its activity ran in.
+        return _restore_failure_error, (type(self), self.args), self.__dict__
+
     @property
     def message(self) -> str:
         """What happened."""
@@ -54,6 +59,11 @@ class FailureError(TemporalError):
     def failure(self) -> perdure.api.failure.v1.Failure | None:
         """The message of the wire that this error was made from."""
         return self._failure
+
+
+def _restore_failure_error(error_class: type[FailureError], args: tuple[Any, ...]) -> FailureError:
+    """Make an error without its constructor; pickle fills in its attributes afterwards."""
+    return error_class.__new__(error_class, *args)
 
 
 class WorkflowAlreadyStartedError(FailureError):

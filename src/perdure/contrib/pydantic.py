@@ -38,6 +38,25 @@ class ToJsonOptions:
     """Leave out fields that nobody set."""
 
 
+class _Hint:
+    """A type hint as a key, by identity: `int | float == float | int`, but they validate differently."""
+
+    __slots__ = ("hint",)
+
+    def __init__(self, hint: Any) -> None:
+        self.hint = hint
+
+    def __hash__(self) -> int:
+        return id(self.hint)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Hint) and other.hint is self.hint
+
+
+def _make_adapter(key: _Hint) -> TypeAdapter[Any]:
+    return TypeAdapter(key.hint)
+
+
 class PydanticJSONPlainPayloadConverter(EncodingPayloadConverter):
     """`json/plain` through Pydantic: models, dataclasses, dates and times, sets, UUIDs and what is made of them.
 
@@ -68,7 +87,7 @@ class PydanticJSONPlainPayloadConverter(EncodingPayloadConverter):
         self._make_cache()
 
     def _make_cache(self) -> None:
-        self._type_adapter: Any = functools.lru_cache(maxsize=self._max_cached_type_adapters)(TypeAdapter)
+        self._type_adapter: Any = functools.lru_cache(maxsize=self._max_cached_type_adapters)(_make_adapter)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the cache."""
@@ -105,12 +124,7 @@ class PydanticJSONPlainPayloadConverter(EncodingPayloadConverter):
         return self._adapter_of(Any if type_hint is None else type_hint).validate_json(payload.data)
 
     def _adapter_of(self, type_hint: Any) -> TypeAdapter[Any]:
-        try:
-            hash(type_hint)
-        except TypeError:
-            # An annotation may hold anything, a list for example; such a type is looked at every time.
-            return TypeAdapter(type_hint)
-        adapter: TypeAdapter[Any] = self._type_adapter(type_hint)
+        adapter: TypeAdapter[Any] = self._type_adapter(_Hint(type_hint))
         return adapter
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, Self, TypeVar
 
-from perdure.api.common.v1 import Payload, Payloads
+from perdure.api.common.v1 import Payload
 from perdure.api.sdk.v1 import ExternalStorageReference
 from perdure.converter._json import JSONPlainPayloadConverter
 from perdure.converter._payload_converter import JSONProtoPayloadConverter
@@ -292,45 +292,39 @@ class ExternalStorage:
             )
         return driver
 
-    async def _store_payload(self, payload: Payload) -> Payload:
-        return (await self._store_payload_sequence([payload]))[0]
-
-    async def _store_payloads(self, payloads: Payloads) -> None:
-        _put_back(payloads, await self._store_payload_sequence(payloads.payloads))
-
     async def _store_payload_sequence(self, payloads: Sequence[Payload]) -> list[Payload]:
         """Return the payloads, with references in place of those that were stored."""
-        groups: dict[StorageDriver, list[int]] = {}
+        groups: dict[str, list[int]] = {}
         for index, payload in enumerate(payloads):
             driver = self._select_driver(self._select_context, payload)
             if driver is not None:
-                groups.setdefault(driver, []).append(index)
+                groups.setdefault(driver.name(), []).append(index)
         results = list(payloads)
         if not groups:
             return results
         start = time.monotonic()
         claims_by_driver = await _gather_cancel_on_error(
             [
-                driver.store(self._store_context, [payloads[index] for index in indexes])
-                for driver, indexes in groups.items()
+                self._driver_map[name].store(self._store_context, [payloads[index] for index in indexes])
+                for name, indexes in groups.items()
             ]
         )
         size = 0
-        for (driver, indexes), claims in zip(groups.items(), claims_by_driver, strict=True):
-            _require_count(driver, "claims", len(claims), len(indexes))
+        for (name, indexes), claims in zip(groups.items(), claims_by_driver, strict=True):
+            _require_count(name, "claims", len(claims), len(indexes))
             for index, claim in zip(indexes, claims, strict=True):
                 payload_size = payloads[index].ByteSize()
                 size += payload_size
-                results[index] = self._reference(driver, claim, payload_size)
+                results[index] = self._reference(name, claim, payload_size)
         _record(groups, size, start)
         return results
 
-    def _reference(self, driver: StorageDriver, claim: StorageDriverClaim, size: int) -> Payload:
+    def _reference(self, driver_name: str, claim: StorageDriverClaim, size: int) -> Payload:
         reference = self._claim_converter.to_payload(
-            ExternalStorageReference(driver_name=driver.name(), claim_data=claim.claim_data)
+            ExternalStorageReference(driver_name=driver_name, claim_data=claim.claim_data)
         )
         if reference is None:
-            raise ValueError(f"Failed to serialize storage reference for driver '{driver.name()}'")
+            raise ValueError(f"Failed to serialize storage reference for driver '{driver_name}'")
         reference.external_payloads.add().size_bytes = size
         if _ENCODE_STORAGE_REFERENCES:
             reference.metadata[_REFERENCE_MARKER_KEY] = b"true"
@@ -349,21 +343,15 @@ class ExternalStorage:
         reference = self._claim_converter.from_payload(payload, ExternalStorageReference)
         return reference if isinstance(reference, ExternalStorageReference) else None
 
-    async def _retrieve_payload(self, payload: Payload) -> Payload:
-        return (await self._retrieve_payload_sequence([payload]))[0]
-
-    async def _retrieve_payloads(self, payloads: Payloads) -> None:
-        _put_back(payloads, await self._retrieve_payload_sequence(payloads.payloads))
-
     async def _retrieve_payload_sequence(self, payloads: Sequence[Payload]) -> list[Payload]:
         """Return the payloads, with what was stored in place of references."""
-        groups: dict[StorageDriver, list[int]] = {}
+        groups: dict[str, list[int]] = {}
         claims: dict[int, StorageDriverClaim] = {}
         for index, payload in enumerate(payloads):
             reference = self._decode_reference(payload)
             if reference is not None:
-                driver = self._get_driver_by_name(reference.driver_name)
-                groups.setdefault(driver, []).append(index)
+                self._get_driver_by_name(reference.driver_name)
+                groups.setdefault(reference.driver_name, []).append(index)
                 claims[index] = StorageDriverClaim(claim_data=dict(reference.claim_data))
         results = list(payloads)
         if not groups:
@@ -372,13 +360,13 @@ class ExternalStorage:
         context = StorageDriverRetrieveContext()
         stored_by_driver = await _gather_cancel_on_error(
             [
-                driver.retrieve(context, [claims[index] for index in indexes])
-                for driver, indexes in groups.items()
+                self._driver_map[name].retrieve(context, [claims[index] for index in indexes])
+                for name, indexes in groups.items()
             ]
         )
         size = 0
-        for (driver, indexes), stored in zip(groups.items(), stored_by_driver, strict=True):
-            _require_count(driver, "payloads", len(stored), len(indexes))
+        for (name, indexes), stored in zip(groups.items(), stored_by_driver, strict=True):
+            _require_count(name, "payloads", len(stored), len(indexes))
             for index, payload in zip(indexes, stored, strict=True):
                 results[index] = payload
                 size += payload.ByteSize()
@@ -399,22 +387,16 @@ def _has_reference_marker(payload: Payload) -> bool:
     return payload.metadata.get(_REFERENCE_MARKER_KEY) == b"true"
 
 
-def _put_back(payloads: Payloads, replacements: Sequence[Payload]) -> None:
-    for payload, replacement in zip(payloads.payloads, replacements, strict=True):
-        if replacement is not payload:
-            payload.CopyFrom(replacement)
-
-
-def _require_count(driver: StorageDriver, what: str, count: int, expected: int) -> None:
+def _require_count(driver_name: str, what: str, count: int, expected: int) -> None:
     if count != expected:
-        raise ValueError(f"Driver '{driver.name()}' returned {count} {what}, expected {expected}")
+        raise ValueError(f"Driver '{driver_name}' returned {count} {what}, expected {expected}")
 
 
-def _record(groups: Mapping[StorageDriver, Sequence[int]], size: int, start: float) -> None:
+def _record(groups: Mapping[str, Sequence[int]], size: int, start: float) -> None:
     metrics = _current_storage_metrics.get()
     if metrics is not None:
         count = sum(len(indexes) for indexes in groups.values())
-        metrics.record_batch(count, size, start, time.monotonic(), {driver.name() for driver in groups})
+        metrics.record_batch(count, size, start, time.monotonic(), set(groups))
 
 
 async def _gather_cancel_on_error(coroutines: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:

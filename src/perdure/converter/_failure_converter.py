@@ -101,8 +101,9 @@ class DefaultFailureConverter(FailureConverter):
         outer = _in_conversion.get()
         if id(exception) in outer or len(outer) >= _MAXIMUM_CAUSES:
             # Either it is its own cause, or the chain is longer than protobuf can read.
-            failure.message = f"{exception} (further causes are left out)"
-            failure.application_failure_info.type = type(exception).__name__
+            failure.message = _text(f"{exception} (further causes are left out)")
+            failure.application_failure_info.type = _text(type(exception).__name__)
+            self._encode_attributes(failure, payload_converter)
             return
         token = _in_conversion.set(outer | {id(exception)})
         try:
@@ -122,6 +123,9 @@ class DefaultFailureConverter(FailureConverter):
             error.__traceback__ = exception.__traceback__
             error.__cause__ = exception.__cause__
             self._error_to_failure(error, payload_converter, failure)
+        self._encode_attributes(failure, payload_converter)
+
+    def _encode_attributes(self, failure: Failure, payload_converter: PayloadConverter) -> None:
         if self._encode_common_attributes:
             attributes = {"message": failure.message, "stack_trace": failure.stack_trace}
             failure.encoded_attributes.CopyFrom(payload_converter.to_payload(attributes))
@@ -135,7 +139,7 @@ class DefaultFailureConverter(FailureConverter):
             # It came from the wire and goes back as it was.
             failure.CopyFrom(error.failure)
             return
-        failure.message = error.message
+        failure.message = _text(error.message)
         if error.__traceback__:
             failure.stack_trace = _stack_trace(error)
         cause = error.__cause__
@@ -257,7 +261,12 @@ def _is_nexus_handler_error(exception: BaseException) -> TypeGuard[nexusrpc.Hand
 
 
 def _stack_trace(error: BaseException) -> str:
-    return "\n".join(traceback.format_tb(error.__traceback__))
+    return _text("\n".join(traceback.format_tb(error.__traceback__)))
+
+
+def _text(text: str) -> str:
+    """Return what protobuf accepts: the name of a file, for example, may hold bytes that are no text."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _with_decoded_attributes(failure: Failure, payload_converter: PayloadConverter) -> Failure:
@@ -287,7 +296,7 @@ def _enum_or_none(enum_class: Callable[[int], _EnumType], number: int) -> _EnumT
 def _write_application(error: ApplicationError, converter: PayloadConverter, failure: Failure) -> None:
     info = failure.application_failure_info
     info.SetInParent()
-    info.type = error.type or ""
+    info.type = _text(error.type or "")
     info.non_retryable = error.non_retryable
     if error.details:
         info.details.CopyFrom(converter.to_payloads_wrapper(error.details))

@@ -172,11 +172,20 @@ def _value_of_type(value: Any, indexed_type: SearchAttributeIndexedValueType) ->
             return None
         value = value[0]
     if indexed_type == SearchAttributeIndexedValueType.DATETIME:
-        return datetime.fromisoformat(value)
+        return _date_or_none(value)
     if indexed_type == SearchAttributeIndexedValueType.DOUBLE and type(value) is int:
         # A whole number loses its point on the way.
         return float(value)
     return value
+
+
+def _date_or_none(value: Any) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:
+        return None
 
 
 def _decode_search_attribute_value(payload: perdure.api.common.v1.Payload) -> SearchAttributeValue:

@@ -67,7 +67,9 @@ def _files(path: Path) -> Iterator[Path]:
         return
     for folder, folders, files in os.walk(path):
         folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS)
-        yield from (Path(folder, name) for name in sorted(files) if name.endswith(".py"))
+        found = (Path(folder, name) for name in sorted(files) if name.endswith(".py"))
+        # An editor's lock is a link that leads nowhere.
+        yield from (file for file in found if file.is_file())
 
 
 def check_source(source: bytes | str, path: str = "<string>") -> list[Finding]:
@@ -80,15 +82,19 @@ def check_source(source: bytes | str, path: str = "<string>") -> list[Finding]:
     Returns:
         the findings, in order of their lines.
     """
+    text = source.decode(errors="replace") if isinstance(source, bytes) else source
     try:
         tree = ast.parse(source, path)
+        # Python ends lines here; `str.splitlines` would also do it at form feeds and the like.
+        checker = _Checker(read_names(tree), path, re.split(r"\r\n|\r|\n", text))
+        checker.check()
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
         column = getattr(error, "offset", None) or 1
         return [Finding(path, line, column, "PW000", f"this is not Python that can be read: {error}")]
-    text = source.decode(errors="replace") if isinstance(source, bytes) else source
-    checker = _Checker(read_names(tree), path, text.splitlines())
-    checker.check()
+    except (RecursionError, MemoryError):
+        # MemoryError is what the parser raises for it.
+        return [Finding(path, 1, 1, "PW000", "this is nested too deeply to be read: leave the file out")]
     return sorted(set(checker.findings))
 
 

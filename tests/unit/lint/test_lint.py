@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from perdure.cli.root import root
-from perdure.lint import RULES, check_source
+from perdure.lint import RULES, check_paths, check_source
 
 HEAD = """
 import asyncio, datetime, os, random, time, uuid, threading, subprocess, requests
@@ -127,6 +127,23 @@ def test_applications_of_the_official_sdk_are_checked_too() -> None:
 def test_a_file_that_is_not_python_is_one_finding() -> None:
     findings = check_source("def broken(:\n", "broken.py")
     assert [(finding.code, finding.line) for finding in findings] == [("PW000", 1)]
+
+
+@pytest.mark.parametrize("source", ["x = " + "1 + " * 5000 + "1", "x = " + "-" * 100_000 + "1"])
+def test_a_file_that_is_nested_too_deeply_is_one_finding(source: str) -> None:
+    """One generated file must not end the check of all the others."""
+    assert [finding.code for finding in check_source(source)] in (["PW000"], [])
+
+
+def test_lines_are_those_of_python_also_behind_a_form_feed() -> None:
+    source = in_workflow("return dt.now()  # perdure: ignore")
+    assert check_source("\f\n\u2028 = 1\n".replace("\u2028 = 1", "text = '\u2028'") + source) == []
+
+
+def test_an_editors_lock_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / ".#orders.py").symlink_to("nowhere")
+    (tmp_path / "orders.py").write_text(in_workflow("return dt.now()"))
+    assert [finding.code for finding in check_paths([tmp_path])] == ["PW101"]
 
 
 def test_the_command_prints_findings_and_ends_with_1(tmp_path: Path) -> None:

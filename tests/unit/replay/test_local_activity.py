@@ -9,6 +9,7 @@ import pytest
 from perdure.api.failure.v1 import CanceledFailureInfo, Failure, TimeoutFailureInfo
 from perdure.api.query.v1 import WorkflowQuery
 from perdure.core.replay.activation import ResolveActivity
+from perdure.core.replay.errors import NondeterminismError
 from perdure.core.replay.instructions import ActivityCancellation
 from perdure.core.replay.markers import read_local_activity
 from perdure.core.replay.steps import LocalActivityOutcome, LocalActivityWork, TaskCompletion, WorkflowTask
@@ -341,3 +342,29 @@ def test_retries_are_counted() -> None:
     assert isinstance(step, TaskCompletion)
     assert step.metering_metadata is not None
     assert step.metering_metadata.nonfirst_local_activity_execution_attempts == 2
+
+
+def test_behind_a_recorded_one_code_that_asks_for_more_is_noticed() -> None:
+    """Only what a local activity that is not recorded yet brings may be recorded later."""
+
+    def code(has_extra: bool) -> Code:
+        async def main(context: Context) -> None:
+            await context.local("first")
+            waits = context.activity("a")
+            if has_extra:
+                context.timer(9)
+            await waits
+
+        return Code(main)
+
+    bench = Bench(lambda: code(has_extra=False))
+    asked(bench)
+    finish(bench, 1, LocalActivityOutcome(payloads("r")))
+    for _ in range(2):
+        bench.add("WORKFLOW_EXECUTION_SIGNALED", signal_name="go")
+        assert bench.work() == []
+    bench.open_task()
+    bench.check_replay()
+    failure = bench.replay(lambda: code(has_extra=True))
+    assert failure is not None
+    assert isinstance(failure.error, NondeterminismError)

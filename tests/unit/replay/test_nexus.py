@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from perdure.api.enums.v1 import EventType
 from perdure.api.failure.v1 import Failure
 from perdure.core.replay.activation import ResolveNexusOperation, ResolveNexusOperationStart
 from perdure.core.replay.instructions import NexusCancellation
@@ -110,4 +111,24 @@ def test_cancellations(cancellation: int, commands: list[str]) -> None:
         assert bench.work() == ["START_TIMER"]
     bench.fire()
     assert bench.work() == ["COMPLETE_WORKFLOW_EXECUTION"]
+    bench.check_replay()
+
+
+@pytest.mark.parametrize("cancellation", [NexusCancellation.WAIT_COMPLETED, NexusCancellation.TRY_CANCEL])
+def test_nothing_is_kept_of_an_operation_that_ended(cancellation: int) -> None:
+    """A run that calls many would otherwise keep the input of each as long as it is cached."""
+    bench = started(cancellation)
+    bench.add("WORKFLOW_EXECUTION_SIGNALED", signal_name="go")
+    bench.work()
+    assert 5 in bench.run._ledger.by_event_id
+    bench.add("NEXUS_OPERATION_COMPLETED", scheduled_event_id=5, result=payload("r"))
+    bench.work()
+    assert 5 not in bench.run._ledger.by_event_id
+    requested = next(e for e in bench.events if "CANCEL_REQUESTED" in EventType.Name(e.event_type))
+    bench.add(
+        "NEXUS_OPERATION_CANCEL_REQUEST_COMPLETED",
+        scheduled_event_id=5,
+        requested_event_id=requested.event_id,
+    )
+    bench.work()
     bench.check_replay()

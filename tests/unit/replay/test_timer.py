@@ -98,3 +98,28 @@ def test_a_timer_of_another_number_is_noticed() -> None:
     assert failure is not None
     assert isinstance(failure.error, NondeterminismError)
     assert failure.error.event_id == 5
+
+
+def test_the_cancellation_of_another_timer_is_noticed() -> None:
+    """Otherwise whoever waits for the timer that history cancelled would wait for ever."""
+
+    def cancels(number: int) -> Code:
+        async def main(context: Context) -> None:
+            timers = [context.timer(100), context.timer(100)]
+            await context.activity("a")
+            context.cancel_timer(timers[number])
+            await context.activity("b")
+
+        return Code(main)
+
+    bench = Bench(lambda: cancels(0))
+    bench.work()
+    bench.complete_activity("1")
+    bench.work()
+    bench.open_task()
+    bench.check_replay()
+    failure = bench.replay(lambda: cancels(1))
+    assert failure is not None
+    assert isinstance(failure.error, NondeterminismError)
+    assert "timer_id '1'" in failure.error.recorded
+    assert "CancelTimer(timer_id '2')" in failure.error.asked

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import pydantic
@@ -240,6 +240,16 @@ def test_the_pydantic_converter_survives_pickle_after_use() -> None:
     assert payload is not None
     assert converter.from_payload(payload, Item) == ITEM
     assert pickle.loads(pickle.dumps(converter)).from_payload(payload, Item) == ITEM
+
+
+def test_pydantic_tells_hints_apart_that_are_equal() -> None:
+    """`int | float == float | int`, and each takes its first that fits: no matter which the process saw first."""
+    converter = PydanticJSONPlainPayloadConverter()
+    payload = Payload(metadata={"encoding": b"json/plain"}, data=b'"1"')
+    hints: list[Any] = [int | float, float | int]
+    assert [type(converter.from_payload(payload, hint)) for hint in hints] == [int, float]
+    without_hash: Any = Annotated[str, []]
+    assert converter.from_payload(payload, without_hash) == "1"
 
 
 def test_pydantic_takes_the_place_of_json_only() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import pickle
 from collections.abc import Sequence
 from typing import Any
@@ -49,6 +50,20 @@ def test_only_large_payloads_are_stored_and_come_back_in_order() -> None:
     )
     assert driver.calls == [2]
     assert run(converter.decode(payloads)) == values
+
+
+def test_a_driver_needs_no_hash() -> None:
+    """An ordinary dataclass has none; its name tells it apart."""
+
+    @dataclasses.dataclass
+    class Driver(MemoryDriver):
+        size: int = 0
+
+        def __post_init__(self) -> None:
+            super().__init__()
+
+    converter = _converter(Driver())
+    assert run(converter.decode(run(converter.encode([LARGE])))) == [LARGE]
 
 
 def test_a_reference_has_the_official_form_and_each_side_reads_the_other() -> None:

@@ -236,6 +236,19 @@ def test_encoded_attributes_hide_message_and_stack_trace_of_every_link() -> None
     assert failure.SerializeToString(deterministic=True) == before
 
 
+@pytest.mark.parametrize("length", [1, 50])
+def test_encoded_attributes_hide_also_where_a_chain_is_cut(length: int) -> None:
+    errors = [ValueError(f"secret {number}") for number in range(length)]
+    for error, cause in zip(errors, [*errors[1:], errors[0]], strict=True):
+        error.__cause__ = cause
+    failure = Failure()
+    DefaultFailureConverterWithEncodedAttributes().to_failure(errors[0], PAYLOADS, failure)
+    while failure.HasField("cause"):
+        assert failure.message == "Encoded failure"
+        failure = failure.cause
+    assert failure.message == "Encoded failure"
+
+
 @pytest.mark.parametrize("data", [b"{", b"5", b'{"message":5}'])
 def test_encoded_attributes_that_cannot_be_read_are_left_alone(data: bytes) -> None:
     failure = Failure(message="Encoded failure")
@@ -300,6 +313,23 @@ def test_an_application_error_survives_pickle_as_process_pools_use_it() -> None:
     error = ApplicationError("m", 1, type="T", non_retryable=True, next_retry_delay=timedelta(1))
     back = pickle.loads(pickle.dumps(error))
     assert (str(back), back.message, back.details, back.non_retryable) == ("T: m", "m", (1,), True)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[0])
+def test_each_kind_survives_pickle_with_all_it_says(kind: Any) -> None:
+    """One that cannot be unpickled would break the whole pool of processes of a worker's activities."""
+    error = _make(perdure.exceptions, kind)
+    back = pickle.loads(pickle.dumps(error))
+    assert (type(back), back.args, vars(back)) == (type(error), error.args, vars(error))
+    read = pickle.loads(pickle.dumps(_from_failure(_to_failure(error))))
+    assert read.failure == _to_failure(error)
+
+
+def test_text_that_is_no_text_becomes_a_failure_all_the_same() -> None:
+    name = b"caf\xe9".decode("utf-8", "surrogateescape")
+    failure = _to_failure(ApplicationError(name, type=name))
+    assert failure.message == failure.application_failure_info.type == "caf\\udce9"
+    assert _to_failure(_with_cause(ValueError(name), KeyError(name))).cause.message != ""
 
 
 def test_timeout_and_retry_state_are_kept() -> None:

@@ -109,24 +109,6 @@ FINAL_EVENTS: Final = frozenset(
 )
 """Events after which nothing follows."""
 
-WITHOUT_EFFECT: Final = frozenset(
-    {
-        WORKFLOW_TASK_SCHEDULED,
-        WORKFLOW_TASK_TIMED_OUT,
-        ACTIVITY_TASK_STARTED,
-        WORKFLOW_EXECUTION_TIMED_OUT,
-        WORKFLOW_EXECUTION_TERMINATED,
-        WORKFLOW_EXECUTION_UPDATE_ADMITTED,
-        _NUMBERS["WORKFLOW_PROPERTIES_MODIFIED_EXTERNALLY"],
-        _NUMBERS["ACTIVITY_PROPERTIES_MODIFIED_EXTERNALLY"],
-        _NUMBERS["WORKFLOW_EXECUTION_OPTIONS_UPDATED"],
-        _NUMBERS["WORKFLOW_EXECUTION_PAUSED"],
-        _NUMBERS["WORKFLOW_EXECUTION_UNPAUSED"],
-        _NUMBERS["WORKFLOW_EXECUTION_TIME_SKIPPING_TRANSITIONED"],
-    }
-)
-"""Events that change nothing for workflow code (an admitted update comes again as an accepted one)."""
-
 _REFERRING: Final[dict[int, str]] = {
     ACTIVITY_TASK_COMPLETED: "scheduled_event_id",
     ACTIVITY_TASK_FAILED: "scheduled_event_id",

@@ -229,7 +229,7 @@ class Walk:
     def _check_all_recorded(self, start: int, end: int) -> None:
         """All commands of a completed task are in history right behind it; one left over was never asked for then."""
         front = self.ledger.front()
-        if front is None or self.ledger.has_local_activities:
+        if front is None or self.ledger.local_activities:
             return
         if any(machine.can_be_absent or machine.is_message for machine, _ in self.ledger.commands):
             return

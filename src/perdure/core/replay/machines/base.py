@@ -20,14 +20,12 @@ class Machine:
     Attributes:
         source: where the code asked ("file:line"), when known.
         dropped: taken back before its first command was sent: the command is not sent.
-        is_closing: its command closes the run.
         can_be_absent: history need not have its command (patches, whose markers may be left out).
         is_message: its commands carry protocol messages (updates).
     """
 
     __slots__ = ("dropped", "source")
 
-    is_closing = False
     can_be_absent = False
     is_message = False
 

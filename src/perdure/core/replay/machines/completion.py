@@ -38,8 +38,6 @@ class CompletionMachine(Machine):
 
     __slots__ = ("instruction",)
 
-    is_closing = True
-
     def __init__(self, instruction: Closing) -> None:
         super().__init__(instruction.source)
         self.instruction = instruction

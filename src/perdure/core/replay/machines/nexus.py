@@ -67,6 +67,9 @@ class NexusMachine(Machine):
         if event_type in (NEXUS_CANCEL_COMPLETED, NEXUS_CANCEL_FAILED):
             self._on_cancel_answer(ledger, event, event_type)
             return
+        if event_type != NEXUS_STARTED:
+            # Its last event; answers to a request to cancel that come later are for nobody.
+            ledger.by_event_id.pop(self.scheduled_event_id, None)
         if self.state == _RESOLVED:
             return
         seq = self.instruction.seq

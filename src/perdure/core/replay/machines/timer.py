@@ -43,6 +43,11 @@ class TimerMachine(Machine):
             self.state = _STARTED
             ledger.by_event_id[event.event_id] = self
         else:
+            timer_id = event.timer_canceled_event_attributes.timer_id
+            if timer_id != str(self.instruction.seq) and ledger.flags.may_use(
+                COMPARES_IDS, ledger.is_last_task
+            ):
+                raise ledger.differs(event, self, kind)
             ledger.by_event_id.pop(event.timer_canceled_event_attributes.started_event_id, None)
 
     def on_event(self, ledger: Ledger, event: HistoryEvent, event_type: int) -> None:
