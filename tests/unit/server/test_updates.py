@@ -375,3 +375,19 @@ def test_an_update_that_no_run_takes_is_refused_and_nobody_is_left_waiting(
             assert (await polling).task_token
 
     run(scenario())
+
+
+def test_update_with_start_does_not_wait_for_the_start_delay_of_the_run_that_is_there() -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            await client.start("w", "q", workflow_start_delay=duration(3600))
+            request = multi(client)
+            start = request.operations[0].start_workflow
+            start.workflow_id_conflict_policy = "WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING"  # type: ignore[assignment]
+            sent = asyncio.create_task(client.invoke(request))
+            task = await client.poll_workflow_task("q", timeout_s=5)
+            assert len(task.messages) == 1
+            await answer(client, task, acceptance(task.messages[0]), response(task.messages[0]))
+            await sent
+
+    run(scenario())

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from perdure.api.deployment.v1 import WorkerDeploymentOptions
-from perdure.core.errors import UnimplementedError
+from perdure.core.errors import UnavailableError, UnimplementedError
 from perdure.server.config import ServerConfig
-from tests.support.builders import payloads, queue, record_marker
+from perdure.server.service.task_responses import TaskResponses
+from tests.support.builders import payloads, queue, record_marker, schedule_activity
 from tests.support.proto import common, enums, history, workflowservice
 from tests.unit.server.local_client import LocalClient, serving
 from tests.unit.server.support import run
@@ -168,5 +169,39 @@ def test_resetting_stickiness_sends_the_next_task_to_the_normal_queue_with_the_w
             await client.signal("w")
             task = await client.poll_workflow_task("q")
             assert [event.event_id for event in task.history.events] == [1, 2, 3, 4, 5, 6, 7]
+
+    run(scenario())
+
+
+def test_a_task_whose_history_cannot_be_read_now_goes_to_the_next_poll(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Workflow tasks, activities and eager activities: what was started must not wait for its timeout."""
+
+    async def unable(*_: object) -> None:
+        raise UnavailableError("the database cannot be read now")
+
+    async def scenario() -> None:
+        async with serving() as client:
+            with monkeypatch.context() as patch:
+                patch.setattr(TaskResponses, "workflow_task", unable)
+                started = await client.start("w", "q", request_eager_execution=True)
+            assert not started.HasField("eager_workflow_task")
+            with monkeypatch.context() as patch:
+                patch.setattr(TaskResponses, "workflow_task_queue", unable)
+                with pytest.raises(UnavailableError):
+                    await client.poll_workflow_task("q")
+            task = await client.poll_workflow_task("q", timeout_s=4)
+            eager = schedule_activity("eager", "q", eager=True)
+            with monkeypatch.context() as patch:
+                patch.setattr(TaskResponses, "activity_task", unable)
+                with pytest.raises(UnavailableError):
+                    await client.complete_workflow_task(
+                        task.task_token, [eager, schedule_activity("a", "acts")]
+                    )
+                with pytest.raises(UnavailableError):
+                    await client.poll_activity_task("acts")
+            for name, activity_id in (("acts", "a"), ("q", "eager")):
+                assert (await client.poll_activity_task(name, timeout_s=4)).activity_id == activity_id
 
     run(scenario())

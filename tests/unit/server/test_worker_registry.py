@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from perdure.api.worker.v1 import WorkerHeartbeat
 from perdure.server.engine import worker_registry
 from perdure.server.engine.worker_registry import REMEMBERED_NS, WorkerRegistry
 from perdure.server.runtime import SystemRuntime
-from tests.support.proto import enums
+from tests.support.proto import enums, workflowservice
+from tests.unit.server.local_client import serving
+from tests.unit.server.support import run
 
 Status = enums.WorkerStatus
 
@@ -67,3 +71,22 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for key in "abcda":
         registry.record("n", [_worker(key)])
     assert _keys(registry) == ["a", "c", "d"]
+
+
+def test_a_status_of_a_newer_protocol_does_not_break_lists() -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            await client.invoke(
+                workflowservice.RecordWorkerHeartbeatRequest(
+                    namespace="default",
+                    identity="i",
+                    worker_heartbeat=[_worker("a", 99)],  # type: ignore[arg-type]
+                )
+            )
+            for query, keys in (("TaskQueue IS NULL", ["a"]), ("Status = 'Running'", [])):
+                listed: Any = await client.invoke(
+                    workflowservice.ListWorkersRequest(namespace="default", query=query)
+                )
+                assert [found.worker_instance_key for found in listed.workers] == keys
+
+    run(scenario())

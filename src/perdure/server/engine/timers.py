@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from perdure.core.errors import PerdureError
@@ -59,6 +59,8 @@ class Timers:
         self._heap: list[Wakeup] = []
         self._wanted: dict[RunKey, int] = {}
         self._known_until_ns = 0
+        self._noted: dict[RunKey, int | None] | None = None
+        """What was noted while the store was being asked: newer than its answer. None when it is not asked."""
         self._slept_at_ns = 0
         self._working: set[RunKey] = set()
         self._slots = asyncio.Semaphore(CONCURRENT)
@@ -99,6 +101,8 @@ class Timers:
         self.on_note(run)
 
     def _note(self, run: RunKey, wakeup_ns: int | None) -> None:
+        if self._noted is not None:
+            self._noted[run] = wakeup_ns
         if wakeup_ns is None or wakeup_ns > self._known_until_ns:
             self._wanted.pop(run, None)
             return
@@ -182,6 +186,16 @@ class Timers:
         A full page shortens the horizon to its last row. Pages of nothing but runs that are being worked on are passed
         over: stopping at one would ask for it again and again.
         """
+        noted: dict[RunKey, int | None] = {}
+        self._noted = noted
+        try:
+            await self._load_pages(noted)
+        finally:
+            self._noted = None
+        for run, wakeup_ns in noted.items():
+            self._note(run, wakeup_ns)  # once more: the horizon was another one then
+
+    async def _load_pages(self, noted: Mapping[RunKey, int | None]) -> None:
         horizon_ns = self._runtime.now_ns() + HORIZON_NS
         after: Wakeup | None = None
         while True:
@@ -190,7 +204,9 @@ class Timers:
             self._known_until_ns = horizon_ns if is_last else rows[-1].wakeup_ns
             news = False
             for wakeup in rows:
-                if wakeup.run not in self._working and self._wanted.get(wakeup.run) != wakeup.wakeup_ns:
+                if wakeup.run in self._working or wakeup.run in noted:
+                    continue
+                if self._wanted.get(wakeup.run) != wakeup.wakeup_ns:
                     self._wanted[wakeup.run] = wakeup.wakeup_ns
                     heapq.heappush(self._heap, wakeup)
                     news = True

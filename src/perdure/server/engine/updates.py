@@ -138,10 +138,18 @@ class Updates:
                 raise not_found(slot.key) from error
             waiting = self.admit(slot, state, request, first_run_id)
             self._engine.bring_updates(slot)
-            is_held_back = bool(state.header.first_task_at_ns)
-        if is_held_back:
-            await self._engine.transact(slot.key, _release)
+        await self.release(slot)
         return waiting
+
+    async def release(self, slot: RunSlot) -> None:
+        """An update that was let in does not wait for the end of a start delay. The lock must be free.
+
+        Raises:
+            NotFoundError: the run was deleted meanwhile.
+            UnavailableError: the first workflow task could not be brought forward now.
+        """
+        if slot.state is None or slot.state.header.first_task_at_ns:
+            await self._engine.transact(slot.key, _release)
 
     def admit(
         self, slot: RunSlot, state: RunState, request: Request, first_run_id: str = ""

@@ -28,7 +28,7 @@ from perdure.api.workflowservice.v1 import (
     RespondActivityTaskFailedRequest,
     RespondActivityTaskFailedResponse,
 )
-from perdure.core.errors import InvalidArgumentError, NotFoundError
+from perdure.core.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from perdure.core.run import activity
 from perdure.core.run.activity import ActivityToken
 from perdure.core.run.failures import oversized, server_failure
@@ -118,7 +118,7 @@ class ActivityTasks:
             return PollActivityTaskQueueResponse()
         try:
             return await self._responses.activity_task(delivery)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, UnavailableError):
             matching.give_back(delivery)
             raise
 

@@ -5,6 +5,8 @@ Reading them (describe, history, query) is in the modules beside this one.
 
 from __future__ import annotations
 
+import asyncio
+
 from perdure.api.common.v1 import Link
 from perdure.api.enums.v1 import EventType, WorkflowIdConflictPolicy, WorkflowIdReusePolicy
 from perdure.api.workflowservice.v1 import (
@@ -21,7 +23,7 @@ from perdure.api.workflowservice.v1 import (
     TerminateWorkflowExecutionRequest,
     TerminateWorkflowExecutionResponse,
 )
-from perdure.core.errors import InvalidArgumentError, NotFoundError, UnimplementedError
+from perdure.core.errors import InvalidArgumentError, NotFoundError, UnavailableError, UnimplementedError
 from perdure.core.run import activity, attributes, cancellation, cron, lifecycle, retry, signal, workflow_task
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import checked_duration_ns, set_duration
@@ -76,8 +78,14 @@ class Executions:
         started = await self._starts.start(namespace, request)
         response = start_response(namespace, started, request.request_id)
         if started.eager_task is not None:
-            task = await self._task_responses.workflow_task(started.eager_task)
-            response.eager_workflow_task.CopyFrom(task)
+            try:
+                task = await self._task_responses.workflow_task(started.eager_task)
+            except (asyncio.CancelledError, UnavailableError) as error:
+                self._engine.matching.give_back(started.eager_task)
+                if not isinstance(error, UnavailableError):
+                    raise
+            else:
+                response.eager_workflow_task.CopyFrom(task)
         return response
 
     async def signal_with_start_workflow_execution(

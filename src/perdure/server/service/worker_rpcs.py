@@ -39,8 +39,8 @@ _FIELDS: Mapping[str, Callable[[WorkerHeartbeat], object]] = {
     "BuildId": lambda worker: worker.deployment_version.build_id,
     "SdkName": lambda worker: worker.sdk_name,
     "SdkVersion": lambda worker: worker.sdk_version,
-    "WorkerStatus": lambda worker: _STATUSES[worker.status],
-    "Status": lambda worker: _STATUSES[worker.status],
+    "WorkerStatus": lambda worker: _STATUSES.get(worker.status),
+    "Status": lambda worker: _STATUSES.get(worker.status),
 }
 _TIMES: Mapping[str, str] = {"StartTime": "start_time", "HeartbeatTime": "heartbeat_time"}
 _ATTRIBUTES: Mapping[str, AttributeType] = {

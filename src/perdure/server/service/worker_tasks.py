@@ -20,7 +20,7 @@ from perdure.api.workflowservice.v1 import (
     ShutdownWorkerRequest,
     ShutdownWorkerResponse,
 )
-from perdure.core.errors import InvalidArgumentError, NotFoundError
+from perdure.core.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from perdure.core.run import activity, completion, workflow_task
 from perdure.core.run.completion import Completion, TaskToken
 from perdure.core.run.records import QueueKey, RunKey, TaskKey, TaskKind
@@ -109,7 +109,7 @@ class WorkerTasks:
             return PollWorkflowTaskQueueResponse()
         try:
             return await self._responses.workflow_task_queue(delivery)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, UnavailableError):
             matching.give_back(delivery)
             raise
 
@@ -178,7 +178,7 @@ class WorkerTasks:
                     response.workflow_task.CopyFrom(await self._responses.workflow_task(delivery))
                 else:
                     response.activity_tasks.append(await self._responses.activity_task(delivery))
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, UnavailableError):
             for delivery in deliveries:
                 self._engine.matching.give_back(delivery)
             raise
