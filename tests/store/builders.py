@@ -11,6 +11,7 @@ from perdure.core.run.records import (
     EventBatch,
     QueueKey,
     RunKey,
+    RunKind,
     RunWrite,
     Task,
     TaskKey,
@@ -109,7 +110,7 @@ async def dump(
         seen[f"run {run}"] = (
             await store.load_run(run),
             await store.read_history(run, 0, ALL_EVENTS, NO_LIMIT),
-            await store.current_run(run.namespace_id, run.workflow_id),
+            await store.current_run(run.namespace_id, run.workflow_id, run.kind),
         )
     for queue in queues:
         tasks = await store.read_tasks(queue, None, 1_000_000)
@@ -122,6 +123,9 @@ async def dump(
             (entry, await store.load_schedule(ScheduleKey(namespace_id, schedule_id)))
             for schedule_id, entry in listed
         ]
-        seen[f"list {namespace_id}"] = (await store.list_runs(namespace_id, None, 1_000_000, None)).rows
-        seen[f"statuses {namespace_id}"] = await store.count_runs(namespace_id, None, "ExecutionStatus")
+        for kind in RunKind:
+            rows = (await store.list_runs(namespace_id, None, 1_000_000, None, kind)).rows
+            seen[f"list {namespace_id} {kind}"] = rows
+            counts = await store.count_runs(namespace_id, None, "ExecutionStatus", kind)
+            seen[f"statuses {namespace_id} {kind}"] = counts
     return seen

@@ -19,6 +19,7 @@ from perdure.core.run.records import (
     ItemChange,
     QueueKey,
     RunKey,
+    RunKind,
     RunWrite,
     Task,
     TaskKey,
@@ -33,6 +34,8 @@ RUNS = [
     *(RunKey(NAMESPACE, f"workflow-{number % 2}", f"run-{number}") for number in range(4)),
     RunKey(OTHER_NAMESPACE, "workflow-0", "run-4"),
     RunKey(OTHER_NAMESPACE, "workflow-0", "run-0"),
+    RunKey(NAMESPACE, "workflow-0", "run-5", RunKind.ACTIVITY),
+    RunKey(NAMESPACE, "workflow-0", "run-0", RunKind.ACTIVITY),
 ]
 QUEUES = [QueueKey(NAMESPACE, name, kind) for name in ("a", "b") for kind in TaskKind]
 SMALL = st.integers(0, 4)
@@ -96,7 +99,7 @@ class StoreComparison(RuleBasedStateMachine):
             last = first + data.draw(st.integers(0, 2))
             events.append(EventBatch(first, last, data.draw(st.binary(max_size=3))))
             first = last + 1
-        current = self._wait(self.model.current_run(run.namespace_id, run.workflow_id))
+        current = self._wait(self.model.current_run(run.namespace_id, run.workflow_id, run.kind))
         expected = current.run.run_id if current else None
         if data.draw(CHOICE) == 0:
             expected = data.draw(st.sampled_from([None, "run-0", "run-1"]))

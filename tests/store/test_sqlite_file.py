@@ -313,6 +313,33 @@ def test_an_older_database_is_migrated_and_keeps_its_content(
     assert asyncio.run(read()) == written
 
 
+BEFORE_RUN_KINDS = """
+CREATE TABLE old_keys (namespace INTEGER PRIMARY KEY, namespace_id TEXT NOT NULL UNIQUE) STRICT;
+INSERT INTO old_keys SELECT namespace, namespace_id FROM namespace_keys;
+DROP TABLE namespace_keys;
+ALTER TABLE old_keys RENAME TO namespace_keys;
+PRAGMA user_version = 2;
+"""
+
+
+def test_runs_of_a_database_from_before_kinds_of_runs_are_of_workflows(path: Path) -> None:
+    """The third migration must find every run, task and list row of its namespace again."""
+    written = _fill(path)
+    connection = sqlite3.connect(path)
+    connection.executescript(BEFORE_RUN_KINDS)
+    connection.close()
+
+    async def read() -> dict[str, object]:
+        store = SqliteStore(path)
+        await store.open()
+        try:
+            return await dump(store, [RUN])
+        finally:
+            await store.close()
+
+    assert asyncio.run(read()) == written
+
+
 def test_a_migration_that_fails_half_way_changes_nothing_and_can_be_repeated(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import TypeAlias, TypeVar
 
 from perdure.core.errors import StoreUnavailableError
-from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunWrite, Task
+from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunKind, RunWrite, Task
 from perdure.core.visibility import Node
 from perdure.store.protocol import (
     CurrentRun,
@@ -118,9 +118,11 @@ class FaultyStore:
         """See `Store.load_run`."""
         return await self._do("load_run", lambda: self.inner.load_run(run))
 
-    async def current_run(self, namespace_id: str, workflow_id: str) -> CurrentRun | None:
+    async def current_run(
+        self, namespace_id: str, workflow_id: str, kind: RunKind = RunKind.WORKFLOW
+    ) -> CurrentRun | None:
         """See `Store.current_run`."""
-        return await self._do("current_run", lambda: self.inner.current_run(namespace_id, workflow_id))
+        return await self._do("current_run", lambda: self.inner.current_run(namespace_id, workflow_id, kind))
 
     async def delete_run(self, run: RunKey) -> bool:
         """See `Store.delete_run`."""
@@ -150,18 +152,29 @@ class FaultyStore:
         return await self._do("count_tasks", lambda: self.inner.count_tasks(queue))
 
     async def list_runs(
-        self, namespace_id: str, where: Node | None, page_size: int, cursor: bytes | None
+        self,
+        namespace_id: str,
+        where: Node | None,
+        page_size: int,
+        cursor: bytes | None,
+        kind: RunKind = RunKind.WORKFLOW,
     ) -> ListPage:
         """See `Store.list_runs`."""
         return await self._do(
-            "list_runs", lambda: self.inner.list_runs(namespace_id, where, page_size, cursor)
+            "list_runs", lambda: self.inner.list_runs(namespace_id, where, page_size, cursor, kind)
         )
 
     async def count_runs(
-        self, namespace_id: str, where: Node | None, group_by: str | None
+        self,
+        namespace_id: str,
+        where: Node | None,
+        group_by: str | None,
+        kind: RunKind = RunKind.WORKFLOW,
     ) -> Sequence[tuple[object, int]]:
         """See `Store.count_runs`."""
-        return await self._do("count_runs", lambda: self.inner.count_runs(namespace_id, where, group_by))
+        return await self._do(
+            "count_runs", lambda: self.inner.count_runs(namespace_id, where, group_by, kind)
+        )
 
     async def list_namespaces(self) -> Sequence[StoredNamespace]:
         """See `Store.list_namespaces`."""

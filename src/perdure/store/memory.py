@@ -15,7 +15,16 @@ from typing import Any, Generic, TypeVar
 
 from perdure.core.errors import StoreUnavailableError
 from perdure.core.invariant import invariant
-from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunWrite, Task, TaskKey, VisibilityRecord
+from perdure.core.run.records import (
+    EventBatch,
+    QueueKey,
+    RunKey,
+    RunKind,
+    RunWrite,
+    Task,
+    TaskKey,
+    VisibilityRecord,
+)
 from perdure.core.visibility import Node, matches
 from perdure.store.checks import (
     DEFAULT_PRIORITY,
@@ -111,11 +120,11 @@ class MemoryStore:
         self._closed = False
         self._runs: dict[RunKey, _Run] = {}
         self._run_ids: dict[str, RunKey] = {}
-        self._current: dict[tuple[str, str], RunKey] = {}
+        self._current: dict[tuple[str, str, RunKind], RunKey] = {}
         self._wakeups: _SortedSet[Wakeup] = _SortedSet()
         self._queues: dict[QueueKey, dict[TaskCursor, Task]] = {}
         self._queue_order: dict[QueueKey, _SortedSet[TaskCursor]] = {}
-        self._lists: dict[str, _SortedSet[tuple[int, int, str]]] = {}
+        self._lists: dict[tuple[str, RunKind], _SortedSet[tuple[int, int, str]]] = {}
         self._namespaces: dict[str, StoredNamespace] = {}
         self._schedules: dict[ScheduleKey, StoredSchedule] = {}
         self._schedule_order: _SortedSet[ScheduleKey] = _SortedSet()
@@ -156,7 +165,7 @@ class MemoryStore:
 
     def _check_expectations(self, unit: Sequence[RunWrite]) -> None:
         """Checks every version and current run as the writes would meet them one after the other."""
-        current_now: dict[tuple[str, str], str | None] = {}
+        current_now: dict[tuple[str, str, RunKind], str | None] = {}
         run_ids_now: set[str] = set()
         for write in unit:
             run = write.run
@@ -168,7 +177,7 @@ class MemoryStore:
             run_ids_now.add(run.run_id)
             check_append(write, stored.last_event_id if stored else 0)
             if write.becomes_current:
-                workflow = (run.namespace_id, run.workflow_id)
+                workflow = (run.namespace_id, run.workflow_id, run.kind)
                 current = self._current.get(workflow)
                 current_run_id = current_now.get(workflow, current.run_id if current else None)
                 if current_run_id != write.expected_current_run_id:
@@ -200,7 +209,7 @@ class MemoryStore:
         if write.becomes_current:
             stored.start_request_id = write.start_request_id
             stored.first_run_id = write.first_run_id
-            self._current[run.namespace_id, run.workflow_id] = run
+            self._current[run.namespace_id, run.workflow_id, run.kind] = run
 
     def _set_wakeup(self, run: RunKey, stored: _Run, wakeup_ns: int | None) -> None:
         if stored.wakeup_ns == wakeup_ns:
@@ -230,9 +239,9 @@ class MemoryStore:
 
     def _set_visibility(self, run: RunKey, stored: _Run, record: VisibilityRecord | None) -> None:
         if stored.visibility is not None:
-            self._lists[run.namespace_id].remove(_list_key(run, stored.visibility))
+            self._lists[run.namespace_id, run.kind].remove(_list_key(run, stored.visibility))
         if record is not None:
-            self._lists.setdefault(run.namespace_id, _SortedSet()).add(_list_key(run, record))
+            self._lists.setdefault((run.namespace_id, run.kind), _SortedSet()).add(_list_key(run, record))
         stored.visibility = record
 
     async def delete_run(self, run: RunKey) -> bool:
@@ -245,7 +254,7 @@ class MemoryStore:
             self._delete_task(stored, key)
         self._set_visibility(run, stored, None)
         self._set_wakeup(run, stored, None)
-        workflow = (run.namespace_id, run.workflow_id)
+        workflow = (run.namespace_id, run.workflow_id, run.kind)
         if self._current.get(workflow) == run:
             del self._current[workflow]
         del self._runs[run], self._run_ids[run.run_id]
@@ -269,10 +278,12 @@ class MemoryStore:
             wakeup_ns=stored.wakeup_ns,
         )
 
-    async def current_run(self, namespace_id: str, workflow_id: str) -> CurrentRun | None:
+    async def current_run(
+        self, namespace_id: str, workflow_id: str, kind: RunKind = RunKind.WORKFLOW
+    ) -> CurrentRun | None:
         """See `Store.current_run`."""
         self._check_open()
-        run = self._current.get((namespace_id, workflow_id))
+        run = self._current.get((namespace_id, workflow_id, kind))
         if run is None:
             return None
         stored = self._runs[run]
@@ -332,11 +343,11 @@ class MemoryStore:
     # --- lists
 
     def _listed(
-        self, namespace_id: str, where: Node | None, after: ListPosition | None
+        self, namespace_id: str, where: Node | None, after: ListPosition | None, kind: RunKind
     ) -> Iterator[ListedRun]:
         """The matching runs in list order. Records are copies, so that nobody can change what is stored."""
         key = None if after is None else (-after.close_key, -after.start_time_ns, after.run_id)
-        for _, _, run_id in self._lists.get(namespace_id, _SortedSet()).after(key):
+        for _, _, run_id in self._lists.get((namespace_id, kind), _SortedSet()).after(key):
             run = self._run_ids[run_id]
             record = self._runs[run].visibility
             invariant(record is not None, "a listed run has a record", run=run)
@@ -344,12 +355,17 @@ class MemoryStore:
                 yield ListedRun(run, record)
 
     async def list_runs(
-        self, namespace_id: str, where: Node | None, page_size: int, cursor: bytes | None
+        self,
+        namespace_id: str,
+        where: Node | None,
+        page_size: int,
+        cursor: bytes | None,
+        kind: RunKind = RunKind.WORKFLOW,
     ) -> ListPage:
         """See `Store.list_runs`."""
         self._check_open()
         rows: list[ListedRun] = []
-        for row in self._listed(namespace_id, where, decode_cursor(cursor) if cursor else None):
+        for row in self._listed(namespace_id, where, decode_cursor(cursor) if cursor else None, kind):
             if len(rows) == page_size:
                 last = rows[-1]
                 position = ListPosition(
@@ -360,12 +376,16 @@ class MemoryStore:
         return ListPage(tuple(rows), None)
 
     async def count_runs(
-        self, namespace_id: str, where: Node | None, group_by: str | None
+        self,
+        namespace_id: str,
+        where: Node | None,
+        group_by: str | None,
+        kind: RunKind = RunKind.WORKFLOW,
     ) -> Sequence[tuple[object, int]]:
         """See `Store.count_runs`."""
         self._check_open()
         groups: dict[object, int] = {} if group_by else {None: 0}
-        for row in self._listed(namespace_id, where, None):
+        for row in self._listed(namespace_id, where, None, kind):
             value = group_of(group_by, row.run, row.record) if group_by else None
             groups[value] = groups.get(value, 0) + 1
         return sort_groups(groups.items())

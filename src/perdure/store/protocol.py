@@ -13,7 +13,15 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunWrite, Task, VisibilityRecord
+from perdure.core.run.records import (
+    EventBatch,
+    QueueKey,
+    RunKey,
+    RunKind,
+    RunWrite,
+    Task,
+    VisibilityRecord,
+)
 from perdure.core.visibility import Node
 
 
@@ -146,8 +154,10 @@ class Store(Protocol):
     async def load_run(self, run: RunKey) -> StoredRun | None:
         """The run's last committed state, or None."""
 
-    async def current_run(self, namespace_id: str, workflow_id: str) -> CurrentRun | None:
-        """The workflow id's newest run, open or closed, or None."""
+    async def current_run(
+        self, namespace_id: str, workflow_id: str, kind: RunKind = RunKind.WORKFLOW
+    ) -> CurrentRun | None:
+        """The newest run of an id of this kind, open or closed, or None."""
 
     async def delete_run(self, run: RunKey) -> bool:
         """Deletes a run with its history, items, tasks and list row; also as the current run if it is that.
@@ -176,9 +186,14 @@ class Store(Protocol):
         """(number of waiting tasks, `enqueued_ns` of the oldest or None)."""
 
     async def list_runs(
-        self, namespace_id: str, where: Node | None, page_size: int, cursor: bytes | None
+        self,
+        namespace_id: str,
+        where: Node | None,
+        page_size: int,
+        cursor: bytes | None,
+        kind: RunKind = RunKind.WORKFLOW,
     ) -> ListPage:
-        """Runs that match, open ones first, then by close time, start time (newest first) and run id.
+        """Runs of a kind that match, open ones first, then by close time, start time (newest first) and run id.
 
         `page_size` is at least 1. Of a record, `close_time_ns` is None exactly while the run is open, and statuses 1
         (running) and 2 to 7 (closed) agree with it.
@@ -188,9 +203,14 @@ class Store(Protocol):
         """
 
     async def count_runs(
-        self, namespace_id: str, where: Node | None, group_by: str | None
+        self,
+        namespace_id: str,
+        where: Node | None,
+        group_by: str | None,
+        kind: RunKind = RunKind.WORKFLOW,
     ) -> Sequence[tuple[object, int]]:
-        """Number of matching runs: one (None, n) without `group_by`, else one (value, n) per value, largest first."""
+        """Number of matching runs of a kind: one (None, n) without `group_by`, else one (value, n) per value, largest
+        first."""
 
     async def list_namespaces(self) -> Sequence[StoredNamespace]:
         """Every namespace, by name."""

@@ -14,12 +14,22 @@ AttributeValue = bool | int | float | str | list[str]
 """A search attribute's value as queries see it; datetimes are nanoseconds since the epoch."""
 
 
+class RunKind(IntEnum):
+    """What a run is of. Each kind has ids, current runs and lists of its own."""
+
+    WORKFLOW = 0
+    ACTIVITY = 1
+    """Of an activity that no workflow scheduled. It has no history."""
+
+
 class RunKey(NamedTuple):
     """Names one run. The namespace is its id (a UUID), not its name."""
 
     namespace_id: str
     workflow_id: str
+    """The activity's id if that is what the run is of."""
     run_id: str
+    kind: RunKind = RunKind.WORKFLOW
 
 
 class TaskKind(IntEnum):

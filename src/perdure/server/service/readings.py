@@ -168,7 +168,7 @@ class Readings:
             history.events.extend(workflow_task.transient_events(header))
 
     def _token(self, run: RunKey, first: int, end: int) -> bytes:
-        return self._engine.tokens.seal(HISTORY_PAGE, *run, first, end, 0)
+        return self._engine.tokens.seal(HISTORY_PAGE, *run[:3], first, end, 0)
 
     async def get_workflow_execution_history_reverse(
         self, request: GetWorkflowExecutionHistoryReverseRequest, call: Call
@@ -192,7 +192,7 @@ class Readings:
                     response.history.events.append(event)
         if batches and batches[-1].first_event_id > 1:
             response.next_page_token = self._engine.tokens.seal(
-                _REVERSE_PAGE, *run, batches[-1].first_event_id
+                _REVERSE_PAGE, *run[:3], batches[-1].first_event_id
             )
         return response
 

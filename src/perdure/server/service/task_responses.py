@@ -48,7 +48,7 @@ class TaskResponses:
         response = PollWorkflowTaskQueueResponse(
             task_token=self._engine.tokens.seal(
                 WORKFLOW_TASK,
-                *delivery.run,
+                *delivery.run[:3],
                 header.task_scheduled_event_id,
                 header.task_started_event_id,
                 header.task_started_ns,
@@ -118,7 +118,7 @@ class TaskResponses:
         last = history.events[-1].event_id if history.events else first - 1
         if last + 1 < end:
             response.next_page_token = self._engine.tokens.seal(
-                HISTORY_PAGE, *run, last + 1, last_page_end, 0
+                HISTORY_PAGE, *run[:3], last + 1, last_page_end, 0
             )
 
     async def activity_task(self, delivery: Delivery) -> PollActivityTaskQueueResponse:
@@ -135,7 +135,7 @@ class TaskResponses:
         response = PollActivityTaskQueueResponse(
             task_token=self._engine.tokens.seal(
                 ACTIVITY_TASK,
-                *run,
+                *run[:3],
                 activity.scheduled_event_id,
                 activity.activity_id,
                 activity.attempt,

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from perdure.core.errors import CurrentRunConflictError, InvariantViolation, VersionConflictError
-from perdure.core.run.records import AttributeValue, RunKey, RunWrite, Task, VisibilityRecord
+from perdure.core.run.records import AttributeValue, RunKey, RunKind, RunWrite, Task, VisibilityRecord
 from perdure.store.checks import (
     DEFAULT_PRIORITY,
     MAX_EVENT_ID,
@@ -51,7 +51,7 @@ class Applier:
         self._cursor = connection.cursor()
         self._execute = self._cursor.execute
         self._task_sequence = opened << _SEQUENCE_BITS
-        self._namespaces: dict[str, int] = {}
+        self._namespaces: dict[tuple[str, RunKind], int] = {}
         self._rows: dict[RunKey, int] = {}
 
     def disconnect(self) -> None:
@@ -95,7 +95,7 @@ class Applier:
     def _write(self, write: RunWrite) -> None:
         """Applies one write; refuses before it changes anything."""
         run = write.run
-        namespace = self._namespace(run.namespace_id)
+        namespace = self._namespace(run.namespace_id, run.kind)
         current: str | None = None
         if write.becomes_current:
             found = self._execute(queries.FIND_CURRENT, (namespace, run.workflow_id)).fetchone()
@@ -215,11 +215,11 @@ class Applier:
         for key in write.tasks_deleted:
             self._execute(queries.DELETE_TASK, (row, int(key.kind), key.scheduled_event_id))
         for task in write.tasks_put:
-            self._put_task(task, row, namespace)
+            self._put_task(task, row)
         if write.visibility is not None:
             self._execute(queries.PUT_VISIBILITY, visibility_row(row, namespace, write.run, write.visibility))
 
-    def _put_task(self, task: Task, row: int, namespace: int) -> None:
+    def _put_task(self, task: Task, row: int) -> None:
         self._task_sequence += 1
         self._execute(
             queries.PUT_TASK,
@@ -227,7 +227,7 @@ class Applier:
                 row,
                 int(task.key.kind),
                 task.key.scheduled_event_id,
-                namespace,
+                self._namespace(task.queue.namespace_id),
                 task.queue.name,
                 task.priority_key or DEFAULT_PRIORITY,
                 self._task_sequence,
@@ -242,7 +242,7 @@ class Applier:
 
     def delete_run(self, run: RunKey) -> bool:
         """See `Store.delete_run`."""
-        namespace = self._namespace(run.namespace_id)
+        namespace = self._namespace(run.namespace_id, run.kind)
         found = self._execute(queries.FIND_RUN_ROW, (run.run_id, run.workflow_id, namespace)).fetchone()
         if found is None:
             return False
@@ -290,16 +290,17 @@ class Applier:
         row = (self._namespace(key.namespace_id), key.schedule_id)
         return self._execute(queries.DELETE_SCHEDULE, row).rowcount > 0
 
-    def _namespace(self, namespace_id: str) -> int:
-        """The small number of a namespace, given now if it is new."""
-        number = self._namespaces.get(namespace_id)
+    def _namespace(self, namespace_id: str, kind: RunKind = RunKind.WORKFLOW) -> int:
+        """The small number of a namespace for runs of a kind, given now if it is new."""
+        key = (namespace_id, kind)
+        number = self._namespaces.get(key)
         if number is None:
-            found = self._execute(queries.FIND_NAMESPACE_KEY, (namespace_id,)).fetchone()
+            found = self._execute(queries.FIND_NAMESPACE_KEY, key).fetchone()
             if found is None:
-                number = self._execute(queries.ADD_NAMESPACE_KEY, (namespace_id,)).lastrowid or 0
+                number = self._execute(queries.ADD_NAMESPACE_KEY, key).lastrowid or 0
             else:
                 number = int(found[0])
-            self._namespaces[namespace_id] = number
+            self._namespaces[key] = number
         return number
 
     def _remember(self, run: RunKey, row: int) -> None:

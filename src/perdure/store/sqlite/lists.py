@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from perdure.core.run.records import RunKey, VisibilityRecord
+from perdure.core.run.records import RunKey, RunKind, VisibilityRecord
 from perdure.core.visibility import (
     And,
     Attribute,
@@ -103,6 +103,7 @@ def list_runs(
     where: Node | None,
     page_size: int,
     cursor: bytes | None,
+    kind: RunKind = RunKind.WORKFLOW,
 ) -> ListPage:
     """See `Store.list_runs`."""
     selection = _select(where)
@@ -114,7 +115,7 @@ def list_runs(
                 f"SELECT {_COLUMNS} FROM {selection.tables} WHERE {condition} {_ORDER} LIMIT ?",  # noqa: S608
                 (namespace, *selection.parameters, *range_parameters, page_size + 1 - len(rows)),
             ).fetchall()
-            rows.extend(_listed(namespace_id, row) for row in found)
+            rows.extend(_listed(namespace_id, row, kind) for row in found)
             if len(rows) > page_size:
                 break
     if len(rows) <= page_size:
@@ -151,7 +152,7 @@ def _ranges_after(position: ListPosition | None) -> Iterator[tuple[str, tuple[ob
     yield "v.close_key < ?", (closed,)
 
 
-def _listed(namespace_id: str, row: tuple[Any, ...]) -> ListedRun:
+def _listed(namespace_id: str, row: tuple[Any, ...], kind: RunKind) -> ListedRun:
     closed, attributes = row[7], row[17]
     record = VisibilityRecord(
         workflow_type=row[2],
@@ -171,7 +172,7 @@ def _listed(namespace_id: str, row: tuple[Any, ...]) -> ListedRun:
         search_attributes=row[16],
         attributes={} if attributes == "{}" else json.loads(attributes),
     )
-    return ListedRun(RunKey(namespace_id, row[0], row[1]), record)
+    return ListedRun(RunKey(namespace_id, row[0], row[1], kind), record)
 
 
 # --- filters

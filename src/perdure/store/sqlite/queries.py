@@ -20,8 +20,8 @@ INSERT INTO meta (name, value) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET va
 
 # --- namespaces
 
-FIND_NAMESPACE_KEY: Final = "SELECT namespace FROM namespace_keys WHERE namespace_id = ?"
-ADD_NAMESPACE_KEY: Final = "INSERT INTO namespace_keys (namespace_id) VALUES (?)"
+FIND_NAMESPACE_KEY: Final = "SELECT namespace FROM namespace_keys WHERE namespace_id = ? AND run_kind = ?"
+ADD_NAMESPACE_KEY: Final = "INSERT INTO namespace_keys (namespace_id, run_kind) VALUES (?, ?)"
 LIST_NAMESPACES: Final = "SELECT namespace_id, name, version, config FROM namespaces ORDER BY name"
 FIND_NAMESPACE_VERSION: Final = "SELECT version FROM namespaces WHERE namespace_id = ?"
 FIND_NAMESPACE_NAMED: Final = "SELECT 1 FROM namespaces WHERE name = ? AND namespace_id <> ?"
@@ -125,18 +125,18 @@ READ_EVENTS_REVERSE: Final = """
 SELECT event_key, last_event_id, data FROM events WHERE event_key >= ? AND event_key < ? ORDER BY event_key DESC
 """
 DUE_WAKEUPS: Final = """
-SELECT r.wakeup_ns, n.namespace_id, r.workflow_id, r.run_id
+SELECT r.wakeup_ns, n.namespace_id, r.workflow_id, r.run_id, n.run_kind
 FROM runs AS r CROSS JOIN namespace_keys AS n ON n.namespace = r.namespace
 WHERE r.wakeup_ns BETWEEN ? AND ?
-  AND (r.wakeup_ns > ? OR (n.namespace_id, r.workflow_id, r.run_id) > (?, ?, ?))
-ORDER BY r.wakeup_ns, n.namespace_id, r.workflow_id, r.run_id
+  AND (r.wakeup_ns > ? OR (n.namespace_id, r.workflow_id, r.run_id, n.run_kind) > (?, ?, ?, ?))
+ORDER BY r.wakeup_ns, n.namespace_id, r.workflow_id, r.run_id, n.run_kind
 LIMIT ?
 """
 READ_TASKS: Final = """
-SELECT t.priority, t.sequence, r.workflow_id, r.run_id, t.scheduled_event_id, t.enqueued_ns, t.priority_key,
-t.sticky,
-       t.delivery_id
+SELECT t.priority, t.sequence, r.workflow_id, r.run_id, n.run_kind, t.scheduled_event_id, t.enqueued_ns,
+       t.priority_key, t.sticky, t.delivery_id
 FROM tasks AS t CROSS JOIN runs AS r ON r.run_row = t.run_row
+CROSS JOIN namespace_keys AS n ON n.namespace = r.namespace
 WHERE t.namespace = ? AND t.queue = ? AND t.kind = ? AND (t.priority, t.sequence) > (?, ?)
 ORDER BY t.priority, t.sequence
 LIMIT ?

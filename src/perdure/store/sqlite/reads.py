@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 
-from perdure.core.run.records import EventBatch, QueueKey, RunKey, Task, TaskKey
+from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunKind, Task, TaskKey
 from perdure.store.checks import MAX_EVENT_ID
 from perdure.store.protocol import (
     CurrentRun,
@@ -39,15 +39,18 @@ class Namespaces:
     """The small numbers of namespaces, as one reading connection knows them. Numbers never change or go."""
 
     def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[tuple[str, RunKind], int] = {}
 
-    def number(self, connection: sqlite3.Connection, namespace_id: str) -> int:
-        """The namespace's number, or 0 when no row can have it."""
-        number = self._numbers.get(namespace_id, 0)
+    def number(
+        self, connection: sqlite3.Connection, namespace_id: str, kind: RunKind = RunKind.WORKFLOW
+    ) -> int:
+        """The namespace's number for runs of a kind, or 0 when no row can have it."""
+        key = (namespace_id, kind)
+        number = self._numbers.get(key, 0)
         if not number:
-            found = connection.execute(queries.FIND_NAMESPACE_KEY, (namespace_id,)).fetchone()
+            found = connection.execute(queries.FIND_NAMESPACE_KEY, key).fetchone()
             if found is not None:
-                number = self._numbers[namespace_id] = int(found[0])
+                number = self._numbers[key] = int(found[0])
         return number
 
 
@@ -71,14 +74,14 @@ def load_run(connection: sqlite3.Connection, namespace: int, run: RunKey) -> Sto
 
 
 def current_run(
-    connection: sqlite3.Connection, namespace: int, namespace_id: str, workflow_id: str
+    connection: sqlite3.Connection, namespace: int, namespace_id: str, workflow_id: str, kind: RunKind
 ) -> CurrentRun | None:
     """See `Store.current_run`."""
     found = connection.execute(queries.FIND_CURRENT, (namespace, workflow_id)).fetchone()
     if found is None:
         return None
     run_id, status, start_request_id, first_run_id = found
-    return CurrentRun(RunKey(namespace_id, workflow_id, run_id), status, start_request_id, first_run_id)
+    return CurrentRun(RunKey(namespace_id, workflow_id, run_id, kind), status, start_request_id, first_run_id)
 
 
 def read_history(
@@ -120,7 +123,7 @@ def due_wakeups(
     """See `Store.due_wakeups`."""
     after_ns, run = after or (_BEFORE_ALL, RunKey("", "", ""))
     rows = connection.execute(queries.DUE_WAKEUPS, (after_ns, until_ns, after_ns, *run, limit))
-    return tuple(Wakeup(wakeup_ns, RunKey(*key)) for wakeup_ns, *key in rows)
+    return tuple(Wakeup(wakeup_ns, _run_key(*key)) for wakeup_ns, *key in rows)
 
 
 def read_tasks(
@@ -135,17 +138,21 @@ def read_tasks(
         (
             TaskCursor(row[0], row[1]),
             Task(
-                run=RunKey(queue.namespace_id, row[2], row[3]),
-                key=TaskKey(queue.kind, row[4]),
+                run=_run_key(queue.namespace_id, row[2], row[3], row[4]),
+                key=TaskKey(queue.kind, row[5]),
                 queue=queue,
-                enqueued_ns=row[5],
-                priority_key=row[6],
-                sticky=bool(row[7]),
-                delivery_id=row[8],
+                enqueued_ns=row[6],
+                priority_key=row[7],
+                sticky=bool(row[8]),
+                delivery_id=row[9],
             ),
         )
         for row in rows
     )
+
+
+def _run_key(namespace_id: str, workflow_id: str, run_id: str, kind: int) -> RunKey:
+    return RunKey(namespace_id, workflow_id, run_id, RunKind(kind))
 
 
 def count_tasks(connection: sqlite3.Connection, namespace: int, queue: QueueKey) -> tuple[int, int | None]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from perdure.core.errors import InvariantViolation, StoreError, StoreOpenError, StoreUnavailableError
-from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunWrite, Task
+from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunKind, RunWrite, Task
 from perdure.core.visibility import Node
 from perdure.store.checks import check_unit
 from perdure.store.protocol import (
@@ -217,17 +217,23 @@ class SqliteStore:
         if writer.fence_is_due:
             await writer.submit(lambda applier: None)
 
-    def _number(self, connection: sqlite3.Connection, namespace_id: str) -> int:
-        return self._point_namespaces.number(connection, namespace_id)
+    def _number(
+        self, connection: sqlite3.Connection, namespace_id: str, kind: RunKind = RunKind.WORKFLOW
+    ) -> int:
+        return self._point_namespaces.number(connection, namespace_id, kind)
 
     async def load_run(self, run: RunKey) -> StoredRun | None:
         """See `Store.load_run`."""
-        return await self._read(lambda c: reads.load_run(c, self._number(c, run.namespace_id), run))
+        return await self._read(lambda c: reads.load_run(c, self._number(c, run.namespace_id, run.kind), run))
 
-    async def current_run(self, namespace_id: str, workflow_id: str) -> CurrentRun | None:
+    async def current_run(
+        self, namespace_id: str, workflow_id: str, kind: RunKind = RunKind.WORKFLOW
+    ) -> CurrentRun | None:
         """See `Store.current_run`."""
         return await self._read(
-            lambda c: reads.current_run(c, self._number(c, namespace_id), namespace_id, workflow_id)
+            lambda c: reads.current_run(
+                c, self._number(c, namespace_id, kind), namespace_id, workflow_id, kind
+            )
         )
 
     async def read_history(
@@ -236,7 +242,13 @@ class SqliteStore:
         """See `Store.read_history`."""
         return await self._read(
             lambda c: reads.read_history(
-                c, self._number(c, run.namespace_id), run, first_event_id, end_event_id, max_bytes, reverse
+                c,
+                self._number(c, run.namespace_id, run.kind),
+                run,
+                first_event_id,
+                end_event_id,
+                max_bytes,
+                reverse,
             )
         )
 
@@ -294,21 +306,38 @@ class SqliteStore:
         )
 
     async def list_runs(
-        self, namespace_id: str, where: Node | None, page_size: int, cursor: bytes | None
+        self,
+        namespace_id: str,
+        where: Node | None,
+        page_size: int,
+        cursor: bytes | None,
+        kind: RunKind = RunKind.WORKFLOW,
     ) -> ListPage:
         """See `Store.list_runs`."""
         return await self._read_long(
             lambda c: lists.list_runs(
-                c, self._list_namespaces.number(c, namespace_id), namespace_id, where, page_size, cursor
+                c,
+                self._list_namespaces.number(c, namespace_id, kind),
+                namespace_id,
+                where,
+                page_size,
+                cursor,
+                kind,
             )
         )
 
     async def count_runs(
-        self, namespace_id: str, where: Node | None, group_by: str | None
+        self,
+        namespace_id: str,
+        where: Node | None,
+        group_by: str | None,
+        kind: RunKind = RunKind.WORKFLOW,
     ) -> Sequence[tuple[object, int]]:
         """See `Store.count_runs`."""
         return await self._read_long(
-            lambda c: lists.count_runs(c, self._list_namespaces.number(c, namespace_id), where, group_by)
+            lambda c: lists.count_runs(
+                c, self._list_namespaces.number(c, namespace_id, kind), where, group_by
+            )
         )
 
 
