@@ -63,7 +63,7 @@ class CallableSyncSingleParam(Protocol[ProtocolParamType, ProtocolReturnType]):
 class MethodAsyncNoParam(Protocol[ProtocolSelfType, ProtocolReturnType]):
     """An async method without parameters, taken from its class."""
 
-    def __call__(__self, self: ProtocolSelfType) -> Awaitable[ProtocolReturnType]:  # noqa: N805
+    def __call__(self, __self: ProtocolSelfType, /) -> Awaitable[ProtocolReturnType]:
         """Call it."""
         ...
 
@@ -71,7 +71,7 @@ class MethodAsyncNoParam(Protocol[ProtocolSelfType, ProtocolReturnType]):
 class MethodSyncNoParam(Protocol[ProtocolSelfType, ProtocolReturnType]):
     """A method without parameters, taken from its class."""
 
-    def __call__(__self, self: ProtocolSelfType) -> ProtocolReturnType:  # noqa: N805
+    def __call__(self, __self: ProtocolSelfType, /) -> ProtocolReturnType:
         """Call it."""
         ...
 

@@ -14,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import google.protobuf.symbol_database
-import grpc_health.v1.health_pb2  # type: ignore[import-untyped]
+import grpc_health.v1.health_pb2
 
 import perdure.worker
 from perdure.api import registry

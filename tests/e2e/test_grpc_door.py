@@ -15,8 +15,8 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.message import Message
-from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
-from grpc_reflection.v1alpha import reflection_pb2  # type: ignore[import-untyped]
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 
 from perdure.api.errordetails.v1 import NamespaceNotFoundFailure
 from perdure.api.google.rpc import Status as RpcStatus

@@ -232,10 +232,6 @@ class ActivityHandle(Generic[ReturnType]):
             raise ValueError(
                 "update_options requires at least one update; use restore_original_options() to revert options"
             )
-        names = [update.key.name for update in updates]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"update_options received more than one update for {name}")
         return await self._client._impl.update_activity_options(
             UpdateActivityOptionsInput(self._id, self._run_id, updates, False, rpc_metadata, rpc_timeout)
         )

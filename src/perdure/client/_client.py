@@ -110,15 +110,21 @@ class Client(WorkflowMethods, ActivityMethods, OtherMethods):
             grpc_compression=grpc_compression,
             payload_limits=payload_limits,
         )
-        return cls(
-            await _connector(plugins)(config),
-            namespace=namespace,
-            data_converter=data_converter,
-            interceptors=interceptors,
-            default_workflow_query_reject_condition=default_workflow_query_reject_condition,
-            header_codec_behavior=header_codec_behavior,
-            plugins=plugins,
-        )
+        service = await _connector(plugins)(config)
+        try:
+            return cls(
+                service,
+                namespace=namespace,
+                data_converter=data_converter,
+                interceptors=interceptors,
+                default_workflow_query_reject_condition=default_workflow_query_reject_condition,
+                header_codec_behavior=header_codec_behavior,
+                plugins=plugins,
+            )
+        except BaseException:
+            # A plugin or an interceptor refused: nobody else knows of this connection.
+            await service.close()
+            raise
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, Required, TypedDict, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Unpack, cast, overload
 
 from perdure.client._definitions import run_method_type, update_name_and_type, workflow_name_and_type
 from perdure.client._execution import WorkflowExecutionAsyncIterator, WorkflowExecutionCount
@@ -19,6 +19,7 @@ from perdure.client._inputs_workflow import (
     UpdateWithStartUpdateWorkflowInput,
 )
 from perdure.client._interceptor import OutboundInterceptor
+from perdure.client._start_options import DirectStartOptions
 from perdure.client._update import WithStartWorkflowOperation, WorkflowUpdateHandle, WorkflowUpdateStage
 from perdure.client._workflow import UpdateOptions, WorkflowHandle
 from perdure.common import (
@@ -49,37 +50,11 @@ if TYPE_CHECKING:
     from perdure.workflow import UpdateMethodMultiParam
 
 
-class StartWorkflowOptions(TypedDict, total=False):
+class StartWorkflowOptions(DirectStartOptions, total=False):
     """The keyword arguments that all forms of `Client.start_workflow` and `execute_workflow` have."""
 
-    id: Required[str]
-    """The workflow's id; at most one workflow of an id runs at a time."""
-    task_queue: Required[str]
-    """Where its worker polls."""
-    execution_timeout: timedelta | None
-    """Limit for all runs together (retries, cron, continue-as-new)."""
-    run_timeout: timedelta | None
-    """Limit of one run."""
-    task_timeout: timedelta | None
-    """Limit of one workflow task."""
-    id_reuse_policy: WorkflowIDReusePolicy
-    """What happens if a workflow of this id has run before."""
     id_conflict_policy: WorkflowIDConflictPolicy
     """What happens if a workflow of this id is running."""
-    retry_policy: RetryPolicy | None
-    """Start again if it fails."""
-    cron_schedule: str
-    """Start again by a cron expression; schedules are better."""
-    memo: Mapping[str, Any] | None
-    """Values shown with the workflow, not indexed."""
-    search_attributes: TypedSearchAttributes | SearchAttributes | None
-    """Values to find the workflow by."""
-    static_summary: str | None
-    """One line about it, for people."""
-    static_details: str | None
-    """More about it, for people."""
-    start_delay: timedelta | None
-    """Wait before the first task."""
     start_signal: str | None
     """Send this signal, and start the workflow only if it does not run."""
     start_signal_args: Sequence[Any]
@@ -90,10 +65,6 @@ class StartWorkflowOptions(TypedDict, total=False):
     """Limit of the call."""
     request_eager_start: bool
     """Give the first task to a worker of this client directly, if there is one."""
-    priority: Priority
-    """Which workflows' tasks come first."""
-    versioning_override: VersioningOverride | None
-    """Which worker version runs it."""
 
 
 class WorkflowMethods:
@@ -373,7 +344,7 @@ class WorkflowMethods:
         self,
         update: UpdateMethodMultiParam[MultiParamSpec, LocalReturnType],
         *,
-        args: MultiParamSpec.args,  # type: ignore[valid-type]  # as in the official SDK: checked by pyright
+        args: Sequence[Any],
         start_workflow_operation: WithStartWorkflowOperation[Any, Any],
         **options: Unpack[UpdateOptions],
     ) -> LocalReturnType: ...
@@ -459,7 +430,7 @@ class WorkflowMethods:
         self,
         update: UpdateMethodMultiParam[MultiParamSpec, LocalReturnType],
         *,
-        args: MultiParamSpec.args,  # type: ignore[valid-type]  # as in the official SDK: checked by pyright
+        args: Sequence[Any],
         wait_for_stage: WorkflowUpdateStage,
         start_workflow_operation: WithStartWorkflowOperation[Any, Any],
         **options: Unpack[UpdateOptions],
@@ -537,25 +508,36 @@ class WorkflowMethods:
                 result_run_id=response.run_id,
                 result_type=start.ret_type,
             )
-            operation._workflow_handle.set_result(handle)
+            if not operation._workflow_handle.done():
+                operation._workflow_handle.set_result(handle)
 
-        return await self._impl.start_update_with_start_workflow(
-            StartWorkflowUpdateWithStartInput(
-                start_workflow_input=start,
-                update_workflow_input=UpdateWithStartUpdateWorkflowInput(
-                    update_id=id,
-                    update=name,
-                    args=_arg_or_args(arg, args),
-                    headers={},
-                    ret_type=result_type or hinted_type,
-                    wait_for_stage=wait_for_stage,
-                ),
-                rpc_metadata=rpc_metadata,
-                rpc_timeout=rpc_timeout,
-                _on_start=on_start,
-                _on_start_error=operation._workflow_handle.set_exception,
-            )
+        def on_error(error: BaseException) -> None:
+            if not operation._workflow_handle.done():
+                operation._workflow_handle.set_exception(error)
+                # The caller gets it as well: it is no loss if nobody waits for the handle.
+                operation._workflow_handle.exception()
+
+        request = StartWorkflowUpdateWithStartInput(
+            start_workflow_input=start,
+            update_workflow_input=UpdateWithStartUpdateWorkflowInput(
+                update_id=id,
+                update=name,
+                args=_arg_or_args(arg, args),
+                headers={},
+                ret_type=result_type or hinted_type,
+                wait_for_stage=wait_for_stage,
+            ),
+            rpc_metadata=rpc_metadata,
+            rpc_timeout=rpc_timeout,
+            _on_start=on_start,
+            _on_start_error=on_error,
         )
+        try:
+            return await self._impl.start_update_with_start_workflow(request)
+        except BaseException as error:
+            # Of interceptors too, and whatever it is: who waits for the workflow's handle must not wait for ever.
+            on_error(error)
+            raise
 
     def list_workflows(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perdure.core.invariant import invariant
+from perdure.core.errors import InvariantViolation
 from perdure.exceptions import TemporalError
 
 if TYPE_CHECKING:
@@ -25,8 +25,10 @@ class _CausedError(TemporalError):
     @property
     def cause(self) -> BaseException:
         """Why it failed."""
-        invariant(self.__cause__ is not None, "an error of this kind has a cause")
-        return self.__cause__  # type: ignore[return-value]  # checked in the line above
+        cause = self.__cause__
+        if cause is None:
+            raise InvariantViolation("an error of this kind has a cause")
+        return cause
 
 
 class WorkflowFailureError(_CausedError):

@@ -219,9 +219,7 @@ class ActivityCalls(ImplBase):
         )
         for update in input.updates:
             if update.key.name in request.update_mask.paths:
-                raise ValueError(
-                    f"update_activity_options received more than one update for {update.key.name}"
-                )
+                raise ValueError(f"update_options received more than one update for {update.key.name}")
             request.update_mask.paths.append(update.key.name)
             if update.value is not None:
                 _set_option(request.activity_options, update.key.name, update.value)

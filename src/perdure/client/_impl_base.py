@@ -18,7 +18,6 @@ from perdure.converter import (
     StorageDriverWorkflowInfo,
     WorkflowSerializationContext,
 )
-from perdure.service import RPCError, RPCStatusCode
 
 if TYPE_CHECKING:
     from perdure.api.common.v1 import Payload
@@ -45,20 +44,8 @@ class ImplBase(OutboundInterceptor):
         self._client = client
 
     async def _call(self, call: UnaryCall, request: Any, input: RpcInput) -> Any:
-        """Make a call with retries, and explain what can be explained of its error."""
-        try:
-            return await call(request, retry=True, metadata=input.rpc_metadata, timeout=input.rpc_timeout)
-        except RPCError as error:
-            raise self._explained(error) from None
-
-    def _explained(self, error: RPCError) -> RPCError:
-        """Add what to do about errors that users often meet."""
-        if error.status is RPCStatusCode.NOT_FOUND and error.message.startswith("Namespace "):
-            error.add_note(
-                f"The client uses namespace {self._client.namespace!r}. Connect with one that exists, or create it: "
-                f"perdure operator namespace create --namespace {self._client.namespace}"
-            )
-        return error
+        """Make a call with retries."""
+        return await call(request, retry=True, metadata=input.rpc_metadata, timeout=input.rpc_timeout)
 
     def _workflow_converter(
         self, workflow_id: str, *, run_id: str | None = None, workflow_type: str | None = None

@@ -84,7 +84,7 @@ class WorkflowCalls(ImplBase):
                     timeout=input.rpc_timeout,
                 )
         except RPCError as error:
-            raise _already_started(error, input) or self._explained(error) from None
+            raise _already_started(error, input) or error from None
         finally:
             if reservation is not None:
                 reservation.release()
@@ -98,8 +98,8 @@ class WorkflowCalls(ImplBase):
         )
         if input.request_eager_start:
             eagerly_started = input.start_signal is None and response.HasField("eager_workflow_task")
-            # The name is the official SDK's; its users' tests read it.
-            setattr(handle, "__temporal_eagerly_started", eagerly_started)
+            # The name is the official SDK's; its users' tests read it. (As an attribute it would be mangled.)
+            vars(handle)["__temporal_eagerly_started"] = eagerly_started
         return handle
 
     async def _start_request(
@@ -329,15 +329,10 @@ class WorkflowCalls(ImplBase):
         try:
             return await self._update_with_start(input, on_start)
         except (RPCError, asyncio.CancelledError) as error:
+            # All others reach who waits for the workflow's handle as they reach the caller.
             reported, raised = _update_with_start_errors(error, input.start_workflow_input)
-            if not started:
-                input._on_start_error(reported)
+            input._on_start_error(reported)
             raise raised from (error if raised is not error else error.__cause__)
-        except Exception as error:
-            # Whatever it is, who waits for the workflow's handle must not wait for ever.
-            if not started:
-                input._on_start_error(error)
-            raise
 
     async def _update_with_start(
         self,

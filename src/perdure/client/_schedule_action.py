@@ -9,13 +9,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Unpack, overload
 
 from perdure.api.common import v1 as common_api
 from perdure.api.schedule import v1 as schedule_api
 from perdure.api.taskqueue import v1 as taskqueue_api
 from perdure.api.workflow import v1 as workflow_api
 from perdure.client._definitions import workflow_name_and_type
+from perdure.client._start_options import StartOptions
 from perdure.client._wire import _apply_headers, _encode_user_metadata, duration, optional_timedelta
 from perdure.common import (
     HeaderCodecBehavior,
@@ -45,8 +46,6 @@ from perdure.types import (
 )
 
 if TYPE_CHECKING:
-    from typing import Required
-
     from perdure.client._client import Client
 
 
@@ -63,20 +62,11 @@ class ScheduleAction(ABC):
     async def _to_proto(self, client: Client) -> schedule_api.ScheduleAction: ...
 
 
-class StartActionOptions(TypedDict, total=False):
+class StartActionOptions(StartOptions, total=False):
     """The keyword arguments that all forms of `ScheduleActionStartWorkflow` have."""
 
-    id: Required[str]
-    task_queue: Required[str]
-    execution_timeout: timedelta | None
-    run_timeout: timedelta | None
-    task_timeout: timedelta | None
-    retry_policy: RetryPolicy | None
-    memo: Mapping[str, Any] | None
     typed_search_attributes: TypedSearchAttributes
-    static_summary: str | None
-    static_details: str | None
-    priority: Priority
+    """Values to find the workflows by."""
 
 
 @dataclass
@@ -158,7 +148,7 @@ class ScheduleActionStartWorkflow(ScheduleAction):
         retry_policy: RetryPolicy | None = None,
         memo: Mapping[str, Any] | None = None,
         typed_search_attributes: TypedSearchAttributes = TypedSearchAttributes.empty,
-        untyped_search_attributes: SearchAttributes = {},  # noqa: B006 - never changed
+        untyped_search_attributes: SearchAttributes | None = None,
         static_summary: str | None = None,
         static_details: str | None = None,
         headers: Mapping[str, common_api.Payload] | None = None,
@@ -186,7 +176,9 @@ class ScheduleActionStartWorkflow(ScheduleAction):
         self.retry_policy = retry_policy
         self.memo = memo
         self.typed_search_attributes = typed_search_attributes
-        self.untyped_search_attributes = untyped_search_attributes
+        self.untyped_search_attributes = (
+            {} if untyped_search_attributes is None else untyped_search_attributes
+        )
         self.static_summary = static_summary
         self.static_details = static_details
         self.headers = headers

@@ -5,7 +5,6 @@ May live here: what a server says about a schedule. May not: doing anything with
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from perdure.client._inputs_other import ListSchedulesInput
 
 
-class ScheduleActionExecution(ABC):  # noqa: B024 - a common name only
+class ScheduleActionExecution:
     """Something that a schedule started."""
 
 
@@ -187,7 +186,7 @@ class ScheduleUpdate:
     """Its own search attributes as they shall be; None leaves them."""
 
 
-class ScheduleListAction(ABC):  # noqa: B024 - a common name only
+class ScheduleListAction:
     """What a schedule in a list does."""
 
 

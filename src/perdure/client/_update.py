@@ -11,7 +11,7 @@ from asyncio import Future
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Unpack, overload
 
 from perdure.api.common import v1 as common_api
 from perdure.api.enums import v1 as enums
@@ -21,6 +21,7 @@ from perdure.client._definitions import workflow_name_and_type
 from perdure.client._exceptions import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from perdure.client._inputs_workflow import UpdateWithStartStartWorkflowInput
 from perdure.client._results import single_value
+from perdure.client._start_options import DirectStartOptions
 from perdure.common import (
     Priority,
     RetryPolicy,
@@ -173,25 +174,11 @@ class WorkflowUpdateHandle(Generic[LocalReturnType]):
                 return self._known_outcome
 
 
-class WithStartOptions(TypedDict, total=False):
+class WithStartOptions(DirectStartOptions, total=False):
     """The keyword arguments that all forms of `WithStartWorkflowOperation` have."""
 
-    id: Required[str]
-    task_queue: Required[str]
     id_conflict_policy: Required[WorkflowIDConflictPolicy]
-    execution_timeout: timedelta | None
-    run_timeout: timedelta | None
-    task_timeout: timedelta | None
-    id_reuse_policy: WorkflowIDReusePolicy
-    retry_policy: RetryPolicy | None
-    cron_schedule: str
-    memo: Mapping[str, Any] | None
-    search_attributes: TypedSearchAttributes | SearchAttributes | None
-    static_summary: str | None
-    static_details: str | None
-    start_delay: timedelta | None
-    priority: Priority
-    versioning_override: VersioningOverride | None
+    """What happens if a workflow of this id is running."""
 
 
 class WithStartWorkflowOperation(Generic[SelfType, ReturnType]):
@@ -300,4 +287,5 @@ class WithStartWorkflowOperation(Generic[SelfType, ReturnType]):
             WorkflowAlreadyStartedError: It runs, and the conflict policy forbids that.
             RPCError: It could not be started.
         """
-        return await self._workflow_handle
+        # One waiter's cancellation must not end the waiting of others, nor the start itself.
+        return await asyncio.shield(self._workflow_handle)

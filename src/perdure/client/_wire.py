@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from google.protobuf.message import Message
 
@@ -79,18 +79,16 @@ async def _apply_headers(
     """Put headers into a message.
 
     Args:
-        source: The headers; those of an interceptor are changed in place if they are encoded.
+        source: The headers. They stay as they are: an interceptor may send the same payload with every call.
         dest: The map field.
         encode_headers: Whether the payload codec is applied to them.
         data_converter: Has the codec.
     """
     if not source:
         return
-    if encode_headers:
-        for payload in source.values():
-            payload.CopyFrom(await data_converter._transform_outbound_payload(payload))
     for key, payload in source.items():
-        dest[key].CopyFrom(payload)
+        sent = await data_converter._transform_outbound_payload(payload) if encode_headers else payload
+        dest[key].CopyFrom(sent)
 
 
 async def _encode_user_metadata(
@@ -114,8 +112,8 @@ async def _decode_user_metadata(
     if metadata is None:
         return None, None
 
-    async def decoded(field: str) -> str | None:
-        if not metadata.HasField(field):  # type: ignore[arg-type]  # one of the two names below
+    async def decoded(field: Literal["summary", "details"]) -> str | None:
+        if not metadata.HasField(field):
             return None
         texts: list[Any] = await converter.decode([getattr(metadata, field)])
         return str(texts[0])

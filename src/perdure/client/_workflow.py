@@ -103,7 +103,6 @@ class WorkflowHandle(Generic[SelfType, ReturnType]):
         self._first_execution_run_id = first_execution_run_id
         self._result_type = result_type
         self._start_workflow_response = start_workflow_response
-        self.__temporal_eagerly_started = False
 
     @functools.cached_property
     def _data_converter(self) -> DataConverter:
@@ -494,7 +493,7 @@ class WorkflowHandle(Generic[SelfType, ReturnType]):
         self,
         update: UpdateMethodMultiParam[MultiParamSpec, LocalReturnType],
         *,
-        args: MultiParamSpec.args,  # type: ignore[valid-type]  # as in the official SDK: checked by pyright
+        args: Sequence[Any],
         **options: Unpack[UpdateOptions],
     ) -> LocalReturnType: ...
 
@@ -572,7 +571,7 @@ class WorkflowHandle(Generic[SelfType, ReturnType]):
         self,
         update: UpdateMethodMultiParam[MultiParamSpec, LocalReturnType],
         *,
-        args: MultiParamSpec.args,  # type: ignore[valid-type]  # as in the official SDK: checked by pyright
+        args: Sequence[Any],
         wait_for_stage: WorkflowUpdateStage,
         **options: Unpack[UpdateOptions],
     ) -> WorkflowUpdateHandle[LocalReturnType]: ...
@@ -629,14 +628,14 @@ class WorkflowHandle(Generic[SelfType, ReturnType]):
     async def _start_update(
         self,
         update: str | Callable[..., Any],
-        arg: Any = _arg_unset,
+        arg: Any,
         *,
         wait_for_stage: WorkflowUpdateStage,
-        args: Sequence[Any] = [],
-        id: str | None = None,
-        result_type: type | None = None,
-        rpc_metadata: Mapping[str, str | bytes] = {},
-        rpc_timeout: timedelta | None = None,
+        args: Sequence[Any],
+        id: str | None,
+        result_type: type | None,
+        rpc_metadata: Mapping[str, str | bytes],
+        rpc_timeout: timedelta | None,
     ) -> WorkflowUpdateHandle[Any]:
         if wait_for_stage == WorkflowUpdateStage.ADMITTED:
             raise ValueError("ADMITTED wait stage not supported: wait for ACCEPTED or COMPLETED")

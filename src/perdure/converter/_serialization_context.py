@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC
 from dataclasses import dataclass
 from typing import Self
 
 
-class SerializationContext(ABC):  # noqa: B024 - subclasses have fields, not methods
+class SerializationContext:
     """Says to whom a payload belongs.
 
     It names the workflow or activity whose input or output is converted. Inside a workflow that is the child
@@ -69,7 +68,7 @@ class NexusSerializationContext(SerializationContext):
     """Name of the operation."""
 
 
-class WithSerializationContext(ABC):  # noqa: B024 - classes may implement it and be used without it
+class WithSerializationContext:
     """Something that converts differently depending on the context.
 
     Payload converters, encoding converters, codecs and failure converters may implement it.

@@ -24,7 +24,8 @@ from perdure.runtime._config import (
     TelemetryConfig,
     TelemetryFilter,
 )
-from perdure.runtime._runtime import Runtime, _RuntimeRef  # noqa: F401 - the tests of the official SDK use it
+from perdure.runtime._runtime import Runtime
+from perdure.runtime._runtime import _RuntimeRef as _RuntimeRef  # the tests of the official SDK use it
 
 __all__ = [
     "BUFFERED_METRIC_KIND_COUNTER",

@@ -123,7 +123,10 @@ class LoggingConfig:
     def _core_level(self) -> int:
         if isinstance(self.filter, TelemetryFilter):
             return _LEVELS.get(self.filter.core_level.upper(), logging.WARNING)
-        levels = [part.rpartition("=")[2].strip().upper() for part in self.filter.split(",") if part.strip()]
+        parts = self.filter.split(",")
+        # The SDK is a named part: what is said of parts comes before what is said of everything else.
+        named = [part for part in parts if "=" in part]
+        levels = [part.rpartition("=")[2].strip().upper() for part in named or parts]
         return min((_LEVELS[level] for level in levels if level in _LEVELS), default=logging.WARNING)
 
 

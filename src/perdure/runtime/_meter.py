@@ -49,7 +49,8 @@ class Sink(Protocol):
         Args:
             metric: Which metric; the same object for the same metric.
             value: What was added (counter), set (gauge) or measured (histogram).
-            attributes: The same object for the same set of attributes of one instrument.
+            attributes: Not to be changed: an instrument gives its own, the same object with every value; only
+                attributes that come with one value make a new one.
         """
         ...
 

@@ -58,9 +58,9 @@ class OpenTelemetrySink:
 
 
 def _make_provider(config: OpenTelemetryConfig) -> Any:
-    from opentelemetry.sdk import metrics as sdk  # type: ignore[import-not-found,unused-ignore]
-    from opentelemetry.sdk.metrics import view as views  # type: ignore[import-not-found,unused-ignore]
-    from opentelemetry.sdk.metrics.export import (  # type: ignore[import-not-found,unused-ignore]
+    from opentelemetry.sdk import metrics as sdk
+    from opentelemetry.sdk.metrics import view as views
+    from opentelemetry.sdk.metrics.export import (
         AggregationTemporality,
         PeriodicExportingMetricReader,
     )
@@ -68,11 +68,11 @@ def _make_provider(config: OpenTelemetryConfig) -> Any:
     from perdure.runtime._config import OpenTelemetryMetricTemporality
 
     if config.http:
-        from opentelemetry.exporter.otlp.proto.http.metric_exporter import (  # type: ignore[import-not-found,unused-ignore]
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import (
             OTLPMetricExporter,
         )
     else:
-        from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import (  # type: ignore[import-not-found,unused-ignore]
+        from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import (
             OTLPMetricExporter,
         )
     wants_delta = config.metric_temporality is OpenTelemetryMetricTemporality.DELTA

@@ -44,6 +44,12 @@ class _Histogram:
         self.counts[bisect.bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def copy(self) -> _Histogram:
+        """Return one with the same counts, that does not change with this one."""
+        copy = _Histogram(self.bounds)
+        copy.counts, copy.total = list(self.counts), self.total
+        return copy
+
 
 class PrometheusSink:
     """Keeps all values and serves them to Prometheus.
@@ -89,15 +95,22 @@ class PrometheusSink:
         """Return all metrics as `prometheus_client` wants them; called for every scrape."""
         from prometheus_client import Metric
 
+        for identity, series in self._snapshot():
+            name = _INVALID.sub("_", identity.name)
+            if self._config.unit_suffix and identity.unit:
+                name = f"{name}_{_INVALID.sub('_', _UNIT_NAMES.get(identity.unit, identity.unit))}"
+            metric = Metric(name, identity.description or name, _TYPES.get(identity.kind, "histogram"))
+            for labels, value in series:
+                self._add_samples(metric, name, identity, dict(labels), value)
+            yield metric
+
+    def _snapshot(self) -> list[tuple[MetricIdentity, list[tuple[Labels, Any]]]]:
+        """All values as they are now: writing them out takes long, and nobody who records may wait for it."""
         with self._lock:
-            for identity, series in self._values.items():
-                name = _INVALID.sub("_", identity.name)
-                if self._config.unit_suffix and identity.unit:
-                    name = f"{name}_{_INVALID.sub('_', _UNIT_NAMES.get(identity.unit, identity.unit))}"
-                metric = Metric(name, identity.description or name, _TYPES.get(identity.kind, "histogram"))
-                for labels, value in series.items():
-                    self._add_samples(metric, name, identity, dict(labels), value)
-                yield metric
+            return [
+                (identity, [(labels, _copied(value)) for labels, value in series.items()])
+                for identity, series in self._values.items()
+            ]
 
     def _add_samples(
         self, metric: Any, name: str, identity: MetricIdentity, labels: dict[str, str], value: Any
@@ -122,6 +135,10 @@ _TYPES: Final[Mapping[int, str]] = {
     BUFFERED_METRIC_KIND_GAUGE: "gauge",
 }
 _UNIT_NAMES: Final[Mapping[str, str]] = {"ms": "milliseconds", "s": "seconds"}
+
+
+def _copied(value: Any) -> Any:
+    return value.copy() if isinstance(value, _Histogram) else value
 
 
 def _text(value: object) -> str:

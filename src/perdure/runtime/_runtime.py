@@ -134,16 +134,20 @@ class Runtime:
         return CallMetrics(self._sdk_meter)
 
     def _log(self, level: int, target: str, message: str, fields: Mapping[str, object]) -> bool:
-        """Forward an entry of the SDK's inner log.
+        """Filter and forward an entry of the SDK's inner log.
 
         Returns:
-            Whether a `LogForwardingConfig` has taken care of it; if not, the caller logs it as usual.
+            Whether that is all: a `LogForwardingConfig` has taken it, or the filter drops it. If not, the caller
+            logs it as usual.
         """
         config = self._telemetry.logging
-        if config is None or config.forwarding is None:
+        if config is None:
             return False
-        if level >= config._core_level():
-            config.forwarding._on_logs([LogEntry(target, message, time.time(), level, fields)])
+        if level < config._core_level():
+            return True
+        if config.forwarding is None:
+            return False
+        config.forwarding._on_logs([LogEntry(target, message, time.time(), level, fields)])
         return True
 
 

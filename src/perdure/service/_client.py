@@ -9,11 +9,13 @@ import asyncio
 import logging
 import os
 import random
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 from google.protobuf.message import Message
 
@@ -100,7 +102,7 @@ class ServiceClient(ABC):
         Raises:
             RPCError: The server cannot be reached or does not know the service.
         """
-        from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
+        from grpc_health.v1 import health_pb2
 
         response = await self.health_service.check(
             health_pb2.HealthCheckRequest(service=service), retry=retry, metadata=metadata, timeout=timeout
@@ -168,7 +170,9 @@ class _TransportServiceClient(ServiceClient):
         self._transport: Transport | None = None
         self._runtime: Runtime | None = None
         self._metrics: CallMetrics | None = None
-        self._connect_lock = asyncio.Lock()
+        # Calls of one loop share an attempt to connect; a lock belongs to its loop.
+        self._connect_locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+        self._state_lock = threading.Lock()
         self._closed = False
         self._system_info: GetSystemInfoResponse | None = None
         self._process_id: int | None = None
@@ -193,17 +197,40 @@ class _TransportServiceClient(ServiceClient):
         self._headers.update_api_key(api_key)
 
     async def close(self) -> None:
-        self._closed = True
-        transport, self._transport = self._transport, None
+        with self._state_lock:
+            self._closed = True
+            transport, self._transport = self._transport, None
         if transport is not None:
             await transport.close()
 
     async def _connected_transport(self) -> Transport:
-        if self._closed:
-            raise ClientClosedError("This client has been closed; connect a new one.")
-        async with self._connect_lock:
-            if self._transport is None:
-                self._transport = await self._connect()
+        """The transport, which the first call opens.
+
+        Raises:
+            ClientClosedError: The client has been closed, possibly while this call was connecting.
+            ClientConnectError: There is no server, or it did not accept the connection.
+        """
+        with self._state_lock:
+            lock = self._connect_locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+        async with lock:
+            if self._closed:
+                raise ClientClosedError
+            if self._transport is not None:
+                return self._transport
+            opened = await self._connect()
+            kept = self._keep(opened)
+        if kept is not opened:
+            await opened.close()
+        if kept is None:
+            raise ClientClosedError
+        return kept
+
+    def _keep(self, opened: Transport) -> Transport | None:
+        """The client's transport from now on; None if it has been closed meanwhile."""
+        with self._state_lock:
+            # A thread with a loop of its own may have been faster.
+            if self._transport is None and not self._closed:
+                self._transport = opened
             return self._transport
 
     async def _connect(self) -> Transport:
@@ -262,7 +289,7 @@ class _TransportServiceClient(ServiceClient):
         transport = self._transport or await self._connected_transport()
         for large in large_fields(req, self._large_sizes):
             self._warn_of_size(method, large)
-        long_poll = method.long_poll or (method.may_wait and req.wait_new_event)  # type: ignore[attr-defined]
+        long_poll = method.long_poll or (method.may_wait and bool(getattr(req, "wait_new_event", False)))
         if timeout:
             timeout_s = timeout.total_seconds()
         else:
@@ -275,12 +302,14 @@ class _TransportServiceClient(ServiceClient):
             metrics = self._metrics
             return answer if metrics is None else metrics.measured(method, req, long_poll, answer)
 
-        if not retry:
-            if self._metrics is None:
-                return await transport.call(
-                    method.service, method.path, req, resp_type, metadata=headers, timeout=timeout_s
-                )
-            return await attempt()
+        try:
+            return await (self._repeated(method, attempt) if retry else attempt())
+        except RPCError as error:
+            _add_namespace_advice(error, req)
+            raise
+
+    async def _repeated(self, method: Method, attempt: Callable[[], Awaitable[ResponseT]]) -> ResponseT:
+        """Make a call until it succeeds, or its error or the retry configuration says that it is over."""
         started_s = time.monotonic()
         retrier: Retrier | None = None
         while True:
@@ -345,11 +374,12 @@ def _connect_advice(config: ConnectConfig, error: RPCError) -> str:
     return f"Failed client connect: {config.target_host}: {error.status.name}: {error.message}. {advice}"
 
 
-def with_namespace_advice(error: RPCError, namespace: str) -> RPCError:
-    """Add to an error about an unknown namespace what to do about it; other errors are returned as they are."""
-    if error.status is RPCStatusCode.NOT_FOUND and error.message.startswith("Namespace "):
-        error.add_note(
-            f"Connect with the name of a namespace that exists, or create it: "
-            f"perdure operator namespace create --namespace {namespace}"
-        )
-    return error
+def _add_namespace_advice(error: RPCError, request: Message) -> None:
+    """Add to an error about an unknown namespace what to do about it."""
+    if error.status is not RPCStatusCode.NOT_FOUND or not error.message.startswith("Namespace "):
+        return
+    namespace = getattr(request, "namespace", "")
+    error.add_note(
+        f"The call was about namespace {namespace!r}. Connect with one that exists, or create it: "
+        f"perdure operator namespace create --namespace {namespace}"
+    )

@@ -51,8 +51,8 @@ class TLSConfig:
     """Private key (PEM) of `client_cert`."""
 
     verification_server_name: str | None = None
-    """Name the server's certificate must carry, without changing what is sent as SNI and authority. Needs
-    `server_root_ca_cert`."""
+    """Name the server's certificate must carry, instead of `domain` or the host's, which stay the authority. Needs
+    `server_root_ca_cert`. grpcio can only check the name that it asks for, so it sends this name as SNI too."""
 
     def _to_bridge_config(self) -> TLSSettings:
         return TLSSettings(

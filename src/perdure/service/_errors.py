@@ -83,3 +83,11 @@ class ClientConnectError(TemporalError, RuntimeError):
 
 class ClientClosedError(TemporalError, RuntimeError):
     """A call was made on a client that has been closed."""
+
+    def __init__(self, message: str = "This client has been closed; connect a new one.") -> None:
+        super().__init__(message)
+
+
+def closed_under_way() -> RPCError:
+    """Return the error of a call that was under way when its client was closed."""
+    return RPCError("the client was closed", RPCStatusCode.CANCELLED, b"")

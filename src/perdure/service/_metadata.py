@@ -16,13 +16,13 @@ _WRONG_KIND = "failed to extract enum RpcMetadataValue ('str | bytes')"
 _BAD_KEY = "invalid gRPC metadata key name"
 
 
-def check_client_metadata(metadata: Metadata) -> tuple[dict[str, str], dict[str, bytes]]:
-    """Check metadata that is to be sent with every call and part it into texts and binary values.
+def parted(metadata: Metadata) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Part metadata that is to be sent with every call into texts and binary values, with keys in lower case.
+
+    Whether keys and values are valid is found by `check_texts` and `check_binaries`.
 
     Raises:
         TypeError: A value is neither str nor bytes.
-        ValueError: A key does not fit its value; the text values may have been found valid all the same, which is
-            why this is asked for the texts and the binary values one after the other by `Headers.update`.
     """
     texts: dict[str, str] = {}
     binaries: dict[str, bytes] = {}
@@ -103,7 +103,7 @@ class Headers:
             TypeError: A value is neither str nor bytes.
             ValueError: A key does not fit its value.
         """
-        texts, binaries = check_client_metadata(metadata)
+        texts, binaries = parted(metadata)
         check_texts(texts)
         self._texts = texts
         try:

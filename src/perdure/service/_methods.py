@@ -96,7 +96,7 @@ def snake_case(name: str) -> str:
 def _descriptors(service: str) -> Mapping[str, MethodDescriptor]:
     full_name = SERVICES[service]
     if full_name == HEALTH_SERVICE:
-        from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
+        from grpc_health.v1 import health_pb2
 
         # The library's client has no streams, and `List` is younger than most servers.
         methods: Iterable[MethodDescriptor] = [

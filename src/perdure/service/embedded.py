@@ -141,7 +141,7 @@ class EmbeddedTransport:
 
     def _health(self, request: Any) -> Message:
         """The answer of the health service, which is a door's own and not the engine's."""
-        from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
+        from grpc_health.v1 import health_pb2
 
         if request.service and request.service not in self._engine.server.service.names:
             raise _error(Status(RPCStatusCode.NOT_FOUND, f"unknown service {request.service}", b""))
@@ -156,6 +156,10 @@ class EmbeddedTransport:
             )
             raise _error(Status(RPCStatusCode.FAILED_PRECONDITION, text, b""))
         engine = await _open(self._address)
+        if self._is_closed:
+            # Closed while this call was opening it: nobody else would leave it.
+            await leave(engine)
+            raise _error(_CLOSED)
         if not (self._loop.is_closed() or self._engine.ended_with_loop):
             await leave(engine)  # another call was faster
             return

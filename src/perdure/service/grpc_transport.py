@@ -15,16 +15,15 @@ from urllib.parse import quote
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from perdure import __version__
 from perdure.service._config import CLIENT_NAME, ConnectionSettings, HttpConnectProxyConfig, TLSSettings
-from perdure.service._errors import ClientClosedError, RPCError, RPCStatusCode
+from perdure.service._errors import ClientClosedError, RPCError, RPCStatusCode, closed_under_way
+from perdure.service._received import max_receive_bytes, read_message
 
 ResponseT = TypeVar("ResponseT", bound=Message)
 
-_MAX_RECEIVE_BYTES: Final = 128 * 1024 * 1024
-_MAX_RECEIVE_VARIABLE: Final = "TEMPORAL_MAX_INCOMING_GRPC_BYTES"
 # Smaller requests hardly shrink, and compressing them costs more than sending them.
 _COMPRESS_FROM_BYTES: Final = 1024
 _RECONNECT_MIN_MS: Final = 100
@@ -32,7 +31,6 @@ _RECONNECT_MAX_MS: Final = 5000
 _CONNECT_ATTEMPT_MS: Final = 20_000
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 _IDENTITY_ONLY: Final = 1
-_CLOSED: Final = "the client was closed"
 
 
 # grpcio's threads do not survive a fork: the process that used it first is the only one that can.
@@ -80,8 +78,8 @@ class GrpcTransport:
         self._channels: dict[asyncio.AbstractEventLoop, _Channel] = {}
         self._current: _Channel | None = None
         self._closed = False
-        self._metadata: Mapping[str, str | bytes] | None = None
-        self._metadata_items: tuple[tuple[str, str | bytes], ...] = ()
+        # Metadata and its items, in one attribute: calls of several threads may swap it.
+        self._known: tuple[Mapping[str, str | bytes], tuple[tuple[str, str | bytes], ...]] = ({}, ())
 
     async def call(
         self,
@@ -95,21 +93,23 @@ class GrpcTransport:
     ) -> ResponseT:
         """Make one call; see `perdure.service.transport.Transport.call`."""
         if self._closed:
-            raise ClientClosedError("This client has been closed; connect a new one.")
+            raise ClientClosedError
         _check_process("use")
         loop = asyncio.get_running_loop()
         channel = self._current
         if channel is None or channel.loop is not loop:
             channel = self._channel_of(loop)
-        if metadata is not self._metadata:
-            self._metadata_items = tuple(metadata.items())
-            self._metadata = metadata
+        task = asyncio.current_task()
+        before = task.cancelling() if task is not None else 0
+        known = self._known
+        if known[0] is not metadata:
+            known = self._known = (metadata, tuple(metadata.items()))
         data = request.SerializeToString()
         gzip = self._compresses and len(data) >= _COMPRESS_FROM_BYTES
         call = channel.method(rpc_path)(
             data,
             timeout=timeout,
-            metadata=self._metadata_items,
+            metadata=known[1],
             compression=grpc.Compression.Gzip if gzip else None,
         )
         try:
@@ -118,16 +118,12 @@ class GrpcTransport:
             raise _rpc_error(error) from None
         except asyncio.CancelledError:
             # grpcio says the same whether this task was cancelled, the server answered so, or the channel was closed.
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if task is not None and task.cancelling() > before:
                 raise
-            details = _CLOSED if channel.closed else await call.details()
-            raise RPCError(details or "cancelled", RPCStatusCode.CANCELLED, b"") from None
-        try:
-            return response_type.FromString(answer)
-        except DecodeError as error:
-            message = f"The answer of {rpc_path} is not a {response_type.__name__}: {error}"
-            raise RPCError(message, RPCStatusCode.INTERNAL, b"") from error
+            if channel.closed:
+                raise closed_under_way() from None
+            raise RPCError(await call.details() or "cancelled", RPCStatusCode.CANCELLED, b"") from None
+        return read_message(rpc_path, response_type, answer)
 
     async def close(self) -> None:
         """Close the connections. Those of other event loops are closed with the loops."""
@@ -140,8 +136,9 @@ class GrpcTransport:
             await channel.close()
 
     def _channel_of(self, loop: asyncio.AbstractEventLoop) -> _Channel:
-        for other in [other for other in self._channels if other.is_closed()]:
-            del self._channels[other]
+        # A copy: other threads add their loops meanwhile.
+        for other in [other for other in list(self._channels) if other.is_closed()]:
+            self._channels.pop(other, None)
         channel = self._channels.get(loop)
         if channel is None:
             channel = self._channels[loop] = _Channel(
@@ -205,13 +202,9 @@ def _credentials(tls: TLSSettings | None) -> grpc.ChannelCredentials | None:
 
 
 def _channel_options(settings: ConnectionSettings) -> list[tuple[str, Any]]:
-    max_receive = os.environ.get(_MAX_RECEIVE_VARIABLE, "")
     options: list[tuple[str, Any]] = [
         ("grpc.primary_user_agent", f"{CLIENT_NAME}/{__version__}"),
-        (
-            "grpc.max_receive_message_length",
-            int(max_receive) if max_receive.isdigit() else _MAX_RECEIVE_BYTES,
-        ),
+        ("grpc.max_receive_message_length", max_receive_bytes()),
         ("grpc.max_send_message_length", -1),
         # Clients do not share connections, nor the waits after failed ones.
         ("grpc.use_local_subchannel_pool", 1),
@@ -230,8 +223,12 @@ def _channel_options(settings: ConnectionSettings) -> list[tuple[str, Any]]:
             ("grpc.http2.max_pings_without_data", 0),
         ]
     tls = settings.tls_config
-    if tls is not None and tls.domain is not None:
-        options += [("grpc.ssl_target_name_override", tls.domain), ("grpc.default_authority", tls.domain)]
+    if tls is not None:
+        name = tls.verification_server_name or tls.domain
+        if name is not None:
+            # Without the second one, the first would be the authority too. gRPC accepts no port in it here.
+            authority = tls.domain or settings.target.rpartition(":")[0] or settings.target
+            options += [("grpc.ssl_target_name_override", name), ("grpc.default_authority", authority)]
     if settings.grpc_compression == "none":
         options.append(("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ONLY))
     proxy = settings.http_connect_proxy_config

@@ -6,6 +6,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,26 @@ def test_tls_checks_the_servers_name_or_the_one_it_is_told() -> None:
                 with pytest.raises(ClientConnectError, match="both sides use TLS or neither") as caught:
                     await ServiceClient.connect(ConnectConfig(seen.target, tls=tls))
                 assert seen.target in str(caught.value)
+
+    _run(scenario())
+
+
+@pytest.mark.parametrize("domain", [None, "other.test"])
+def test_a_pinned_name_is_what_the_certificate_must_carry(domain: str | None) -> None:
+    """Whatever host and domain say; the authority stays theirs."""
+
+    async def scenario() -> None:
+        async with _server(_tls_credentials()) as seen:
+            trusted = TLSConfig(server_root_ca_cert=_read("ca.pem"), domain=domain)
+            pinned = replace(trusted, verification_server_name=SERVER_NAME)
+            async with await ServiceClient.connect(ConnectConfig(seen.target, tls=pinned)):
+                assert seen.metadata
+            for wrong in (
+                trusted,
+                replace(pinned, domain=SERVER_NAME, verification_server_name="other.test"),
+            ):
+                with pytest.raises(ClientConnectError):
+                    await ServiceClient.connect(ConnectConfig(seen.target, tls=wrong))
 
     _run(scenario())
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import dataclasses
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,6 +35,7 @@ from perdure.client import (
     WorkflowUpdateRPCTimeoutOrCancelledError,
     WorkflowUpdateStage,
 )
+from perdure.client._wire import _apply_headers
 from perdure.common import (
     Priority,
     RetryPolicy,
@@ -43,7 +45,7 @@ from perdure.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
-from perdure.converter import DataConverter
+from perdure.converter import DataConverter, PayloadCodec
 from perdure.exceptions import ApplicationError, CancelledError, TerminatedError, WorkflowAlreadyStartedError
 from perdure.service import RPCError, RPCStatusCode
 from tests.unit.client.fakes import fake_client, rpc_error
@@ -412,6 +414,93 @@ def test_arguments_that_cannot_be_sent_tell_who_waits_for_the_handle_too() -> No
             )
         with pytest.raises(TypeError):
             await operation.workflow_handle()
+
+    _run(scenario())
+
+
+def test_one_waiter_for_the_handle_may_give_up_and_the_others_wait_on() -> None:
+    """And the update itself goes on too."""
+
+    async def scenario() -> None:
+        answer = service_api.ExecuteMultiOperationResponse()
+        answer.responses.add().start_workflow.run_id = "run"
+        answer.responses.add().update_workflow.CopyFrom(_update_answer(int(WorkflowUpdateStage.ACCEPTED)))
+        client, _ = fake_client({"ExecuteMultiOperation": [answer]})
+        operation = _with_start()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(operation.workflow_handle(), 0.001)
+        await client.start_update_with_start_workflow(
+            "change", wait_for_stage=WorkflowUpdateStage.ACCEPTED, start_workflow_operation=operation
+        )
+        assert (await operation.workflow_handle()).result_run_id == "run"
+
+    _run(scenario())
+
+
+def test_an_interceptors_error_reaches_who_waits_for_the_handle() -> None:
+    """Whatever it is: nothing was started, and nobody else would say so."""
+
+    class Refuses(OutboundInterceptor):
+        async def start_update_with_start_workflow(self, input: Any) -> Any:
+            raise RuntimeError("the interceptor says no")
+
+    class Around(Interceptor):
+        def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+            return Refuses(next)
+
+    async def scenario() -> None:
+        client, _ = fake_client(interceptors=[Around()])
+        operation = _with_start()
+        with pytest.raises(RuntimeError, match="says no"):
+            await client.execute_update_with_start_workflow("change", start_workflow_operation=operation)
+        with pytest.raises(RuntimeError, match="says no"):
+            await operation.workflow_handle()
+
+    _run(scenario())
+
+
+def test_a_header_that_is_sent_again_is_encoded_once_each_time() -> None:
+    """Interceptors send one payload with all calls; encryption must not be piled on it."""
+
+    class Codec(PayloadCodec):
+        async def encode(self, payloads: Sequence[common_api.Payload]) -> list[common_api.Payload]:
+            return [common_api.Payload(data=b"<" + payload.data + b">") for payload in payloads]
+
+        async def decode(self, payloads: Sequence[common_api.Payload]) -> list[common_api.Payload]:
+            raise NotImplementedError
+
+    async def scenario() -> None:
+        converter = dataclasses.replace(DataConverter.default, payload_codec=Codec())
+        tenant = {"tenant": common_api.Payload(data=b"t")}
+        for _ in range(2):
+            header = common_api.Header()
+            await _apply_headers(tenant, header.fields, True, converter)
+            assert header.fields["tenant"].data == b"<t>"
+        assert tenant["tenant"].data == b"t"
+
+    _run(scenario())
+
+
+def test_every_call_about_a_namespace_that_is_not_there_says_what_to_do() -> None:
+    """Once, whichever way the call was made."""
+
+    async def scenario() -> None:
+        def missing(request: Any) -> Any:
+            raise rpc_error(RPCStatusCode.NOT_FOUND, "Namespace ns is not found.")
+
+        names = ("CountWorkflowExecutions", "ListWorkflowExecutions", "GetWorkflowExecutionHistory")
+        client, _ = fake_client({name: [missing] for name in names})
+        request = service_api.CountWorkflowExecutionsRequest(namespace="ns")
+        for call in (
+            client.count_workflows(),
+            anext(client.list_workflows()),
+            client.get_workflow_handle("w").result(),
+            client.workflow_service.count_workflow_executions(request),
+        ):
+            with pytest.raises(RPCError) as caught:
+                await call
+            [note] = caught.value.__notes__
+            assert "perdure operator namespace create --namespace ns" in note
 
     _run(scenario())
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import timedelta
+from threading import Thread
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -174,3 +176,41 @@ def test_inner_logs_are_forwarded_from_their_level_on() -> None:
     assert record.getMessage() == "[sdk_core::perdure.worker] heard {'run_id': 'r'}"
     assert record.temporal_log.fields == {"run_id": "r"}  # type: ignore[attr-defined]
     assert record.created == record.temporal_log.time  # type: ignore[attr-defined]
+
+
+def test_what_is_recorded_waits_for_no_scrape() -> None:
+    """Writing all values out takes long; what comes meanwhile is in the next one."""
+    address = f"127.0.0.1:{free_port()}"
+    runtime = Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(address), attach_service_name=False))
+    histogram = runtime.metric_meter.create_histogram("h")
+    histogram.record(1)
+    sink: Any = runtime._meter._shared.sink  # type: ignore[union-attr]
+    scrape = sink.collect()
+    counts: list[float] = []
+    runtime.metric_meter.create_histogram("other").record(1)
+    for metric in scrape:
+        recording = Thread(target=histogram.record, args=(2,), daemon=True)
+        recording.start()
+        recording.join(5)
+        assert not recording.is_alive(), "it waits for the scrape"
+        counts += [sample.value for sample in metric.samples if sample.name.endswith("_count")]
+    assert counts == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [("ERROR,perdure=WARN", logging.WARNING), ("DEBUG,perdure=ERROR", logging.ERROR), ("INFO", logging.INFO)],
+)
+def test_a_filter_as_text_means_what_it_says_of_the_sdk(text: str, level: int) -> None:
+    """What is said of a part comes before what is said of everything else."""
+    assert LoggingConfig(text)._core_level() == level
+
+
+def test_a_filter_without_forwarding_drops_what_is_below_its_level(caplog: pytest.LogCaptureFixture) -> None:
+    """The rest goes to Python's logging, which has levels of its own."""
+    runtime = Runtime(telemetry=TelemetryConfig(logging=LoggingConfig("ERROR,perdure=INFO")))
+    with caplog.at_level(logging.DEBUG, "perdure"):
+        log(runtime, logging.DEBUG, "perdure.worker", "too quiet", {})
+        log(runtime, logging.INFO, "perdure.worker", "heard", {})
+        log(Runtime(telemetry=TelemetryConfig(logging=None)), logging.DEBUG, "perdure.worker", "all", {})
+    assert [record.getMessage() for record in caplog.records] == ["heard {}", "all {}"]

@@ -231,3 +231,10 @@ def test_an_update_starts_from_what_the_server_has() -> None:
             await handle.update(lambda _: 5)  # type: ignore[arg-type,return-value]
 
     asyncio.run(scenario())
+
+
+def test_what_one_action_has_no_other_has() -> None:
+    """Nothing that is given when nothing was said is shared."""
+    one, two = (ScheduleActionStartWorkflow("W", id="w", task_queue="q") for _ in range(2))
+    one.untyped_search_attributes["a"] = [1]  # type: ignore[index]  # annotated as read-only
+    assert two.untyped_search_attributes == {}

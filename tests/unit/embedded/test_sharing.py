@@ -16,6 +16,7 @@ from perdure.core.errors import StoreOpenError
 from perdure.server import Server, embedding
 from perdure.server.embedding import DRAIN_S
 from perdure.server.service.call import Call
+from perdure.service import embedded
 from perdure.service._errors import ClientConnectError, RPCError, RPCStatusCode
 from perdure.service.embedded import open_embedded
 from perdure.store.sqlite.lock import FileLock
@@ -239,6 +240,27 @@ def test_a_loop_that_ends_without_closing_lets_go_of_the_file(tmp_path: Path, ad
     assert _is_free(tmp_path / "orders.db")
 
 
+def test_a_transport_closed_while_it_opens_the_file_anew_lets_go_of_it(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call that was opening it is told; nobody keeps the file."""
+    client = asyncio.run(EmbeddedClient.connect(address))
+
+    async def opened_and_closed(address: str) -> embedding.EmbeddedEngine:
+        engine = await embedding.open_engine(address)
+        await client.close()
+        return engine
+
+    monkeypatch.setattr(embedded, "_open", opened_and_closed)
+
+    async def go_on() -> None:
+        with pytest.raises(RPCError, match="closed"):
+            await client.describe("wf")
+        assert _is_free(tmp_path / "orders.db")
+
+    run(go_on())
+
+
 def test_a_loop_closed_by_force_is_noticed_at_the_next_connect(tmp_path: Path, address: str) -> None:
     """Even a loop that shut nothing down leaves nothing that keeps the next engine from opening."""
 
@@ -374,6 +396,7 @@ def test_an_engine_whose_loop_stands_still_says_so(address: str) -> None:
 
 _HOLD = """
 import asyncio, sys
+from perdure.service import embedded
 from perdure.service.embedded import open_embedded
 async def main():
     await open_embedded(sys.argv[1])

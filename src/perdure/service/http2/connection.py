@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from hpack import Decoder
 from hpack.exceptions import HPACKError
@@ -189,7 +189,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is connected."""
-        self._transport = transport  # type: ignore[assignment]  # asyncio declares the base class
+        self._transport = cast(asyncio.Transport, transport)
         self._out.insert(0, _GREETING)
         self._flush()
         self._schedule_ping()

@@ -11,19 +11,19 @@ import socket
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from perdure import __version__
 from perdure.server.doors.http2.hpack_fields import field
 from perdure.service._config import CLIENT_NAME, ConnectionSettings
-from perdure.service._errors import ClientClosedError, RPCError, RPCStatusCode
-from perdure.service.http2.connection import Connection, NotProcessedError
+from perdure.service._errors import ClientClosedError, RPCError, RPCStatusCode, closed_under_way
+from perdure.service._received import max_receive_bytes, read_message
+from perdure.service.http2.connection import Connection, NotProcessedError, Stream
 from perdure.service.http2.messages import call_headers, message, read_answer, timeout_field
 
 ResponseT = TypeVar("ResponseT", bound=Message)
+FutureT = TypeVar("FutureT", bound="asyncio.Future[Any]")
 
-_MAX_RECEIVE_BYTES: Final = 128 * 1024 * 1024
-_MAX_RECEIVE_VARIABLE: Final = "TEMPORAL_MAX_INCOMING_GRPC_BYTES"
 _COMPRESS_FROM_BYTES: Final = 16 * 1024
 """Smaller requests cost more to compress than to send, on the near networks where there is no TLS."""
 _CONNECT_TIMEOUT_S: Final = 20.0
@@ -55,15 +55,14 @@ class Http2Transport:
         self._settings = settings
         self._host, self._port = address
         self._authority = settings.target
-        max_receive = os.environ.get(_MAX_RECEIVE_VARIABLE, "")
-        self._max_receive_bytes = int(max_receive) if max_receive.isdigit() else _MAX_RECEIVE_BYTES
+        self._max_receive_bytes = max_receive_bytes()
         self._compresses = settings.grpc_compression == "gzip"
         accepted = b"identity,gzip" if self._compresses else b"identity"
         self._fields = (_USER_AGENT, field(b"grpc-accept-encoding", accepted))
         self._connections: dict[asyncio.AbstractEventLoop, asyncio.Future[Connection]] = {}
         self._current: tuple[asyncio.AbstractEventLoop, Connection] | None = None
-        self._metadata: Mapping[str, str | bytes] | None = None
-        self._blocks: dict[str, bytes] = {}
+        # Metadata and its header blocks by path, in one attribute: calls of several threads may swap it.
+        self._known: tuple[Mapping[str, str | bytes], dict[str, bytes]] = ({}, {})
         self._process = os.getpid()
         self._closed = False
 
@@ -79,7 +78,7 @@ class Http2Transport:
     ) -> ResponseT:
         """Make one call; see `perdure.service.transport.Transport.call`."""
         if self._closed:
-            raise ClientClosedError("This client has been closed; connect a new one.")
+            raise ClientClosedError
         if self._process != os.getpid():
             # The class is the official SDK's choice.
             raise AssertionError(
@@ -92,60 +91,49 @@ class Http2Transport:
         if timeout is not None:
             headers += timeout_field(timeout)
         answer = await self._answer(headers, message(data, compress), timeout)
-        try:
-            return response_type.FromString(answer)
-        except DecodeError as error:
-            text = f"The answer of {rpc_path} is not a {response_type.__name__}: {error}"
-            raise RPCError(text, RPCStatusCode.INTERNAL, b"") from error
+        return read_message(rpc_path, response_type, answer)
 
     def _headers(self, path: str, metadata: Mapping[str, str | bytes], compress: bool) -> bytes:
         """The header block of a call; those of calls without metadata of their own are remembered."""
         if compress:
             fields = (*self._fields, field(b"grpc-encoding", b"gzip"))
             return call_headers(self._authority, path, metadata, fields)
-        if metadata is not self._metadata:
-            self._metadata = metadata
-            self._blocks = {}
-        block = self._blocks.get(path)
+        known = self._known
+        if known[0] is not metadata:
+            known = self._known = (metadata, {})
+        blocks = known[1]
+        block = blocks.get(path)
         if block is None:
             block = call_headers(self._authority, path, metadata, self._fields)
-            if len(self._blocks) < _MAX_HEADER_BLOCKS:
-                self._blocks[path] = block
+            if len(blocks) < _MAX_HEADER_BLOCKS:
+                blocks[path] = block
         return block
 
     async def _answer(self, headers: bytes, body: bytes, timeout_s: float | None) -> bytes:
         """Send a call and wait for its answer, with its deadline."""
         loop = asyncio.get_running_loop()
-        late = False
-
-        def expire() -> None:
-            nonlocal late
-            late = True
-            if waiting is not None and not waiting.done():
-                waiting.cancel()
-
-        waiting: asyncio.Future[Any] | None = None
-        timer = loop.call_later(timeout_s, expire) if timeout_s is not None else None
+        task = asyncio.current_task()
+        before = task.cancelling() if task is not None else 0
+        deadline = _Deadline()
+        timer = loop.call_later(timeout_s, deadline.expire) if timeout_s is not None else None
         try:
             for _ in range(_MAX_SENDS):
-                if late:
-                    raise asyncio.CancelledError
                 current = self._current
                 if current is not None and current[0] is loop and current[1].is_usable:
                     connection = current[1]
                 else:
-                    waiting = loop.create_task(self._connection(loop))
-                    connection = await waiting
+                    connection = await deadline.applied_to(loop.create_task(self._connection(loop)))
+                if deadline.is_over:
+                    raise asyncio.CancelledError
                 try:
                     if connection.has_room:
                         stream = await connection.open_stream(headers, body)
                     else:
                         # The deadline ends waiting for room too.
-                        turn = waiting = loop.create_task(connection.open_stream(headers, body))
-                        stream = await turn
-                    waiting = stream.answered
+                        turn = deadline.applied_to(loop.create_task(connection.open_stream(headers, body)))
+                        stream = await _opened(connection, turn)
                     try:
-                        await waiting
+                        await deadline.applied_to(stream.answered)
                     except asyncio.CancelledError:
                         connection.abandon(stream)
                         raise
@@ -153,10 +141,13 @@ class Http2Transport:
                     continue
                 return read_answer(stream.head or {}, stream.trailers, stream.body, self._max_receive_bytes)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not late or (task is not None and task.cancelling()):
+            if task is not None and task.cancelling() > before:
                 raise
-            raise _deadline_exceeded() from None
+            if deadline.is_over:
+                raise _deadline_exceeded() from None
+            if self._closed:
+                raise closed_under_way() from None
+            raise
         except RPCError as error:
             # The server knows the deadline too, and may have ended the call before our timer came to its turn.
             if error.status is RPCStatusCode.CANCELLED and timer is not None and loop.time() >= timer.when():
@@ -173,8 +164,9 @@ class Http2Transport:
         if attempt is not None and attempt.done() and not _is_usable(attempt):
             attempt = None
         if attempt is None:
-            for other in [other for other in self._connections if other.is_closed()]:
-                del self._connections[other]
+            # A copy: other threads add their loops meanwhile.
+            for other in [other for other in list(self._connections) if other.is_closed()]:
+                self._connections.pop(other, None)
             attempt = self._connections[loop] = loop.create_task(self._connect(loop))
             attempt.add_done_callback(_is_usable)
         # One caller's cancellation must not end the attempt of the others.
@@ -193,7 +185,7 @@ class Http2Transport:
                 try:
                     await connection.wait_for_greeting()
                 except asyncio.CancelledError:
-                    connection.close(_closed_error())
+                    connection.close(closed_under_way())
                     raise
         except TimeoutError:
             raise self._unreachable("no answer: is it a gRPC server, and does it use TLS?") from None
@@ -201,8 +193,10 @@ class Http2Transport:
             raise self._unreachable(f"there is no such name: {error.strerror or error}") from error
         except OSError as error:
             raise self._unreachable(error.strerror or str(error)) from error
+        except (UnicodeError, OverflowError) as error:
+            raise self._unreachable(f"this cannot be an address: {error}") from error
         if self._closed:
-            connection.close(_closed_error())
+            connection.close(closed_under_way())
         return connection
 
     def _unreachable(self, why: str) -> RPCError:
@@ -213,7 +207,7 @@ class Http2Transport:
         self._closed = True
         self._current = None
         here = asyncio.get_running_loop()
-        for loop, attempt in self._connections.items():
+        for loop, attempt in list(self._connections.items()):
             if loop.is_closed():
                 continue
             if not attempt.done():
@@ -221,19 +215,51 @@ class Http2Transport:
             elif not attempt.cancelled() and attempt.exception() is None:
                 connection = attempt.result()
                 if loop is here:
-                    connection.close(_closed_error())
+                    connection.close(closed_under_way())
                 else:
-                    loop.call_soon_threadsafe(connection.close, _closed_error())
+                    loop.call_soon_threadsafe(connection.close, closed_under_way())
         self._connections.clear()
+
+
+class _Deadline:
+    """The end of a call's time: it ends whatever the call waits for then."""
+
+    __slots__ = ("_waiting", "is_over")
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self._waiting: asyncio.Future[Any] | None = None
+
+    def expire(self) -> None:
+        """The time is over."""
+        self.is_over = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def applied_to(self, waiting: FutureT) -> FutureT:
+        """Return what the call waits for next, ended already if the time is over.
+
+        What came before may have been done in the very turn of the loop in which the time was over.
+        """
+        self._waiting = waiting
+        if self.is_over:
+            waiting.cancel()
+        return waiting
 
 
 def _is_usable(attempt: asyncio.Future[Connection]) -> bool:
     return not attempt.cancelled() and attempt.exception() is None and attempt.result().is_usable
 
 
+async def _opened(connection: Connection, turn: asyncio.Future[Stream]) -> Stream:
+    """Wait for a call to begin; one that has begun when the caller is cancelled is ended again."""
+    try:
+        return await turn
+    except asyncio.CancelledError:
+        if turn.done() and not turn.cancelled() and turn.exception() is None:
+            connection.abandon(turn.result())
+        raise
+
+
 def _deadline_exceeded() -> RPCError:
     return RPCError("Deadline Exceeded", RPCStatusCode.DEADLINE_EXCEEDED, b"")
-
-
-def _closed_error() -> RPCError:
-    return RPCError("the client was closed", RPCStatusCode.CANCELLED, b"")

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Final
 
 from google.protobuf.message import DecodeError
-from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
+from grpc_health.v1 import health_pb2
 
 from perdure.server.doors.http2.calls import StreamRoute, UnaryRoute
 from perdure.server.doors.http2.grpc_messages import StatusError

@@ -34,8 +34,8 @@ class Reflection:
 
     def _load(self) -> None:
         # Imported here, so that a server that is never asked does not pay for it.
-        from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]  # noqa: F401  registers its descriptors
-        from grpc_reflection.v1alpha import reflection, reflection_pb2  # type: ignore[import-untyped]
+        from grpc_health.v1 import health_pb2  # noqa: F401  registers its descriptors
+        from grpc_reflection.v1alpha import reflection, reflection_pb2
 
         self._parse = reflection_pb2.ServerReflectionRequest.FromString
         self._servicer = reflection.aio.ReflectionServicer(_SHOWN, pool=_CombinedPool())
