@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
     from perdure.worker._environment import Environment
     from perdure.worker._heartbeats import Heartbeater
     from perdure.worker._slots import Permit
+
+
+logger = logging.getLogger("perdure.worker")
+
+_STILL_RUNNING_EVERY_S = 10.0
 
 
 @dataclass(slots=True)
@@ -157,6 +164,43 @@ class Attempt:
             else None,
             activity_run_id=None if by_workflow else start.activity_run_id or None,
         )
+
+
+async def wait_until_ended(running: Callable[[], Sequence[Attempt]]) -> None:
+    """Wait until attempts that were cancelled have ended, and say from time to time which ones still run.
+
+    Args:
+        running: Returns those that run.
+    """
+    began_s = time.monotonic()
+    while attempts := running():
+        await wait_for_attempts(running, _STILL_RUNNING_EVERY_S)
+        attempts = running()
+        if attempts:
+            names = ", ".join(
+                f"{attempt.start.activity_type.name} ({attempt.start.activity_id})"
+                for attempt in attempts[:10]
+            )
+            logger.warning(
+                "Shutdown waits for %d activities that were cancelled %.0f s ago and still run: %s. "
+                "Make them end when they are cancelled: see activity.is_cancelled and heartbeat",
+                *(len(attempts), time.monotonic() - began_s, names),
+            )
+
+
+async def wait_for_attempts(running: Callable[[], Sequence[Attempt]], timeout_s: float) -> None:
+    """Wait until no attempt runs, but no longer than a time.
+
+    Args:
+        running: Returns those that run.
+        timeout_s: Seconds.
+    """
+    until_s = time.monotonic() + timeout_s
+    while attempts := running():
+        left_s = until_s - time.monotonic()
+        if left_s <= 0:
+            return
+        await asyncio.wait([attempt.task for attempt in attempts if attempt.task], timeout=left_s)
 
 
 def _datetime(timestamp: Any) -> datetime:

@@ -17,7 +17,7 @@ from perdure.api.workflowservice.v1 import (
 )
 from perdure.service import RPCError, RPCStatusCode
 from perdure.worker import _logs
-from perdure.worker._activity_attempt import Attempt, Outcome
+from perdure.worker._activity_attempt import Attempt, Outcome, wait_for_attempts, wait_until_ended
 from perdure.worker._activity_runner import ActivityRunner
 from perdure.worker._calls import CALL_TIMEOUT, call_until, is_too_large
 from perdure.worker._sizes import find_too_large, too_large_failure
@@ -31,7 +31,6 @@ logger = logging.getLogger("perdure.worker")
 # The server times an attempt out first; its answer arrives with the next heartbeat or never.
 _LOCAL_TIMEOUT_MARGIN_S = 4.0
 _SWEEP_EVERY_S = 0.5
-_STILL_RUNNING_EVERY_S = 10.0
 
 
 class ActivityWorker:
@@ -113,10 +112,7 @@ class ActivityWorker:
         if outcome.result is None and outcome.failure is None:
             return
         if outcome.failure is not None and not outcome.is_canceled and outcome.error is not None:
-            try:
-                _logs.activity_failed(attempt, outcome.error)
-            except Exception:  # a log handler of the user's: the outcome is reported all the same
-                logger.exception("The failure of an activity could not be logged")
+            _logs.activity_failed(attempt, outcome.error)
         make_call = self._call_for(attempt, outcome, unsent)
         try:
             await call_until(attempt.report_until_s, make_call, "Reporting an activity's outcome")
@@ -188,30 +184,12 @@ class ActivityWorker:
         Args:
             grace_s: Seconds for which they may go on undisturbed.
         """
-        deadline_s = time.monotonic() + grace_s
-        if self._running_activities and grace_s > 0:
-            await self._wait_until_idle(grace_s)
+        if grace_s > 0:
+            await wait_for_attempts(self._running, grace_s)
         self._shutdown_reason = ActivityCancellationDetails(worker_shutdown=True)
-        for attempt in list(self._running_activities.values()):
+        for attempt in self._running():
             attempt.cancel(self._shutdown_reason)
-        while self._running_activities:
-            await self._wait_until_idle(_STILL_RUNNING_EVERY_S)
-            if self._running_activities:
-                names = ", ".join(
-                    f"{attempt.start.activity_type.name} ({attempt.start.activity_id})"
-                    for attempt in list(self._running_activities.values())[:10]
-                )
-                logger.warning(
-                    "Shutdown waits for %d activities that were cancelled %.0f s ago and still run: %s. "
-                    "Make them end when they are cancelled: see activity.is_cancelled and heartbeat",
-                    *(len(self._running_activities), time.monotonic() - deadline_s, names),
-                )
+        await wait_until_ended(self._running)
 
-    async def _wait_until_idle(self, timeout_s: float) -> None:
-        until_s = time.monotonic() + timeout_s
-        while self._running_activities:
-            left_s = until_s - time.monotonic()
-            if left_s <= 0:
-                return
-            tasks = [attempt.task for attempt in self._running_activities.values() if attempt.task]
-            await asyncio.wait(tasks, timeout=left_s)
+    def _running(self) -> list[Attempt]:
+        return list(self._running_activities.values())

@@ -110,6 +110,9 @@ class WorkerLifetime:
             parts.workflow_worker.stop()
             endings.append(parts.workflow_worker.drain(self._grace_s))
         await asyncio.gather(*endings)
+        if parts.local_activities is not None:
+            parts.local_activities.abandon()
+            await parts.local_activities.drain()
 
     async def _say_goodbye(self) -> bool:
         """Tell the server that this worker's queue is gone, and return whether it ends the polls by itself."""

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from perdure.activity import ActivityCancellationDetails
+from perdure.api.common.v1 import RetryPolicy
 from perdure.api.enums.v1 import TimeoutType
 from perdure.api.failure.v1 import Failure
 from perdure.api.workflowservice.v1 import PollActivityTaskQueueResponse
 from perdure.core.replay.run import WorkflowRun
 from perdure.core.replay.steps import LocalActivity, LocalActivityOutcome
+from perdure.core.run import retry
+from perdure.core.run.protos import duration_ns
 from perdure.worker import _logs
-from perdure.worker._activity_attempt import Attempt, Outcome
+from perdure.worker._activity_attempt import Attempt, Outcome, wait_until_ended
 from perdure.worker._activity_runner import ActivityRunner
 from perdure.worker._slots import ActivitySlot, Slots
 
 if TYPE_CHECKING:
     from perdure.api.protobuf import Duration
+
+logger = logging.getLogger("perdure.worker")
 
 _NS = 1_000_000_000
 
@@ -35,7 +41,7 @@ class RunLocals:
         cancelled: Those that were asked to cancel.
         finished: Ended and not yet reported to the run.
         changed: Set when something ended.
-        is_abandoned: The worker shuts down: the run's task waits no longer.
+        is_abandoned: The worker shuts down: the run's task waits no longer, and what still ends is not reported.
     """
 
     tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)
@@ -88,6 +94,8 @@ class LocalActivities:
         self._runner = runner
         self._slots = slots
         self._all: set[RunLocals] = set()
+        self._attempts: dict[asyncio.Task[Outcome], Attempt] = {}
+        self._is_abandoning = False
 
     def start(
         self, work: LocalActivity, run: WorkflowRun, run_locals: RunLocals, workflow_id: str, run_id: str
@@ -103,6 +111,10 @@ class LocalActivities:
             started_s=time.monotonic(),
             first_scheduled_ns=work.original_schedule_time_ns or time.time_ns(),
         )
+        if self._is_abandoning:
+            run_locals.is_abandoned = True
+            run_locals.changed.set()
+            return
         self._all.add(run_locals)
         run_locals.tasks[work.seq] = asyncio.get_running_loop().create_task(self._run(execution))
 
@@ -120,19 +132,35 @@ class LocalActivities:
 
     def drop(self, run_locals: RunLocals) -> None:
         """Cancel all local activities of a run that leaves the cache; nobody waits for them any more."""
+        self._end(run_locals, ActivityCancellationDetails(cancel_requested=True))
+        run_locals.finished.clear()
+
+    def abandon(self) -> None:
+        """Cancel everything, because the worker's time is over; the tasks of the runs wait for it no longer.
+
+        The tasks are not answered: they time out, and another worker runs their local activities again.
+        """
+        self._is_abandoning = True
+        for run_locals in list(self._all):
+            run_locals.is_abandoned = True
+            self._end(run_locals, ActivityCancellationDetails(worker_shutdown=True))
+            run_locals.changed.set()
+
+    async def drain(self) -> None:
+        """Wait until no code of a local activity runs, after everything was cancelled."""
+        await wait_until_ended(
+            lambda: [attempt for task, attempt in self._attempts.items() if not task.done()]
+        )
+
+    def _end(self, run_locals: RunLocals, details: ActivityCancellationDetails) -> None:
         self._all.discard(run_locals)
-        for attempt in run_locals.attempts.values():
-            attempt.cancel(ActivityCancellationDetails(cancel_requested=True))
+        # However an attempt ends now, there is no next one.
+        run_locals.cancelled.update(run_locals.tasks)
+        for attempt in list(run_locals.attempts.values()):
+            attempt.cancel(details)
         for seq, task in run_locals.tasks.items():
             if seq not in run_locals.attempts:
                 task.cancel()
-        run_locals.finished.clear()
-
-    def shut_down(self) -> None:
-        """Cancel everything that runs, because the worker's time is over."""
-        for run_locals in list(self._all):
-            for attempt in list(run_locals.attempts.values()):
-                attempt.cancel(ActivityCancellationDetails(worker_shutdown=True))
 
     async def _run(self, execution: _Execution) -> None:
         seq, run_locals = execution.work.seq, execution.run_locals
@@ -141,32 +169,40 @@ class LocalActivities:
         except asyncio.CancelledError:
             outcome = execution.outcome()
             outcome.is_canceled = True
+        except Exception as error:  # a bug of the worker's: the workflow must not wait for ever
+            logger.exception("A local activity could not be run")
+            outcome = execution.outcome()
+            outcome.failure = Failure(message=f"The worker could not run the local activity: {error!r}")
+            outcome.failure.application_failure_info.type = type(error).__name__
         run_locals.tasks.pop(seq, None)
         if not run_locals.tasks:
             self._all.discard(run_locals)
         run_locals.cancelled.discard(seq)
-        run_locals.finished.append((execution.work, outcome))
+        if not run_locals.is_abandoned:
+            run_locals.finished.append((execution.work, outcome))
         run_locals.changed.set()
 
     async def _until_done(self, execution: _Execution) -> LocalActivityOutcome:
         while True:
             outcome = await self._attempt(execution)
-            if outcome is not None:
+            failure = outcome.failure
+            if failure is None or outcome.is_canceled or failure is not execution.last_failure:
                 return outcome
-            delay_s = _retry_delay_s(execution)
-            left_s = execution.left_s
-            if left_s is not None and delay_s > left_s:
+            decision = _next_attempt(execution, failure)
+            if decision.state == retry.TIMEOUT:
                 return _timed_out(execution, TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE)
+            if decision.state != retry.IN_PROGRESS:
+                return outcome
+            delay_s = decision.delay_ns / _NS
             if delay_s > execution.work.local_retry_threshold_s:
-                outcome = execution.outcome()
-                outcome.failure, outcome.backoff_s = execution.last_failure, delay_s
+                outcome.backoff_s = delay_s
                 return outcome
             execution.run.local_activity_retried()
             await asyncio.sleep(delay_s)
             execution.number += 1
 
-    async def _attempt(self, execution: _Execution) -> LocalActivityOutcome | None:
-        """Run one attempt; None when another one is to follow."""
+    async def _attempt(self, execution: _Execution) -> LocalActivityOutcome:
+        """Run one attempt. What may be retried by its policy has the execution's last failure."""
         attributes = execution.work.attributes
         start_limit_s = _least(_seconds(attributes.schedule_to_start_timeout), execution.left_s)
         try:
@@ -180,8 +216,11 @@ class LocalActivities:
             return _timed_out(execution, kind)
         self._slots.mark_used(permit, ActivitySlot(attributes.activity_type.name))
         attempt = Attempt(self._start_message(execution), self._runner.environment, is_local=True)
-        attempt.task = asyncio.get_running_loop().create_task(self._runner.run(attempt))
-        attempt.task.add_done_callback(lambda _: permit.release())
+        running = asyncio.get_running_loop().create_task(self._runner.run(attempt))
+        attempt.task = running
+        self._attempts[running] = attempt
+        running.add_done_callback(self._attempts.pop)
+        running.add_done_callback(lambda _: permit.release())
         seq = execution.work.seq
         execution.run_locals.attempts[seq] = attempt
         if seq in execution.run_locals.cancelled:
@@ -189,11 +228,11 @@ class LocalActivities:
         try:
             limit_s = _least(_seconds(attributes.start_to_close_timeout), execution.left_s)
             # Code that ignores its cancellation keeps its slot, but its workflow goes on.
-            done, _ = await asyncio.wait([attempt.task], timeout=limit_s)
+            done, _ = await asyncio.wait([running], timeout=limit_s)
         finally:
             execution.run_locals.attempts.pop(seq, None)
         if done:
-            return self._judge(execution, attempt, attempt.task.result())
+            return self._judge(execution, attempt, running.result())
         attempt.cancel(ActivityCancellationDetails(timed_out=True))
         left_s = execution.left_s
         if left_s is not None and left_s <= 0:
@@ -201,11 +240,9 @@ class LocalActivities:
         timed_out = _timed_out(execution, TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE)
         execution.last_failure = timed_out.failure
         _logs.activity_failed(attempt, TimeoutError("start-to-close time-out"))
-        return None if _may_retry(execution) else timed_out
+        return timed_out
 
-    def _judge(
-        self, execution: _Execution, attempt: Attempt, outcome: Outcome
-    ) -> LocalActivityOutcome | None:
+    def _judge(self, execution: _Execution, attempt: Attempt, outcome: Outcome) -> LocalActivityOutcome:
         if outcome.result is not None:
             result = execution.outcome()
             result.result = outcome.result
@@ -221,8 +258,6 @@ class LocalActivities:
         execution.last_failure = failure
         if outcome.error is not None:
             _logs.activity_failed(attempt, outcome.error)
-        if _may_retry(execution):
-            return None
         result = execution.outcome()
         result.failure = failure
         return result
@@ -252,27 +287,24 @@ class LocalActivities:
         return start
 
 
-def _may_retry(execution: _Execution) -> bool:
-    policy = execution.work.attributes.retry_policy
+def _next_attempt(execution: _Execution, failure: Failure) -> retry.Decision:
+    policy = RetryPolicy.FromString(execution.work.attributes.retry_policy.SerializeToString())
+    retry.fill_defaults(policy)
     if execution.work.seq in execution.run_locals.cancelled:
-        return False
-    failure = execution.last_failure
-    if failure is not None and failure.HasField("application_failure_info"):
-        info = failure.application_failure_info
-        if info.non_retryable or info.type in policy.non_retryable_error_types:
-            return False
-    return not policy.maximum_attempts or execution.number < policy.maximum_attempts
-
-
-def _retry_delay_s(execution: _Execution) -> float:
-    failure = execution.last_failure
-    if failure is not None and failure.application_failure_info.HasField("next_retry_delay"):
-        return _seconds(failure.application_failure_info.next_retry_delay)
-    policy = execution.work.attributes.retry_policy
-    initial_s = _seconds(policy.initial_interval) or 1.0
-    longest_s = _seconds(policy.maximum_interval) or initial_s * 100
-    coefficient = policy.backoff_coefficient or 2.0
-    return min(initial_s * coefficient ** min(execution.number - 1, 200), longest_s)
+        return retry.Decision(retry.CANCEL_REQUESTED)
+    if not retry.is_retryable(failure, policy.non_retryable_error_types):
+        return retry.Decision(retry.NON_RETRYABLE)
+    limit_ns = duration_ns(execution.work.attributes.schedule_to_close_timeout)
+    return retry.next_attempt(
+        now_ns=time.time_ns(),
+        attempt=execution.number,
+        maximum_attempts=policy.maximum_attempts,
+        initial_interval_ns=duration_ns(policy.initial_interval),
+        maximum_interval_ns=duration_ns(policy.maximum_interval),
+        backoff_coefficient=policy.backoff_coefficient,
+        expiration_ns=execution.first_scheduled_ns + limit_ns if limit_ns else 0,
+        failure=failure,
+    )
 
 
 def _timed_out(execution: _Execution, kind: TimeoutType.ValueType) -> LocalActivityOutcome:

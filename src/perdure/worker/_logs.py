@@ -6,11 +6,17 @@ import asyncio
 import concurrent
 import logging
 import os
+import sys
 import traceback
+from collections.abc import Callable
 from datetime import timedelta
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
+from perdure.api.common.v1 import RetryPolicy
+from perdure.core.run import retry
+from perdure.core.run.protos import duration_ns
 from perdure.exceptions import ApplicationError, ApplicationErrorCategory
 from perdure.worker._workflow_thread import DeadlockError
 
@@ -18,6 +24,8 @@ if TYPE_CHECKING:
     from perdure.api.workflowservice.v1 import PollWorkflowTaskQueueResponse
     from perdure.worker._activity_attempt import Attempt
     from perdure.worker._payload_edge import WorkflowPayloads
+
+Arguments = ParamSpec("Arguments")
 
 activity_logger = logging.getLogger("perdure.activity")
 workflow_logger = logging.getLogger("perdure.worker")
@@ -79,22 +87,34 @@ def next_attempt(attempt: Attempt, error: BaseException | None) -> str:
         return f"not retried: {type_name} is not retryable"
     if policy.maximum_attempts and start.attempt >= policy.maximum_attempts:
         return f"not retried: the last of {policy.maximum_attempts} attempts"
-    return f"next attempt in {retry_delay_s(attempt, error):g} s"
-
-
-def retry_delay_s(attempt: Attempt, error: BaseException | None) -> float:
-    """Return how long the next attempt waits, by the retry policy or as the error says, in seconds."""
     if isinstance(error, ApplicationError) and error.next_retry_delay is not None:
-        delay: timedelta = error.next_retry_delay
-        return delay.total_seconds()
-    policy = attempt.start.retry_policy
-    initial_s = policy.initial_interval.ToNanoseconds() / 1e9
-    longest_s = policy.maximum_interval.ToNanoseconds() / 1e9 or initial_s * 100
-    coefficient = policy.backoff_coefficient or 2.0
-    # The exponent is bounded: a float overflows long after any limit is reached.
-    return min(initial_s * coefficient ** min(attempt.start.attempt - 1, 200), longest_s)
+        return f"next attempt in {error.next_retry_delay.total_seconds():g} s"
+    filled = RetryPolicy.FromString(policy.SerializeToString())
+    retry.fill_defaults(filled)
+    delay_ns = retry.interval_ns(
+        duration_ns(filled.initial_interval),
+        filled.backoff_coefficient,
+        start.attempt,
+        duration_ns(filled.maximum_interval),
+    )
+    return f"next attempt in {delay_ns / 1e9:g} s"
 
 
+def _never_raises(log: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """Make a function that logs one that does not raise: filters, and the texts of errors, are the user's code."""
+
+    @wraps(log)
+    def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        try:
+            log(*args, **kwargs)
+        except Exception:  # as the logging module does where a handler fails
+            if logging.raiseExceptions and sys.stderr:
+                traceback.print_exc()
+
+    return guarded
+
+
+@_never_raises
 def activity_failed(attempt: Attempt, error: BaseException) -> None:
     """Log that an attempt of an activity failed."""
     is_benign = isinstance(error, ApplicationError) and error.category == ApplicationErrorCategory.BENIGN
@@ -132,6 +152,7 @@ def _where(attempt: Attempt) -> str:
     return f"{kind} {start.activity_id} of workflow {execution.workflow_id}, run {execution.run_id}"
 
 
+@_never_raises
 def workflow_task_failed(
     workflow_type: str, workflow_id: str, run_id: str, attempt: int, message: str, error: BaseException | None
 ) -> None:
@@ -159,6 +180,7 @@ def workflow_task_failed(
         workflow_logger.debug("Failed activation on workflow:\n%s", text)
 
 
+@_never_raises
 def workflow_task_done(
     task: PollWorkflowTaskQueueResponse, duration_s: float, payloads: WorkflowPayloads | None
 ) -> None:

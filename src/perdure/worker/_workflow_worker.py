@@ -37,7 +37,7 @@ from perdure.service import RPCError, RPCStatusCode
 from perdure.worker import _logs
 from perdure.worker._calls import CALL_TIMEOUT, call_until, is_too_large
 from perdure.worker._histories import task_events, whole_history
-from perdure.worker._local_activities import LocalActivities
+from perdure.worker._local_activities import LocalActivities, RunLocals
 from perdure.worker._payload_edge import WorkflowPayloads, has_effect
 from perdure.worker._sizes import find_too_large, too_large_failure
 from perdure.worker._slots import Permit, Slots, WorkflowSlot
@@ -193,22 +193,30 @@ class WorkflowWorker:
 
     async def _work_on_one(self, task: PollWorkflowTaskQueueResponse) -> PollWorkflowTaskQueueResponse | None:
         received_s = time.monotonic()
-        cached = self._cached(task)
         try:
-            async with cached.lock:
-                try:
-                    step = await self._step(cached, task, received_s)
-                except RPCError as error:
-                    self._not_loaded(task, error)
-                    self._evict(cached)
-                    return None
-                except _AbandonedError:
-                    self._evict(cached)
-                    return None
-                return await self._answer(cached, task, step, received_s)
+            while True:
+                cached = self._cached(task)
+                async with cached.lock:
+                    if self._cache.get(cached.run_id) is cached:
+                        return await self._work_on_cached(cached, task, received_s)
+                # Whoever held the lock before has evicted the run.
         finally:
             for surplus in self._cache.overdue():
                 self._close(surplus)
+
+    async def _work_on_cached(
+        self, cached: CachedRun, task: PollWorkflowTaskQueueResponse, received_s: float
+    ) -> PollWorkflowTaskQueueResponse | None:
+        try:
+            step = await self._step(cached, task, received_s)
+        except RPCError as error:
+            self._not_loaded(task, error)
+            self._evict(cached)
+            return None
+        except _AbandonedError:
+            self._evict(cached)
+            return None
+        return await self._answer(cached, task, step, received_s)
 
     def _cached(self, task: PollWorkflowTaskQueueResponse) -> CachedRun:
         execution = task.workflow_execution
@@ -295,7 +303,7 @@ class WorkflowWorker:
 
     def _renew(self, cached: CachedRun) -> None:
         """Begin with fresh code."""
-        self._close_code(cached)
+        self._close(cached)
         program = self._programs.create(cached.workflow_type, cached.workflow_id, cached.run_id)
         cached.program = program
         cached.run = WorkflowRun(
@@ -334,7 +342,7 @@ class WorkflowWorker:
                         return step
                 if time.monotonic() >= deadline_s:
                     # It tells the code what local activities did so far, and asks the task's questions.
-                    handed_in = await self._executor.run(run.heartbeat, lambda: run.activation_count)
+                    handed_in = await self._run_code(cached, run, run.heartbeat)
                     if handed_in is not None:
                         return handed_in
                 if run_locals.is_abandoned:
@@ -530,8 +538,10 @@ class WorkflowWorker:
         self._close(cached)
 
     def _close(self, cached: CachedRun) -> None:
-        if self._local_activities is not None and cached.locals.tasks:
+        if self._local_activities is not None:
             self._local_activities.drop(cached.locals)
+        # What still ends there is for nobody: other code may give the same number to another local activity.
+        cached.locals = RunLocals()
         self._close_code(cached)
         cached.run = None
 
@@ -553,10 +563,8 @@ class WorkflowWorker:
         """
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=max(grace_s, _ANSWER_GRACE_S))
-        for cached in self._cache:
-            # Its task times out, and another worker runs its local activities again.
-            cached.locals.is_abandoned = True
-            cached.locals.changed.set()
+        if self._local_activities is not None:
+            self._local_activities.abandon()
         while self._tasks:
             await asyncio.wait(self._tasks)
         for cached in self._cache:

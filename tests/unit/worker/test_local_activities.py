@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from perdure.api.enums.v1 import TimeoutType
 from perdure.converter import DataConverter
 from perdure.core.replay.steps import LocalActivity, LocalActivityOutcome
 from perdure.exceptions import ApplicationError
+from perdure.worker import _logs
 from perdure.worker._activity_registry import ActivityRegistry
 from perdure.worker._activity_runner import ActivityRunner
 from perdure.worker._local_activities import LocalActivities, RunLocals
@@ -53,11 +55,15 @@ class _World:
         threshold_s: float = 60,
         attempts: int = 0,
         limits_s: Mapping[str, float] = {},
+        coefficient: float = 0,
+        longest_s: float = 0,
     ) -> None:
         attributes = ScheduleActivityTaskCommandAttributes(activity_id=str(seq))
         attributes.activity_type.name = name
         attributes.retry_policy.initial_interval.FromTimedelta(timedelta(milliseconds=10))
         attributes.retry_policy.maximum_attempts = attempts
+        attributes.retry_policy.backoff_coefficient = coefficient
+        attributes.retry_policy.maximum_interval.FromTimedelta(timedelta(seconds=longest_s))
         for limit, seconds in limits_s.items():
             getattr(attributes, limit).FromTimedelta(timedelta(seconds=seconds))
         work = LocalActivity(seq, attributes, 1, 0, 0, threshold_s)
@@ -80,6 +86,14 @@ def _value(outcome: LocalActivityOutcome) -> Any:
 async def third_time() -> int:
     """Fail twice."""
     if activity.info().attempt < 3:
+        raise RuntimeError("not yet")
+    return activity.info().attempt
+
+
+@activity.defn
+async def fourth_time() -> int:
+    """Fail three times."""
+    if activity.info().attempt < 4:
         raise RuntimeError("not yet")
     return activity.info().attempt
 
@@ -182,5 +196,111 @@ def test_a_cancellation_ends_it_while_it_runs_and_while_it_waits() -> None:
         world.local_activities.cancel(1, world.locals)
         assert (await world.outcome()).is_canceled
         assert world.locals.tasks == {}
+
+    asyncio.run(scenario())
+
+
+@activity.defn
+async def fails_when_cancelled() -> None:
+    """Raise something of its own where it is cancelled."""
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        raise ValueError("cleaning up failed") from None
+
+
+async def _until_running(world: _World) -> None:
+    async with asyncio.timeout(10):
+        while not world.locals.attempts or not all(
+            attempt.is_executing for attempt in world.locals.attempts.values()
+        ):
+            await asyncio.sleep(0)
+
+
+def test_one_that_is_dropped_is_not_repeated() -> None:
+    """Whatever it raises: its run has left, and would repeat it for ever."""
+
+    async def scenario() -> None:
+        world = _World(fails_when_cancelled)
+        world.start("fails_when_cancelled")
+        await _until_running(world)
+        tasks = list(world.locals.tasks.values())
+        world.local_activities.drop(world.locals)
+        await asyncio.wait_for(asyncio.gather(*tasks), 10)
+        assert world.retries == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_policy_whose_waits_overflow_goes_on_with_the_longest() -> None:
+    async def scenario() -> None:
+        world = _World(fourth_time)
+        world.start("fourth_time", coefficient=1e300, longest_s=0.001)
+        assert _value(await world.outcome()) == 4
+
+    asyncio.run(scenario())
+
+
+def test_a_bug_around_an_attempt_is_its_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """Its workflow does not wait for ever."""
+
+    async def scenario() -> None:
+        world = _World(third_time)
+        world.local_activities._slots = SimpleNamespace()
+        world.start("third_time")
+        outcome = await world.outcome()
+        assert outcome.failure is not None
+        assert "could not run the local activity" in outcome.failure.message
+        assert "could not be run" in caplog.text
+
+    asyncio.run(scenario())
+
+
+def test_a_filter_that_raises_does_not_change_the_outcome(capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(record: logging.LogRecord) -> bool:
+        raise KeyError("broken filter")
+
+    async def scenario() -> None:
+        world = _World(refuses)
+        world.start("refuses")
+        outcome = await world.outcome()
+        assert outcome.failure is not None
+        assert outcome.failure.message == "no"
+
+    _logs.activity_logger.addFilter(broken)
+    try:
+        asyncio.run(scenario())
+    finally:
+        _logs.activity_logger.removeFilter(broken)
+    assert "broken filter" in capsys.readouterr().err
+
+
+def test_what_is_abandoned_is_waited_for_and_not_reported() -> None:
+    """A worker that ends leaves no code running behind it; a later one is not begun at all."""
+    cleaned: list[str] = []
+
+    @activity.defn
+    async def cleans_up() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append(str(activity.cancellation_details()))
+
+    async def scenario() -> None:
+        world = _World(cleans_up)
+        world.start("cleans_up", attempts=1)
+        await _until_running(world)
+        world.local_activities.abandon()
+        assert world.locals.is_abandoned
+        await asyncio.wait_for(world.local_activities.drain(), 10)
+        assert len(cleaned) == 1
+        assert "worker_shutdown=True" in cleaned[0]
+        await asyncio.wait_for(asyncio.gather(*world.locals.tasks.values()), 10)
+        world.locals = RunLocals()
+        world.start("cleans_up")
+        assert world.locals.is_abandoned
+        assert not world.locals.tasks
+        assert not world.locals.finished
 
     asyncio.run(scenario())

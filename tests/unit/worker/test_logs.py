@@ -35,6 +35,7 @@ def _attempt(number: int, **policy: Any) -> Any:
         (_attempt(1), ValueError(), "next attempt in 2 s"),
         (_attempt(3), ValueError(), "next attempt in 18 s"),
         (_attempt(500), ValueError(), "next attempt in 100 s"),
+        (_attempt(500, backoff_coefficient=1e300), ValueError(), "next attempt in 100 s"),
         (_attempt(1), ApplicationError("", next_retry_delay=timedelta(seconds=7)), "next attempt in 7 s"),
         (_attempt(4, maximum_attempts=4), ValueError(), "not retried: the last of 4 attempts"),
         (_attempt(1), ApplicationError("", non_retryable=True), "not retried: the error says so"),

@@ -1,0 +1,82 @@
+"""Workflow tasks of one run that come at once, and what a run that is loaded anew inherits."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from perdure.api.workflowservice.v1 import PollWorkflowTaskQueueResponse
+from perdure.converter import DataConverter
+from perdure.core.replay.steps import RunConfig
+from perdure.service import RPCError, RPCStatusCode
+from perdure.worker._slots import FixedSlots
+from perdure.worker._workflow_cache import CachedRun, RunCache
+from perdure.worker._workflow_worker import WorkflowWorker
+
+
+def _worker(cache: RunCache, local_activities: Any = None) -> WorkflowWorker:
+    environment: Any = SimpleNamespace(data_converter=DataConverter.default, task_queue="queue", metrics=None)
+    programs: Any = SimpleNamespace(
+        create=lambda *_: SimpleNamespace(), config_for=lambda _: RunConfig(), close=lambda _: None
+    )
+    worker = WorkflowWorker(
+        environment,
+        programs=programs,
+        deadlock_timeout_s=None,
+        slots=FixedSlots(2),
+        cache=cache,
+        answers=SimpleNamespace(),  # type: ignore[arg-type]
+        local_activities=local_activities,
+        eager=None,
+        max_eager=0,
+    )
+    worker.start()
+    return worker
+
+
+def test_a_task_that_waited_while_its_run_was_evicted_loads_it_anew() -> None:
+    """What it waited for is closed, and its local activities were cancelled."""
+
+    async def scenario() -> None:
+        cache, worked_on, first_may_end = RunCache(10), list[CachedRun](), asyncio.Event()
+        worker = _worker(cache)
+
+        async def step(cached: CachedRun, *_: Any) -> Any:
+            worked_on.append(cached)
+            assert cache.get("run") is cached
+            if len(worked_on) == 1:
+                await first_may_end.wait()
+                raise RPCError("gone", RPCStatusCode.NOT_FOUND, b"")
+
+        async def answer(*_: Any) -> None: ...
+
+        worker._step, worker._answer = step, answer  # type: ignore[method-assign, assignment]
+        task = PollWorkflowTaskQueueResponse(task_token=b"token")
+        task.workflow_execution.run_id = "run"
+        working = [asyncio.create_task(worker._work_on_one(task)) for _ in range(3)]
+        await asyncio.wait(working, timeout=0)
+        first_may_end.set()
+        await asyncio.wait_for(asyncio.gather(*working), 10)
+        first, second, third = worked_on
+        assert second is not first
+        assert third is second
+        assert len(cache) == 1
+
+    asyncio.run(scenario())
+
+
+def test_fresh_code_inherits_no_local_activities() -> None:
+    """They belong to the code that started them: its successor gives the same numbers to its own."""
+
+    async def scenario() -> None:
+        dropped: list[Any] = []
+        worker = _worker(RunCache(10), SimpleNamespace(drop=dropped.append))
+        cached = CachedRun("w", "run", "W")
+        before = cached.locals
+        worker._renew(cached)
+        assert cached.locals is not before
+        assert dropped == [before]
+        assert cached.run is not None
+
+    asyncio.run(scenario())
