@@ -218,12 +218,15 @@ class Server:
         task.add_done_callback(self._background.discard)
 
     async def _remove(self, namespace: Namespace) -> None:
-        """Removes a deleted namespace's runs, then its row. What is left when it fails is removed at the next start."""
+        """Removes what a deleted namespace has, then its row. What is left when it fails is removed at the next start.
+
+        Schedules come first, so that none of them starts a run behind the removal's back.
+        """
         try:
+            await self.schedules.delete_all(namespace.namespace_id)
             while (page := await self._store.list_runs(namespace.namespace_id, None, 100, None)).rows:
                 for row in page.rows:
                     await self.engine.delete_run(row.run)
-            await self.schedules.delete_all(namespace.namespace_id)
             await self.namespaces.delete(namespace)
         except PerdureError as error:
             logger.error("namespace %s could not be removed: %s", namespace.name, error)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
+
+import msgspec
 import pytest
 
 from perdure.api.common.v1 import Payloads
 from perdure.api.enums.v1 import ScheduleOverlapPolicy, WorkflowExecutionStatus
 from perdure.api.failure.v1 import Failure
-from perdure.api.schedule.v1 import Schedule, ScheduleInfo, SchedulePatch
+from perdure.api.schedule.v1 import CalendarSpec, Schedule, ScheduleInfo, SchedulePatch
 from perdure.core.errors import FailedPreconditionError
 from perdure.core.run.limits import SECOND_NS
-from perdure.core.schedule import machine, messages
+from perdure.core.schedule import machine, messages, ranges
 from perdure.core.schedule.overlap import decide
-from perdure.core.schedule.spec import canonical
+from perdure.core.schedule.spec import MAX_TRIES, canonical
 from perdure.core.schedule.state import Ending, ScheduleState, Start, decode
 
 T0 = 1_700_000_000 * SECOND_NS  # a multiple of ten seconds
@@ -20,6 +23,11 @@ STEP = 10 * SECOND_NS
 COMPLETED, FAILED = (
     WorkflowExecutionStatus.Value(f"WORKFLOW_EXECUTION_STATUS_{name}") for name in ("COMPLETED", "FAILED")
 )
+
+
+def ns_of(text: str) -> int:
+    """A time in UTC, in nanoseconds since the epoch."""
+    return int(datetime.datetime.fromisoformat(text + "+00:00").timestamp()) * SECOND_NS
 
 
 def policy(name: str) -> ScheduleOverlapPolicy.ValueType:
@@ -81,7 +89,7 @@ def test_nothing_is_due_before_its_time_and_each_action_once() -> None:
 
 def test_a_state_survives_its_encoding() -> None:
     state = close_first(at(at(new("BUFFER_ALL"), 1), 3), FAILED, failure=Failure(message="no"))
-    state = machine.patched(state, SchedulePatch(pause="why"), T0 + 4 * STEP)
+    state = machine.patched(state, SchedulePatch(pause="why"), "", T0 + 4 * STEP)
     assert state.buffer
     assert state.last_failure
     assert decode("ns-id", "s", state.encode()) == state
@@ -137,7 +145,11 @@ def test_an_ending_stays_until_it_is_done() -> None:
     ending = Ending("w-2023-11-14T22:13:30Z", "run-1", True)
     assert state.ending == [ending]
     assert machine.next_ns(state, T0) == T0
-    assert not machine.ended(state, ending).ending
+    state = machine.ended(state, ending)
+    assert machine.next_ns(state, T0 + 2 * STEP) == T0 + 3 * STEP, "it is not asked again"
+    state = machine.advanced(state, T0 + 3 * STEP)
+    assert [other.done for other in state.ending] == [True]
+    assert not close_first(state).ending
 
 
 def test_late_actions_are_taken_within_the_catch_up_window() -> None:
@@ -167,7 +179,7 @@ def test_the_buffer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_time_of_a_pause_is_passed_over() -> None:
-    state = machine.patched(new(), SchedulePatch(pause="lunch"), T0)
+    state = machine.patched(new(), SchedulePatch(pause="lunch"), "", T0)
     assert (state.schedule.state.paused, state.schedule.state.notes, state.conflict_token) == (
         True,
         "lunch",
@@ -175,7 +187,7 @@ def test_the_time_of_a_pause_is_passed_over() -> None:
     )
     assert machine.next_ns(state, T0) is None
     assert machine.expires_ns(state, None) is None
-    state = machine.patched(at(state, 5), SchedulePatch(unpause="back"), T0 + 6 * STEP)
+    state = machine.patched(at(state, 5), SchedulePatch(unpause="back"), "", T0 + 6 * STEP)
     assert not machine.advanced(state, T0 + 6 * STEP).starting
     assert machine.next_ns(state, T0 + 6 * STEP) == T0 + 7 * STEP
     assert at(state, 7).info.action_count == 1
@@ -190,7 +202,7 @@ def test_limited_actions_run_out_and_manual_ones_do_not_count() -> None:
     assert machine.next_ns(state, T0 + 5 * STEP) is None
     patch = SchedulePatch()
     patch.trigger_immediately.SetInParent()
-    state = at(machine.patched(state, patch, T0 + 6 * STEP), 6)
+    state = at(machine.patched(state, patch, "", T0 + 6 * STEP), 6)
     assert state.info.action_count == 3
     assert machine.expires_ns(state, None) == T0 + machine.RETENTION_NS
 
@@ -224,29 +236,28 @@ def test_a_backfill_takes_every_action_of_its_range_both_ends_included_step_by_s
     request = patch.backfill_request.add(overlap_policy=policy("ALLOW_ALL"))
     request.start_time.seconds = T0 // SECOND_NS - 1000
     request.end_time.seconds = T0 // SECOND_NS - 760
-    state = machine.patched(new(), patch, T0)
+    state = machine.patched(new(), patch, "", T0)
     times: list[int] = []
-    for _ in range(5):
-        state = machine.advanced(state, T0)
-        times += [start.nominal_ns for start in state.starting]
-        assert len(state.starting) <= machine.BACKFILL_STEP
+    for now_ns in range(T0, T0 + 5 * machine.BACKFILL_PAUSE_NS, machine.BACKFILL_PAUSE_NS // 2):
+        state = machine.advanced(state, now_ns)
+        taken = [start.nominal_ns for start in state.starting]
+        times += taken
+        state = run_started(state)
         if state.backfills:
-            state = run_started(state)
-            assert machine.next_ns(state, T0) == T0 + machine.BACKFILL_PAUSE_NS
-        else:
-            state = run_started(state)
+            assert len(taken) == (machine.BACKFILL_STEP if now_ns == state.backfilled_ns else 0)
+            assert machine.next_ns(state, now_ns) == state.backfilled_ns + machine.BACKFILL_PAUSE_NS
     assert times == [T0 - 1000 * SECOND_NS + number * STEP for number in range(25)]
     assert not state.backfills
     assert state.info.action_count == 25
 
 
 def test_an_update_needs_the_token_it_saw_and_takes_no_action_of_before() -> None:
-    state = machine.patched(new(), SchedulePatch(pause="x"), T0)
+    state = machine.patched(new(), SchedulePatch(pause="x"), "", T0)
     with pytest.raises(FailedPreconditionError, match="mismatched conflict token"):
-        machine.updated(state, state.schedule, None, None, 1, T0)
+        machine.updated(state, state.schedule, None, None, 1, "", T0)
     schedule = new("BUFFER_ALL").schedule
     schedule.spec.interval[0].interval.seconds = 1
-    state = machine.updated(state, schedule, None, None, 2, T0 + 5 * STEP)
+    state = machine.updated(state, schedule, None, None, 2, "", T0 + 5 * STEP)
     assert (state.conflict_token, state.info.update_time.seconds) == (3, T0 // SECOND_NS + 50)
     state = machine.advanced(state, T0 + 5 * STEP + 2 * SECOND_NS)
     assert [start.nominal_ns - T0 - 5 * STEP for start in state.starting + state.buffer] == [
@@ -282,3 +293,68 @@ def test_only_ten_actions_are_remembered_and_lists_show_five() -> None:
     entry = messages.list_entry(state, T0 + 25 * STEP)
     assert (len(entry.info.recent_actions), len(entry.info.future_action_times)) == (5, 5)
     assert info.future_action_times[0].seconds == (T0 + 26 * STEP) // SECOND_NS
+
+
+def test_a_request_that_comes_again_changes_nothing() -> None:
+    patch = SchedulePatch()
+    patch.trigger_immediately.overlap_policy = policy("ALLOW_ALL")
+    state = at(machine.patched(new(), patch, "p", T0), 0)
+    assert machine.patched(state, patch, "p", T0 + SECOND_NS) is state
+    assert at(machine.patched(state, patch, "", T0), 0).info.action_count == 2
+    assert at(machine.patched(state, patch, "", T0), 0).request_ids == ["p"]
+    schedule = new("BUFFER_ALL").schedule
+    state = machine.updated(state, schedule, None, None, state.conflict_token, "u", T0)
+    assert machine.updated(state, schedule, None, None, 1, "u", T0) is state
+    for number in range(machine.REQUESTS_REMEMBERED):
+        state = machine.patched(state, SchedulePatch(pause="x"), f"r{number}", T0)
+    assert len(state.request_ids) == machine.REQUESTS_REMEMBERED
+    assert machine.patched(state, patch, "p", T0) is not state
+
+
+def test_states_of_before_are_read() -> None:
+    """What was added later may be missing."""
+    stored = msgspec.json.decode(at(at(new("CANCEL_OTHER"), 1), 2).encode())
+    assert not {"request_ids", "backfilled_ns"} & stored.keys()
+    del stored["ending"][0]["done"]
+    state = decode("ns-id", "s", msgspec.json.encode(stored))
+    assert (state.request_ids, state.backfilled_ns, state.ending[0].done) == ([], 0, False)
+
+
+def test_the_pace_of_backfills_survives_a_clock_that_is_set_back() -> None:
+    patch = SchedulePatch()
+    request = patch.backfill_request.add(overlap_policy=policy("ALLOW_ALL"))
+    request.start_time.seconds, request.end_time.seconds = 0, 1000
+    state = machine.advanced(machine.patched(new(), patch, "", T0), T0)
+    early_ns = T0 - 3600 * SECOND_NS
+    due_ns = machine.next_ns(run_started(state), early_ns)
+    assert due_ns == early_ns + machine.BACKFILL_PAUSE_NS
+
+
+def test_a_schedule_whose_times_are_nearly_all_excluded_acts_on_the_others() -> None:
+    """The search has a limit; where it ended, it goes on in time, and the schedule does not count as over."""
+    state = new()
+    spec = state.schedule.spec
+    spec.exclude_structured_calendar.append(
+        ranges.structured(CalendarSpec(second="*/2", minute="*", hour="*"))
+    )
+    spec.exclude_structured_calendar[0].day_of_month[0].start = 15  # it is the 14th
+    spec.exclude_structured_calendar[0].day_of_month[0].end = 20
+    state = at(state, 0)
+    acted: list[int] = []
+    now_ns, looks = T0, 0
+    while len(acted) < 1000:
+        due_ns = machine.next_ns(state, now_ns)
+        assert due_ns is not None
+        assert due_ns > now_ns
+        assert machine.expires_ns(state, due_ns) is None
+        now_ns, looks = due_ns, looks + 1
+        state = machine.advanced(state, now_ns)
+        acted += [start.nominal_ns for start in state.starting]
+        state = run_started(state)
+        if running(state):
+            state = close_first(state)
+    midnight_ns = ns_of("2023-11-15T00:00:00")
+    after_ns = ns_of("2023-11-21T00:00:00")
+    late = [time_ns for time_ns in acted if time_ns >= midnight_ns]
+    assert late[0] == after_ns, "none of six days, then the first one"
+    assert looks < len(acted) + 6 * 8640 / MAX_TRIES + 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from random import Random
 from zoneinfo import ZoneInfo
@@ -14,7 +14,7 @@ from perdure.api.schedule.v1 import CalendarSpec, Range, ScheduleSpec, Structure
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.run.limits import SECOND_NS
 from perdure.core.schedule.ranges import FIELDS, fill, parse, values
-from perdure.core.schedule.spec import Action, CompiledSpec, canonical, shown
+from perdure.core.schedule.spec import MAX_TRIES, Action, Barren, CompiledSpec, canonical, shown
 
 NOW = "2024-01-31T10:20:30+00:00"  # a Wednesday
 BY_NAME = {kind.name: kind for kind in FIELDS}
@@ -31,9 +31,23 @@ def text(time_ns: int) -> str:
     return datetime.datetime.fromtimestamp(time_ns // SECOND_NS, datetime.UTC).isoformat()
 
 
+def actions(spec: ScheduleSpec, seed: str, after_ns: int) -> Iterator[Action]:
+    """Every action, however many times have to be looked at."""
+    compiled = CompiledSpec(canonical(spec), seed)
+    goes_on = True
+    while goes_on:
+        goes_on = False
+        for found in compiled.walk(after_ns):
+            if isinstance(found, Action):
+                yield found
+            else:
+                assert found.until_ns > after_ns, "the search has got on"
+                after_ns, goes_on = found.until_ns, True
+
+
 def times(spec: ScheduleSpec, after: str, count: int) -> list[str]:
     """The first nominal times after `after`."""
-    found = islice(CompiledSpec(canonical(spec), "seed").all(ns(after)), count)
+    found = islice(actions(spec, "seed", ns(after)), count)
     return [text(action.nominal_ns) for action in found]
 
 
@@ -224,6 +238,26 @@ def test_excluded_times_are_passed_over_however_many() -> None:
     assert times(spec, NOW, 1) == []
 
 
+def test_a_search_in_vain_ends_and_the_same_question_is_answered_at_once() -> None:
+    spec = ScheduleSpec(
+        cron_string=["@every 2s"], exclude_calendar=[CalendarSpec(second="*/2", minute="*", hour="*")]
+    )
+    compiled = CompiledSpec(canonical(spec), "seed")
+    barren = list(compiled.walk(ns(NOW)))
+    assert barren == [Barren(ns(NOW) + 2 * MAX_TRIES * SECOND_NS)]
+    compiled._next_s = None  # type: ignore[assignment, method-assign]  # it is not searched again
+    assert list(compiled.walk(ns(NOW) + 1000 * SECOND_NS)) == barren
+    with pytest.raises(TypeError):
+        list(compiled.walk(barren[0].until_ns))  # type: ignore[union-attr]
+
+
+def test_a_walk_has_a_limit_over_all_its_actions() -> None:
+    compiled = CompiledSpec(canonical(ScheduleSpec(cron_string=["@every 1s"])), "seed")
+    found = list(compiled.walk(ns(NOW), 5))
+    assert found[-1] == Barren(ns(NOW) + 5 * SECOND_NS)
+    assert len(found) == 6
+
+
 def test_nothing_matches_no_calendar_and_no_time_after_2100() -> None:
     assert times(ScheduleSpec(), NOW, 1) == []
     assert times(ScheduleSpec(cron_string=["0 0 30 2 *"]), NOW, 1) == []
@@ -236,15 +270,15 @@ def test_jitter_is_the_same_each_time_and_never_reaches_the_next_time() -> None:
     spec.jitter.seconds = 3600
 
     def found(seed: str) -> list[Action]:
-        return list(islice(CompiledSpec(canonical(spec), seed).all(ns(NOW)), 200))
+        return list(islice(actions(spec, seed, ns(NOW)), 200))
 
-    actions = found("a")
-    assert actions == found("a") != found("b")
-    late = [action.time_ns - action.nominal_ns for action in actions]
+    jittered = found("a")
+    assert jittered == found("a") != found("b")
+    late = [action.time_ns - action.nominal_ns for action in jittered]
     assert all(0 <= jitter < 10 * SECOND_NS for jitter in late)
     assert min(late) < SECOND_NS
     assert max(late) > 9 * SECOND_NS
-    assert len({action.nominal_ns for action in actions}) == 200
+    assert len({action.nominal_ns for action in jittered}) == 200
 
 
 def _model(spec: ScheduleSpec, first_s: int, last_s: int) -> list[int]:
@@ -309,7 +343,7 @@ def test_times_are_those_of_a_model_that_tries_every_second(seed: int) -> None:
         interval.phase.seconds = random.randrange(interval.interval.seconds)
     spec = canonical(given)
     found = []
-    for action in CompiledSpec(spec, "").all((first_s - 1) * SECOND_NS):
+    for action in actions(spec, "", (first_s - 1) * SECOND_NS):
         if action.nominal_ns >= last_s * SECOND_NS:
             break
         found.append(action.nominal_ns // SECOND_NS)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from perdure.api.enums.v1 import ScheduleOverlapPolicy
+from perdure.api.enums.v1 import EventType, ScheduleOverlapPolicy
+from perdure.api.namespace.v1 import NamespaceInfo
 from perdure.api.protobuf import Duration
 from perdure.api.schedule.v1 import IntervalSpec, Schedule, SchedulePatch, TriggerImmediatelyRequest
 from perdure.api.workflowservice.v1 import (
@@ -30,11 +32,17 @@ from perdure.core.errors import (
     UnavailableError,
     WorkflowAlreadyStartedError,
 )
+from perdure.core.run.records import RunKey
+from perdure.core.schedule import machine
 from perdure.core.schedule.state import ScheduleState, Start
 from perdure.server.config import ServerConfig
+from perdure.server.engine import timers
+from perdure.server.engine.schedules import ATTENTION_NS
+from perdure.server.namespaces import DELETED
 from perdure.server.runtime import SystemRuntime
 from perdure.server.server import Server
 from perdure.store.memory import MemoryStore
+from perdure.store.protocol import ScheduleKey, ScheduleWakeup, StoredSchedule
 from tests.support.builders import complete_workflow, payloads, queue
 from tests.unit.server.local_client import LocalClient, serving
 from tests.unit.server.support import run
@@ -318,5 +326,177 @@ def test_what_cannot_be_created(fields: dict[str, Any], words: str) -> None:
                     setattr(request, name, value)
             with pytest.raises(InvalidArgumentError, match=words):
                 await client.invoke(request)
+
+    run(scenario())
+
+
+class _CountingStore(_LastingStore):
+    """Counts what schedules cost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = 0
+        self.attention_read = 0
+
+    async def put_schedule(self, schedule: StoredSchedule) -> None:
+        """Writes one."""
+        self.written += 1
+        await super().put_schedule(schedule)
+
+    async def due_schedules(
+        self, until_ns: int, after: ScheduleWakeup | None, limit: int
+    ) -> Sequence[ScheduleWakeup]:
+        """Reads a page."""
+        rows = await super().due_schedules(until_ns, after, limit)
+        self.attention_read += sum(row.wakeup_ns == ATTENTION_NS for row in rows)
+        return rows
+
+
+def test_a_workflow_that_takes_its_time_to_be_cancelled_is_asked_once() -> None:
+    async def scenario() -> None:
+        store = _CountingStore()
+        async with served(store) as client:
+            await client.invoke(create())
+            await client.invoke(trigger())
+            running = (await describe(client)).info.running_workflows[0]
+            for _ in range(2):
+                store.written = 0
+                await client.invoke(trigger(overlap="CANCEL_OTHER"))
+                assert store.written <= 4
+            events = await client.history(running.workflow_id)
+            requested = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED
+            assert [event.event_type for event in events].count(requested) == 1
+            await complete(client)
+            while (await describe(client)).info.action_count < 2:
+                await asyncio.sleep(0)
+
+    run(scenario())
+
+
+def test_a_request_that_comes_again_is_not_done_again() -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            await client.invoke(create())
+            again = trigger(overlap="ALLOW_ALL")
+            again.request_id = "patch"
+            again.patch.trigger_immediately.scheduled_time.seconds = 1_700_000_000
+            await client.invoke(again)
+            again.patch.trigger_immediately.scheduled_time.seconds += 1
+            await client.invoke(again)
+            found = await describe(client)
+            assert found.info.action_count == 1
+            update = UpdateScheduleRequest(
+                namespace="default",
+                schedule_id="s",
+                schedule=hourly("v"),
+                conflict_token=found.conflict_token,
+                request_id="update",
+            )
+            await client.invoke(update)
+            await client.invoke(update)
+            again.request_id = ""
+            await client.invoke(again)
+            assert (await describe(client)).info.action_count == 2
+
+    run(scenario())
+
+
+def test_backfills_keep_their_pace_whatever_else_happens() -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            await client.invoke(create())
+            request = PatchScheduleRequest(namespace="default", schedule_id="s")
+            backfill = request.patch.backfill_request.add()
+            backfill.overlap_policy = ScheduleOverlapPolicy.SCHEDULE_OVERLAP_POLICY_ALLOW_ALL
+            backfill.start_time.seconds = 1_600_000_000
+            backfill.end_time.seconds = 1_600_000_000 + 3600 * 100
+            await client.invoke(request)
+            await client.invoke(trigger(overlap="ALLOW_ALL"))
+            assert (await describe(client)).info.action_count == 11
+
+    run(scenario())
+
+
+def test_schedules_with_running_workflows_are_read_at_the_start_and_then_only_if_one_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(timers, "PAGE", 4)
+    count = 10
+
+    async def scenario() -> None:
+        store = _CountingStore()
+        async with served(store) as client:
+            for number in range(count):
+                await client.invoke(create(f"s{number}", schedule=hourly(f"w{number}")))
+                await client.invoke(trigger(f"s{number}"))
+        async with served(store) as client:
+            schedules = client.server.schedules
+            while len(schedules._attended) < count:
+                await asyncio.sleep(0)
+            await schedules._timers._load()
+            store.attention_read = 0
+            await schedules._timers._load()
+            assert store.attention_read == 0
+            monkeypatch.setattr(schedules, "_advance", _unable)
+            with pytest.raises(_Defect):
+                await schedules._wake(RunKey(client.server.namespaces.get("default").namespace_id, "s3", ""))
+            monkeypatch.undo()
+            await schedules._timers._load()
+            assert store.attention_read == count
+            schedules.clock_moved()
+            while len(schedules._attended) < count:
+                await asyncio.sleep(0)
+
+    run(scenario())
+
+
+class _Defect(Exception):
+    """What code raises that has a mistake."""
+
+
+async def _unable(*_: object) -> None:
+    raise _Defect
+
+
+def test_a_namespace_is_removed_with_what_its_schedules_start_meanwhile() -> None:
+    async def scenario() -> None:
+        store = _LastingStore()
+        server = Server(store, ServerConfig(port=0, namespaces=("old",)), SystemRuntime(), "memory")
+        await server.start()
+        client = LocalClient(server)
+        request = create()
+        request.namespace = "old"
+        request.schedule.policies.overlap_policy = ScheduleOverlapPolicy.SCHEDULE_OVERLAP_POLICY_ALLOW_ALL
+        await client.invoke(request)
+        namespace = server.namespaces.get("old")
+        remove_all = server.schedules.delete_all
+
+        async def late(namespace_id: str) -> None:
+            again = trigger(overlap="ALLOW_ALL")
+            again.namespace = "old"
+            await client.invoke(again)
+            await remove_all(namespace_id)
+
+        server.schedules.delete_all = late  # type: ignore[method-assign]
+        await server._remove(namespace)
+        assert not (await store.list_runs(namespace.namespace_id, None, 10, None)).rows
+        await server.stop(0)
+
+    run(scenario())
+
+
+def test_a_schedule_of_a_namespace_that_is_being_removed_starts_nothing() -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            await client.invoke(create())
+            namespaces = client.server.namespaces
+            namespace = namespaces.get("default")
+            await namespaces.update(replace(namespace, info=NamespaceInfo(state=DELETED)))
+            await client.server.schedules.change(
+                ScheduleKey(namespace.namespace_id, "s"),
+                lambda state, now_ns: machine.patched(state, trigger().patch, "", now_ns),
+            )
+            page = await client.server.engine.store.list_runs(namespace.namespace_id, None, 10, None)
+            assert not page.rows
 
     run(scenario())

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from perdure.api.common.v1 import Memo, Payloads, SearchAttributes
 from perdure.api.enums.v1 import WorkflowExecutionStatus
 from perdure.api.failure.v1 import Failure
@@ -16,6 +18,7 @@ from perdure.core.errors import FailedPreconditionError
 from perdure.core.run.limits import SECOND_NS
 from perdure.core.run.protos import duration_ns, set_duration, set_timestamp, timestamp_ns
 from perdure.core.schedule.overlap import SKIP, decide
+from perdure.core.schedule.spec import Barren
 from perdure.core.schedule.state import Backfill, Ending, ScheduleState, Start
 
 DAY_NS = 24 * 3600 * SECOND_NS
@@ -29,8 +32,10 @@ BACKFILL_STEP = 10
 """Actions of backfills taken at a time..."""
 BACKFILL_PAUSE_NS = SECOND_NS
 """...and the time between two of those."""
-MAX_LATE_ACTIONS = 5_000
+MAX_LATE_ACTIONS = 2_000
 """Actions of the past looked at before the state is written and others get their turn."""
+REQUESTS_REMEMBERED = 20
+"""Requests of a schedule that are recognised when they come again."""
 _RUNNING = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_RUNNING")
 _FAILED = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_FAILED")
 _TIMED_OUT = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_TIMED_OUT")
@@ -87,6 +92,7 @@ def updated(
     attributes: SearchAttributes | None,
     memo: Memo | None,
     token: int,
+    request_id: str,
     now_ns: int,
 ) -> ScheduleState:
     """Replaces what users set.
@@ -96,14 +102,18 @@ def updated(
         schedule: the new one, in canonical form.
         attributes, memo: replace those there; None leaves them.
         token: what the schedule must not have changed since; 0 for whatever it is.
+        request_id: of the request, or empty; one that was here before changes nothing.
         now_ns: the time.
 
     Raises:
         FailedPreconditionError: it has changed.
     """
+    if request_id in state.request_ids:
+        return state
     if token and token != state.conflict_token:
         raise FailedPreconditionError("mismatched conflict token")
     state = state.copy()
+    _remember(state, request_id)
     _take_due(state, now_ns)
     state.schedule = filled(schedule)
     if attributes is not None:
@@ -115,12 +125,20 @@ def updated(
     return state
 
 
-def patched(state: ScheduleState, patch: SchedulePatch, now_ns: int) -> ScheduleState:
-    """Triggers, backfills, pauses or unpauses."""
+def patched(state: ScheduleState, patch: SchedulePatch, request_id: str, now_ns: int) -> ScheduleState:
+    """Triggers, backfills, pauses or unpauses; once per request id, if there is one."""
+    if request_id in state.request_ids:
+        return state
     state = state.copy()
+    _remember(state, request_id)
     _take_due(state, now_ns)
     _patch(state, patch, now_ns)
     return state
+
+
+def _remember(state: ScheduleState, request_id: str) -> None:
+    if request_id:
+        state.request_ids = [*state.request_ids, request_id][-REQUESTS_REMEMBERED:]
 
 
 def _patch(state: ScheduleState, patch: SchedulePatch, now_ns: int) -> None:
@@ -149,7 +167,7 @@ def advanced(state: ScheduleState, now_ns: int) -> ScheduleState:
     state = state.copy()
     if may_act(state):
         _take_due(state, now_ns)
-    _take_backfills(state)
+    _take_backfills(state, now_ns)
     while _begin(state):
         pass
     return state
@@ -158,14 +176,14 @@ def advanced(state: ScheduleState, now_ns: int) -> ScheduleState:
 def next_ns(state: ScheduleState, now_ns: int) -> int | None:
     """When `advanced` will have something to do, if nothing else happens; None for never."""
     times = []
-    if state.starting or state.ending:
+    if state.starting or not all(ending.done for ending in state.ending):
         times.append(now_ns)
     if state.backfills and len(state.buffer) < MAX_BUFFER // 2:
-        times.append(now_ns + BACKFILL_PAUSE_NS)
+        times.append(_backfill_ns(state, now_ns))
     if may_act(state):
-        action = state.spec.next(state.processed_ns)
-        if action is not None:
-            times.append(action.time_ns)
+        for found in state.spec.walk(state.processed_ns):
+            times.append(found.until_ns if isinstance(found, Barren) else found.time_ns)
+            break
     return min(times, default=None)
 
 
@@ -192,31 +210,45 @@ def _take_due(state: ScheduleState, now_ns: int) -> None:
         return
     window_ns = duration_ns(state.schedule.policies.catchup_window)
     update_ns = timestamp_ns(state.info.update_time)
-    for number, action in enumerate(state.spec.all(state.processed_ns)):
-        if action.time_ns > now_ns or number >= MAX_LATE_ACTIONS:
+    for found in state.spec.walk(state.processed_ns, MAX_LATE_ACTIONS):
+        if isinstance(found, Barren):
+            state.processed_ns = max(state.processed_ns, min(found.until_ns, now_ns))
             return
-        state.processed_ns = action.time_ns
-        if action.time_ns < update_ns:
+        if found.time_ns > now_ns:
+            return
+        state.processed_ns = found.time_ns
+        if found.time_ns < update_ns:
             continue
-        if now_ns - action.time_ns > window_ns:
+        if now_ns - found.time_ns > window_ns:
             state.info.missed_catchup_window += 1
             continue
-        _add(state, action.nominal_ns, action.time_ns)
+        _add(state, found.nominal_ns, found.time_ns)
 
 
-def _take_backfills(state: ScheduleState) -> None:
+def _backfill_ns(state: ScheduleState, now_ns: int) -> int:
+    """When the next actions of backfills are taken; not later than a pause from now if the clock was set back."""
+    return min(state.backfilled_ns, now_ns) + BACKFILL_PAUSE_NS
+
+
+def _take_backfills(state: ScheduleState, now_ns: int) -> None:
+    if not state.backfills or _backfill_ns(state, now_ns) > now_ns:
+        return
+    state.backfilled_ns = now_ns
     left = BACKFILL_STEP
     while state.backfills and left > 0 and len(state.buffer) < MAX_BUFFER // 2:
         backfill, *others = state.backfills
         after_ns, is_over = backfill.after_ns, True
-        for action in state.spec.all(after_ns):
-            if action.time_ns > backfill.end_ns:
+        for found in state.spec.walk(after_ns):
+            if isinstance(found, Barren):
+                after_ns, is_over, left = found.until_ns, found.until_ns >= backfill.end_ns, 0
+                break
+            if found.time_ns > backfill.end_ns:
                 break
             if left == 0:
                 is_over = False
                 break
-            _add(state, action.nominal_ns, action.time_ns, backfill.overlap, is_manual=True)
-            after_ns = action.time_ns
+            _add(state, found.nominal_ns, found.time_ns, backfill.overlap, is_manual=True)
+            after_ns = found.time_ns
             left -= 1
         rest = [] if is_over else [Backfill(after_ns, backfill.end_ns, backfill.overlap)]
         state.backfills = rest + others
@@ -270,7 +302,9 @@ def _use_up(state: ScheduleState) -> bool:
 
 
 def _end_running(state: ScheduleState, *, terminate: bool) -> None:
-    known = {(ending.run_id, ending.terminate) for ending in state.ending}
+    known = {
+        (ending.run_id, ending.terminate) for ending in state.ending
+    }  # done ones stay until the run closes
     for running in state.info.running_workflows:
         if (running.run_id, terminate) not in known:
             state.ending.append(Ending(running.workflow_id, running.run_id, terminate))
@@ -306,9 +340,9 @@ def not_started(state: ScheduleState, start: Start) -> ScheduleState:
 
 
 def ended(state: ScheduleState, ending: Ending) -> ScheduleState:
-    """A workflow was cancelled or terminated, or is gone."""
+    """A workflow was asked to end or was terminated, or is gone. It is not asked again while it goes on."""
     state = state.copy()
-    state.ending = [other for other in state.ending if other != ending]
+    state.ending = [replace(other, done=True) if other == ending else other for other in state.ending]
     return state
 
 

@@ -15,7 +15,7 @@ from perdure.core.run.ids import derived_id
 from perdure.core.run.limits import SECOND_NS
 from perdure.core.run.protos import set_timestamp, timestamp_ns
 from perdure.core.schedule.machine import may_act
-from perdure.core.schedule.spec import shown
+from perdure.core.schedule.spec import Action, shown
 from perdure.core.schedule.state import ALLOW_ALL, ScheduleState, Start
 
 FUTURE_ACTIONS = 10
@@ -85,7 +85,7 @@ def future_actions(state: ScheduleState, most: int, now_ns: int) -> list[Timesta
     if what.limited_actions:
         most = min(most, max(what.remaining_actions, 0))
     update_ns = timestamp_ns(state.info.update_time)
-    times = (action.time_ns for action in state.spec.all(after_ns))
+    times = (found.time_ns for found in state.spec.walk(after_ns) if isinstance(found, Action))
     found = []
     for time_ns in islice((time_ns for time_ns in times if time_ns >= update_ns), most):
         found.append(Timestamp())

@@ -17,8 +17,8 @@ from perdure.core.run.protos import checked_duration_ns, duration_ns, timestamp_
 from perdure.core.schedule import cron, ranges
 from perdure.core.schedule.calendars import compiled, zone
 
-MAX_TRIES = 100_000
-"""Excluded times that are passed over before a search gives up: such a schedule has no next time."""
+MAX_TRIES = 2_000
+"""Times looked at, whether excluded or not, before others get their turn."""
 _END_OF_TIME_S = 4_133_980_800
 """The end of the year 2100."""
 _CONFLICTING_ZONES = "conflicting timezone names"
@@ -29,6 +29,12 @@ class Action(NamedTuple):
 
     nominal_ns: int
     time_ns: int
+
+
+class Barren(NamedTuple):
+    """There is no action up to `until_ns`; what comes later was not looked at yet."""
+
+    until_ns: int
 
 
 def canonical(spec: ScheduleSpec) -> ScheduleSpec:
@@ -101,14 +107,35 @@ class CompiledSpec:
         self._end_ns = timestamp_ns(spec.end_time) if spec.HasField("end_time") else None
         self._jitter_ns = max(duration_ns(spec.jitter), 0)
         self._seed = seed.encode()
+        self._barren_s = (0, 0)
 
-    def next(self, after_ns: int) -> Action | None:
-        """The first action whose nominal time is after `after_ns`, or None if there is none any more."""
-        after_s = max(after_ns, self._start_ns - SECOND_NS) // SECOND_NS
-        for _ in range(MAX_TRIES):
+    def walk(self, after_ns: int, tries: int = MAX_TRIES) -> Iterator[Action | Barren]:
+        """The actions after `after_ns`, each found from the time of the one before.
+
+        Args:
+            after_ns: the first one's nominal time is later.
+            tries: times that are looked at, at most. A `Barren` comes last when they are used up.
+        """
+        while tries > 0:
+            found, tries = self._search(after_ns, tries)
+            if found is None:
+                return
+            yield found
+            if isinstance(found, Barren):
+                return
+            after_ns = found.time_ns
+        yield Barren(after_ns)
+
+    def _search(self, after_ns: int, tries: int) -> tuple[Action | Barren | None, int]:
+        """The first action after `after_ns`, None if there will be none; and how many tries are left."""
+        after_s = first_s = max(after_ns, self._start_ns - SECOND_NS) // SECOND_NS
+        barren_s, until_s = self._barren_s
+        if barren_s <= after_s < until_s:  # the same question as before
+            return Barren(until_s * SECOND_NS), 0
+        for left in range(tries - 1, -1, -1):
             found_s = self._next_s(after_s)
             if found_s is None or (self._end_ns is not None and found_s * SECOND_NS > self._end_ns):
-                return None
+                return None, left
             end_s = max(
                 (
                     calendar.end_of_block_s(found_s, self._zone)
@@ -118,15 +145,11 @@ class CompiledSpec:
                 default=None,
             )
             if end_s is None:
-                return self._with_jitter(found_s)
+                return self._with_jitter(found_s), left
             after_s = end_s
-        return None
-
-    def all(self, after_ns: int) -> Iterator[Action]:
-        """Every action after `after_ns`, each found from the time of the one before."""
-        while (action := self.next(after_ns)) is not None:
-            yield action
-            after_ns = action.time_ns
+        if tries >= MAX_TRIES:
+            self._barren_s = (first_s, after_s)
+        return Barren(after_s * SECOND_NS), 0
 
     def _next_s(self, after_s: int) -> int | None:
         found = [calendar.next_s(after_s, self._zone) for calendar in self._calendars]

@@ -47,11 +47,12 @@ class Backfill(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Ending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A running workflow to cancel or to terminate."""
+    """A running workflow to cancel or to terminate; `done` once it was asked, until it closes."""
 
     workflow_id: str
     run_id: str
     terminate: bool = False
+    done: bool = False
 
 
 class _Document(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -73,6 +74,8 @@ class _Document(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     ending: list[Ending] = []
     last_result: bytes | None = None
     last_failure: bytes | None = None
+    backfilled_ns: int = 0
+    request_ids: list[str] = []
 
 
 _DECODER = msgspec.json.Decoder(_Document)
@@ -94,8 +97,11 @@ class ScheduleState:
         next_sequence: of the next start.
         buffer: starts that wait for running workflows, or were not looked at yet.
         backfills: ranges to be worked off.
-        starting, ending: what is to be done now.
+        starting: what is to be started now.
+        ending: workflows that are to end, or were asked to and have not closed yet.
         last_result, last_failure: what the next run is told of those before.
+        backfilled_ns: when actions of backfills were taken last.
+        request_ids: of the newest requests that changed it; one that comes again does nothing.
     """
 
     namespace_id: str
@@ -116,6 +122,8 @@ class ScheduleState:
     ending: list[Ending] = field(default_factory=list)
     last_result: Payloads | None = None
     last_failure: Failure | None = None
+    backfilled_ns: int = 0
+    request_ids: list[str] = field(default_factory=list)
 
     @property
     def spec(self) -> CompiledSpec:
@@ -148,6 +156,8 @@ class ScheduleState:
                 self.ending,
                 None if result is None else result.SerializeToString(),
                 None if failure is None else failure.SerializeToString(),
+                self.backfilled_ns,
+                self.request_ids,
             )
         )
 
@@ -174,4 +184,6 @@ def decode(namespace_id: str, schedule_id: str, data: bytes) -> ScheduleState:
         found.ending,
         None if found.last_result is None else Payloads.FromString(found.last_result),
         None if found.last_failure is None else Failure.FromString(found.last_failure),
+        found.backfilled_ns,
+        found.request_ids,
     )

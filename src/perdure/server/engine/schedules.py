@@ -35,7 +35,7 @@ from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories
 from perdure.server.engine.starts import Starts
 from perdure.server.engine.timers import Timers
-from perdure.server.namespaces import Namespace
+from perdure.server.namespaces import STARTABLE_STATES, Namespace
 from perdure.store.protocol import ScheduleKey, ScheduleWakeup, StoredSchedule, Wakeup
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ CHECK_NS = 60 * SECOND_NS
 """How often is looked whether a running workflow has closed, should its news have been lost."""
 MAX_ROUNDS = 100
 """Rounds of one wake-up before others get their turn."""
+_PAST_ATTENTION = ScheduleWakeup(ATTENTION_NS + 1, ScheduleKey("", ""))
 REMOVE_PAGE = 100
 _COMPLETED = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_COMPLETED")
 _FAILED = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_FAILED")
@@ -85,6 +86,8 @@ class Schedules:
         self._slots: dict[ScheduleKey, _Slot] = {}
         self._watched: dict[tuple[str, str], ScheduleKey] = {}
         self._attended: set[ScheduleKey] = set()
+        self._may_be_lost = True
+        """A row that wants attention may be one that the timer service does not hold."""
         self._deadlines: dict[ScheduleKey, int] | None = None
         self.prepare: Callable[[StartWorkflowExecutionRequest, Namespace], None] = _as_it_is
         self.on_change: Callable[[], None] = _nothing
@@ -109,9 +112,16 @@ class Schedules:
         await self._timers.stop()
 
     async def due_wakeups(self, until_ns: int, after: Wakeup | None, limit: int) -> Sequence[Wakeup]:
-        """The schedules to look at, as the timer service wants them; without those it knows of."""
+        """The schedules to look at, as the timer service wants them; without those it knows of.
+
+        Rows that want attention, one for each schedule with a running workflow, are read only if one may be lost.
+        """
         found: list[Wakeup] = []
-        last = None if after is None else ScheduleWakeup(after.wakeup_ns, _key(after.run))
+        last: ScheduleWakeup | None = _PAST_ATTENTION
+        if after is not None:
+            last = ScheduleWakeup(after.wakeup_ns, _key(after.run))
+        if after is None and self._may_be_lost:
+            self._may_be_lost, last = False, None
         while len(found) < limit:
             rows = await self._engine.store.due_schedules(until_ns, last, limit)
             found += [
@@ -122,6 +132,7 @@ class Schedules:
             if len(rows) < limit:
                 break
             last = rows[-1]
+        self._may_be_lost |= bool(found) and found[0].wakeup_ns == ATTENTION_NS  # until they are attended
         return found[:limit]
 
     async def _track(self, namespace_id: str) -> None:
@@ -210,8 +221,10 @@ class Schedules:
             stored = await self._engine.reading(self._engine.store.load_schedule(key))
             if stored is None:
                 raise NotFoundError("schedule not found")
-            state = change(_decode(stored), self._engine.runtime.now_ns())
-            await self._commit(key, stored, state)
+            before = _decode(stored)
+            state = change(before, self._engine.runtime.now_ns())
+            if state is not before:
+                await self._commit(key, stored, state)
         await self._settle(key)
         return state
 
@@ -276,6 +289,15 @@ class Schedules:
         if slot is not None:
             slot.is_poked = True
         self._timers.note(_run(key), self._engine.runtime.now_ns())
+        self._check_held(key)
+
+    def _check_held(self, key: ScheduleKey) -> None:
+        """Notes whether the timer service will look at a schedule again, or the store must be asked for it."""
+        if self._timers.holds(_run(key)):
+            self._attended.add(key)
+        else:
+            self._attended.discard(key)
+            self._may_be_lost = True
 
     def _on_closed(self, run: RunKey) -> None:
         key = self._watched.get((run.namespace_id, run.workflow_id))
@@ -285,6 +307,13 @@ class Schedules:
     async def _wake(self, run: RunKey) -> None:
         key = _key(run)
         self._attended.discard(key)
+        try:
+            await self._work(key)
+        except BaseException:  # whatever it was: the schedule must be found again
+            self._may_be_lost = True
+            raise
+
+    async def _work(self, key: ScheduleKey) -> None:
         async with _Pinned(self._slots, key) as slot:
             stored = await self._engine.reading(self._engine.store.load_schedule(key))
             if stored is None:
@@ -317,8 +346,7 @@ class Schedules:
         if stored.wakeup_ns == ATTENTION_NS:
             times.append(now_ns + CHECK_NS)
         self._timers.note(_run(key), min((time for time in times if time is not None), default=None))
-        if self._timers.holds(_run(key)):
-            self._attended.add(key)
+        self._check_held(key)
 
     async def _advance(self, state: ScheduleState) -> ScheduleState:
         """Takes in which workflows closed and what is due. The same state if nothing changed."""
@@ -361,8 +389,9 @@ class Schedules:
     async def _act(self, state: ScheduleState) -> ScheduleState:
         """Does what the state says is to be done. The same state if that is nothing."""
         for ending in state.ending:
-            await self._end(state, ending)
-            state = machine.ended(state, ending)
+            if not ending.done:
+                await self._end(state, ending)
+                state = machine.ended(state, ending)
         for start in state.starting:
             state = await self._start(state, start)
         return state
@@ -370,7 +399,7 @@ class Schedules:
     async def _start(self, state: ScheduleState, start: Start) -> ScheduleState:
         request = messages.start_request(state, start)
         namespace = self._engine.namespaces.by_id(state.namespace_id)
-        if namespace is None:
+        if namespace is None or namespace.info.state not in STARTABLE_STATES:
             return machine.not_started(state, start)
         try:
             self.prepare(request, namespace)

@@ -5,6 +5,7 @@ What a schedule does is decided in `core/schedule` and done by `engine/schedules
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from perdure.api.common.v1 import Payload
@@ -34,7 +35,7 @@ from perdure.core.run import attributes
 from perdure.core.run.protos import set_timestamp, timestamp_ns
 from perdure.core.run.state import RUNNING
 from perdure.core.schedule import machine, messages
-from perdure.core.schedule.spec import canonical
+from perdure.core.schedule.spec import Barren, canonical
 from perdure.core.schedule.state import ScheduleState, Start
 from perdure.core.visibility import Query, QueryCache, matches
 from perdure.server.engine.engine import Engine
@@ -47,6 +48,10 @@ from perdure.store.protocol import ScheduleKey
 
 MAX_NOTES_BYTES = 1000
 MAX_MATCHING_TIMES = 1000
+MATCHING_STEP = 500
+"""Times that a preview looks at before others get their turn..."""
+MAX_MATCHING_STEPS = 100
+"""...and how often it goes on."""
 MAX_PAGE = 1000
 SCAN_PAGE = 200
 QUERY_CACHE_SIZE = 64
@@ -139,7 +144,7 @@ class ScheduleRpcs:
         memo = request.memo if request.HasField("memo") else None
 
         def change(state: ScheduleState, now_ns: int) -> ScheduleState:
-            return machine.updated(state, schedule, fields, memo, token, now_ns)
+            return machine.updated(state, schedule, fields, memo, token, request.request_id, now_ns)
 
         await self._schedules.change(_key(namespace, request.schedule_id), change)
         return UpdateScheduleResponse()
@@ -155,7 +160,7 @@ class ScheduleRpcs:
                 raise InvalidArgumentError("Schedule notes exceeds limit.")
         await self._schedules.change(
             _key(namespace, request.schedule_id),
-            lambda state, now_ns: machine.patched(state, request.patch, now_ns),
+            lambda state, now_ns: machine.patched(state, request.patch, request.request_id, now_ns),
         )
         return PatchScheduleResponse()
 
@@ -168,19 +173,30 @@ class ScheduleRpcs:
     async def list_schedule_matching_times(
         self, request: ListScheduleMatchingTimesRequest, call: Call
     ) -> ListScheduleMatchingTimesResponse:
-        """ListScheduleMatchingTimes: the times in a range, with jitter, at most a thousand."""
+        """ListScheduleMatchingTimes: the times in a range, with jitter, at most a thousand.
+
+        Fewer come if most of what the specification names is excluded again: the search has a limit, too.
+        """
         namespace = self._namespaces.get(request.namespace)
         state = await self._schedules.load(_key(namespace, request.schedule_id))
         if not request.HasField("start_time") or not request.HasField("end_time"):
             raise InvalidArgumentError("missing or invalid query")
         response = ListScheduleMatchingTimesResponse()
-        end_ns = timestamp_ns(request.end_time)
-        for action in state.spec.all(timestamp_ns(request.start_time)):
-            if action.time_ns > end_ns or len(response.start_time) >= MAX_MATCHING_TIMES:
+        after_ns, end_ns = timestamp_ns(request.start_time), timestamp_ns(request.end_time)
+        for _ in range(MAX_MATCHING_STEPS):
+            is_over = True
+            for found in state.spec.walk(after_ns, MATCHING_STEP):
+                if isinstance(found, Barren):
+                    after_ns, is_over = found.until_ns, found.until_ns >= end_ns
+                    break
+                if found.time_ns > end_ns or len(response.start_time) >= MAX_MATCHING_TIMES:
+                    break
+                time = Timestamp()
+                set_timestamp(time, found.time_ns)
+                response.start_time.append(time)
+            if is_over:
                 break
-            time = Timestamp()
-            set_timestamp(time, action.time_ns)
-            response.start_time.append(time)
+            await asyncio.sleep(0)  # others get their turn
         return response
 
     # --- lists
