@@ -99,6 +99,18 @@ class WorkerLifetime:
         self._sign_off()
         for group in self._groups:
             group.stop()
+        try:
+            await self._end_everything()
+        except BaseException:
+            # No time is left to end in order; but nothing may be polled for a worker that is gone.
+            for polling in self._polling:
+                polling.cancel()
+            if parts.workflow_worker is not None:
+                parts.workflow_worker.stop()
+            raise
+
+    async def _end_everything(self) -> None:
+        parts = self._parts
         if parts.activity_worker is not None:
             parts.activity_worker.notify_shutdown()
         ends_polls = await self._say_goodbye()
@@ -110,6 +122,9 @@ class WorkerLifetime:
             parts.workflow_worker.stop()
             endings.append(parts.workflow_worker.drain(self._grace_s))
         await asyncio.gather(*endings)
+        if parts.activity_worker is not None:
+            # The last workflow tasks may have brought activities with their answers.
+            await parts.activity_worker.drain(0.0)
         if parts.local_activities is not None:
             parts.local_activities.abandon()
             await parts.local_activities.drain()

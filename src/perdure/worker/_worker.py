@@ -189,7 +189,15 @@ class Worker:
         run: Callable[[Worker], Awaitable[None]] = Worker._run
         for plugin in reversed(self._plugins):
             run = _around(plugin, run)
-        await run(self)
+        try:
+            await run(self)
+        finally:
+            if not self._started:
+                # A plugin kept it from running.
+                self._started = True
+                if self._lifetime is not None:
+                    self._lifetime.abandon()
+                self._shutdown_complete_event.set()
 
     def _start_taking(self) -> WorkerLifetime:
         # Workflows that are started now may hand their first task over at once.
@@ -223,8 +231,11 @@ class Worker:
         except asyncio.CancelledError as cancelled:
             logger.info("Worker cancelled, shutting down")
             error = cancelled
-        await lifetime.shut_down()
-        self._shutdown_complete_event.set()
+        try:
+            await lifetime.shut_down()
+        finally:
+            # Also when it is cancelled once more.
+            self._shutdown_complete_event.set()
         if error is not None:
             raise error
 
@@ -269,7 +280,11 @@ class Worker:
                 inner_task.cancel()
 
     async def __aexit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
-        """Shut the worker down, wait for it and its plugins, and raise what made it fail, if anything."""
+        """Shut the worker down, and wait for it and its plugins.
+
+        Raises what made the worker fail if the block was cancelled because of it; an error of the block itself, or of a
+        worker that fails while it shuts down, does not take the place of how the block ended.
+        """
         if self._run_task is None:
             raise RuntimeError("Never started")
         await self.shutdown()

@@ -168,7 +168,11 @@ class WorkflowWorker:
             self._running_executor = WorkflowThread(loop, name, self._deadlock_timeout_s)
 
     def take(self, task: PollWorkflowTaskQueueResponse, permit: Permit) -> None:
-        """Work on a task in its slot, which is released when it is done."""
+        """Work on a task in its slot, which is released when it is done. Once stopped, leave it to other workers."""
+        if self._stopping:
+            logger.debug("A workflow task of %s came too late", task.workflow_execution.workflow_id)
+            permit.release()
+            return
         is_sticky = task.previous_started_event_id > 0 and bool(
             task.history.events and task.history.events[0].event_id > 1
         )
@@ -552,7 +556,7 @@ class WorkflowWorker:
             closing.add_done_callback(_log_error)
 
     def stop(self) -> None:
-        """Ask for no further tasks with answers."""
+        """Take no further tasks, and ask for none with answers."""
         self._stopping = True
 
     async def drain(self, grace_s: float) -> None:

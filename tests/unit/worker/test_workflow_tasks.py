@@ -10,12 +10,13 @@ from perdure.api.workflowservice.v1 import PollWorkflowTaskQueueResponse
 from perdure.converter import DataConverter
 from perdure.core.replay.steps import RunConfig
 from perdure.service import RPCError, RPCStatusCode
+from perdure.worker._eager import EagerWorkflowSlots
 from perdure.worker._slots import FixedSlots
 from perdure.worker._workflow_cache import CachedRun, RunCache
 from perdure.worker._workflow_worker import WorkflowWorker
 
 
-def _worker(cache: RunCache, local_activities: Any = None) -> WorkflowWorker:
+def _worker(cache: RunCache, local_activities: Any = None, slots: FixedSlots | None = None) -> WorkflowWorker:
     environment: Any = SimpleNamespace(data_converter=DataConverter.default, task_queue="queue", metrics=None)
     programs: Any = SimpleNamespace(
         create=lambda *_: SimpleNamespace(), config_for=lambda _: RunConfig(), close=lambda _: None
@@ -24,7 +25,7 @@ def _worker(cache: RunCache, local_activities: Any = None) -> WorkflowWorker:
         environment,
         programs=programs,
         deadlock_timeout_s=None,
-        slots=FixedSlots(2),
+        slots=slots or FixedSlots(2),
         cache=cache,
         answers=SimpleNamespace(),  # type: ignore[arg-type]
         local_activities=local_activities,
@@ -78,5 +79,22 @@ def test_fresh_code_inherits_no_local_activities() -> None:
         assert cached.locals is not before
         assert dropped == [before]
         assert cached.run is not None
+
+    asyncio.run(scenario())
+
+
+def test_a_task_that_comes_after_the_end_is_left_to_other_workers() -> None:
+    """A client's start may be answered with a first task when the worker that reserved a slot for it has ended."""
+
+    async def scenario() -> None:
+        slots = FixedSlots(1)
+        worker = _worker(RunCache(10), slots=slots)
+        reservation = EagerWorkflowSlots(worker, slots).try_reserve()
+        assert reservation is not None
+        worker.stop()
+        await asyncio.wait_for(worker.drain(0), 10)
+        reservation.take(PollWorkflowTaskQueueResponse(task_token=b"token"))
+        assert slots.free == 1
+        assert not worker._tasks
 
     asyncio.run(scenario())

@@ -1,0 +1,94 @@
+"""How a worker ends when something comes in between: a plugin that fails, a second cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from perdure import activity
+from perdure.plugin import SimplePlugin
+from perdure.worker import Worker
+from tests.unit.client.fakes import fake_client
+
+
+@activity.defn
+async def greet() -> None:
+    """An activity."""
+
+
+class _Stubborn(SimplePlugin):
+    """Does not run the worker."""
+
+    def __init__(self, error: Exception | None) -> None:
+        super().__init__("stubborn")
+        self._error = error
+
+    async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
+        """Fail, or return."""
+        if self._error is not None:
+            raise self._error
+
+
+def test_a_plugin_that_fails_before_the_worker_runs_ends_the_block() -> None:
+    async def scenario() -> None:
+        client, _ = fake_client()
+        worker = Worker(
+            client, task_queue="queue", activities=[greet], plugins=[_Stubborn(ValueError("plugin failed"))]
+        )
+        with pytest.raises(ValueError, match="plugin failed"):
+            async with asyncio.timeout(10), worker:
+                await asyncio.Event().wait()
+        assert worker.is_shutdown
+
+    asyncio.run(scenario())
+
+
+def test_a_plugin_that_never_runs_the_worker_lets_the_block_end() -> None:
+    async def scenario() -> None:
+        client, _ = fake_client()
+        worker = Worker(client, task_queue="queue", activities=[greet], plugins=[_Stubborn(None)])
+        async with asyncio.timeout(10):
+            async with worker:
+                pass
+            await worker.shutdown()
+        with pytest.raises(RuntimeError, match="Already started"):
+            await Worker._run(worker)
+
+    asyncio.run(scenario())
+
+
+def test_a_second_cancellation_ends_a_shutdown_that_takes_too_long() -> None:
+    """And whoever waits for the shutdown is told; no poll stays open."""
+
+    async def scenario() -> None:
+        polling, ending = asyncio.Event(), asyncio.Event()
+        polls: set[asyncio.Task[Any]] = set()
+
+        async def poll(_: Any) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            polls.add(task)
+            polling.set()
+            await asyncio.Event().wait()
+
+        async def end(_: Any) -> None:
+            ending.set()
+            await asyncio.Event().wait()
+
+        client, _ = fake_client({"PollActivityTaskQueue": [poll], "ShutdownWorker": [end]})
+        worker = Worker(client, task_queue="queue", activities=[greet])
+        running = asyncio.create_task(worker.run())
+        async with asyncio.timeout(10):
+            await polling.wait()
+            running.cancel()
+            await ending.wait()
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            await worker.shutdown()
+            await asyncio.wait(polls)
+
+    asyncio.run(scenario())
