@@ -75,6 +75,19 @@ def excluded(types: Iterable[int], reapply_type: int) -> frozenset[int]:
     return frozenset(found)
 
 
+def is_done_again(event: HistoryEvent, excluded: frozenset[int], *, of_base: bool) -> bool:
+    """Whether an event after the copied ones may be one that is done once more.
+
+    Args:
+        event: the event.
+        excluded: see `Plan`.
+        of_base: it is the base run's; children of the runs that followed are not the new run's.
+    """
+    if event.event_type == _SIGNALED:
+        return _EXCLUDE_SIGNALS not in excluded
+    return of_base and (event.event_type == _CHILD_STARTED or event.event_type in _CHILD_OUTCOMES)
+
+
 def begin(
     tx: Transition, plan: Plan, copied: Sequence[HistoryEvent], later: Iterable[HistoryEvent], limits: Limits
 ) -> None:
@@ -84,7 +97,7 @@ def begin(
         tx: of the new run, empty.
         plan: what is to be done.
         copied: the base run's events before `plan.finish_event_id`.
-        later: its events after them, and those of the runs that followed.
+        later: what `is_done_again` of its events after them, and of those of the runs that followed.
         limits: of the run.
 
     Raises:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import HistoryEvent
 from perdure.api.workflowservice.v1 import ResetWorkflowExecutionRequest
@@ -88,8 +90,9 @@ class Resets:
             finish, end = request.workflow_task_finish_event_id, states[base].header.next_event_id
             if not 1 < finish < end:
                 raise InvalidArgumentError(BAD_EVENT_ID)
-            copied = await self._read(base, 1, finish)
-            later = await self._later(base, finish, end)
+            excluded = reset.excluded(request.reset_reapply_exclude_types, request.reset_reapply_type)
+            copied = [event async for event in self._events(base, 1, finish)]
+            later = await self._later(base, finish, end, excluded)
             now_ns = engine.runtime.now_ns()
             plan = reset.Plan(
                 base_run_id=base.run_id,
@@ -99,7 +102,7 @@ class Resets:
                 start_request_id=states[base].header.start_request_id,
                 namespace=namespace.name,
                 retention_ns=namespace.retention_ns,
-                excluded=reset.excluded(request.reset_reapply_exclude_types, request.reset_reapply_type),
+                excluded=excluded,
             )
             tx = Transition(RunState(new, 0, RunHeader()), now_ns)
             reset.begin(tx, plan, copied, later, engine.limits.run)
@@ -116,33 +119,46 @@ class Resets:
             await engine.commit([*unit, pending])
             return new.run_id
 
-    async def _later(self, run: RunKey, first: int, end: int) -> list[HistoryEvent]:
-        """The events of a run from one on, what waits in its buffer, and those of the runs that followed it."""
-        found = await self._read(run, first, end)
+    async def _later(self, run: RunKey, first: int, end: int, excluded: frozenset[int]) -> list[HistoryEvent]:
+        """What is done once more: of a run from one event on, of its buffer, and of the runs that followed it.
+
+        Page by page, so that a long chain is never in memory whole. A run that has more of it than a history holds
+        ends at once, so nothing more is looked for.
+        """
+        found: list[HistoryEvent] = []
+        base, most = run, self._engine.limits.run.history_events
+        while len(found) <= most:
+            last: HistoryEvent | None = None
+            async for event in self._events(run, first, end):
+                last = event
+                if reset.is_done_again(event, excluded, of_base=run == base):
+                    found.append(event)
+            buffered = self._buffered(run)
+            found += [
+                event for event in buffered if reset.is_done_again(event, excluded, of_base=run == base)
+            ]
+            name = _FOLLOWED.get(last.event_type) if last is not None and not buffered else None
+            following = getattr(last, name).new_execution_run_id if name is not None else ""
+            if not following:
+                break
+            run, first, end = run._replace(run_id=following), 1, 1 << 60
+        return found
+
+    def _buffered(self, run: RunKey) -> list[HistoryEvent]:
         slot = self._engine.runs.pin(run)
         try:
             state = slot.state
-            if state is not None:
-                found += [state.buffered[key] for key in sorted(state.buffered)]
+            return [] if state is None else [state.buffered[key] for key in sorted(state.buffered)]
         finally:
             self._engine.runs.unpin(slot)
-        last = found[-1] if found else None
-        name = _FOLLOWED.get(last.event_type) if last is not None else None
-        following = getattr(last, name).new_execution_run_id if name is not None else ""
-        if following:
-            after = run._replace(run_id=following)
-            stored = await self._engine.reading(self._engine.store.read_history(after, 1, 2, 1))
-            if stored:
-                found += await self._later(after, 1, 1 << 60)
-        return found
 
-    async def _read(self, run: RunKey, first: int, end: int) -> list[HistoryEvent]:
-        """Every event of [first, end)."""
-        found: list[HistoryEvent] = []
+    async def _events(self, run: RunKey, first: int, end: int) -> AsyncIterator[HistoryEvent]:
+        """The events of [first, end); none if the run is gone."""
         while first < end:
             batches = await self._histories.read(run, first, end)
             if not batches:
-                break
-            found += [event for event in events(batches) if first <= event.event_id < end]
+                return
+            for event in events(batches):
+                if first <= event.event_id < end:
+                    yield event
             first = batches[-1].last_event_id + 1
-        return found
