@@ -54,7 +54,7 @@ from perdure.worker._tuning import (
 )
 from perdure.worker._validation import WorkerValidationError
 from perdure.worker._worker import Worker
-from perdure.worker._workflow_thread import DeadlockError
+from perdure.worker._workflow_watch import DeadlockError
 from perdure.worker.interceptor_workflow import (
     ContinueAsNewInput,
     ExecuteWorkflowInput,

@@ -147,6 +147,7 @@ def assemble(
         workflow_worker = WorkflowWorker(
             environment,
             programs=programs,
+            pool=None if _is_debugged(config) else config.get("workflow_task_executor"),
             deadlock_timeout_s=_deadlock_timeout_s(config),
             slots=workflow_slots,
             cache=RunCache(config.get("max_cached_workflows", 1000)),
@@ -227,11 +228,13 @@ def _local_activity_check(registry: ActivityRegistry | None) -> Callable[[str], 
     return refuse
 
 
+def _is_debugged(config: WorkerConfig) -> bool:
+    return bool(config.get("debug_mode") or os.environ.get("TEMPORAL_DEBUG"))
+
+
 def _deadlock_timeout_s(config: WorkerConfig) -> float | None:
-    if config.get("debug_mode") or os.environ.get("TEMPORAL_DEBUG"):
-        return None
     timeout = config.get("deadlock_timeout", _DEFAULT_DEADLOCK_TIMEOUT)
-    return timeout.total_seconds() if timeout is not None else 1e9
+    return None if timeout is None or _is_debugged(config) else timeout.total_seconds()
 
 
 def _fixed_tuner(config: WorkerConfig) -> WorkerTuner:

@@ -48,7 +48,8 @@ class WorkerConfig(TypedDict, total=False):
         workflows: Classes with `workflow.defn`.
         activity_executor: Where `def` activities run; a ThreadPoolExecutor with at least as many threads as
             activities may run at once, or a ProcessPoolExecutor together with `shared_state_manager`.
-        workflow_task_executor: Not needed: workflow code runs in one thread of the worker's own.
+        workflow_task_executor: Runs workflow code in its threads. Without one it runs on the event loop, which is
+            cheaper; give one when workflow code may block in calls that cannot be interrupted.
         nexus_task_executor: Where `def` Nexus operations run.
         workflow_runner: Told of the workflows; there is no sandbox.
         unsandboxed_workflow_runner: The same, for workflows that opted out of the sandbox.
@@ -81,7 +82,7 @@ class WorkerConfig(TypedDict, total=False):
         workflow_failure_exception_types: Exceptions that fail a workflow; others fail its task, which is tried
             again until the code is repaired.
         shared_state_manager: For `def` activities in other processes.
-        debug_mode: Run workflow code on the event loop's thread without limit, for a debugger. Also with the
+        debug_mode: Run workflow code on the event loop and never interrupt it, for a debugger. Also with the
             environment variable TEMPORAL_DEBUG.
         disable_eager_activity_execution: Activities come through polls only.
         on_fatal_error: Awaited with the error before the worker ends because of it.

@@ -57,8 +57,6 @@ class WorkerLifetime:
     def abandon(self) -> None:
         """End before the first poll."""
         self._sign_off()
-        if self._parts.workflow_worker is not None:
-            self._parts.workflow_worker.close()
 
     def _sign_off(self) -> None:
         if self._eager is not None:

@@ -18,7 +18,7 @@ from perdure.api.common.v1 import RetryPolicy
 from perdure.core.run import retry
 from perdure.core.run.protos import duration_ns
 from perdure.exceptions import ApplicationError, ApplicationErrorCategory
-from perdure.worker._workflow_thread import DeadlockError
+from perdure.worker._workflow_watch import DeadlockError
 
 if TYPE_CHECKING:
     from perdure.api.workflowservice.v1 import PollWorkflowTaskQueueResponse

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from perdure.common import HeaderCodecBehavior
 from perdure.converter import DataConverter
 from perdure.core.replay.errors import NondeterminismError as CoreNondeterminismError
-from perdure.core.replay.run import replay_history
-from perdure.core.replay.steps import TaskFailure
+from perdure.core.replay.run import begin_replay
+from perdure.core.replay.steps import Pause, TaskFailure
 from perdure.exceptions import TemporalError
 from perdure.runtime import Runtime
 from perdure.worker._environment import Environment
@@ -23,20 +23,20 @@ from perdure.worker._interceptor import Interceptor
 from perdure.worker._payload_edge import WorkflowPayloads, has_effect
 from perdure.worker._plugin import Plugin
 from perdure.worker._runners import UnsandboxedWorkflowRunner, WorkflowRunner
+from perdure.worker._workflow_executors import WorkflowExecutor, make_executor
 from perdure.worker._workflow_programs import (
     RegisteredPrograms,
     guarded_classes,
     interceptor_classes,
     register_workflows,
 )
-from perdure.worker._workflow_thread import InlineExecutor, WorkflowExecutor, WorkflowThread
+from perdure.worker._workflow_watch import DeadlockError
 from perdure.worker.workflow_code import WorkflowCodeSettings
 from perdure.worker.workflow_sandbox import SandboxedWorkflowRunner
 from perdure.workflow import NondeterminismError
 
 if TYPE_CHECKING:
     from perdure.client import WorkflowHistory
-    from perdure.core.replay.instructions import Program
 
 _RUNNER = SandboxedWorkflowRunner()
 _UNSANDBOXED_RUNNER = UnsandboxedWorkflowRunner()
@@ -202,20 +202,18 @@ class Replayer:
         self, histories: AsyncIterator[WorkflowHistory]
     ) -> AsyncIterator[AsyncIterator[WorkflowReplayResult]]:
         programs = self._programs()
-        loop = asyncio.get_running_loop()
         is_debug = self._config.get("debug_mode") or bool(os.environ.get("TEMPORAL_DEBUG"))
-        executor: WorkflowExecutor = (
-            InlineExecutor(loop) if is_debug else WorkflowThread(loop, "perdure-replay", _DEADLOCK_TIMEOUT_S)
+        executor = make_executor(
+            None if is_debug else self._config.get("workflow_task_executor"),
+            None if is_debug else _DEADLOCK_TIMEOUT_S,
         )
 
         async def results() -> AsyncIterator[WorkflowReplayResult]:
             async for history in histories:
                 yield WorkflowReplayResult(history, await self._replay(programs, executor, history))
 
-        try:
-            yield results()
-        finally:
-            executor.close()
+        yield results()
+        await executor.drain()
 
     async def _replay(
         self, programs: RegisteredPrograms, executor: WorkflowExecutor, history: WorkflowHistory
@@ -244,22 +242,27 @@ class Replayer:
         if has_effect(environment.data_converter):
             payloads = WorkflowPayloads(environment, history.workflow_id, run_id, workflow_type)
             events = await payloads.decoded_events(events)
-        counted = _Counted(program)
+        close = partial(programs.close, program)
+        is_running = False
         try:
-            return await executor.run(
-                partial(
-                    replay_history,
-                    counted,
-                    events,
-                    workflow_id=history.workflow_id,
-                    run_id=run_id,
-                    config=programs.config_for(workflow_type),
-                ),
-                lambda: counted.count,
+            run, task = begin_replay(
+                program,
+                events,
+                workflow_id=history.workflow_id,
+                run_id=run_id,
+                config=programs.config_for(workflow_type),
             )
+            step = await executor.run(partial(run.handle, task), run, close)
+            while isinstance(step, Pause):
+                await asyncio.sleep(0)
+                step = await executor.run(run.resume, run, close)
+            return step if isinstance(step, TaskFailure) else None
+        except DeadlockError as error:
+            is_running = error.is_running
+            raise
         finally:
-            closing = executor.run(partial(programs.close, program), lambda: 0)
-            await asyncio.wait([closing])
+            if not is_running:
+                executor.end(close)
 
     def _programs(self) -> RegisteredPrograms:
         config = self._config
@@ -304,19 +307,6 @@ class Replayer:
             encode_workflow_headers=self._config.get("header_codec_behavior", HeaderCodecBehavior.NO_CODEC)
             != HeaderCodecBehavior.NO_CODEC,
         )
-
-
-class _Counted:
-    """A program that counts how often it is entered, for the watch over the workflow thread."""
-
-    def __init__(self, program: Program) -> None:
-        self._program = program
-        self.count = 0
-
-    def activate(self, activation: Any) -> Any:
-        """Count, and run the code."""
-        self.count += 1
-        return self._program.activate(activation)
 
 
 def _with_cause(error: Exception, cause: BaseException | None) -> Exception:

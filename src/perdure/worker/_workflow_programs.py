@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from perdure.converter import DataConverter
 
 SDK_NAME = "perdure-python"
+_ACTIVATIONS_AT_ONCE = 50
+"""Some milliseconds of a long replay; then the event loop, on which it runs, gets to other things."""
 
 
 def register_workflows(
@@ -123,6 +125,7 @@ class RegisteredPrograms:
             sdk_name=SDK_NAME,
             sdk_version=__version__,
             records_sdk_metadata=records_sdk_metadata,
+            activations_at_once=_ACTIVATIONS_AT_ONCE,
         )
         self._configs: dict[str, RunConfig] = {}
 

@@ -1,4 +1,4 @@
-"""The workflows of one worker: tasks in from polls or answers, code run in the workflow thread, answers out."""
+"""The workflows of one worker: tasks in from polls or answers, code run, answers out."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from perdure.api.command.v1 import Command
 from perdure.api.enums.v1 import CommandType, WorkflowTaskFailedCause
@@ -26,6 +27,7 @@ from perdure.core.replay.run import WorkflowRun
 from perdure.core.replay.steps import (
     CacheMissError,
     LocalActivityWork,
+    Pause,
     RunConfig,
     Step,
     TaskCompletion,
@@ -43,7 +45,8 @@ from perdure.worker._sizes import find_too_large, too_large_failure
 from perdure.worker._slots import Permit, Slots, WorkflowSlot
 from perdure.worker._workflow_answers import WorkflowAnswers
 from perdure.worker._workflow_cache import CachedRun, RunCache
-from perdure.worker._workflow_thread import DeadlockError, InlineExecutor, WorkflowExecutor, WorkflowThread
+from perdure.worker._workflow_executors import WorkflowExecutor, make_executor
+from perdure.worker._workflow_watch import DeadlockError
 
 if TYPE_CHECKING:
     from perdure.worker._environment import Environment
@@ -85,7 +88,7 @@ class Programs(Protocol):
         ...
 
     def close(self, program: Program) -> None:
-        """End code that is not run any more. Called in the workflow thread."""
+        """End code that is not run any more. Called where code runs."""
         ...
 
 
@@ -107,13 +110,14 @@ class WorkflowWorker:
     Args:
         environment: Of the worker.
         programs: Makes the code of runs.
-        deadlock_timeout_s: Seconds for which code may run without waiting; None to run it inline, without a limit.
+        deadlock_timeout_s: Seconds for which code may run without waiting; None for ever.
         slots: Of workflow tasks.
         cache: Of runs.
         answers: Makes requests.
         local_activities: Runs them; None when no activity is registered.
         eager: Takes activities at once; None when that is switched off.
         max_eager: So many activities of one task at most.
+        pool: Of threads that run code; None to run it on the event loop.
     """
 
     def __init__(
@@ -128,9 +132,11 @@ class WorkflowWorker:
         local_activities: LocalActivities | None,
         eager: EagerActivities | None,
         max_eager: int,
+        pool: ThreadPoolExecutor | None = None,
     ) -> None:
         self._environment = environment
         self._programs = programs
+        self._pool = pool
         self._deadlock_timeout_s = deadlock_timeout_s
         self._running_executor: WorkflowExecutor | None = None
         self._slots = slots
@@ -155,17 +161,12 @@ class WorkflowWorker:
     @_deadlock_timeout_seconds.setter
     def _deadlock_timeout_seconds(self, value: float | None) -> None:
         self._deadlock_timeout_s = value
-        if isinstance(self._running_executor, WorkflowThread):
+        if self._running_executor is not None:
             self._running_executor.limit_s = value
 
     def start(self) -> None:
-        """Start the workflow thread."""
-        loop = asyncio.get_running_loop()
-        if self._deadlock_timeout_s is None:
-            self._running_executor = InlineExecutor(loop)
-        else:
-            name = f"perdure-workflows-{self._environment.task_queue}"
-            self._running_executor = WorkflowThread(loop, name, self._deadlock_timeout_s)
+        """Get ready to run code."""
+        self._running_executor = make_executor(self._pool, self._deadlock_timeout_s)
 
     def take(self, task: PollWorkflowTaskQueueResponse, permit: Permit) -> None:
         """Work on a task in its slot, which is released when it is done. Once stopped, leave it to other workers."""
@@ -237,6 +238,7 @@ class WorkflowWorker:
         else:
             events = list(task.history.events)
         is_whole = bool(events) and events[0].event_id == 1
+        is_missing = False
         try:
             if is_whole or cached.run is None:
                 if not is_whole:
@@ -245,6 +247,9 @@ class WorkflowWorker:
             try:
                 step = await self._handle(cached, task, events)
             except CacheMissError:
+                is_missing = True
+            if is_missing:
+                # Not above: code must not see an exception being handled that is none of its own.
                 events = await whole_history(self._environment, task, events, until_s)
                 self._renew(cached)
                 step = await self._handle(cached, task, events)
@@ -257,6 +262,10 @@ class WorkflowWorker:
                 # A codec or a storage driver says that trying again is no use.
                 return self._failed_workflow(error)
             return self._failed_step(cached, task, error)
+        except BaseException:
+            # Ctrl-C goes on through code as through any other: what it left half-way is loaded anew.
+            cached.run = None
+            raise
         return step
 
     def _failed_workflow(self, error: ApplicationError) -> TaskCompletion:
@@ -283,13 +292,13 @@ class WorkflowWorker:
                 await self._decode(cached.payloads, workflow_task)
         return await self._run_code(cached, run, partial(run.handle, workflow_task))
 
-    def _run_code(self, cached: CachedRun, run: WorkflowRun, job: Callable[[], T]) -> asyncio.Future[T]:
-        program = cached.program
-        return self._executor.run(
-            job,
-            lambda: run.activation_count,
-            partial(self._programs.close, program) if program is not None else None,
-        )
+    async def _run_code(self, cached: CachedRun, run: WorkflowRun, job: Callable[[], T]) -> T:
+        close = partial(self._programs.close, cached.program) if cached.program is not None else None
+        step: Any = await self._executor.run(job, run, close)
+        while isinstance(step, Pause):
+            await asyncio.sleep(0)
+            step = await self._executor.run(run.resume, run, close)
+        return cast(T, step)
 
     async def _decode(self, payloads: WorkflowPayloads, task: WorkflowTask) -> None:
         task.events = await payloads.decoded_events(task.events)
@@ -361,8 +370,9 @@ class WorkflowWorker:
     ) -> TaskFailure:
         failure = self._programs.to_failure(error)
         if isinstance(error, DeadlockError):
-            # Its thread may still be inside, and ends this code itself.
-            cached.program = None
+            if error.is_running:
+                # Its thread ends this code.
+                cached.program = None
             failure.stack_trace = error.advice
         if cached.run is not None and not isinstance(error, CacheMissError):
             failed = cached.run.fail(_UNHANDLED, failure, str(error))
@@ -552,8 +562,7 @@ class WorkflowWorker:
     def _close_code(self, cached: CachedRun) -> None:
         program, cached.program = cached.program, None
         if program is not None:
-            closing = self._executor.run(partial(self._programs.close, program), lambda: 0)
-            closing.add_done_callback(_log_error)
+            self._executor.end(partial(self._programs.close, program))
 
     def stop(self) -> None:
         """Take no further tasks, and ask for none with answers."""
@@ -573,20 +582,10 @@ class WorkflowWorker:
             await asyncio.wait(self._tasks)
         for cached in self._cache:
             self._evict(cached)
-        await self._executor.run(lambda: None, lambda: 0)
-        self.close()
-
-    def close(self) -> None:
-        """End the workflow thread."""
-        self._executor.close()
+        await self._executor.drain()
 
 
 def _present(value: T | None) -> T:
     if value is None:
         raise RuntimeError("The run is not loaded, or local activities cannot run: no activity is registered")
     return value
-
-
-def _log_error(future: asyncio.Future[None]) -> None:
-    if not future.cancelled() and future.exception() is not None:
-        logger.warning("Workflow code could not be ended: %s", future.exception())

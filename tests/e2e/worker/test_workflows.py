@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -113,7 +114,7 @@ async def test_a_local_activity_is_repeated(client: Client) -> None:
 
 @workflow.defn
 class Blocks:
-    """Blocks the workflow thread until it is let go."""
+    """Blocks its thread until it is let go."""
 
     gate = threading.Event()
 
@@ -126,7 +127,7 @@ class Blocks:
 
 @on_every_target
 async def test_code_that_blocks_fails_its_task_with_its_stack(client: Client) -> None:
-    """Others go on meanwhile; the failure in history shows where the code stands."""
+    """Others go on afterwards; the failure in history shows where the code stands."""
     queue = unique("blocks")
     Blocks.gate.clear()
     async with Worker(
@@ -135,7 +136,9 @@ async def test_code_that_blocks_fails_its_task_with_its_stack(client: Client) ->
         workflows=[Blocks, Counter],
         deadlock_timeout=timedelta(milliseconds=300),
     ):
-        handle = await client.start_workflow(Blocks.run, id=queue, task_queue=queue)
+        handle = await client.start_workflow(
+            Blocks.run, id=queue, task_queue=queue, task_timeout=timedelta(seconds=2)
+        )
         other = await client.start_workflow(Counter.run, id=f"{queue}-other", task_queue=queue)
 
         async def has_failed() -> bool:
@@ -215,10 +218,24 @@ async def test_a_first_task_comes_with_the_answer_to_the_start(client: Client) -
 
 
 @on_every_target
-async def test_debug_mode_runs_code_on_the_loops_own_thread(client: Client) -> None:
-    queue = unique("debug")
-    async with Worker(client, task_queue=queue, workflows=[WhichThread], debug_mode=True):
-        assert await client.execute_workflow(WhichThread.run, id=queue, task_queue=queue) == "MainThread"
+async def test_code_runs_on_the_loops_own_thread_unless_a_pool_is_given(client: Client) -> None:
+    """In debug mode always."""
+    with ThreadPoolExecutor(2, thread_name_prefix="mine") as pool:
+        for is_debugged, executor, place in (
+            (False, None, "MainThread"),
+            (True, pool, "MainThread"),
+            (False, pool, "mine"),
+        ):
+            queue = unique("thread")
+            async with Worker(
+                client,
+                task_queue=queue,
+                workflows=[WhichThread],
+                debug_mode=is_debugged,
+                workflow_task_executor=executor,
+            ):
+                name = await client.execute_workflow(WhichThread.run, id=queue, task_queue=queue)
+                assert name.startswith(place)
 
 
 @workflow.defn

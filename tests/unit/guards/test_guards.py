@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import datetime
 import glob
 import logging
 import os
+import queue
 import random
 import secrets
 import shutil
@@ -116,6 +118,12 @@ FORBIDDEN: dict[str, Callable[[], Any]] = {
     "os.urandom": lambda: os.urandom(1),
     "uuid.uuid1": lambda: uuid.uuid1(),
     "secrets": lambda: secrets.token_hex(),
+    "threading.Event.wait": lambda: threading.Event().wait(1),
+    "threading.Barrier.wait": lambda: threading.Barrier(2).wait(1),
+    "threading.Semaphore.acquire": lambda: threading.Semaphore(0).acquire(),
+    "queue.Queue.get": lambda: queue.Queue[int]().get(),
+    "concurrent.futures._base.Future.result": lambda: concurrent.futures.Future[int]().result(1),
+    "concurrent.futures._base.wait": lambda: concurrent.futures.wait([concurrent.futures.Future[int]()]),
 }
 
 
@@ -132,6 +140,62 @@ def test_what_breaks_replay_is_refused_and_the_message_names_call_place_and_alte
     assert error.line == line
     assert f"Called at {__file__}:{line} in" in str(error)
     assert "Instead: " in str(error)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in FORBIDDEN if name.startswith(("threading.", "queue.", "concurrent."))]
+)
+def test_a_wait_for_a_thread_is_called_what_the_user_called(guarded: Guarded, name: str) -> None:
+    """All of them wait in the same place."""
+    with pytest.raises(RestrictedWorkflowAccessError) as raised:
+        guarded(FORBIDDEN[name])
+    assert raised.value.qualified_name == f"{name}()"
+
+
+def test_what_need_not_wait_for_a_thread_is_allowed(guarded: Guarded) -> None:
+    event, items, future = threading.Event(), queue.Queue[int](), concurrent.futures.Future[int]()
+    event.set()
+    items.put(1)
+    future.set_result(2)
+    assert guarded(lambda: (event.wait(), items.get(), future.result())) == (True, 1, 2)
+
+
+_held = threading.Lock()
+_free = threading.Lock()
+_no_items: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+
+class Takes:
+    """Code of a workflow module."""
+
+    def held(self) -> None:
+        """Would wait."""
+        _held.acquire()
+
+    def free(self) -> bool:
+        """Does not wait."""
+        return _free.acquire()
+
+    def empty(self) -> int:
+        """Would wait."""
+        return _no_items.get()
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="calls of built-in methods are watched from Python 3.12 on"
+)
+def test_a_lock_held_elsewhere_is_refused_and_a_free_one_is_not(guarded: Guarded) -> None:
+    guards.watch(Takes)
+    _held.acquire()
+    try:
+        with pytest.raises(RestrictedWorkflowAccessError, match=r"threading\.Lock\.acquire"):
+            guarded(Takes().held)
+        with pytest.raises(RestrictedWorkflowAccessError, match=r"queue\.SimpleQueue\.get"):
+            guarded(Takes().empty)
+        assert guarded(Takes().free)
+    finally:
+        _held.release()
+        _free.release()
 
 
 @pytest.mark.filterwarnings("ignore:.*utcnow.*:DeprecationWarning")
@@ -164,7 +228,9 @@ def test_guards_are_armed_in_one_thread_only(guarded: Guarded) -> None:
 
     def workflow() -> None:
         entered.set()
-        done.wait(10)
+        for _ in range(100_000_000):
+            if done.is_set():
+                break
 
     guarded(workflow)
     thread.join(10)

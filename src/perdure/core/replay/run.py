@@ -37,9 +37,11 @@ from perdure.core.replay.instructions import Answer, AnswerQuery, FailWorkflow, 
 from perdure.core.replay.ledger import Ledger
 from perdure.core.replay.machines import completion, local_activity, update
 from perdure.core.replay.steps import (
+    PAUSE,
     CacheMissError,
     LocalActivityOutcome,
     LocalActivityWork,
+    Pause,
     RunConfig,
     Step,
     TaskCompletion,
@@ -111,6 +113,7 @@ class WorkflowRun:
         self._results: dict[str, WorkflowQueryResult] = {}
         self._local_retries = 0
         self._versioning_behavior = 0
+        self._held_jobs: list[ResolveActivity] | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -142,7 +145,7 @@ class WorkflowRun:
     def handle(self, task: WorkflowTask) -> Step:
         """Takes a polled workflow task; blocks while workflow code runs (call it in the workflow thread).
 
-        Returns: the completion, the failure, or local activities to run first.
+        Returns: the completion, the failure, local activities to run first, or a pause.
         Raises: CacheMissError when the events do not go on where this run stands.
         """
         self._attempt = task.attempt
@@ -169,12 +172,14 @@ class WorkflowRun:
                 return self._advance()
             # A question alone records nothing: what was done since the last task is told in the next one.
             ledger = self._ledger
-            later, ledger.local_jobs = ledger.local_jobs, []
-            step = self._advance()
-            ledger.local_jobs = later
-            return step
+            self._held_jobs, ledger.local_jobs = ledger.local_jobs, []
+            return self._advance()
 
         return self._guarded(begin)
+
+    def resume(self) -> Step:
+        """Goes on after a `Pause`; blocks while workflow code runs."""
+        return self._guarded(self._advance)
 
     def local_activity_resolved(self, seq: int, outcome: LocalActivityOutcome) -> Step | None:
         """Reports the end of a local activity; blocks while workflow code runs.
@@ -210,7 +215,7 @@ class WorkflowRun:
             return self._completion(is_heartbeat=self._must_wait())
 
         step = self._guarded(hand_in)
-        return None if isinstance(step, LocalActivityWork) else step
+        return None if isinstance(step, (LocalActivityWork, Pause)) else step
 
     def reset_to(self, started_event_id: int) -> None:
         """The server discarded the task just completed (it was speculative): stand where `started_event_id` left off.
@@ -250,7 +255,7 @@ class WorkflowRun:
             )
         except _CodeFailedError as error:
             return self._failure(_UNHANDLED, error.failure, str(error), error.error)
-        if not isinstance(step, LocalActivityWork):
+        if not isinstance(step, (LocalActivityWork, Pause)):
             self.has_task = False
             self._walk.forget_events()
         return step
@@ -261,7 +266,11 @@ class WorkflowRun:
         What a local activity did is told when it is done, although others are still running.
         """
         ledger = self._ledger
+        at_once = self.config.activations_at_once
+        pause_at = self.activation_count + at_once
         while True:
+            if at_once and self.activation_count >= pause_at:
+                return PAUSE
             if ledger.is_complete:
                 # What the code would still ask for could not be sent: the command that closes the run is the last.
                 ledger.jobs, ledger.local_jobs = [], []
@@ -275,7 +284,10 @@ class WorkflowRun:
         if self._must_wait():
             return self._local_work()
         self._answer_queries()
-        return self._completion(is_heartbeat=False)
+        step = self._completion(is_heartbeat=False)
+        if self._held_jobs is not None:
+            ledger.local_jobs, self._held_jobs = self._held_jobs, None
+        return step
 
     def _walk_on(self) -> None:
         """Walks over windows that bring nothing to the code."""
@@ -485,6 +497,25 @@ def replay_history(
         (`error` is a NondeterminismError when history and code differ).
     Raises: HistoryError when the events are no history (wrong first event, gaps).
     """
+    run, task = begin_replay(program, events, workflow_id=workflow_id, run_id=run_id, config=config)
+    step = run.handle(task)
+    while isinstance(step, Pause):
+        step = run.resume()
+    return step if isinstance(step, TaskFailure) else None
+
+
+def begin_replay(
+    program: Program,
+    events: Sequence[HistoryEvent],
+    *,
+    workflow_id: str,
+    run_id: str = "",
+    config: RunConfig = DEFAULT_CONFIG,
+) -> tuple[WorkflowRun, WorkflowTask]:
+    """Makes the run and the one task that replay a saved history; see `replay_history`.
+
+    Raises: HistoryError when the events are no history (wrong first event, gaps).
+    """
     if not events or events[0].event_type != WORKFLOW_EXECUTION_STARTED:
         raise HistoryError(
             "A history starts with WorkflowExecutionStarted; this one does not: is it complete?"
@@ -503,5 +534,4 @@ def replay_history(
     if events[-1].event_type != WORKFLOW_TASK_STARTED:
         previous = started
     run = WorkflowRun(workflow_id, run_id, program, config)
-    step = run.handle(WorkflowTask(events, previous, started))
-    return step if isinstance(step, TaskFailure) else None
+    return run, WorkflowTask(events, previous, started)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from perdure.api.command.v1 import Command, ScheduleActivityTaskCommandAttributes
 from perdure.api.common.v1 import MeteringMetadata, Payloads
@@ -38,6 +39,7 @@ class RunConfig:
         sdk_name, sdk_version: written with completions when they differ from what history says.
         records_sdk_metadata: the server keeps sdk metadata (GetSystemInfo's capability of that name).
         nondeterminism_fails_workflow: a non-determinism error fails the workflow instead of the workflow task.
+        activations_at_once: after so many in one call the run pauses (`Pause`); 0: never.
     """
 
     namespace: str = "default"
@@ -48,6 +50,7 @@ class RunConfig:
     sdk_version: str = ""
     records_sdk_metadata: bool = True
     nondeterminism_fails_workflow: bool = False
+    activations_at_once: int = 0
 
 
 @dataclass(slots=True)
@@ -183,4 +186,11 @@ class LocalActivityWork:
     heartbeat_after_s: float
 
 
-Step = TaskCompletion | TaskFailure | LocalActivityWork
+@dataclass(slots=True)
+class Pause:
+    """The run is in the middle of a long replay: let others go on for a moment, then call `resume()`."""
+
+
+PAUSE: Final = Pause()
+
+Step = TaskCompletion | TaskFailure | LocalActivityWork | Pause

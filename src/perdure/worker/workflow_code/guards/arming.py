@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from perdure.worker.workflow_code.guards import audit, calls, functions
+from perdure.worker.workflow_code.guards import audit, calls, functions, waits
 from perdure.worker.workflow_code.guards.state import GuardedRun, armed
 
 _installing = threading.Lock()
@@ -20,6 +20,8 @@ def install() -> None:
     with _installing:
         if _is_installed:
             return
+        # First: what refuses to sleep has to be called by workflow code itself, not by what makes it interruptible.
+        waits.install()
         functions.install()
         calls.install()
         audit.install()

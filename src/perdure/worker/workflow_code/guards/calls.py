@@ -10,16 +10,27 @@ from __future__ import annotations
 import ctypes
 import datetime
 import gc
+import queue
 import random
 import sys
+import threading
 import time
-from collections.abc import Iterable
-from types import BuiltinFunctionType, BuiltinMethodType, CodeType, FunctionType, MethodType, ModuleType
+from collections.abc import Callable, Iterable
+from types import (
+    BuiltinFunctionType,
+    BuiltinMethodType,
+    CodeType,
+    FunctionType,
+    MethodDescriptorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 from perdure.worker.workflow_code.guards import functions
 from perdure.worker.workflow_code.guards.errors import refuse
 from perdure.worker.workflow_code.guards.state import armed
+from perdure.worker.workflow_code.guards.waits import INSTEAD
 
 _NOW = "workflow.now()."
 CLASS_METHODS: tuple[tuple[type, str, str], ...] = (
@@ -29,6 +40,21 @@ CLASS_METHODS: tuple[tuple[type, str, str], ...] = (
     (datetime.date, "today", "workflow.now().date()."),
 )
 """Class methods of built-in types that read the clock."""
+
+
+def _is_held_elsewhere(lock: Any) -> bool:
+    if lock.acquire(blocking=False):
+        lock.release()
+        return False
+    return True
+
+
+BLOCKING_METHODS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    type(threading.Lock()).acquire: ("threading.Lock.acquire()", _is_held_elsewhere),
+    type(threading.RLock()).acquire: ("threading.RLock.acquire()", _is_held_elsewhere),
+    queue.SimpleQueue.get: ("queue.SimpleQueue.get()", lambda items: bool(items.empty())),
+}
+"""Methods of built-in types that wait for a thread: what they are called, and whether they would wait now."""
 
 _monitoring: Any = getattr(sys, "monitoring", None)
 """None before Python 3.12."""
@@ -134,6 +160,10 @@ def _on_call(code: CodeType, offset: int, called: object, first_argument: object
             refuse(*found)
         elif isinstance(called, BuiltinMethodType) and isinstance(called.__self__, type):
             _check_subclass(called.__self__, called.__name__)
+    elif isinstance(called, MethodDescriptorType):
+        found_blocking = BLOCKING_METHODS.get(called)
+        if found_blocking is not None and found_blocking[1](first_argument):
+            refuse(f"{found_blocking[0]}, which would wait,", INSTEAD)
     elif called is random.SystemRandom or (called is random.Random and _has_no_argument(first_argument)):
         refuse("random.Random() without a seed", "workflow.random().", depth=2)
 

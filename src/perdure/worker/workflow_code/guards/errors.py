@@ -105,6 +105,12 @@ def _nearest_sdk_module(frame: FrameType | None) -> str:
     return ""
 
 
+def is_library(frame: FrameType) -> bool:
+    """Whether a frame runs code of the standard library."""
+    file = frame.f_code.co_filename
+    return (_places.get(file) or _place(file)) is _LIBRARY
+
+
 def _place(file: str) -> str:
     """Whose code a file is: the user's (third-party packages too), the standard library's or the SDK's."""
     path = os.path.normcase(file)

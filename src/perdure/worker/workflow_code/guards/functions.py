@@ -7,6 +7,7 @@ A name that was imported before (`from time import time`) keeps the original: se
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import random
 import secrets
@@ -108,7 +109,8 @@ def install() -> None:
 
 
 def _replace(module: Any, name: str, function: Callable[..., Any]) -> None:
-    originals[f"{module.__name__}.{name}"] = getattr(module, name)
+    # Whoever imported the name earlier has what was there before any replacement.
+    originals[f"{module.__name__}.{name}"] = inspect.unwrap(getattr(module, name))
     setattr(module, name, function)
 
 

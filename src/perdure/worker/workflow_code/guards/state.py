@@ -17,10 +17,19 @@ class GuardedRun(Protocol):
         """The run's own randomness."""
 
 
+class WatchedThread(Protocol):
+    """What one thread is at, as the watch over workflow code sees it."""
+
+    job: int
+    """Number of the watched call under way; 0 while there is none."""
+
+
 class Armed(threading.local):
     """Per thread: the workflow whose code runs now, None outside workflow code and where guards are lifted."""
 
     run: GuardedRun | None = None
+    watched: WatchedThread | None = None
+    """The record of this thread; None before it first ran workflow code."""
 
 
 armed = Armed()
