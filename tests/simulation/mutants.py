@@ -6,8 +6,9 @@ Some were real ones once. A mutant that survives says what the simulator does no
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +17,6 @@ import pytest
 from perdure.api.history.v1 import HistoryEvent
 from perdure.core.errors import (
     ResourceExhaustedError,
-    StoreError,
-    StoreUnavailableError,
-    UnavailableError,
 )
 from perdure.core.run import (
     activity,
@@ -35,6 +33,7 @@ from perdure.core.run.records import QueueKey, RunWrite
 from perdure.core.run.transition import Overlay, Transition
 from perdure.server.engine import timers
 from perdure.server.engine.engine import Engine, Pending
+from perdure.server.engine.histories import Histories
 from perdure.server.engine.matching import Matching
 from perdure.server.engine.queries import Queries
 from perdure.server.engine.runs import HistoryTail, RunSlot
@@ -279,6 +278,82 @@ def failed_commit_keeps_the_state(patch: Patch) -> None:
 
 
 @_mutant
+def reads_show_what_is_not_durable(patch: Patch) -> None:
+    """A read is answered with the state that the next transition is computed on."""
+
+    async def hasty(self: Histories, run: Any) -> Any:
+        slot = self._engine.runs.pin(run)
+        try:
+            if slot.state is not None:
+                return slot.state
+        finally:
+            self._engine.runs.unpin(slot)
+        return await state(self, run)
+
+    state = Histories.state
+    patch.setattr(Histories, "state", hasty)
+
+
+@_mutant
+def long_polls_show_what_is_not_durable(patch: Patch) -> None:
+    """Whoever follows a history sees events on their way to the disk."""
+    go_ahead = Pending.go_ahead
+
+    def hasty(self: Pending, write: RunWrite) -> None:
+        go_ahead(self, write)
+        self.slot.durable = self.tx.header
+        self.slot.wake()
+
+    patch.setattr(Pending, "go_ahead", hasty)
+
+
+@_mutant
+def repeated_requests_do_not_wait(patch: Patch) -> None:
+    """A request whose effect is on its way already is answered at once."""
+
+    async def hasty(self: RunSlot) -> bool:
+        return True
+
+    patch.setattr(RunSlot, "settle", hasty)
+    patch.setattr(RunSlot, "alone", _only_locked)
+
+
+@contextlib.asynccontextmanager
+async def _only_locked(self: RunSlot) -> AsyncIterator[None]:
+    async with self.lock:
+        yield
+
+
+@_mutant
+def write_behind_a_failed_one_is_done(patch: Patch) -> None:
+    """The store does what was computed on a write that never happened, wherever that leads."""
+    check_expectations = MemoryStore._check_expectations
+
+    def lax(self: MemoryStore, unit: Sequence[RunWrite]) -> None:
+        if any(write.becomes_current for write in unit):
+            check_expectations(self, unit)
+
+    patch.setattr(MemoryStore, "_check_expectations", lax)
+
+
+@_mutant
+def tasks_handed_over_before_they_are_durable(patch: Patch) -> None:
+    """Whoever waits for a task gets it while its start is on its way to the disk."""
+
+    def hasty(self: Engine, unit: Sequence[Pending]) -> Any:
+        committed = commit(self, unit)
+        for pending in unit:
+            reserved, pending.reserved = pending.reserved, []
+            for poller, task, delivery in reserved:
+                found = delivery or self.workflow_task_delivery(pending.slot, pending.tx, task)
+                self.matching.deliver(poller, found)
+        return committed
+
+    commit = Engine.commit
+    patch.setattr(Engine, "commit", hasty)
+
+
+@_mutant
 def cancellation_without_event(patch: Patch) -> None:
     def request(tx: Transition, **given: Any) -> bool:
         tx.header.cancel_requested = True
@@ -301,23 +376,14 @@ def task_lost_when_its_start_fails(patch: Patch) -> None:
 @_mutant
 def task_lost_when_its_commit_is_uncertain(patch: Patch) -> None:
     """A commit was done but reported failed: nobody hears of the tasks it made."""
+    not_committed = Engine._not_committed
 
-    async def commit(self: Engine, unit: Sequence[Pending]) -> None:
-        writes = [self._write(pending) for pending in unit]
-        try:
-            await self.store.commit([write for write, _ in writes])
-        except StoreError as error:
-            for pending in unit:
-                pending.slot.forget()
-                for poller, task in pending.reserved:
-                    self.matching.release(task.queue, poller)
-            if isinstance(error, StoreUnavailableError):
-                raise UnavailableError(str(error)) from error
-            raise
-        for pending, (write, _) in zip(unit, writes, strict=True):
-            self._publish(pending, write)
+    def forgetful(
+        self: Engine, unit: Sequence[Pending], writes: Sequence[RunWrite], error: BaseException
+    ) -> BaseException:
+        return not_committed(self, unit, [], error)
 
-    patch.setattr(Engine, "commit", commit)
+    patch.setattr(Engine, "_not_committed", forgetful)
 
 
 @_mutant
@@ -454,9 +520,8 @@ def runs_committed_one_by_one(patch: Patch) -> None:
     """A parent and its child, or a run and the one that follows it, are two commits: a crash comes between."""
     commit = Engine.commit
 
-    async def torn(self: Engine, unit: Sequence[Pending]) -> None:
-        for pending in unit:
-            await commit(self, [pending])
+    def torn(self: Engine, unit: Sequence[Pending]) -> asyncio.Future[None]:
+        return [commit(self, [pending]) for pending in unit][-1]
 
     patch.setattr(Engine, "commit", torn)
 

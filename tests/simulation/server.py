@@ -21,10 +21,11 @@ from perdure.server.server import Server
 from perdure.server.service.call import Call
 from perdure.store.memory import MemoryStore
 from tests.simulation import network
+from tests.simulation.answers import Answers
 from tests.simulation.context import Context
 from tests.simulation.interpreter import ATTRIBUTE
 from tests.simulation.loop import Node
-from tests.simulation.model import check
+from tests.simulation.model import Broken, check
 from tests.simulation.oracle import watched
 from tests.simulation.runtime import SimRuntime
 from tests.simulation.store import SimStore
@@ -97,6 +98,7 @@ class SimServer:
         self.server = Server(store.as_store(), config, self._runtime, "memory")
         self.server._door = _NoDoor()  # nothing real may listen
         self._cached_runs = config.cached_runs
+        self._answers = Answers(context.oracle, context.namespace_ids)
         self._watch()
 
     def _watch(self) -> None:
@@ -155,7 +157,14 @@ class SimServer:
         except Exception as error:  # a door would have to call it an internal error
             self._context.fail(error)
             raise
+        self._look(rpc, request, answer, is_local=False)
         return answer.SerializeToString()
+
+    def _look(self, rpc: str, request: Any, answer: Any, *, is_local: bool) -> None:
+        try:
+            self._answers.look(rpc, request, answer, is_local=is_local)
+        except Broken as error:
+            self._context.fail(error)
 
     def check_memory(self) -> None:
         """Checks what the server holds in memory when nothing is under way: bounded, and equal to what is stored."""

@@ -6,12 +6,18 @@ before or after the act, meet a conflict, or be cut off by a crash; a dead proce
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Sequence
 from random import Random
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
-from perdure.core.errors import CurrentRunConflictError, StoreUnavailableError, VersionConflictError
+from perdure.core.errors import (
+    CurrentRunConflictError,
+    StoreError,
+    StoreUnavailableError,
+    VersionConflictError,
+)
 from perdure.core.run.records import RunKey, RunWrite
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import Store
@@ -23,6 +29,24 @@ from tests.simulation.trace import Trace
 T = TypeVar("T")
 MOST_CALLS_AT_ONCE = 5_000
 """Calls within one callback after which somebody goes round in circles without ever giving way."""
+
+
+class _Turn(NamedTuple):
+    """A commit's place in the order: whether it has been done (or has failed), and whether that was told."""
+
+    acted: asyncio.Future[None]
+    answered: asyncio.Future[None]
+
+    def has_acted(self) -> None:
+        """The next one may act."""
+        if not self.acted.done():
+            self.acted.set_result(None)
+
+    def end(self) -> None:
+        """The next one may be answered."""
+        self.has_acted()
+        if not self.answered.done():
+            self.answered.set_result(None)
 
 
 class SimStore:
@@ -66,6 +90,7 @@ class SimStore:
         self._is_down = is_down
         self._step = 0
         self._calls = 0
+        self._last: _Turn | None = None
 
     def as_store(self) -> Store:
         """The view as the protocol that the server wants."""
@@ -77,9 +102,13 @@ class SimStore:
     async def close(self) -> None:
         """The durable store stays open for the next process."""
 
-    async def commit(self, unit: Sequence[RunWrite]) -> None:
-        """Commits, and lets the oracle check what was committed."""
+    def commit(self, unit: Sequence[RunWrite]) -> Coroutine[Any, Any, None]:
+        """Commits in the order of calls, and lets the oracle check what was committed."""
+        order = _Turn(self._loop.create_future(), self._loop.create_future())
+        previous, self._last = self._last, order
+        return self._commit(unit, previous, order)
 
+    async def _commit(self, unit: Sequence[RunWrite], previous: _Turn | None, turn: _Turn) -> None:
         async def act() -> None:
             if self._random.random() < self._faults().store_conflict:
                 self._trace.reach("version conflict")
@@ -89,9 +118,12 @@ class SimStore:
             except CurrentRunConflictError:
                 self._trace.reach("current run conflict")
                 raise
+            except VersionConflictError:
+                self._trace.reach("write behind a failed one")
+                raise
             await self._check(lambda: self._oracle.committed(unit))
 
-        await self._do("commit", act)
+        await self._do("commit", act, previous, turn)
 
     async def delete_run(self, run: RunKey) -> bool:
         """Deletes, and tells the oracle."""
@@ -111,7 +143,27 @@ class SimStore:
             self._fail(error)
             await self._loop.hang()
 
-    async def _do(self, method: str, act: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def _do(
+        self,
+        method: str,
+        act: Callable[[], Coroutine[Any, Any, T]],
+        previous: _Turn | None = None,
+        turn: _Turn | None = None,
+    ) -> T:
+        """One call. With turns, it acts and is answered after the previous one."""
+        try:
+            return await self._do_in_turn(method, act, previous, turn)
+        finally:
+            if turn is not None:
+                turn.end()
+
+    async def _do_in_turn(
+        self,
+        method: str,
+        act: Callable[[], Coroutine[Any, Any, T]],
+        previous: _Turn | None,
+        turn: _Turn | None,
+    ) -> T:
         faults, random = self._faults(), self._random
         self._calls = self._calls + 1 if self._step == self._loop.steps else 0
         self._step = self._loop.steps
@@ -119,18 +171,30 @@ class SimStore:
             self._fail(SimulationError(f"{method} is called again and again"))
             await self._loop.hang()
         await self._pause(faults)
+        if previous is not None:
+            await previous.acted
         if random.random() < faults.store_crash:
             await self._die(f"before {method}")
-        if self._is_down():
-            self._trace.reach(f"{method} during an outage")
-            raise StoreUnavailableError("Injected fault: the store is down.")
-        if random.random() < faults.store_before:
-            self._trace.reach(f"{method} failed before")
-            raise StoreUnavailableError(f"Injected fault: {method} failed before it acted.")
-        result = await act()
+        try:
+            if self._is_down():
+                self._trace.reach(f"{method} during an outage")
+                raise StoreUnavailableError("Injected fault: the store is down.")
+            if random.random() < faults.store_before:
+                self._trace.reach(f"{method} failed before")
+                raise StoreUnavailableError(f"Injected fault: {method} failed before it acted.")
+            result = await act()
+        except StoreError:
+            if previous is not None:
+                turn.has_acted()  # type: ignore[union-attr]  # they come together
+                await previous.answered
+            raise
+        if turn is not None:
+            turn.has_acted()
         if random.random() < faults.store_crash:
             await self._die(f"after {method}")
         await self._pause(faults)
+        if previous is not None:
+            await previous.answered
         if random.random() < faults.store_after:
             self._trace.reach(f"{method} failed after")
             raise StoreUnavailableError(f"Injected fault: {method} acted and its answer was lost.")

@@ -179,7 +179,7 @@ class TimeSkipping:
             async for run in self._open_runs(namespace.namespace_id):
                 slot = self._engine.runs.pin(run)
                 try:
-                    async with slot.lock:
+                    async with slot.alone():
                         self._take_in(run, await self._engine.load(slot))
                 finally:
                     self._engine.runs.unpin(slot)
@@ -214,7 +214,10 @@ class TimeSkipping:
 
     def _on_note(self, run: RunKey) -> None:
         slot = self._engine.runs.peek(run)
-        self._take_in(run, slot.state if slot is not None else None)
+        if (
+            slot is None or not slot.in_flight
+        ):  # what is under way is waited for, and the last of it gives notice
+            self._take_in(run, slot.state if slot is not None else None)
         self._changed.set()
 
     def _take_in(self, run: RunKey, state: RunState | None) -> None:

@@ -140,6 +140,9 @@ class Store(Protocol):
     def commit(self, unit: Sequence[RunWrite]) -> Awaitable[None]:
         """Writes all of `unit`'s runs or none, durably, before it returns.
 
+        Units take effect, and are answered, in the order of the calls: a unit may be computed on others that are not
+        answered yet. If one of those fails, the versions that it expects are never reached, and it fails too. (A store
+        that other servers write as well must see to that itself: they could reach the same version differently.)
         Units that are ready together may share one physical transaction; one unit's conflict never fails another.
         A unit names each run once. Its writes take effect in their order: the second meets the current runs that the
         first left. A run id names one run in the whole store. Of a write, deletions of tasks come before puts; a put

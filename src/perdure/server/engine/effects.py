@@ -139,13 +139,15 @@ class Effects:
 
     @asynccontextmanager
     async def locked(self, *runs: RunKey) -> AsyncIterator[Slots]:
-        """Locks runs in the order of their keys, so that two deliveries never wait for each other."""
+        """Takes runs alone in the order of their keys, so that two deliveries never wait for each other."""
         slots = {run: self._engine.runs.pin(run) for run in sorted(set(runs))}
         held: list[RunSlot] = []
         try:
             for slot in slots.values():
                 await slot.lock.acquire()
                 held.append(slot)
+                while slot.in_flight:
+                    await slot.settle()
             yield slots
         finally:
             for slot in held:

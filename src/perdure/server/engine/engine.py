@@ -11,13 +11,15 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from perdure.api.history.v1 import History, HistoryEvent
 from perdure.core.errors import (
     CurrentRunConflictError,
     NotFoundError,
+    PerdureError,
     StoreError,
+    StoreUnavailableError,
     UnavailableError,
     VersionConflictError,
 )
@@ -25,7 +27,7 @@ from perdure.core.invariant import invariant
 from perdure.core.run import activity, completion, deadlines, effects, listing, workflow_task
 from perdure.core.run.limits import Limits
 from perdure.core.run.records import RunKey, RunWrite, Task, TaskKind
-from perdure.core.run.state import RunState, decode_run
+from perdure.core.run.state import RunHeader, RunState, decode_run
 from perdure.core.run.transition import Transition
 from perdure.core.visibility.attributes import AttributeType
 from perdure.server.engine.deliveries import ActivityDelivery, Delivery, WorkflowTaskDelivery
@@ -73,24 +75,87 @@ class Woken(Enum):
     EXPIRED = "nothing any more: its retention is over"
 
 
-@dataclass(slots=True)
-class Pending:
-    """A transition on its way into the store, with what was handed over in it.
+class Reserved(NamedTuple):
+    """A poller that gets a task in the commit that makes it.
 
     Attributes:
-        slot: the run's slot, whose lock is held.
+        poller, task: who gets what.
+        delivery: an activity's; a workflow task's is made when it is handed over.
+    """
+
+    poller: Poller
+    task: Task
+    delivery: ActivityDelivery | None
+
+
+@dataclass(slots=True)
+class Pending:
+    """A transition on its way into the store, with what is handed over in it.
+
+    Attributes:
+        slot: the run's slot.
         tx: the transition.
         reserved: pollers that get a task of this transition.
         becomes_current, expected_current_run_id: for a new run, see RunWrite.
         on_commit: called once the transition is committed, before anything of it is handed over.
+        before: the header that it was computed on.
+        generation: the slot's, when it was handed to the store.
+        is_with_store: it was.
     """
 
     slot: RunSlot
     tx: Transition
-    reserved: list[tuple[Poller, Task]]
+    reserved: list[Reserved]
     becomes_current: bool = False
     expected_current_run_id: str | None = None
     on_commit: Callable[[RunSlot], None] | None = None
+    before: RunHeader = field(init=False)
+    generation: int = 0
+    is_with_store: bool = False
+
+    def go_ahead(self, write: RunWrite) -> None:
+        """It is in the store's queue: what comes next is computed on it."""
+        slot, tx = self.slot, self.tx
+        self.before, self.generation, self.is_with_store = tx.state.header, slot.generation, True
+        tx.absorb()
+        slot.state = tx.state
+        slot.tail.append(write.events)
+        slot.in_flight += 1
+        slot.pins += 1
+
+    @property
+    def is_outlived(self) -> bool:
+        """Whether a commit before it failed, so that it was computed on what never happened."""
+        return self.generation != self.slot.generation
+
+
+class _Outcome(Generic[Result]):
+    """What came of computing a transition.
+
+    Args:
+        value: what the caller wants to know.
+        waiter: resolves when the transition is durable; None when nothing is to be written.
+        error: it was refused.
+    """
+
+    __slots__ = ("_error", "_value", "waiter")
+
+    def __init__(
+        self,
+        value: Result | None = None,
+        *,
+        waiter: asyncio.Future[None] | None = None,
+        error: PerdureError | None = None,
+    ) -> None:
+        self._value = value
+        self.waiter = waiter
+        self._error = error
+
+    def result(self) -> Result:
+        """The value; raises the error."""
+        if self._error is not None:
+            raise self._error
+        return cast(Result, self._value)
 
 
 class Engine:
@@ -144,7 +209,12 @@ class Engine:
     # --- transitions ---
 
     async def transact(
-        self, run: RunKey, compute: Compute[Result], on_commit: Callable[[RunSlot], None] | None = None
+        self,
+        run: RunKey,
+        compute: Compute[Result],
+        on_commit: Callable[[RunSlot], None] | None = None,
+        *,
+        alone: bool = False,
     ) -> Result:
         """Computes and commits one transition of a run.
 
@@ -154,87 +224,121 @@ class Engine:
             run: which run.
             compute: see `Compute`; it may raise, then nothing has happened. It may be called again.
             on_commit: called with the run's slot once the transition is committed, before anything is handed over.
+            alone: compute on what is durable only.
 
         Returns:
-            what `compute` returned, after the commit.
+            what `compute` returned, once it and everything that it was computed on is durable.
 
         Raises:
             NotFoundError: there is no such run.
             UnavailableError: the store could not do it; the outcome may be unknown.
         """
         slot = self.runs.pin(run)
-        if slot.state is None or not slot.lock.is_free:
-            self.runs.unpin(slot)
-            return await self.finish_anyway(self._transact(run, compute, on_commit))
-        # From here to the commit nothing is awaited, so no task is needed to keep the pieces together.
-        is_committing = False
         try:
-            tx, result = compute(slot.state, self.runtime.now_ns())
-            if tx is None or tx.is_untouched:
-                return result
-            if tx.is_in_memory:
-                self._keep(slot, tx, on_commit)
-                return result
-            pending = self.prepare(slot, tx)
-            pending.on_commit = on_commit
-            await slot.lock.acquire()  # free, so this does not wait
-            is_committing = True  # whoever commits ends the use of the slot
+            state = slot.state
+            if (
+                state is None
+                or not slot.lock.is_free
+                or (slot.in_flight and (alone or slot.updates is not None))
+            ):
+                return await self.finish_anyway(self._transact(run, compute, on_commit, alone))
+            outcome = self._attempt(slot, state, compute, on_commit)
+            if outcome.waiter is not None:
+                try:
+                    await outcome.waiter
+                except VersionConflictError:
+                    return await self.finish_anyway(self._transact(run, compute, on_commit, alone))
+            elif slot.in_flight and not await slot.settle():
+                return await self.finish_anyway(self._transact(run, compute, on_commit, alone))
+            return outcome.result()
         finally:
-            if not is_committing:
-                self.runs.unpin(slot)
-        try:
-            if tx.successor is None:
-                await self._committing(pending)
-            else:
-                await self.finish_anyway(self._commit_chain_locked(pending))
-        except VersionConflictError:
-            return await self.finish_anyway(self._transact(run, compute, on_commit))
-        return result
+            self.runs.unpin(slot)
 
-    def _committing(self, pending: Pending) -> asyncio.Future[None]:
-        """Commits a transition whose slot is locked and pinned for it; ends both, whoever waits."""
+    def _attempt(
+        self,
+        slot: RunSlot,
+        state: RunState,
+        compute: Compute[Result],
+        on_commit: Callable[[RunSlot], None] | None,
+    ) -> _Outcome[Result]:
+        """Computes a transition and hands it to the store, without waiting for anything."""
+        try:
+            tx, result = compute(state, self.runtime.now_ns())
+        except PerdureError as error:  # an answer too: it stands if what it was computed on does
+            return _Outcome(error=error)
+        if tx is None or tx.is_untouched:
+            return _Outcome(result)
+        if tx.is_in_memory:
+            self._keep(slot, tx, on_commit)
+            return _Outcome(result)
+        pending = self.prepare(slot, tx)
+        pending.on_commit = on_commit
+        if tx.successor is None:
+            return _Outcome(result, waiter=self.commit([pending]))
+        next_slot = self.runs.pin(tx.successor.state.run)
+        try:
+            following = self.prepare(next_slot, tx.successor)
+            following.becomes_current = True
+            following.expected_current_run_id = slot.key.run_id
+            return _Outcome(result, waiter=self.commit([pending, following]))
+        except BaseException:  # whatever it was: who waits for the tasks goes on waiting
+            self.drop([pending])
+            raise
+        finally:
+            self.runs.unpin(next_slot)
+
+    def commit(self, unit: Sequence[Pending]) -> asyncio.Future[None]:
+        """Hands transitions to the store, to be committed together; they are their runs' states at once.
+
+        Nothing is awaited between the computation and this. Everything else is told once they are durable.
+
+        Returns:
+            resolves when they are durable and published, whoever waits. It raises VersionConflictError or
+            CurrentRunConflictError: nothing was written; UnavailableError: the outcome may be unknown. Then states
+            were dropped from memory.
+        """
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        unit = [pending]
-        writes: list[RunWrite] = []
         try:
-            writes.append(self._write(pending)[0])
+            writes = [self._write(pending)[0] for pending in unit]
+        except BaseException:  # a defect must not take pollers along
+            self.drop(unit)
+            raise
+        try:
             committing = asyncio.ensure_future(self.store.commit(writes))
-        except BaseException as error:  # it was refused at once: as if it had failed
-            self._end_use(pending.slot)
-            failure = self._not_committed(unit, writes, error)
-            if failure is error:
-                raise
-            raise failure from error
+            if committing.done():
+                committing.result()
+        except BaseException as error:  # it was refused at once, and what is in flight goes on
+            waiter.set_exception(self._refused(unit, error))
+            return waiter
         self._working.add(committing)
+        for pending, write in zip(unit, writes, strict=True):
+            pending.go_ahead(write)
 
-        def committed(done: asyncio.Future[None]) -> None:
+        def answered(done: asyncio.Future[None]) -> None:
             self._working.discard(done)
             error = asyncio.CancelledError() if done.cancelled() else done.exception()
+            if error is None and any(pending.is_outlived for pending in unit):
+                error = StoreUnavailableError("a commit before it failed")
+            for pending in unit:
+                pending.slot.answered()
             try:
                 if error is None:
-                    self._publish(pending, writes[0])
+                    for pending, write in zip(unit, writes, strict=True):
+                        self._publish(pending, write)
                 else:
                     error = self._not_committed(unit, writes, error)
             finally:
-                self._end_use(pending.slot)
+                for pending in unit:
+                    self.runs.unpin(pending.slot)
                 if not waiter.done():
                     if error is None:
                         waiter.set_result(None)
                     else:
                         waiter.set_exception(error)
+                        waiter.exception()  # read here, because the caller may be gone
 
-        committing.add_done_callback(committed)
+        committing.add_done_callback(answered)
         return waiter
-
-    def _end_use(self, slot: RunSlot) -> None:
-        slot.lock.release()
-        self.runs.unpin(slot)
-
-    async def _commit_chain_locked(self, pending: Pending) -> None:
-        try:
-            await self._commit_chain(pending)
-        finally:
-            self._end_use(pending.slot)
 
     async def finish_anyway(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Runs `work` to its end even if the caller is cancelled while it waits."""
@@ -254,27 +358,29 @@ class Engine:
             task.exception()  # read here, because a caller that is gone will not
 
     async def _transact(
-        self, run: RunKey, compute: Compute[Result], on_commit: Callable[[RunSlot], None] | None
+        self,
+        run: RunKey,
+        compute: Compute[Result],
+        on_commit: Callable[[RunSlot], None] | None,
+        alone: bool,
     ) -> Result:
         slot = self.runs.pin(run)
         try:
-            async with slot.lock:
-                for _ in range(CONFLICT_RETRIES):
+            for _ in range(CONFLICT_RETRIES):
+                async with slot.lock:
+                    while slot.in_flight and (alone or slot.updates is not None):
+                        await slot.settle()
                     state = slot.state or await self.load(slot)
-                    tx, result = compute(state, self.runtime.now_ns())
-                    if tx is None or tx.is_untouched:
-                        return result
-                    if tx.is_in_memory:
-                        self._keep(slot, tx, on_commit)
-                        return result
-                    pending = self.prepare(slot, tx)
-                    pending.on_commit = on_commit
+                    outcome = self._attempt(slot, state, compute, on_commit)
+                if outcome.waiter is not None:
                     try:
-                        await self._commit_chain(pending)
+                        await outcome.waiter
                     except VersionConflictError:
                         continue
-                    return result
-                raise UnavailableError(BUSY_RUN)
+                elif slot.in_flight and not await slot.settle():
+                    continue
+                return outcome.result()
+            raise UnavailableError(BUSY_RUN)
         finally:
             self.runs.unpin(slot)
 
@@ -285,6 +391,8 @@ class Engine:
             NotFoundError: there is no such run.
             UnavailableError: the store cannot be read now.
         """
+        while slot.state is None and slot.in_flight:
+            await slot.settle()  # what is still under way is known to fail, but not yet whether it did
         if slot.state is not None:
             return slot.state
         stored = await self.reading(self.store.load_run(slot.key))
@@ -295,7 +403,7 @@ class Engine:
         if state.header.retry_policy or state.header.cron_schedule:
             first = await self.reading(self.store.read_history(slot.key, 1, 2, 1))
             state.started = History.FromString(first[0].data).events[0]
-        slot.state = state
+        slot.state, slot.durable = state, state.header
         if slot.updates is not None:
             slot.updates.forget_accepted(state)
         return state
@@ -311,25 +419,6 @@ class Engine:
         except StoreError as error:
             raise UnavailableError(f"the database cannot be read now: {error}") from error
 
-    async def _commit_chain(self, pending: Pending) -> None:
-        """Commits a transition together with the next run of its chain, if there is one. See `commit`."""
-        successor = pending.tx.successor
-        if successor is None:
-            await self.commit([pending])
-            return
-        slot = self.runs.pin(successor.state.run)
-        try:
-            async with slot.lock:
-                following = self.prepare(slot, successor)
-                following.becomes_current = True
-                following.expected_current_run_id = pending.slot.key.run_id
-                await self.commit([pending, following])
-        except BaseException:  # whatever it was: who waits for the tasks goes on waiting
-            self.drop([pending])
-            raise
-        finally:
-            self.runs.unpin(slot)
-
     def prepare(self, slot: RunSlot, tx: Transition) -> Pending:
         """Completes a transition: schedules what it calls for and hands tasks to waiting pollers in it."""
         limits = self.limits.run
@@ -340,8 +429,8 @@ class Engine:
         workflow_task.schedule_if_needed(tx)
         return Pending(slot, tx, self._hand_over(slot, tx))
 
-    def _hand_over(self, slot: RunSlot, tx: Transition) -> list[tuple[Poller, Task]]:
-        reserved: list[tuple[Poller, Task]] = []
+    def _hand_over(self, slot: RunSlot, tx: Transition) -> list[Reserved]:
+        reserved: list[Reserved] = []
         try:
             self._reserve(slot, tx, reserved)
         except BaseException:  # whatever it was: who waits for the tasks goes on waiting
@@ -349,7 +438,7 @@ class Engine:
             raise
         return reserved
 
-    def _reserve(self, slot: RunSlot, tx: Transition, reserved: list[tuple[Poller, Task]]) -> None:
+    def _reserve(self, slot: RunSlot, tx: Transition, reserved: list[Reserved]) -> None:
         for task in tx.new_tasks():
             if task.sticky and not self.matching.is_alive(task.queue):
                 workflow_task.reroute_to_normal_queue(tx)
@@ -360,7 +449,7 @@ class Engine:
             poller = self.matching.reserve(task.queue)
             if poller is None:
                 continue
-            reserved.append((poller, task))
+            reserved.append(Reserved(poller, task, None))
             if task.key.kind is TaskKind.WORKFLOW:
                 workflow_task.start(
                     tx,
@@ -373,43 +462,37 @@ class Engine:
                 )
             else:
                 activity.start(tx, task.key.scheduled_event_id, poller.request_id, poller.identity)
-
-    async def commit(self, unit: Sequence[Pending]) -> None:
-        """Commits transitions together and publishes them. Every slot's lock must be held.
-
-        Raises:
-            VersionConflictError, CurrentRunConflictError: nothing was written; states were dropped from memory.
-            UnavailableError: the outcome is unknown; states were dropped from memory.
-        """
-        writes: list[RunWrite] = []
-        try:
-            writes += [self._write(pending)[0] for pending in unit]
-            await self.store.commit(writes)
-        except BaseException as error:  # whatever it was: what is in memory is not known to be true any more
-            failure = self._not_committed(unit, writes, error)
-            if failure is error:
-                raise
-            raise failure from error
-        for pending, write in zip(unit, writes, strict=True):
-            self._publish(pending, write)
+                reserved[-1] = Reserved(poller, task, _activity_delivery(tx, task))
 
     def drop(self, unit: Sequence[Pending]) -> None:
-        """Gives up transitions that will not be committed: pollers that were to get their tasks wait again."""
+        """Gives up transitions that the store does not have: pollers that were to get their tasks wait again."""
         for pending in unit:
-            self._release(pending.reserved)
+            if not pending.is_with_store:
+                self._release(pending.reserved)
 
-    def _release(self, reserved: list[tuple[Poller, Task]]) -> None:
+    def _release(self, reserved: list[Reserved]) -> None:
         while reserved:
-            poller, task = reserved.pop()  # the last one first: each goes to the front of its line
+            poller, task, _ = reserved.pop()  # the last one first: each goes to the front of its line
             self.matching.release(task.queue, poller)
+
+    def _refused(self, unit: Sequence[Pending], error: BaseException) -> BaseException:
+        """The store did not even take a unit; returns the error that its callers get."""
+        self.drop(unit)
+        if isinstance(error, (VersionConflictError, CurrentRunConflictError)):
+            for pending in unit:
+                pending.slot.forget()
+        elif isinstance(error, StoreError):
+            return _unavailable(error)
+        return error
 
     def _not_committed(
         self, unit: Sequence[Pending], writes: Sequence[RunWrite], error: BaseException
     ) -> BaseException:
         """Undoes what was reserved for a commit that failed; returns the error that its callers get."""
         for pending in unit:
-            pending.slot.forget()
-        self.drop(unit)
+            if not pending.is_outlived:
+                pending.slot.forget()
+            self._release(pending.reserved)
         if not isinstance(error, StoreError) or isinstance(
             error, (VersionConflictError, CurrentRunConflictError)
         ):
@@ -418,9 +501,7 @@ class Engine:
         for write in writes:
             for task in write.tasks_put:
                 self.matching.offer(task)
-        unavailable = UnavailableError(f"the database cannot be written now: {error}")
-        unavailable.__cause__ = error
-        return unavailable
+        return _unavailable(error)
 
     def _write(self, pending: Pending) -> tuple[RunWrite, Transition]:
         tx = pending.tx
@@ -439,11 +520,8 @@ class Engine:
         return dict(namespace.search_attributes) if namespace is not None else {}
 
     def _publish(self, pending: Pending, write: RunWrite) -> None:
-        slot, tx = pending.slot, pending.tx
-        before = tx.state.header
-        tx.absorb()
-        slot.state = tx.state
-        slot.tail.append(write.events)
+        slot, tx, before = pending.slot, pending.tx, pending.before
+        slot.durable = tx.header
         self.timers.note(write.run, write.wakeup_ns)
         if pending.on_commit is not None:
             pending.on_commit(slot)
@@ -451,16 +529,19 @@ class Engine:
             tx.header.task_stamp != before.task_stamp or not tx.header.has_pending_task
         ):
             slot.queries.put_back()
-        for poller, task in pending.reserved:
-            self.matching.deliver(poller, self._delivery(slot, tx, task))
+        for poller, task, delivery in pending.reserved:
+            self.matching.deliver(poller, delivery or self.workflow_task_delivery(slot, tx, task))
         for task in write.tasks_put:
             self.matching.offer(task)
-        header = tx.state.header  # with the speculative task that `on_commit` may have made
+        is_last = not slot.in_flight
+        header = (
+            tx.state.header if is_last else tx.header
+        )  # maybe with a speculative task that `on_commit` made
         if not header.has_pending_task and (
             header.last_completed_task_started_event_id or not header.is_open
         ):
             slot.unblock_queries()
-        if slot.updates is not None:
+        if slot.updates is not None and is_last:
             self.bring_updates(slot)
         slot.wake()
         if before.is_open and not tx.header.is_open:
@@ -526,7 +607,9 @@ class Engine:
     ) -> None:
         """Publishes a transition that writes nothing."""
         before = tx.state.header
+        invariant(not slot.in_flight, "what writes nothing is computed on what is durable", run=slot.key)
         tx.keep(deadlines.next_wakeup_ns(tx))
+        slot.durable = tx.header
         if on_commit is not None:
             on_commit(slot)
         if before.has_started_task and not tx.header.has_started_task:
@@ -538,15 +621,6 @@ class Engine:
         slot.wake()
 
     # --- starting tasks ---
-
-    def _delivery(self, slot: RunSlot, tx: Transition, task: Task) -> Delivery:
-        if task.key.kind is TaskKind.WORKFLOW:
-            return self.workflow_task_delivery(slot, tx, task)
-        pending = (
-            tx.activities.get(task.key.scheduled_event_id) or tx.state.activities[task.key.scheduled_event_id]
-        )
-        scheduled = next((e for e in tx.events if e.event_id == task.key.scheduled_event_id), None)
-        return ActivityDelivery(tx.state.run, tx.header, task.queue, pending, scheduled)
 
     def workflow_task_delivery(
         self, slot: RunSlot, tx: Transition, task: Task, *, again: bool = True
@@ -577,20 +651,32 @@ class Engine:
         """
         slot = self.runs.pin(task.run)
         try:
-            async with slot.lock:
-                for _ in range(CONFLICT_RETRIES):
+            for _ in range(CONFLICT_RETRIES):
+                async with slot.lock:
+                    while slot.in_flight and slot.updates is not None:
+                        await slot.settle()
+                    begun = self._begin(slot, slot.state or await self.load(slot), task, poller)
+                if begun is None:
+                    if not slot.in_flight or await slot.settle():
+                        return None
+                    continue
+                tx, delivery, committed = begun
+                if committed is not None:
                     try:
-                        return await self._start_locked(slot, task, poller)
+                        await committed
                     except VersionConflictError:
                         continue
-                raise UnavailableError(BUSY_RUN)
+                return delivery or self.workflow_task_delivery(slot, tx, task)
+            raise UnavailableError(BUSY_RUN)
         except NotFoundError:
             return None
         finally:
             self.runs.unpin(slot)
 
-    async def _start_locked(self, slot: RunSlot, task: Task, poller: Poller) -> Delivery | None:
-        state = await self.load(slot)
+    def _begin(
+        self, slot: RunSlot, state: RunState, task: Task, poller: Poller
+    ) -> tuple[Transition, ActivityDelivery | None, asyncio.Future[None] | None] | None:
+        """Starts a task: the transition, an activity's delivery, and its commit if it has one; None if it is stale."""
         tx = Transition(state, self.runtime.now_ns())
         if task.key.kind is TaskKind.WORKFLOW:
             current = tx.waiting_workflow_task(tx.header)
@@ -598,6 +684,7 @@ class Engine:
             current = tx.activity_dispatch(tx.activities.get(task.key.scheduled_event_id))
         if current is None or current.key != task.key or current.delivery_id != task.delivery_id:
             return None
+        delivery: ActivityDelivery | None = None
         if task.key.kind is TaskKind.WORKFLOW:
             workflow_task.start(
                 tx,
@@ -609,19 +696,19 @@ class Engine:
             )
             if tx.is_in_memory:
                 self._keep(slot, tx)
-                return self._delivery(slot, tx, task)
+                return tx, None, None
         else:
             if tx.header.task_is_speculative:
                 tx.write_speculative_task()
             activity.start(tx, task.key.scheduled_event_id, poller.request_id, poller.identity)
-        await self.commit([Pending(slot, tx, [])])
-        return self._delivery(slot, tx, task)
+            delivery = _activity_delivery(tx, task)
+        return tx, delivery, self.commit([Pending(slot, tx, [])])
 
     # --- time ---
 
     async def _wake(self, run: RunKey) -> None:
         try:
-            woken = await self.transact(run, self._fire_due)
+            woken = await self.transact(run, self._fire_due, alone=True)
             if woken is Woken.REACHES_OUT:
                 await self._deliver_effects(run)
         except NotFoundError:
@@ -667,13 +754,28 @@ class Engine:
         """Deletes a run with everything that belongs to it. Returns whether it was there."""
         slot = self.runs.pin(run)
         try:
-            async with slot.lock:
+            async with slot.alone():
                 deleted = await self.reading(self.store.delete_run(run))
                 self.runs.drop(run)
                 self.timers.note(run, None)
                 return deleted
         finally:
             self.runs.unpin(slot)
+
+
+def _activity_delivery(tx: Transition, task: Task) -> ActivityDelivery:
+    """The delivery of the activity attempt that `tx` has just started; taken before others change the activity."""
+    event_id = task.key.scheduled_event_id
+    pending = tx.activities.get(event_id)
+    invariant(pending is not None, "an activity that was just started is there", run=tx.state.run)
+    scheduled = next((event for event in tx.events if event.event_id == event_id), None)
+    return ActivityDelivery(tx.state.run, tx.header, task.queue, pending, scheduled)  # type: ignore[arg-type]  # checked
+
+
+def _unavailable(error: StoreError) -> UnavailableError:
+    unavailable = UnavailableError(f"the database cannot be written now: {error}")
+    unavailable.__cause__ = error
+    return unavailable
 
 
 def _nothing(run: RunKey) -> None:

@@ -10,7 +10,7 @@ from perdure.api.history.v1 import HistoryEvent
 from perdure.core.errors import NotFoundError
 from perdure.core.invariant import invariant
 from perdure.core.run.records import EventBatch, RunKey
-from perdure.core.run.state import RunState
+from perdure.core.run.state import RunHeader, RunState
 from perdure.server.engine.engine import Engine
 
 PAGE_BYTES = 2 * 1024 * 1024
@@ -50,31 +50,42 @@ class Histories:
         """
         slot = self._engine.runs.pin(run)
         try:
-            if slot.state is not None:
+            if slot.state is not None and not slot.in_flight:
                 return slot.state
-            async with slot.lock:
+            async with slot.alone():
                 return await self._engine.load(slot)
         except NotFoundError as error:
             raise not_found(run) from error
         finally:
             self._engine.runs.unpin(slot)
 
-    async def wait_for_news(self, run: RunKey, next_event_id: int, timeout_s: float) -> RunState:
+    async def header(self, run: RunKey) -> RunHeader:
+        """The header that was committed last; never changed afterwards.
+
+        Raises:
+            NotFoundError: there is no such run.
+        """
+        slot = self._engine.runs.peek(run)
+        if slot is not None and slot.durable is not None:
+            return slot.durable
+        return (await self.state(run)).header
+
+    async def wait_for_news(self, run: RunKey, next_event_id: int, timeout_s: float) -> RunHeader:
         """Waits until the run has events from `next_event_id` on or is closed, at most `timeout_s`.
 
         Returns:
-            the run's state then; the caller looks what came.
+            the run's header then; the caller looks what came.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         slot = self._engine.runs.pin(run)
         try:
             while True:
-                state = slot.state or await self.state(run)
+                header = slot.durable or (await self.state(run)).header
                 remaining_s = deadline - loop.time()
-                news = state.header.next_event_id > next_event_id or not state.header.is_open
+                news = header.next_event_id > next_event_id or not header.is_open
                 if news or remaining_s <= 0 or self._engine.is_stopping:
-                    return state
+                    return header
                 await slot.wait(remaining_s, next_event_id)
         finally:
             self._engine.runs.unpin(slot)
@@ -103,6 +114,8 @@ class Histories:
                 if reverse:
                     batches = batches[::-1]
             else:
+                if slot.in_flight:  # the store does not show yet what is under way
+                    await slot.settle()
                 batches = await self._engine.reading(
                     self._engine.store.read_history(
                         run, first_event_id, end_event_id, PAGE_BYTES, reverse=reverse

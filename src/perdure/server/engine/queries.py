@@ -73,8 +73,7 @@ class Queries:
             FailedPreconditionError: no worker is there to answer.
             DeadlineExceededError: no answer in time.
         """
-        state = await self._histories.state(run)
-        header = state.header
+        header = await self._histories.header(run)
         answered_before = header.last_completed_task_started_event_id > 0
         if not header.is_open and not answered_before:
             raise WorkflowNotReadyError(CLOSED_UNSEEN)
@@ -88,7 +87,7 @@ class Queries:
                     result = await self._ask_with_task(run, query)
                     if result is not None:
                         return _answer(result)
-                    header = (await self._histories.state(run)).header
+                    header = await self._histories.header(run)
                     if not header.last_completed_task_started_event_id:
                         raise WorkflowNotReadyError(CLOSED_UNSEEN)
                 return await self._ask_directly(run, header, query, limit.when())

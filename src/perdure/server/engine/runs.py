@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from perdure.api.query.v1 import WorkflowQueryResult
 from perdure.core.run.query import QueryRegistry
 from perdure.core.run.records import EventBatch, RunKey
-from perdure.core.run.state import RunState
+from perdure.core.run.state import RunHeader, RunState
 from perdure.core.run.update import UpdateRegistry
 
 TAIL_BYTES = 64 * 1024
@@ -72,21 +74,44 @@ class RunSlot:
     """One run in memory.
 
     Attributes:
-        lock: whoever computes and commits a transition of the run holds it.
-        state: the committed state, None when it must be loaded.
-        tail: the newest history.
+        lock: whoever loads the state or needs the run alone holds it; nobody else computes a transition meanwhile.
+        state: the state that transitions are computed on, None when it must be loaded. It may be ahead of the store's.
+        durable: the header as it was last committed: what may be shown. None if `state` is, or nothing was committed.
+        in_flight: commits of the run that the store has not answered yet.
+        generation: how often what was in memory was dropped because a commit failed.
+        tail: the newest history, as `state` is.
         queries: questions that wait for a workflow task, and `query_futures` their askers by query id.
         updates: updates that wait for the workflow's word; None while the run has had none.
         waiters: who waits for a commit, each with the event id that it waits for (see `wait`).
         pins: how many callers use the slot; a pinned slot is not evicted.
     """
 
-    __slots__ = ("key", "lock", "pins", "queries", "query_futures", "state", "tail", "updates", "waiters")
+    __slots__ = (
+        "_answers",
+        "_settling",
+        "durable",
+        "generation",
+        "in_flight",
+        "key",
+        "lock",
+        "pins",
+        "queries",
+        "query_futures",
+        "state",
+        "tail",
+        "updates",
+        "waiters",
+    )
 
     def __init__(self, key: RunKey) -> None:
         self.key = key
         self.lock = RunLock()
         self.state: RunState | None = None
+        self.durable: RunHeader | None = None
+        self.in_flight = 0
+        self.generation = 0
+        self._answers = 0
+        self._settling: list[asyncio.Future[None]] = []
         self.tail = HistoryTail()
         self.queries = QueryRegistry()
         self.query_futures: dict[str, asyncio.Future[WorkflowQueryResult | None]] = {}
@@ -96,10 +121,43 @@ class RunSlot:
 
     def forget(self) -> None:
         """Drops the cached state: what was committed is not known for sure, or was proven stale."""
-        self.state = None
+        self.generation += 1
+        self.state = self.durable = None
         self.tail.clear()
         if self.updates is not None:
             self.wake()  # a workflow task that was in memory only is lost: those who wait for it make another
+
+    # --- commits under way
+
+    def answered(self) -> None:
+        """The store has answered one more of the commits under way."""
+        self.in_flight -= 1
+        self._answers += 1
+        if self._settling:
+            settling, self._settling = self._settling, []
+            for waiter in settling:
+                _resolve(waiter)
+
+    async def settle(self) -> bool:
+        """Waits until every commit that is under way now was answered.
+
+        Returns:
+            whether they succeeded; if not, what was computed on them means nothing.
+        """
+        generation, until = self.generation, self._answers + self.in_flight
+        while self._answers < until:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._settling.append(waiter)
+            await waiter
+        return self.generation == generation
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Holds the run at rest: its lock, and no commit under way. Nobody computes a transition meanwhile."""
+        async with self.lock:
+            while self.in_flight:
+                await self.settle()
+            yield
 
     @property
     def updates_waiting(self) -> int:
@@ -135,11 +193,11 @@ class RunSlot:
         """Something was committed: everybody whose news it may be looks again."""
         if not self.waiters:
             return
-        state = self.state
-        if state is None or not state.header.is_open:
+        header = self.durable
+        if header is None or not header.is_open:
             self.wake_all()
             return
-        next_event_id = state.header.next_event_id
+        next_event_id = header.next_event_id
         waiters, self.waiters = self.waiters, []
         for waiter, event_id in waiters:
             if event_id >= next_event_id:

@@ -371,7 +371,7 @@ class Schedules:
         if current.status == RUNNING:
             return None
         try:
-            header = (await self._histories.state(current.run)).header
+            header = await self._histories.header(current.run)
             event = await self._histories.event(current.run, header.close_event_id)
         except NotFoundError:
             return machine.Closed(workflow_id, current.status)
@@ -418,7 +418,7 @@ class Schedules:
     async def _was_started_by(self, run: RunKey, request_id: str) -> bool:
         """Whether a chain's first run was started by this request; it may have gone on since."""
         try:
-            return (await self._histories.state(run)).header.start_request_id == request_id
+            return (await self._histories.header(run)).start_request_id == request_id
         except NotFoundError:
             return False
 

@@ -208,7 +208,7 @@ class Starts:
         engine = self._engine
         slot = engine.runs.pin(current.run)
         try:
-            async with slot.lock:
+            async with slot.alone():
                 try:
                     state = await engine.load(slot)
                 except NotFoundError as error:
@@ -231,27 +231,26 @@ class Starts:
         run = RunKey(namespace.namespace_id, request.workflow_id, engine.runtime.new_run_id())
         slot = engine.runs.pin(run)
         try:
-            async with slot.lock:
-                now_ns = engine.runtime.now_ns()
-                unit = [self.terminated(old_slot, state, now_ns, run) for old_slot, state in replaced]
-                eager = request.request_eager_execution
-                tx = Transition(RunState(run, 0, RunHeader()), now_ns)
-                lifecycle.start(
-                    tx, request, lifecycle.StartContext(namespace.name, namespace.retention_ns, eager)
-                )
-                if on_new is not None and on_new.in_first_transition is not None:
-                    on_new.in_first_transition(tx)
-                workflow_task.schedule_if_needed(tx)
-                eager = eager and tx.header.has_pending_task
-                if eager:
-                    workflow_task.start(tx, request.request_id, request.identity, engine.limits.run)
-                pending = engine.prepare(slot, tx)
-                pending.becomes_current = True
-                pending.on_commit = on_new.once_committed if on_new is not None else None
-                pending.expected_current_run_id = current.run.run_id if current is not None else None
-                await engine.commit([*unit, pending])
-                task = self._eager_task(slot, tx) if eager else None
-                return Started(run, run.run_id, True, RUNNING, task)
+            now_ns = engine.runtime.now_ns()
+            unit = [self.terminated(old_slot, state, now_ns, run) for old_slot, state in replaced]
+            eager = request.request_eager_execution
+            tx = Transition(RunState(run, 0, RunHeader()), now_ns)
+            lifecycle.start(
+                tx, request, lifecycle.StartContext(namespace.name, namespace.retention_ns, eager)
+            )
+            if on_new is not None and on_new.in_first_transition is not None:
+                on_new.in_first_transition(tx)
+            workflow_task.schedule_if_needed(tx)
+            eager = eager and tx.header.has_pending_task
+            if eager:
+                workflow_task.start(tx, request.request_id, request.identity, engine.limits.run)
+            pending = engine.prepare(slot, tx)
+            pending.becomes_current = True
+            pending.on_commit = on_new.once_committed if on_new is not None else None
+            pending.expected_current_run_id = current.run.run_id if current is not None else None
+            await engine.commit([*unit, pending])
+            task = self._eager_task(slot, tx) if eager else None
+            return Started(run, run.run_id, True, RUNNING, task)
         finally:
             engine.runs.unpin(slot)
 

@@ -131,7 +131,7 @@ class Updates:
     # --- in ---
 
     async def _admit(self, slot: RunSlot, request: Request, first_run_id: str) -> WaitingUpdate | None:
-        async with slot.lock:
+        async with slot.alone():
             try:
                 state = await self._engine.load(slot)
             except NotFoundError as error:
@@ -154,7 +154,7 @@ class Updates:
     def admit(
         self, slot: RunSlot, state: RunState, request: Request, first_run_id: str = ""
     ) -> WaitingUpdate | None:
-        """Lets an update into a run; somebody must see to it that a workflow task follows. The lock must be held.
+        """Lets an update into a run; somebody must see to it that a workflow task follows. The run must be held alone.
 
         Returns:
             the waiting update; None if the run has accepted it.
@@ -200,8 +200,8 @@ class Updates:
     ) -> UpdateStatus:
         while True:
             state = slot.state
-            if state is None or self._is_lost(slot, state, waiting):
-                async with slot.lock:
+            if state is None or slot.in_flight or self._is_lost(slot, state, waiting):
+                async with slot.alone():
                     state = await self._engine.load(slot)
                     self._engine.bring_updates(slot)
             status = await self._status(state, update_id, waiting)

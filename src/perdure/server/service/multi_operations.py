@@ -154,7 +154,7 @@ class _UpdateWithStart:
             return None
         slot = engine.runs.pin(current.run)
         try:
-            async with slot.lock:
+            async with slot.alone():
                 try:
                     state = await engine.load(slot)
                 except NotFoundError:

@@ -89,11 +89,10 @@ class Readings:
         run, first, end, version = await self._position(request, namespace)
         wait = request.wait_new_event
         close_only = request.history_event_filter_type == _CLOSE_EVENT
-        state = await self._histories.state(run)
-        if wait and state.header.is_open and version and (close_only or first >= state.header.next_event_id):
+        header = await self._histories.header(run)
+        if wait and header.is_open and version and (close_only or first >= header.next_event_id):
             awaited = _NEVER if close_only else first
-            state = await self._histories.wait_for_news(run, awaited, self._patience_s(call))
-        header = state.header
+            header = await self._histories.wait_for_news(run, awaited, self._patience_s(call))
         if close_only:
             return await self._close_event(run, header, wait=wait)
         if wait:
@@ -101,7 +100,7 @@ class Readings:
         elif not end:
             # Events that are not written yet may be when the last page is read.
             end = header.next_event_id + (2 if header.task_is_speculative else 0)
-        return await self._page(request, call, run, state, first, end)
+        return await self._page(request, call, run, header, first, end)
 
     def _patience_s(self, call: Call) -> float:
         if call.deadline_s is None:
@@ -139,11 +138,10 @@ class Readings:
         request: GetWorkflowExecutionHistoryRequest,
         call: Call,
         run: RunKey,
-        state: RunState,
+        header: RunHeader,
         first: int,
         end: int,
     ) -> GetWorkflowExecutionHistoryResponse:
-        header = state.header
         written_end = min(end, header.next_event_id)
         batches = await self._histories.read(run, first, written_end, max_batches=request.maximum_page_size)
         response = GetWorkflowExecutionHistoryResponse()
@@ -182,7 +180,7 @@ class Readings:
             _check_token(run, namespace, named)
         else:
             run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
-            end = (await self._histories.state(run)).header.next_event_id
+            end = (await self._histories.header(run)).next_event_id
         batches = await self._histories.read(run, 1, end, max_batches=request.maximum_page_size, reverse=True)
         response = GetWorkflowExecutionHistoryReverseResponse()
         response.history.SetInParent()
@@ -208,7 +206,7 @@ class Readings:
             raise InvalidArgumentError("QueryType is not set on request.")
         checks.blob(request.query.query_args.ByteSize(), self._engine.limits.run)
         run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
-        status = (await self._histories.state(run)).header.status
+        status = (await self._histories.header(run)).status
         response = QueryWorkflowResponse()
         condition = request.query_reject_condition
         if status != RUNNING and (
