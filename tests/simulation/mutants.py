@@ -312,8 +312,9 @@ def repeated_requests_do_not_wait(patch: Patch) -> None:
     """A request whose effect is on its way already is answered at once."""
 
     async def hasty(self: RunSlot) -> bool:
-        return True
+        return True if self.state is not None else await settle(self)
 
+    settle = RunSlot.settle
     patch.setattr(RunSlot, "settle", hasty)
     patch.setattr(RunSlot, "alone", _only_locked)
 
