@@ -50,6 +50,11 @@ class Answers:
                 self._activity_task(request.namespace, task)
         elif rpc == "StartWorkflowExecution":
             self._workflow_task(request.namespace, answer.eager_workflow_task)
+        elif rpc == "SignalWorkflowExecution" and request.request_id:
+            namespace_id = self._namespace_ids[request.namespace]
+            self._oracle.signaled(namespace_id, request.workflow_execution.workflow_id, request.request_id)
+        elif rpc == "TerminateWorkflowExecution" and request.workflow_execution.run_id:
+            self._oracle.closed(self._key(request.namespace, request.workflow_execution))
         elif rpc == "DescribeWorkflowExecution":
             self._described(request.namespace, answer)
         elif rpc == "GetWorkflowExecutionHistory" and not is_local and request.execution.run_id:
