@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Required, Unpack, cast, overload
 
 from perdure.client._definitions import run_method_type, update_name_and_type, workflow_name_and_type
 from perdure.client._execution import WorkflowExecutionAsyncIterator, WorkflowExecutionCount
@@ -19,7 +19,8 @@ from perdure.client._inputs_workflow import (
     UpdateWithStartUpdateWorkflowInput,
 )
 from perdure.client._interceptor import OutboundInterceptor
-from perdure.client._start_options import DirectStartOptions
+from perdure.client._links import Backing
+from perdure.client._start_options import PlainStartOptions
 from perdure.client._update import WithStartWorkflowOperation, WorkflowUpdateHandle, WorkflowUpdateStage
 from perdure.client._workflow import UpdateOptions, WorkflowHandle
 from perdure.common import (
@@ -50,21 +51,14 @@ if TYPE_CHECKING:
     from perdure.workflow import UpdateMethodMultiParam
 
 
-class StartWorkflowOptions(DirectStartOptions, total=False):
+class StartWorkflowOptions(PlainStartOptions, total=False):
     """The keyword arguments that all forms of `Client.start_workflow` and `execute_workflow` have."""
 
-    id_conflict_policy: WorkflowIDConflictPolicy
-    """What happens if a workflow of this id is running."""
-    start_signal: str | None
-    """Send this signal, and start the workflow only if it does not run."""
-    start_signal_args: Sequence[Any]
-    """Arguments of that signal."""
-    rpc_metadata: Mapping[str, str | bytes]
-    """Metadata of the call."""
-    rpc_timeout: timedelta | None
-    """Limit of the call."""
-    request_eager_start: bool
-    """Give the first task to a worker of this client directly, if there is one."""
+    task_queue: Required[str]
+    """Where its worker polls."""
+
+
+_NOTHING_BACKED = Backing("", (), ())
 
 
 class WorkflowMethods:
@@ -135,48 +129,48 @@ class WorkflowMethods:
         request_eager_start: bool = False,
         priority: Priority = Priority.default,
         versioning_override: VersioningOverride | None = None,
+        backing: Backing | None = None,
         stack_level: int = 2,
     ) -> WorkflowHandle[Any, Any]:
-        """Start a workflow and return its handle; see `StartWorkflowOptions` for what is not said here.
+        """Start a workflow and return its handle; see `StartWorkflowOptions` for the other arguments.
 
         Args:
-            workflow: Its method decorated with `@workflow.run`, or its name; then `result_type` may say the result's.
-            arg: Its one argument; several are given as `args`.
+            workflow: Its method decorated with `@workflow.run`, or its name; `arg` is its one argument.
 
         Raises:
             WorkflowAlreadyStartedError: The id is in use, and the policies do not allow it.
         """
         _warn_on_deprecated_search_attributes(search_attributes, stack_level=stack_level)
-        name, hinted_type = workflow_name_and_type(workflow)
-        return await self._impl.start_workflow(
-            StartWorkflowInput(
-                workflow=name,
-                args=_arg_or_args(arg, args),
-                id=id,
-                task_queue=task_queue,
-                execution_timeout=execution_timeout,
-                run_timeout=run_timeout,
-                task_timeout=task_timeout,
-                id_reuse_policy=id_reuse_policy,
-                id_conflict_policy=id_conflict_policy,
-                retry_policy=retry_policy,
-                cron_schedule=cron_schedule,
-                memo=memo,
-                search_attributes=search_attributes,
-                start_delay=start_delay,
-                headers={},
-                start_signal=start_signal,
-                start_signal_args=start_signal_args,
-                static_summary=static_summary,
-                static_details=static_details,
-                ret_type=result_type or hinted_type,
-                rpc_metadata=rpc_metadata,
-                rpc_timeout=rpc_timeout,
-                request_eager_start=request_eager_start,
-                priority=priority,
-                versioning_override=versioning_override,
-            )
+        name, hint = workflow_name_and_type(workflow)
+        given = StartWorkflowInput(
+            workflow=name,
+            args=_arg_or_args(arg, args),
+            id=id,
+            task_queue=task_queue,
+            execution_timeout=execution_timeout,
+            run_timeout=run_timeout,
+            task_timeout=task_timeout,
+            id_reuse_policy=id_reuse_policy,
+            id_conflict_policy=id_conflict_policy,
+            retry_policy=retry_policy,
+            cron_schedule=cron_schedule,
+            memo=memo,
+            search_attributes=search_attributes,
+            start_delay=start_delay,
+            headers={},
+            start_signal=start_signal,
+            start_signal_args=start_signal_args,
+            static_summary=static_summary,
+            static_details=static_details,
+            ret_type=result_type or hint,
+            rpc_metadata=rpc_metadata,
+            rpc_timeout=rpc_timeout,
+            request_eager_start=request_eager_start,
+            priority=priority,
+            versioning_override=versioning_override,
+            **vars(backing or _NOTHING_BACKED),
         )
+        return await self._impl.start_workflow(given)
 
     @overload
     async def execute_workflow(
@@ -303,15 +297,34 @@ class WorkflowMethods:
             result_type=result_type,
         )
 
+    @overload
     def get_workflow_handle_for(
         self,
-        workflow: MethodAsyncNoParam[SelfType, ReturnType]
-        | MethodAsyncSingleParam[SelfType, Any, ReturnType],
+        workflow: MethodAsyncNoParam[SelfType, ReturnType],
         workflow_id: str,
         *,
         run_id: str | None = None,
         first_execution_run_id: str | None = None,
-    ) -> WorkflowHandle[SelfType, ReturnType]:
+    ) -> WorkflowHandle[SelfType, ReturnType]: ...
+
+    @overload
+    def get_workflow_handle_for(
+        self,
+        workflow: MethodAsyncSingleParam[SelfType, Any, ReturnType],
+        workflow_id: str,
+        *,
+        run_id: str | None = None,
+        first_execution_run_id: str | None = None,
+    ) -> WorkflowHandle[SelfType, ReturnType]: ...
+
+    def get_workflow_handle_for(
+        self,
+        workflow: Callable[..., Awaitable[Any]],
+        workflow_id: str,
+        *,
+        run_id: str | None = None,
+        first_execution_run_id: str | None = None,
+    ) -> WorkflowHandle[Any, Any]:
         """Return a handle to a workflow started before, typed by its method; see `get_workflow_handle`."""
         return self.get_workflow_handle(
             workflow_id,

@@ -6,7 +6,7 @@ May live here: requests of workflows and their updates. May not: public forms of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from perdure.api.common import v1 as common_api
@@ -43,6 +43,7 @@ from perdure.client._inputs_workflow import (
     UpdateWithStartStartWorkflowInput,
     UpdateWithStartUpdateWorkflowInput,
 )
+from perdure.client._links import served_operation
 from perdure.client._results import single_value
 from perdure.client._update import WAIT_ENDED, WorkflowUpdateHandle, WorkflowUpdateStage
 from perdure.client._wire import _encode_user_metadata, enum_value, new_request_id
@@ -88,6 +89,9 @@ class WorkflowCalls(ImplBase):
         finally:
             if reservation is not None:
                 reservation.release()
+        operation = served_operation.get()
+        if operation is not None:
+            operation.take_start(self._client.namespace, input.id, response)
         handle: WorkflowHandle[Any, Any] = WorkflowHandle(
             self._client,
             input.id,
@@ -107,6 +111,18 @@ class WorkflowCalls(ImplBase):
     ) -> service_api.StartWorkflowExecutionRequest:
         request = service_api.StartWorkflowExecutionRequest(request_eager_execution=is_eager)
         await self._fill_start(request, input)
+        request.request_id = input.request_id or request.request_id
+        request.completion_callbacks.extend(_callbacks(input))
+        # Older servers read the links here, and not from the callbacks.
+        request.links.extend(input.links)
+        operation = served_operation.get()
+        if operation is not None:
+            # If the workflow runs already, it answers this operation as well.
+            request.on_conflict_options.attach_request_id = True
+            request.on_conflict_options.attach_completion_callbacks = True
+            request.on_conflict_options.attach_links = True
+            if not input.request_id:
+                request.links.extend(operation.request_links())
         return request
 
     async def _signal_with_start_request(
@@ -117,6 +133,10 @@ class WorkflowCalls(ImplBase):
             converter = self._workflow_converter(input.id, workflow_type=input.workflow)
             request.signal_input.payloads.extend(await converter.encode(input.start_signal_args))
         await self._fill_start(request, input)
+        request.request_id = input.request_id or request.request_id
+        operation = served_operation.get()
+        if operation is not None:
+            request.links.extend(operation.request_links())
         return request
 
     async def _fill_start(
@@ -244,7 +264,12 @@ class WorkflowCalls(ImplBase):
             request.input.payloads.extend(await converter.encode(input.args))
         if input.headers:
             await self._apply_headers(input.headers, request.header.fields)
-        await self._call(self._client.workflow_service.signal_workflow_execution, request, input)
+        operation = served_operation.get()
+        if operation is not None:
+            request.links.extend(operation.request_links())
+        response = await self._call(self._client.workflow_service.signal_workflow_execution, request, input)
+        if operation is not None and response.HasField("link"):
+            operation.take_link(response.link)
 
     async def terminate_workflow(self, input: TerminateWorkflowInput) -> None:
         request = service_api.TerminateWorkflowExecutionRequest(
@@ -263,6 +288,9 @@ class WorkflowCalls(ImplBase):
         request = await self._update_request(
             input, input.id, run_id=input.run_id, first_run_id=input.first_execution_run_id
         )
+        request.request.request_id = input.request_id or ""
+        request.request.completion_callbacks.extend(_callbacks(input))
+        request.request.links.extend(input.links)
         response = service_api.UpdateWorkflowExecutionResponse()
         try:
             # A server whose time is up answers with the stage reached so far; then it is asked again.
@@ -276,6 +304,9 @@ class WorkflowCalls(ImplBase):
             raise
         except asyncio.CancelledError as error:
             raise WorkflowUpdateRPCTimeoutOrCancelledError from error
+        operation = served_operation.get()
+        if operation is not None and response.HasField("link"):
+            operation.take_link(response.link)
         handle: WorkflowUpdateHandle[Any] = WorkflowUpdateHandle(
             self._client,
             request.request.meta.update_id,
@@ -366,6 +397,12 @@ class WorkflowCalls(ImplBase):
         if input.update_workflow_input.wait_for_stage == WorkflowUpdateStage.COMPLETED:
             await handle._poll_until_outcome()
         return handle
+
+
+def _callbacks(input: StartWorkflowInput | StartWorkflowUpdateInput) -> Iterator[common_api.Callback]:
+    for callback in input.callbacks:
+        nexus = common_api.Callback.Nexus(url=callback.url, header=callback.headers)
+        yield common_api.Callback(nexus=nexus, links=input.links)
 
 
 def _execution(workflow_id: str, run_id: str | None) -> common_api.WorkflowExecution:

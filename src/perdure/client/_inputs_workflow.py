@@ -11,8 +11,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from perdure.api.common.v1 import Payload, TimeSkippingConfig
+    from perdure.api.common.v1 import Link, Payload, TimeSkippingConfig
     from perdure.api.workflowservice.v1 import StartWorkflowExecutionResponse
+    from perdure.client._callback import Callback
     from perdure.client._history import WorkflowHistoryEventFilterType
     from perdure.client._update import WorkflowUpdateStage
     from perdure.common import (
@@ -57,6 +58,9 @@ class StartWorkflowInput:
     priority: Priority
     versioning_override: VersioningOverride | None = None
     time_skipping_config: TimeSkippingConfig | None = None
+    callbacks: Sequence[Callback] = ()
+    links: Sequence[Link] = ()
+    request_id: str | None = None
 
 
 @dataclass
@@ -173,6 +177,9 @@ class StartWorkflowUpdateInput:
     ret_type: type | None
     rpc_metadata: Mapping[str, str | bytes]
     rpc_timeout: timedelta | None
+    callbacks: Sequence[Callback] = ()
+    links: Sequence[Link] = ()
+    request_id: str | None = None
 
 
 @dataclass

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Required, Unpack, overload
 
 from perdure.api.common import v1 as common_api
 from perdure.api.schedule import v1 as schedule_api
@@ -65,6 +65,8 @@ class ScheduleAction(ABC):
 class StartActionOptions(StartOptions, total=False):
     """The keyword arguments that all forms of `ScheduleActionStartWorkflow` have."""
 
+    task_queue: Required[str]
+    """Where its worker polls."""
     typed_search_attributes: TypedSearchAttributes
     """Values to find the workflows by."""
 

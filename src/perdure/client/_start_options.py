@@ -5,7 +5,7 @@ May live here: option dictionaries of more than one way. May not: those of one w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Required, TypedDict
 
@@ -15,17 +15,16 @@ from perdure.common import (
     SearchAttributes,
     TypedSearchAttributes,
     VersioningOverride,
+    WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
 
 
 class StartOptions(TypedDict, total=False):
-    """What all starts have: those by a call, with an update, by a schedule."""
+    """What all starts have: those by a call, with an update, by a schedule, by a Nexus operation."""
 
     id: Required[str]
     """The workflow's id; at most one workflow of an id runs at a time."""
-    task_queue: Required[str]
-    """Where its worker polls."""
     execution_timeout: timedelta | None
     """Limit for all runs together (retries, cron, continue-as-new)."""
     run_timeout: timedelta | None
@@ -45,7 +44,7 @@ class StartOptions(TypedDict, total=False):
 
 
 class DirectStartOptions(StartOptions, total=False):
-    """What starts have besides that are made by a client's call and not by a schedule."""
+    """What starts have besides that are made by a call and not by a schedule."""
 
     id_reuse_policy: WorkflowIDReusePolicy
     """What happens if a workflow of this id has run before."""
@@ -57,3 +56,20 @@ class DirectStartOptions(StartOptions, total=False):
     """Wait before the first task."""
     versioning_override: VersioningOverride | None
     """Which worker version runs it."""
+
+
+class PlainStartOptions(DirectStartOptions, total=False):
+    """What starts have besides that come without an update."""
+
+    id_conflict_policy: WorkflowIDConflictPolicy
+    """What happens if a workflow of this id is running."""
+    start_signal: str | None
+    """Send this signal, and start the workflow only if it does not run."""
+    start_signal_args: Sequence[Any]
+    """Arguments of that signal."""
+    rpc_metadata: Mapping[str, str | bytes]
+    """Metadata of the call."""
+    rpc_timeout: timedelta | None
+    """Limit of the call."""
+    request_eager_start: bool
+    """Give the first task to a worker of this client directly, if there is one."""

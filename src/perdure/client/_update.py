@@ -177,6 +177,8 @@ class WorkflowUpdateHandle(Generic[LocalReturnType]):
 class WithStartOptions(DirectStartOptions, total=False):
     """The keyword arguments that all forms of `WithStartWorkflowOperation` have."""
 
+    task_queue: Required[str]
+    """Where its worker polls."""
     id_conflict_policy: Required[WorkflowIDConflictPolicy]
     """What happens if a workflow of this id is running."""
 

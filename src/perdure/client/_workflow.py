@@ -25,6 +25,7 @@ from perdure.client._inputs_workflow import (
     StartWorkflowUpdateInput,
     TerminateWorkflowInput,
 )
+from perdure.client._links import Backing
 from perdure.client._results import Closing, read_closing
 from perdure.client._update import WorkflowUpdateHandle, WorkflowUpdateStage
 from perdure.common import QueryRejectCondition, _arg_or_args, _arg_unset
@@ -636,6 +637,7 @@ class WorkflowHandle(Generic[SelfType, ReturnType]):
         result_type: type | None,
         rpc_metadata: Mapping[str, str | bytes],
         rpc_timeout: timedelta | None,
+        backing: Backing | None = None,
     ) -> WorkflowUpdateHandle[Any]:
         if wait_for_stage == WorkflowUpdateStage.ADMITTED:
             raise ValueError("ADMITTED wait stage not supported: wait for ACCEPTED or COMPLETED")
@@ -653,6 +655,7 @@ class WorkflowHandle(Generic[SelfType, ReturnType]):
                 rpc_metadata=rpc_metadata,
                 rpc_timeout=rpc_timeout,
                 wait_for_stage=wait_for_stage,
+                **(vars(backing) if backing is not None else {}),
             )
         )
 
