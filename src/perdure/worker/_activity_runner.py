@@ -77,8 +77,9 @@ class ActivityRunner:
 
     async def run(self, attempt: Attempt) -> Outcome:
         """Run an attempt to its end; what the activity raises becomes part of the outcome."""
-        converter = converter_for_activity(self.environment, attempt)
+        converter = self.environment.data_converter
         try:
+            converter = converter_for_activity(self.environment, attempt)
             try:
                 result = await self._execute(attempt, converter)
             finally:
@@ -175,28 +176,33 @@ class ActivityRunner:
             )
         elif is_cancel and attempt.cancelled_by_request:
             return await self._canceled(error, attempt, converter)
-        failure = Failure()
-        try:
-            await converter.encode_failure(_as_exception(reported), failure)
-        except Exception as conversion_error:  # the converter is the user's code
-            _logs.activity_logger.exception("Exception handling failed, original error: %s", error)
-            failure.Clear()
-            failure.message = f"Failed building exception result: {conversion_error}"
-            failure.application_failure_info.SetInParent()
+        failure = await _to_failure(_as_exception(reported), converter)
         if isinstance(error, BrokenExecutor):
             self._on_broken_executor(error)
         return Outcome(failure=failure, error=reported)
 
     async def _canceled(self, error: BaseException, attempt: Attempt, converter: DataConverter) -> Outcome:
         details = attempt.cancellation.details
-        failure = Failure()
         if details is not None and details.worker_shutdown and not details.cancel_requested:
             # Not a cancellation that the server knows of: the attempt failed, and may be repeated elsewhere at once.
+            failure = Failure()
             failure.message = "Worker is shutting down and this activity did not complete in time"
             failure.application_failure_info.type = "WorkerShutdown"
             return Outcome(failure=failure, error=error)
-        await converter.encode_failure(CancelledError("Cancelled"), failure)
+        failure = await _to_failure(CancelledError("Cancelled"), converter)
         return Outcome(failure=failure, is_canceled=True, error=error)
+
+
+async def _to_failure(error: BaseException, converter: DataConverter) -> Failure:
+    failure = Failure()
+    try:
+        await converter.encode_failure(error, failure)
+    except Exception as conversion_error:  # the converter is the user's code
+        _logs.activity_logger.exception("Exception handling failed, original error: %s", error)
+        failure.Clear()
+        failure.message = f"Failed building exception result: {conversion_error}"
+        failure.application_failure_info.SetInParent()
+    return failure
 
 
 def _intercepts_activities(interceptor: Any) -> bool:

@@ -104,6 +104,7 @@ def make_environment(config: WorkerConfig, client: Client, metric_meter: Any) ->
         default_heartbeat_throttle_s=config.get(
             "default_heartbeat_throttle_interval", timedelta(seconds=30)
         ).total_seconds(),
+        storage_concurrency=config.get("max_workflow_task_external_storage_concurrency", 3),
     )
 
 
@@ -172,6 +173,8 @@ def _eager(
         config.get("disable_eager_activity_execution")
         or config.get("no_remote_activities")
         or config.get("max_task_queue_activities_per_second") is not None
+        # The polls keep to this rate; what comes with answers would come on top.
+        or config.get("max_activities_per_second") is not None
     )
     if is_off or activity_worker is None or registry is None:
         return None

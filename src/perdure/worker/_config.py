@@ -74,7 +74,7 @@ class WorkerConfig(TypedDict, total=False):
         max_heartbeat_throttle_interval: Longest time for which heartbeats are held back.
         default_heartbeat_throttle_interval: The same for activities without heartbeat timeout; with one it is
             80 % of that.
-        max_activities_per_second: Started by this worker.
+        max_activities_per_second: Started by this worker; all of them then come through polls.
         max_task_queue_activities_per_second: Handed out by the server for this task queue, to all workers.
         max_eager_activity_reservations_per_workflow_task: So many activities of one workflow task may come back
             with its answer, without a poll.

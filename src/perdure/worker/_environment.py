@@ -40,6 +40,8 @@ class Environment:
         encode_workflow_headers: Whether it sees headers of workflows too.
         max_heartbeat_throttle_s: Longest time for which heartbeats are held back.
         default_heartbeat_throttle_s: The same for activities without a heartbeat timeout.
+        storage_concurrency: Operations of external storage at once, per workflow task.
+        capabilities: Of the namespace; None until they are known.
     """
 
     client: Client
@@ -60,6 +62,7 @@ class Environment:
     default_versioning_behavior: int = 0
     max_heartbeat_throttle_s: float = 60.0
     default_heartbeat_throttle_s: float = 30.0
+    storage_concurrency: int = 3
     capabilities: Any = field(default=None)
 
     @property

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("perdure.worker")
 
 _CALL_TIMEOUT = timedelta(seconds=5)
+_AFTER_ERROR_S = 0.1
 
 
 class Heartbeater:
@@ -110,6 +111,7 @@ class Heartbeater:
                 self._on_cancel(ActivityCancellationDetails(not_found=True))
             else:
                 logger.warning("A heartbeat could not be recorded (%s: %s)", error.status.name, error.message)
+                self._not_recorded(details)
             return
         if response.cancel_requested or response.activity_paused or response.activity_reset:
             self._on_cancel(
@@ -119,6 +121,18 @@ class Heartbeater:
                     reset=response.activity_reset,
                 )
             )
+
+    def _not_recorded(self, details: Sequence[Any]) -> None:
+        """Keep details for the next heartbeat, or the next attempt, unless there are newer ones."""
+        if self._unsent is None:
+            self._unsent = details
+        at_s = self._loop.time() + _AFTER_ERROR_S
+        if self._stopped or (self._timer is not None and self._timer.when() >= at_s):
+            return
+        # The interval is over, or there is none: a server that cannot be reached gets some time.
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at_s, self._interval_over)
 
     async def stop(self, *, keep_unsent: bool) -> Payloads | None:
         """Send nothing more, after what is on its way has arrived.

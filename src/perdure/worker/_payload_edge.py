@@ -6,8 +6,9 @@ copied first, and without codec and external storage nothing is copied or even l
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -207,6 +208,15 @@ def read_local_activity_names(details: Mapping[str, Payloads]) -> tuple[str, str
         return None
 
 
+async def _in_order(jobs: Sequence[Coroutine[Any, Any, None]]) -> None:
+    try:
+        for job in jobs:
+            await job
+    finally:
+        for job in jobs:
+            job.close()
+
+
 class WorkflowPayloads:
     """The payloads of one run on their way in and out; knows for which activity or child each one is.
 
@@ -237,6 +247,7 @@ class WorkflowPayloads:
     async def decoded_events(self, events: Sequence[HistoryEvent]) -> list[HistoryEvent]:
         """Return events with decoded payloads, copies where anything was decoded."""
         decoded = []
+        jobs: list[Coroutine[Any, Any, None]] = []
         for event in events:
             context = self._context_of_event(event)
             if event.WhichOneof("attributes") in _SENT_BY_THE_WORKFLOW:
@@ -244,13 +255,33 @@ class WorkflowPayloads:
                 continue
             copy = HistoryEvent()
             copy.CopyFrom(event)
-            if copy.HasField("marker_recorded_event_attributes"):
-                await self._transform_marker(copy.marker_recorded_event_attributes, is_inbound=True)
-                decoded.append(copy)
-                continue
-            await self._transform(copy, context, is_inbound=True)
             decoded.append(copy)
+            if copy.HasField("marker_recorded_event_attributes"):
+                jobs.append(self._transform_marker(copy.marker_recorded_event_attributes, is_inbound=True))
+            else:
+                jobs.append(self._transform(copy, context, is_inbound=True))
+        await self._run_all(jobs)
         return decoded
+
+    async def _run_all(self, jobs: Sequence[Coroutine[Any, Any, None]]) -> None:
+        """Run jobs: a few at once where external storage takes its time, else one after the other.
+
+        All of them end before the first error is raised.
+        """
+        environment = self._environment
+        if environment.data_converter.external_storage is None:
+            await _in_order(jobs)
+            return
+        limit = asyncio.Semaphore(environment.storage_concurrency)
+
+        async def limited(job: Coroutine[Any, Any, None]) -> None:
+            async with limit:
+                await job
+
+        ended = await asyncio.gather(*map(limited, jobs), return_exceptions=True)
+        for error in ended:
+            if error is not None:
+                raise error
 
     async def decode(self, message: Message) -> None:
         """Decode the payloads of a query or update request, in place."""
@@ -271,13 +302,12 @@ class WorkflowPayloads:
 
     async def encode_completion(self, completion: TaskCompletion) -> None:
         """Encode everything that a completed task says, in place."""
-        await self.encode_commands(completion.commands)
-        for message in completion.messages:
-            await self._transform_body(message, self.encode)
-        for result in completion.query_results.values():
-            await self.encode(result)
+        jobs = self._jobs_of_commands(completion.commands)
+        jobs += [self._transform_body(message, self.encode) for message in completion.messages]
+        jobs += [self.encode(result) for result in completion.query_results.values()]
         if completion.legacy_query_result is not None:
-            await self.encode(completion.legacy_query_result)
+            jobs.append(self.encode(completion.legacy_query_result))
+        await self._run_all(jobs)
 
     async def _transform_body(
         self, message: ProtocolMessage, transform: Callable[[Message], Awaitable[None]]
@@ -338,16 +368,20 @@ class WorkflowPayloads:
 
     async def encode_commands(self, commands: Iterable[Command]) -> None:
         """Encode the payloads of commands, in place, each for its receiver."""
-        for command in commands:
-            if command.HasField("record_marker_command_attributes"):
-                await self._transform_marker(command.record_marker_command_attributes, is_inbound=False)
-                continue
-            await self._transform(
+        await self._run_all(self._jobs_of_commands(commands))
+
+    def _jobs_of_commands(self, commands: Iterable[Command]) -> list[Coroutine[Any, Any, None]]:
+        return [
+            self._transform_marker(command.record_marker_command_attributes, is_inbound=False)
+            if command.HasField("record_marker_command_attributes")
+            else self._transform(
                 command,
                 self._context_of_command(command),
                 is_inbound=False,
                 target=self._storage_target_of(command),
             )
+            for command in commands
+        ]
 
     def _storage_target_of(self, command: Command) -> StorageDriverWorkflowInfo:
         """Return the workflow that what a command carries is stored for: the one that will read it."""

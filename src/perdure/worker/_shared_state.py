@@ -18,6 +18,7 @@ _QUEUE_SIZE = 1000
 _LOOK_AGAIN_S = 0.5
 _PUT_TIMEOUT_S = 30.0
 _LAST_PUT_TIMEOUT_S = 5.0
+_MOST_ERRORS = 10
 
 
 class SharedStateManager(ABC):
@@ -86,8 +87,8 @@ class _MultiprocessingSharedStateManager(SharedStateManager):
         with self._lock:
             self._heartbeats[task_token] = heartbeat
             if not self._is_reading:
-                self._is_reading = True
                 self._executor.submit(self._read)
+                self._is_reading = True
         return _MultiprocessingSharedHeartbeatSender(self._queue)
 
     async def unregister_heartbeater(self, task_token: bytes) -> None:
@@ -97,41 +98,61 @@ class _MultiprocessingSharedStateManager(SharedStateManager):
         def tell() -> None:
             loop.call_soon_threadsafe(ended.set)
 
-        self._ended[task_token] = tell
+        with self._lock:
+            self._ended[task_token] = tell
         try:
-            self._queue.put((task_token, None), True, _LAST_PUT_TIMEOUT_S)
-            await ended.wait()
+            # In a thread: the queue may be full, or its process slow.
+            await asyncio.to_thread(self._queue.put, (task_token, None), True, _LAST_PUT_TIMEOUT_S)
+            if self._is_reading:
+                await ended.wait()
+        except (
+            Exception
+        ):  # the manager's process is gone or overloaded; the activity's outcome matters all the same
+            logger.warning("The last heartbeats of an activity in another process may be lost", exc_info=True)
         finally:
-            self._ended.pop(task_token, None)
             with self._lock:
+                self._ended.pop(task_token, None)
                 self._heartbeats.pop(task_token, None)
 
     def _read(self) -> None:
+        errors = 0
         while True:
             with self._lock:
                 if not self._heartbeats:
                     self._is_reading = False
                     return
             try:
-                task_token, details = self._queue.get(True, _LOOK_AGAIN_S)
-                self._pass_on(task_token, details)
+                self._pass_on(*self._queue.get(True, _LOOK_AGAIN_S))
+                errors = 0
             except queue.Empty:
                 continue
             except (
                 Exception
-            ):  # the manager's process is gone, whatever it raises: nothing can be read any more
-                logger.warning("Heartbeats of activities in other processes cannot be read", exc_info=True)
-                with self._lock:
-                    self._is_reading = False
-                return
+            ) as error:  # details that cannot be unpickled, a closed event loop, a manager that is gone
+                errors += 1
+                if isinstance(error, (EOFError, OSError)) or errors >= _MOST_ERRORS:
+                    self._give_up()
+                    return
+                logger.warning("A heartbeat of an activity in another process was lost", exc_info=True)
+
+    def _give_up(self) -> None:
+        logger.warning("Heartbeats of activities in other processes cannot be read", exc_info=True)
+        with self._lock:
+            self._is_reading = False
+            waiting = list(self._ended.values())
+        for tell in waiting:
+            try:
+                tell()
+            except RuntimeError:  # its event loop is closed: nobody waits
+                continue
 
     def _pass_on(self, task_token: bytes, details: Sequence[Any] | None) -> None:
         with self._lock:
             heartbeat = self._heartbeats.get(task_token)
             if details is None:
                 self._heartbeats.pop(task_token, None)
-        if details is None:
             ended = self._ended.get(task_token)
+        if details is None:
             if ended is not None:
                 ended()
         elif heartbeat is not None:

@@ -317,15 +317,15 @@ class WorkflowWorker:
     def _renew(self, cached: CachedRun) -> None:
         """Begin with fresh code."""
         self._close(cached)
+        if self._has_codec:
+            cached.payloads = WorkflowPayloads(
+                self._environment, cached.workflow_id, cached.run_id, cached.workflow_type
+            )
         program = self._programs.create(cached.workflow_type, cached.workflow_id, cached.run_id)
         cached.program = program
         cached.run = WorkflowRun(
             cached.workflow_id, cached.run_id, program, self._programs.config_for(cached.workflow_type)
         )
-        if self._has_codec:
-            cached.payloads = WorkflowPayloads(
-                self._environment, cached.workflow_id, cached.run_id, cached.workflow_type
-            )
 
     async def _work_locally(self, cached: CachedRun, work: LocalActivityWork, received_s: float) -> Step:
         run, run_locals, local_activities = (
@@ -492,7 +492,12 @@ class WorkflowWorker:
         if not step.should_report:
             return
         if cached.payloads is not None:
-            await cached.payloads.encode(step.failure)
+            try:
+                await cached.payloads.encode(step.failure)
+            except Exception as error:  # the user's code; without an answer the task would only time out
+                logger.exception("The failure of a workflow task could not be encoded")
+                step.failure = Failure(message=f"Failed encoding the failure: {type(error).__name__}")
+                step.failure.application_failure_info.SetInParent()
         if step.legacy_query:
             await self._respond_to_query(self._answers.query_failed(task.task_token, step.failure), until_s)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from perdure.api.workflowservice.v1 import (
 )
 from perdure.converter import DataConverter
 from perdure.service import RPCError, RPCStatusCode
+from perdure.worker import _heartbeats
 from perdure.worker._heartbeats import Heartbeater
 
 CONVERTER = DataConverter.default.payload_converter
@@ -123,3 +125,31 @@ def test_details_that_cannot_be_encoded_end_the_attempt() -> None:
         assert service.sent == []
 
     _run(scenario)
+
+
+def test_details_that_did_not_arrive_are_kept_for_the_next_attempt() -> None:
+    """Unless newer ones came: then those."""
+
+    async def scenario(heartbeater: Heartbeater, service: _Service, _: asyncio.Future[Any]) -> None:
+        heartbeater.beat(["lost"])
+        await service.until(1)
+        unsent = await heartbeater.stop(keep_unsent=True)
+        assert unsent is not None
+        assert CONVERTER.from_payloads(unsent.payloads) == ["lost"]
+
+    _run(scenario, RPCError("down", RPCStatusCode.PERMISSION_DENIED, b""))
+
+
+def test_details_that_did_not_arrive_are_sent_again_but_not_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where every heartbeat may go at once."""
+    monkeypatch.setattr(_heartbeats, "_AFTER_ERROR_S", 0.01)
+
+    async def scenario(heartbeater: Heartbeater, service: _Service, _: asyncio.Future[Any]) -> None:
+        began_s = time.monotonic()
+        heartbeater.beat(["again"])
+        await service.until(4)
+        assert time.monotonic() - began_s >= 0.03
+        assert service.sent == [["again"]] * 4
+        await heartbeater.stop(keep_unsent=False)
+
+    _run(scenario, RPCError("down", RPCStatusCode.PERMISSION_DENIED, b""), interval_s=0)

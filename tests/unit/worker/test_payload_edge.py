@@ -8,6 +8,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from perdure.api.command.v1 import Command, ScheduleActivityTaskCommandAttributes
 from perdure.api.common.v1 import Payload, Payloads
 from perdure.api.failure.v1 import Failure
@@ -17,8 +19,13 @@ from perdure.api.update.v1 import Request
 from perdure.converter import (
     ActivitySerializationContext,
     DataConverter,
+    ExternalStorage,
     PayloadCodec,
     SerializationContext,
+    StorageDriver,
+    StorageDriverClaim,
+    StorageDriverRetrieveContext,
+    StorageDriverStoreContext,
     WithSerializationContext,
     WorkflowSerializationContext,
 )
@@ -206,5 +213,97 @@ def test_a_local_activitys_result_is_decoded_for_the_code_and_recorded_as_it_was
         await payloads.encode_commands([command])
         recorded = command.record_marker_command_attributes.details["result"]
         assert recorded.payloads[0].data == b"encoded once"
+
+    asyncio.run(scenario())
+
+
+class _Slow(StorageDriver):
+    """Stores everything, each operation when it is let go; counts how many run at once."""
+
+    def __init__(self) -> None:
+        self.stored: list[bytes] = []
+        self.running = 0
+        self.most_running = 0
+
+    def name(self) -> str:
+        return "slow"
+
+    async def store(
+        self, context: StorageDriverStoreContext, payloads: Sequence[Payload]
+    ) -> list[StorageDriverClaim]:
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        self.running -= 1
+        self.stored += [payload.data for payload in payloads]
+        if payloads[0].data == b"7":
+            raise ValueError("the seventh")
+        return [StorageDriverClaim({"key": payload.data.decode()}) for payload in payloads]
+
+    async def retrieve(
+        self, context: StorageDriverRetrieveContext, claims: Sequence[StorageDriverClaim]
+    ) -> list[Payload]:
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        self.running -= 1
+        return [Payload(data=claim.claim_data["key"].encode()) for claim in claims]
+
+
+def _schedule(number: int) -> Command:
+    command = Command()
+    attributes = command.schedule_activity_task_command_attributes
+    attributes.activity_id = str(number)
+    attributes.input.payloads.add(data=str(number).encode())
+    return command
+
+
+def _stored(driver: _Slow) -> WorkflowPayloads:
+    storage = ExternalStorage(drivers=[driver], payload_size_threshold=0)
+    environment: Any = SimpleNamespace(
+        namespace="ns",
+        task_queue="queue",
+        data_converter=replace(DataConverter.default, external_storage=storage),
+        encode_workflow_headers=False,
+        storage_concurrency=3,
+    )
+    return WorkflowPayloads(environment, "w", "r", "Type")
+
+
+def test_external_storage_works_on_a_few_commands_and_events_at_once() -> None:
+    async def scenario() -> None:
+        driver = _Slow()
+        commands = [_schedule(number) for number in range(7)]
+        await _stored(driver).encode_commands(commands)
+        assert sorted(driver.stored) == [str(number).encode() for number in range(7)]
+        assert driver.most_running == 3
+        driver.most_running = 0
+        events = []
+        for number, command in enumerate(commands):
+            event = HistoryEvent(event_id=number + 1)
+            event.workflow_execution_signaled_event_attributes.input.CopyFrom(
+                command.schedule_activity_task_command_attributes.input
+            )
+            events.append(event)
+        decoded = await _stored(driver).decoded_events(events)
+        assert [
+            event.workflow_execution_signaled_event_attributes.input.payloads[0].data for event in decoded
+        ] == [str(number).encode() for number in range(7)]
+        assert driver.most_running == 3
+
+    asyncio.run(scenario())
+
+
+def test_an_operation_that_fails_leaves_no_other_behind() -> None:
+    """The task's failure is answered only when nothing is being stored for it any more."""
+
+    async def scenario() -> None:
+        driver = _Slow()
+        with pytest.raises(ValueError, match="the seventh"):
+            await _stored(driver).encode_commands([_schedule(number) for number in range(6, 12)])
+        assert driver.running == 0
+        assert len(driver.stored) == 6
 
     asyncio.run(scenario())

@@ -121,3 +121,13 @@ def test_a_forked_process_makes_no_worker_of_its_parents_client(
         Worker(client, task_queue="queue", activities=[greet])
     with pytest.raises(AssertionError, match="Cannot use worker across forks"):
         asyncio.run(asyncio.wait_for(worker.run(), 10))
+
+
+def test_a_worker_that_limits_its_rate_takes_no_activities_past_its_polls() -> None:
+    """Those that come with answers would not be counted."""
+    client, _ = fake_client()
+    worker = Worker(
+        client, task_queue="queue", workflows=[Hello], activities=[greet], max_activities_per_second=2
+    )
+    assert worker._workflow_worker is not None
+    assert worker._workflow_worker._eager is None

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+from perdure.api.common.v1 import Payload
+from perdure.api.enums.v1 import WorkflowTaskFailedCause
+from perdure.api.failure.v1 import Failure
 from perdure.api.workflowservice.v1 import PollWorkflowTaskQueueResponse
-from perdure.converter import DataConverter
-from perdure.core.replay.steps import RunConfig
+from perdure.converter import DataConverter, PayloadCodec
+from perdure.core.replay.steps import RunConfig, TaskFailure
 from perdure.service import RPCError, RPCStatusCode
 from perdure.worker._eager import EagerWorkflowSlots
+from perdure.worker._payload_edge import WorkflowPayloads
 from perdure.worker._slots import FixedSlots
 from perdure.worker._workflow_cache import CachedRun, RunCache
 from perdure.worker._workflow_worker import WorkflowWorker
@@ -96,5 +102,41 @@ def test_a_task_that_comes_after_the_end_is_left_to_other_workers() -> None:
         reservation.take(PollWorkflowTaskQueueResponse(task_token=b"token"))
         assert slots.free == 1
         assert not worker._tasks
+
+    asyncio.run(scenario())
+
+
+def test_a_failure_that_cannot_be_encoded_is_reported_without_its_details() -> None:
+    """The codec is the user's code; without an answer the task would only time out."""
+
+    class Refusing(PayloadCodec):
+        async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+            raise KeyError("no key")
+
+        async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+            raise KeyError("no key")
+
+    async def scenario() -> None:
+        reported: list[TaskFailure] = []
+        worker = _worker(RunCache(10))
+        environment = worker._environment
+        environment.data_converter = replace(DataConverter.default, payload_codec=Refusing())
+        environment.namespace, environment.encode_workflow_headers = "ns", False
+
+        async def accept(*_: Any, **__: Any) -> None: ...
+
+        environment.service = SimpleNamespace(respond_workflow_task_failed=accept)  # type: ignore[misc]
+        worker._answers = SimpleNamespace(  # type: ignore[assignment]
+            failed=lambda token, step: reported.append(step)
+        )
+        cached = CachedRun("w", "run", "W")
+        cached.payloads = WorkflowPayloads(environment, "w", "run", "W")
+        failure = Failure(message="secret")
+        failure.application_failure_info.details.payloads.add(data=b"secret")
+        failed = TaskFailure(WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNSPECIFIED, failure, "")
+        failed.should_report = True
+        await worker._fail(cached, PollWorkflowTaskQueueResponse(), failed, 0.0)
+        assert "KeyError" in reported[0].failure.message
+        assert "secret" not in str(reported[0].failure)
 
     asyncio.run(scenario())
