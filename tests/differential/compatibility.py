@@ -23,8 +23,6 @@ from tests.differential.registry import all_scenarios
 OWN_SDK_RESULTS = Path(__file__).resolve().parents[1] / "compat" / "own_sdk_results.md"
 """The section about the official SDK's suite on our SDK: made from a run of it, so kept and not computed here."""
 TARGET = Path(__file__).resolve().parents[2] / "docs" / "compatibility.md"
-_REFUSED = "refuse"
-"""The name of the function that stands in for the commands that are not here yet."""
 
 _HEAD = """\
 # Compatibility with Temporal
@@ -72,13 +70,10 @@ def _differences() -> Iterator[str]:
 
 
 def _commands() -> Iterator[str]:
-    names = {handler.label: handler.apply.__name__ != _REFUSED for _, handler in sorted(TABLE.items())}
+    names = [handler.label for _, handler in sorted(TABLE.items())]
     yield "## Commands of workflows"
     yield ""
-    yield f"Handled: {', '.join(name for name, is_handled in names.items() if is_handled)}."
-    yield ""
-    yield f"Not yet: {', '.join(name for name, is_handled in names.items() if not is_handled)}."
-    yield "A workflow task that uses one of them fails, with a message that says so; the run waits."
+    yield f"All: {', '.join(names)}."
 
 
 def _rpcs() -> Iterator[str]:

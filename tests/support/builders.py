@@ -290,6 +290,17 @@ def cancel_external(workflow_id: str, run_id: str = "", **fields: Any) -> comman
     return any_command(name, workflow_id=workflow_id, run_id=run_id, **fields)
 
 
+def schedule_operation(endpoint: str = "endpoint", **fields: Any) -> command.Command:
+    """SCHEDULE_NEXUS_OPERATION of an operation of a service, with more fields of its attributes."""
+    values: dict[str, Any] = {"service": "service", "operation": "operation"}
+    return any_command("schedule_nexus_operation", endpoint=endpoint, **values | fields)
+
+
+def cancel_operation(scheduled_event_id: int) -> command.Command:
+    """REQUEST_CANCEL_NEXUS_OPERATION."""
+    return any_command("request_cancel_nexus_operation", scheduled_event_id=scheduled_event_id)
+
+
 def bare_command(command_type: enums.CommandType.ValueType) -> command.Command:
     """A command of a kind with its attributes missing, as a broken worker might send it."""
     return command.Command(command_type=command_type)

@@ -10,6 +10,7 @@ from perdure.api.filter import v1 as filter
 from perdure.api.google.rpc import Status
 from perdure.api.history import v1 as history
 from perdure.api.namespace import v1 as namespace
+from perdure.api.nexus import v1 as nexus
 from perdure.api.operatorservice import v1 as operatorservice
 from perdure.api.protobuf import Any as AnyMessage
 from perdure.api.protobuf import Duration, Timestamp
@@ -36,6 +37,7 @@ __all__ = [
     "filter",
     "history",
     "namespace",
+    "nexus",
     "operatorservice",
     "protocol",
     "query",

@@ -13,6 +13,7 @@ from typing import Any
 
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.run.limits import Limits
+from perdure.server.callback_addresses import AddressRule, read_rules
 
 COMPATIBLE_VERSION = "1.32.0"
 """The release of Temporal's server whose behaviour this one follows; clients gate features on it."""
@@ -39,7 +40,7 @@ class Capabilities:
     eager_workflow_start: bool = True
     sdk_metadata: bool = True
     count_group_by_execution_status: bool = True
-    nexus: bool = False
+    nexus: bool = True
     server_scaled_deployments: bool = False
     server_scaled_provider_cloud_run: bool = False
 
@@ -83,6 +84,8 @@ class ServerConfig:
         min_ping_interval_s: a client that pings more often than this is disconnected.
         max_concurrent_calls: calls under way at once, long polls included; more are refused.
         cached_runs: runs the engine keeps in memory.
+        callback_addresses: addresses that completion callbacks may have, beside those of this server.
+        records_nexus_cancellations: events say what came of requests to cancel Nexus operations.
         time_skipping: serves TestService and moves the clock on as it says; for tests only. The namespaces made at
             start then keep closed runs, however far the clock moves.
     """
@@ -107,6 +110,8 @@ class ServerConfig:
     max_concurrent_calls: int = 20_000
     cached_runs: int = 4_000
     time_skipping: bool = False
+    records_nexus_cancellations: bool = True
+    callback_addresses: tuple[AddressRule, ...] = ()
 
 
 def _integer(value: Any) -> int:
@@ -122,6 +127,12 @@ def _positive(value: Any) -> int:
     if number == 0:
         raise ValueError("it must be a whole number, 1 or more")
     return number
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ValueError("it must be true or false")
 
 
 def _share(value: Any) -> float:
@@ -161,6 +172,9 @@ _SERVER_KEYS: Mapping[str, tuple[str, Reader]] = {
     "frontend.keepAliveMinTime": ("min_ping_interval_s", _seconds),
     "system.namespaceMinRetentionLocal": ("min_retention_s", _seconds),
     "history.cacheMaxSize": ("cached_runs", _positive),
+    "component.callbacks.allowedAddresses": ("callback_addresses", read_rules),
+    "callback.allowedAddresses": ("callback_addresses", read_rules),
+    "component.nexusoperations.recordCancelRequestCompletionEvents": ("records_nexus_cancellations", _flag),
 }
 """Dynamic configuration keys: field of `ServerConfig` and how to read the value."""
 
@@ -173,6 +187,15 @@ _LIMIT_KEYS: Mapping[str, tuple[str, Reader]] = {
     "limit.historyCount.suggestContinueAsNew": ("suggest_continue_as_new_events", _integer),
     "limit.historySize.suggestContinueAsNew": ("suggest_continue_as_new_bytes", _integer),
     "limit.numPendingActivities.error": ("pending_activities", _integer),
+    "component.nexusoperations.limit.operation.concurrency": ("pending_nexus_operations", _integer),
+    "component.nexusoperations.limit.service.name.length": ("nexus_name_bytes", _integer),
+    "component.nexusoperations.limit.header.size": ("nexus_header_bytes", _integer),
+    "component.nexusoperations.limit.operation.token.length": ("nexus_token_bytes", _integer),
+    "component.nexusoperations.request.timeout": ("nexus_request_ns", _nanoseconds),
+    "component.nexusoperations.limit.request.timeout.min": ("nexus_least_request_ns", _nanoseconds),
+    "system.maxCallbacksPerWorkflow": ("callbacks", _integer),
+    "frontend.callbackURLMaxLength": ("callback_url_bytes", _integer),
+    "frontend.callbackHeaderMaxLength": ("callback_header_bytes", _integer),
     "history.maximumSignalsPerExecution": ("signals", _integer),
     "history.maximumBufferedEventsBatch": ("buffered_events", _integer),
     "history.maxInFlightUpdates": ("updates_in_flight", _integer),

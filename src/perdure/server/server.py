@@ -17,6 +17,7 @@ from perdure.server.engine.histories import Histories
 from perdure.server.engine.schedules import Schedules
 from perdure.server.engine.starts import Starts
 from perdure.server.namespaces import DELETED, REGISTERED, Namespace, Namespaces
+from perdure.server.nexus_endpoints import NexusEndpoints
 from perdure.server.runtime import Runtime
 from perdure.server.service.groups import engine_groups
 from perdure.server.service.namespace_rpcs import NamespaceRpcs, new_config
@@ -72,6 +73,7 @@ class Server:
         self._runtime = runtime
         self._store_name = store_name
         self.namespaces = Namespaces(store)
+        self.nexus_endpoints = NexusEndpoints(store)
         self.engine = Engine(
             store, self.namespaces, runtime, EngineLimits(cached_runs=config.cached_runs, run=config.limits)
         )
@@ -103,6 +105,9 @@ class Server:
                 history_page_batches=self._config.history_page_batches,
                 query_wait_s=self._config.query_wait_s,
                 schedules=self.schedules,
+                endpoints=self.nexus_endpoints,
+                callback_rules=self._config.callback_addresses,
+                records_cancellations=self._config.records_nexus_cancellations,
             ),
         ]
 
@@ -122,6 +127,7 @@ class Server:
         await self._store.open()
         try:
             await self.namespaces.load()
+            await self.nexus_endpoints.load()
             await self._prepare_namespaces()
             await self.engine.start()
             await self.schedules.start(track_deadlines=self.time_skipping is not None)

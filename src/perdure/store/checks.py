@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from perdure.core.errors import CurrentRunConflictError, VersionConflictError
 from perdure.core.invariant import invariant
 from perdure.core.run.records import RunWrite
-from perdure.store.protocol import StoredNamespace, StoredSchedule
+from perdure.store.protocol import StoredEndpoint, StoredNamespace, StoredSchedule
 
 MAX_EVENT_ID = (1 << 24) - 1
 """Highest event id a store must be able to keep. Servers end a run long before (Temporal: 51,200 events)."""
@@ -116,6 +116,15 @@ def namespace_conflict(namespace: StoredNamespace, stored_version: int) -> Versi
         return VersionConflictError(f"Another namespace is named {namespace.name}.")
     return VersionConflictError(
         f"Namespace {namespace.name} has version {stored_version}, not {namespace.version - 1}."
+    )
+
+
+def endpoint_conflict(endpoint: StoredEndpoint, stored_version: int) -> VersionConflictError:
+    """The error for a Nexus endpoint that is not at the expected version, or whose name another one has."""
+    if stored_version == endpoint.version - 1:
+        return VersionConflictError(f"Another Nexus endpoint is named {endpoint.name}.")
+    return VersionConflictError(
+        f"Nexus endpoint {endpoint.name} has version {stored_version}, not {endpoint.version - 1}."
     )
 
 

@@ -21,6 +21,7 @@ from perdure.store.protocol import (
     ScheduleKey,
     ScheduleWakeup,
     Store,
+    StoredEndpoint,
     StoredNamespace,
     StoredRun,
     StoredSchedule,
@@ -187,6 +188,18 @@ class FaultyStore:
     async def delete_namespace(self, namespace_id: str) -> bool:
         """See `Store.delete_namespace`."""
         return await self._do("delete_namespace", lambda: self.inner.delete_namespace(namespace_id))
+
+    async def list_endpoints(self) -> Sequence[StoredEndpoint]:
+        """See `Store.list_endpoints`."""
+        return await self._do("list_endpoints", self.inner.list_endpoints)
+
+    async def put_endpoint(self, endpoint: StoredEndpoint) -> None:
+        """See `Store.put_endpoint`."""
+        await self._do("put_endpoint", lambda: self.inner.put_endpoint(endpoint))
+
+    async def delete_endpoint(self, endpoint_id: str) -> bool:
+        """See `Store.delete_endpoint`."""
+        return await self._do("delete_endpoint", lambda: self.inner.delete_endpoint(endpoint_id))
 
     async def put_schedule(self, schedule: StoredSchedule) -> None:
         """See `Store.put_schedule`."""

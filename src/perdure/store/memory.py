@@ -31,6 +31,7 @@ from perdure.store.checks import (
     check_append,
     check_unit,
     current_run_conflict,
+    endpoint_conflict,
     namespace_conflict,
     schedule_conflict,
     version_conflict,
@@ -43,6 +44,7 @@ from perdure.store.protocol import (
     ListPage,
     ScheduleKey,
     ScheduleWakeup,
+    StoredEndpoint,
     StoredNamespace,
     StoredRun,
     StoredSchedule,
@@ -127,6 +129,7 @@ class MemoryStore:
         self._lists: dict[tuple[str, RunKind], _SortedSet[tuple[int, int, str]]] = {}
         self._namespaces: dict[str, StoredNamespace] = {}
         self._schedules: dict[ScheduleKey, StoredSchedule] = {}
+        self._endpoints: dict[str, StoredEndpoint] = {}
         self._schedule_order: _SortedSet[ScheduleKey] = _SortedSet()
         self._schedule_wakeups: _SortedSet[ScheduleWakeup] = _SortedSet()
         self._task_sequence = 0
@@ -448,6 +451,29 @@ class MemoryStore:
         if stored.wakeup_ns is not None:
             self._schedule_wakeups.remove(ScheduleWakeup(stored.wakeup_ns, key))
         return True
+
+    async def list_endpoints(self) -> Sequence[StoredEndpoint]:
+        """See `Store.list_endpoints`."""
+        self._check_open()
+        return tuple(sorted(self._endpoints.values(), key=lambda endpoint: endpoint.endpoint_id))
+
+    async def put_endpoint(self, endpoint: StoredEndpoint) -> None:
+        """See `Store.put_endpoint`."""
+        self._check_open()
+        stored = self._endpoints.get(endpoint.endpoint_id)
+        stored_version = stored.version if stored else 0
+        is_taken = any(
+            other.name == endpoint.name and other.endpoint_id != endpoint.endpoint_id
+            for other in self._endpoints.values()
+        )
+        if stored_version != endpoint.version - 1 or is_taken:
+            raise endpoint_conflict(endpoint, stored_version)
+        self._endpoints[endpoint.endpoint_id] = endpoint
+
+    async def delete_endpoint(self, endpoint_id: str) -> bool:
+        """See `Store.delete_endpoint`."""
+        self._check_open()
+        return self._endpoints.pop(endpoint_id, None) is not None
 
     async def due_schedules(
         self, until_ns: int, after: ScheduleWakeup | None, limit: int

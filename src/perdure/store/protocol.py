@@ -74,6 +74,16 @@ class ListPage:
     next_cursor: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class StoredEndpoint:
+    """An endpoint of the Nexus registry; `data` is the server's own encoding of everything but id and name."""
+
+    endpoint_id: str
+    name: str
+    version: int
+    data: bytes
+
+
 class TaskCursor(NamedTuple):
     """Position in a task queue: tasks come by priority (1 first, 0 counts as 3), then in order of arrival."""
 
@@ -250,6 +260,19 @@ class Store(Protocol):
         self, namespace_id: str, after_id: str, limit: int
     ) -> Sequence[tuple[str, bytes]]:
         """(schedule id, entry) of a namespace's schedules in the order of their ids, strictly after `after_id`."""
+
+    async def list_endpoints(self) -> Sequence[StoredEndpoint]:
+        """Every Nexus endpoint, by id."""
+
+    async def put_endpoint(self, endpoint: StoredEndpoint) -> None:
+        """Creates (version 1) or replaces (version + 1 of the stored one) a Nexus endpoint, durably, before it returns.
+
+        Raises:
+            VersionConflictError: the stored version is not `endpoint.version - 1`, or the name is taken.
+        """
+
+    async def delete_endpoint(self, endpoint_id: str) -> bool:
+        """Deletes a Nexus endpoint. Returns whether it was there."""
 
     async def is_durable(self) -> bool:
         """Whether a committed write survives the end of the process."""

@@ -54,6 +54,10 @@ CUSTOM = {
 }
 
 
+NOWHERE = "nowhere"
+"""The name of a Nexus endpoint that is not registered; every other one is."""
+
+
 class Driver:
     """One run and the store's rows of it.
 
@@ -259,7 +263,14 @@ class Driver:
         """Completes the started workflow task with commands and commits; returns what it led to."""
         request = RespondWorkflowTaskCompletedRequest(identity="worker", commands=commands, **fields)
         done = completion.respond_completed(
-            self.state, self.now_ns, token or self.token(), request, self.limits, CUSTOM, self.updates
+            self.state,
+            self.now_ns,
+            token or self.token(),
+            request,
+            self.limits,
+            CUSTOM,
+            self.updates,
+            lambda name: f"id of {name}" if name != NOWHERE else "",
         )
         if done.tx.is_in_memory:
             self.keep(done.tx)

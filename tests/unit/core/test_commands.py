@@ -202,20 +202,6 @@ def test_an_id_may_be_as_long_as_the_limit() -> None:
     assert list(with_commands(start_timer("x" * 1000, 5)).state.timers) == ["x" * 1000]
 
 
-@pytest.mark.parametrize(
-    ("name", "what"),
-    [
-        ("schedule_nexus_operation", "Nexus operations"),
-        ("request_cancel_nexus_operation", "Nexus operations"),
-    ],
-)
-def test_what_is_not_there_yet_says_so(name: str, what: str) -> None:
-    given = bare_command(CommandType.Value(f"COMMAND_TYPE_{name.upper()}"))
-    getattr(given, f"{name}_command_attributes").SetInParent()
-    _, message, _ = refused(given)
-    assert message.endswith(f": {what} are not supported by this release of Perdure.")
-
-
 # --- duplicates and counts ---
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from perdure.api.history.v1 import HistoryEvent
 from perdure.core.errors import InvariantViolation
+from perdure.core.nexus import outcomes
 from perdure.core.run import (
     completion,
     deadlines,
@@ -17,26 +18,45 @@ from perdure.core.run import (
     invariants,
     lifecycle,
     listing,
+    nexus_operation,
     signal,
     workflow_task,
 )
 from perdure.core.run.records import EventBatch, ItemChange, RunWrite, Task, TaskKey, TaskKind
-from perdure.core.run.state import Activity, Child, External, RunState, Timer, Update, encode
+from perdure.core.run.state import (
+    Activity,
+    Callback,
+    Child,
+    External,
+    NexusOperation,
+    RunState,
+    Timer,
+    Update,
+    encode,
+)
 from perdure.core.run.transition import Transition
 from tests.support.builders import (
     application_failure,
+    cancel_operation,
     complete_workflow,
     continue_as_new,
     schedule_activity,
+    schedule_operation,
     signal_external,
     start_child,
     start_timer,
 )
-from tests.support.proto import enums, workflowservice
+from tests.support.proto import common, enums, workflowservice
 from tests.unit.core.driver import CUSTOM, QUEUE, STICKY, Driver, begun, with_commands
 
 MARKER = enums.EventType.EVENT_TYPE_MARKER_RECORDED
 SIGNALED = enums.EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
+
+
+Tamper = Callable[[RunState], object]
+CALLBACK = common.Callback(nexus=common.Callback.Nexus(url="temporal://system"))
+OPERATION = "a pending Nexus operation is in one possible state"
+CALLBACKS = "callbacks are counted, and delivered only by the end of a chain"
 
 
 def _busy() -> Driver:
@@ -74,10 +94,43 @@ def _reaching() -> Driver:
     return with_commands(start_child("c"), signal_external("w"))
 
 
+def _asking() -> Driver:
+    """A Nexus operation (5) is on its way, and somebody is to be called back."""
+    driver = Driver()
+    driver.start(completion_callbacks=[CALLBACK])
+    driver.complete(schedule_operation())
+    return driver
+
+
+def _asked() -> Driver:
+    """A Nexus operation (5) has started; a request to cancel it (9) is on its way."""
+    driver = _asking()
+    driver.apply(lambda tx: nexus_operation.start_answered(tx, 5, 0, outcomes.Started("token")))
+    driver.complete(cancel_operation(5))
+    return driver
+
+
+def _operation(**values: Any) -> Tamper:
+    def change(state: RunState) -> None:
+        for name, value in values.items():
+            assert hasattr(state.nexus_operations[5], name)
+            setattr(state.nexus_operations[5], name, value)
+
+    return change
+
+
+def _callback(**values: Any) -> Tamper:
+    def change(state: RunState) -> None:
+        for name, value in values.items():
+            assert hasattr(state.callbacks[1], name)
+            setattr(state.callbacks[1], name, value)
+
+    return change
+
+
 # --- states ---
 
 CHILDREN = "a pending child is initiated, started or kept by a closed parent"
-Tamper = Callable[[RunState], object]
 
 
 def _header(**values: Any) -> Tamper:
@@ -99,6 +152,15 @@ def _activity(**values: Any) -> Tamper:
 
 
 STATES: list[tuple[str, Callable[[], Driver], Tamper]] = [
+    (OPERATION, _asking, lambda state: state.nexus_operations.update({9: NexusOperation(8)})),
+    (OPERATION, _asking, _operation(request_id="")),
+    (OPERATION, _asked, _operation(next_attempt_ns=9)),
+    (OPERATION, _asked, _operation(attempt=0)),
+    (OPERATION, _asked, _operation(cancel_requested_ns=0)),
+    (OPERATION, _asking, _operation(cancel_attempt=1)),
+    (CALLBACKS, _asking, lambda state: state.callbacks.update({3: Callback(3)})),
+    (CALLBACKS, _asking, _header(calls_back=True)),
+    (CALLBACKS, _asking, _callback(attempt=1)),
     ("a started workflow task was scheduled", _busy, _header(task_scheduled_event_id=0)),
     ("a started workflow task was scheduled", _busy, _header(task_started_ns=0)),
     (
@@ -530,6 +592,7 @@ def _of_state(tamper: Tamper) -> History:
     return lambda state, events: tamper(state)
 
 
+OPERATIONS = "pending Nexus operations follow from the history"
 HISTORIES: list[tuple[str, Callable[[], Driver], History]] = [
     (POSSIBLE, _busy, lambda state, events: events.pop(3)),
     (POSSIBLE, _busy, lambda state, events: events.pop(0)),
@@ -573,6 +636,9 @@ HISTORIES: list[tuple[str, Callable[[], Driver], History]] = [
         _busy,
         _of_state(_activity(cancel_requested_event_id=4)),
     ),
+    (OPERATIONS, _asking, _of_state(lambda state: state.nexus_operations.clear())),
+    (OPERATIONS, _asking, _of_state(_operation(started_ns=7))),
+    (OPERATIONS, _asked, _of_state(_operation(cancel_requested_event_id=4))),
     ("pending timers follow from the history", _busy, _of_state(lambda state: state.timers.clear())),
     (
         "the pending workflow task follows from the history",

@@ -20,7 +20,7 @@ from perdure.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAt
 from perdure.api.workflowservice.v1 import StartWorkflowExecutionRequest
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.invariant import invariant
-from perdure.core.run import attributes, cron, lifecycle, retry
+from perdure.core.run import attributes, callback, cron, lifecycle, retry
 from perdure.core.run.ids import derived_id, derived_run_id
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import checked_duration_ns, duration_ns, set_duration
@@ -288,6 +288,8 @@ def _start_next(
 ) -> None:
     header, run = tx.header, tx.state.run
     request.request_id = derived_id(run.run_id, "next")
+    if tx.has_callbacks:
+        request.completion_callbacks.extend(callback.messages(tx))
     if header.execution_timeout_ns:
         set_duration(request.workflow_execution_timeout, header.execution_timeout_ns)
     set_duration(request.workflow_start_delay, following.delay_ns)

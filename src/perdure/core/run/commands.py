@@ -25,6 +25,7 @@ from perdure.core.run import (
     external,
     lifecycle,
     marker,
+    nexus_operation,
     properties,
     timer,
 )
@@ -66,6 +67,14 @@ class TaskFailure(Exception):
         super().__init__(f"{label}: {message}" if message else label)
 
 
+EndpointId = Callable[[str], str]
+
+
+def no_endpoint(name: str) -> str:
+    """The id of any Nexus endpoint where there are none."""
+    return ""
+
+
 @dataclass(slots=True)
 class CommandContext:
     """What the commands of one completion share.
@@ -80,6 +89,7 @@ class CommandContext:
         eager: scheduled event ids of activities that the worker wants to run itself at once.
         new_children: workflow ids of children that these commands start.
         cancelled_unstarted: an activity was cancelled before it started; the workflow must hear of it.
+        endpoint_id: of the Nexus endpoint of a name; empty when there is none.
         messages: the worker's messages that no command has placed yet, by id.
         updates: applies them; None when the run has no updates and there are no messages.
     """
@@ -93,6 +103,7 @@ class CommandContext:
     eager: list[int] = field(default_factory=list)
     new_children: set[str] = field(default_factory=set)
     cancelled_unstarted: bool = False
+    endpoint_id: EndpointId = no_endpoint
     messages: dict[str, ProtocolMessage] = field(default_factory=dict)
     updates: UpdateAnswers | None = None
 
@@ -431,11 +442,29 @@ def _check_count(pending: int, limit: int, cause: str, what: str) -> None:
         )
 
 
-def _not_yet(what: str) -> Callable[[CommandContext, Any], None]:
-    def refuse(context: CommandContext, command: Any) -> None:
-        raise InvalidArgumentError(f"{what} are not supported by this release of Perdure.")
+def _schedule_nexus_operation(context: CommandContext, command: Any) -> None:
+    tx, limits = context.tx, context.limits
+    endpoint_id = context.endpoint_id(command.endpoint)
+    if not endpoint_id:
+        raise InvalidArgumentError(f'endpoint "{command.endpoint}" not found')
+    nexus_operation.normalize(command, tx.header.run_timeout_ns, limits)
+    _check_size(
+        command.input.ByteSize(),
+        limits.blob_bytes,
+        "BAD_SCHEDULE_NEXUS_OPERATION_ATTRIBUTES",
+        "ScheduleNexusOperationCommandAttributes.Input exceeds size limit",
+    )
+    if len(tx.nexus_operations) >= limits.pending_nexus_operations:
+        raise TaskFailure(
+            cause_number("PENDING_NEXUS_OPERATIONS_LIMIT_EXCEEDED"),
+            f"workflow has reached the pending nexus operation limit of {limits.pending_nexus_operations} "
+            "for this namespace",
+        )
+    nexus_operation.schedule(tx, command, endpoint_id, context.completed_event_id)
 
-    return refuse
+
+def _cancel_nexus_operation(context: CommandContext, command: Any) -> None:
+    nexus_operation.request_cancel(context.tx, command.scheduled_event_id, context.completed_event_id)
 
 
 def _row(
@@ -536,13 +565,13 @@ TABLE: dict[int, Handler] = dict(
             "SCHEDULE_NEXUS_OPERATION",
             "ScheduleNexusOperation",
             "BAD_SCHEDULE_NEXUS_OPERATION_ATTRIBUTES",
-            _not_yet("Nexus operations"),
+            _schedule_nexus_operation,
         ),
         _row(
             "REQUEST_CANCEL_NEXUS_OPERATION",
             "RequestCancelNexusOperation",
             "BAD_REQUEST_CANCEL_NEXUS_OPERATION_ATTRIBUTES",
-            _not_yet("Nexus operations"),
+            _cancel_nexus_operation,
         ),
     )
 )

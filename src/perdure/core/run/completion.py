@@ -14,7 +14,14 @@ from perdure.api.workflowservice.v1 import (
 )
 from perdure.core.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, ServiceError
 from perdure.core.run import activity, commands, lifecycle, workflow_task
-from perdure.core.run.commands import CommandContext, TaskFailure, cause_label, cause_number
+from perdure.core.run.commands import (
+    CommandContext,
+    EndpointId,
+    TaskFailure,
+    cause_label,
+    cause_number,
+    no_endpoint,
+)
 from perdure.core.run.failures import server_failure
 from perdure.core.run.ids import derived_id
 from perdure.core.run.limits import Limits
@@ -79,6 +86,7 @@ def respond_completed(
     limits: Limits,
     custom: Mapping[str, AttributeType],
     registry: UpdateRegistry | None = None,
+    endpoint_id: EndpointId = no_endpoint,
 ) -> Completion:
     """Applies a completed workflow task: its commands, its stickiness, and what must follow.
 
@@ -105,6 +113,7 @@ def respond_completed(
         completed_event_id = workflow_task.complete(tx, request)
     workflow_task.set_sticky(tx.header, request, sticky_timeout_ns)
     context = CommandContext(tx, completed_event_id, request.identity, limits, custom, tx.has_buffered())
+    context.endpoint_id = endpoint_id
     if registry is not None or request.messages:
         context.updates = UpdateAnswers(tx, registry or UpdateRegistry(), limits)
         context.messages = {message.id: message for message in request.messages}

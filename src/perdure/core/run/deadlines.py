@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from perdure.core.run import activity, chain, effects, timer, workflow_task
+from collections.abc import Set
+
+from perdure.core.run import activity, chain, effects, nexus_operation, timer, workflow_task
+from perdure.core.run.effects import NONE, Effect
 from perdure.core.run.limits import Limits
 from perdure.core.run.transition import Transition
 
 
-def next_wakeup_ns(tx: Transition) -> int | None:
-    """When the run must be looked at again at the latest; None when only an outside event can move it."""
+def next_wakeup_ns(tx: Transition, under_way: Set[Effect] = NONE) -> int | None:
+    """When the run must be looked at again at the latest; None when only an outside event can move it.
+
+    Args:
+        tx: the transition.
+        under_way: effects that somebody sees to already; what is stored knows none.
+    """
     header = tx.header
-    due = min(effects.due_ns(tx), default=None) if tx.may_reach_out else None
+    due = min(effects.due_ns(tx, under_way), default=None) if tx.may_reach_out else None
     if not header.is_open:
         return header.close_ns + header.retention_ns if due is None else due
     times = [time_ns for time_ns in (workflow_task.deadline_ns(header), header.run_expiration_ns) if time_ns]
@@ -18,6 +26,8 @@ def next_wakeup_ns(tx: Transition) -> int | None:
         times += [time_ns for pending in tx.activities for time_ns, _ in activity.deadlines(pending)]
     if tx.has_timers:
         times += [pending.fire_ns for pending in tx.timers]
+    if tx.may_have_operations:
+        times += [time_ns for item in tx.nexus_operations for time_ns, _ in nexus_operation.deadlines(item)]
     if due is not None:
         times.append(due)
     return min(times, default=None)
@@ -40,10 +50,17 @@ def fire(tx: Transition, limits: Limits) -> None:
         for time_ns, timeout_type in activity.deadlines(waiting):
             if time_ns <= now_ns:
                 due.append((time_ns, 1, "", waiting.scheduled_event_id, timeout_type))
-    for time_ns, is_activity, timer_id, event_id, timeout_type in sorted(
+    if tx.may_have_operations:
+        for operation in tx.nexus_operations:
+            for time_ns, timeout_type in nexus_operation.deadlines(operation):
+                if time_ns <= now_ns:
+                    due.append((time_ns, 2, "", operation.scheduled_event_id, timeout_type))
+    for time_ns, kind, timer_id, event_id, timeout_type in sorted(
         due, key=lambda row: (row[0], row[3], row[4])
     ):
-        if is_activity:
+        if kind == 2:
+            nexus_operation.fire(tx, event_id, timeout_type)
+        elif kind:
             activity.fire(tx, event_id, time_ns, timeout_type, limits)
         else:
             timer.fire(tx, timer_id)

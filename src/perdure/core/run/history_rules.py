@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import HistoryEvent
-from perdure.core.run.state import Activity, Child, External, RunHeader, Timer, Update
+from perdure.core.run.state import Activity, Child, External, NexusOperation, RunHeader, Timer, Update
 
 _TASK = "WORKFLOW_TASK_"
 _RUN = "WORKFLOW_EXECUTION_"
@@ -30,12 +30,22 @@ _EXTERNAL = {
     "EXTERNAL_WORKFLOW_EXECUTION_CANCEL_REQUESTED": "cancel",
 }
 """What can come of a signal or request to cancel, and of which."""
+_OPERATION_ENDS = frozenset(
+    f"NEXUS_OPERATION_{end}" for end in ("COMPLETED", "FAILED", "CANCELED", "TIMED_OUT")
+)
 _CHILD_NEWS = _CHILD_ENDS | {f"CHILD_{_RUN}STARTED", f"START_CHILD_{_RUN}FAILED"}
 _NEWS = (
     _ACTIVITY_ENDS
     | _CHILD_NEWS
     | _EXTERNAL.keys()
-    | {"TIMER_FIRED", f"{_RUN}SIGNALED", f"{_RUN}CANCEL_REQUESTED", f"{_RUN}STARTED"}
+    | _OPERATION_ENDS
+    | {
+        "NEXUS_OPERATION_STARTED",
+        "TIMER_FIRED",
+        f"{_RUN}SIGNALED",
+        f"{_RUN}CANCEL_REQUESTED",
+        f"{_RUN}STARTED",
+    }
 )
 """What a workflow's code must be told."""
 
@@ -54,6 +64,8 @@ class Replayed:
             the first may wait in the buffer when a workflow task starts the second. So may an activity id.
         children: pending ones: initiated event id to the started event's place, 0 for none.
         externals: signals and requests to cancel without outcome: initiated event id to "signal" or "cancel".
+        operations: pending Nexus operations: scheduled event id to the started event's place, 0 for none.
+        operation_cancels: scheduled event ids of those that are to be cancelled, to the event that says so.
         scheduled, began: the pending workflow task's events, 0 for none.
         completed: the last WorkflowTaskCompleted event.
         last_started: the WorkflowTaskStarted event of the last completed task.
@@ -78,6 +90,8 @@ class Replayed:
     shown: list[str] = field(default_factory=list)
     children: dict[int, int] = field(default_factory=dict)
     externals: dict[int, str] = field(default_factory=dict)
+    operations: dict[int, int] = field(default_factory=dict)
+    operation_cancels: dict[int, int] = field(default_factory=dict)
     signals: int = 0
     updates: dict[str, tuple[int, int]] = field(default_factory=dict)
     cancel_asked: bool = False
@@ -247,6 +261,36 @@ def _external_settled(r: Replayed, event_id: int, attributes: object) -> None:
     r.expect(kind == _EXTERNAL[r.types[event_id]], f"{event_id} settles a {kind}")
 
 
+def _operation_scheduled(r: Replayed, event_id: int, attributes: object) -> None:
+    r.operations[event_id] = 0
+
+
+def _operation_started(r: Replayed, event_id: int, attributes: object) -> None:
+    scheduled = attributes.scheduled_event_id  # type: ignore[attr-defined]
+    r.expect(r.operations.get(scheduled) == 0, f"{event_id} starts operation {scheduled}")
+    r.operations[scheduled] = event_id
+
+
+def _operation_ended(r: Replayed, event_id: int, attributes: object) -> None:
+    scheduled = attributes.scheduled_event_id  # type: ignore[attr-defined]
+    r.expect(scheduled in r.operations, f"{event_id} ends operation {scheduled}, which is not pending")
+    r.operations.pop(scheduled, None)
+
+
+def _operation_cancel_requested(r: Replayed, event_id: int, attributes: object) -> None:
+    scheduled = attributes.scheduled_event_id  # type: ignore[attr-defined]
+    is_scheduled = r.types.get(scheduled) == "NEXUS_OPERATION_SCHEDULED"
+    r.expect(is_scheduled and scheduled not in r.operation_cancels, f"{event_id} cancels {scheduled}")
+    r.operation_cancels[scheduled] = event_id
+
+
+def _operation_cancel_settled(r: Replayed, event_id: int, attributes: object) -> None:
+    scheduled = attributes.scheduled_event_id  # type: ignore[attr-defined]
+    requested = attributes.requested_event_id  # type: ignore[attr-defined]
+    is_known = r.operation_cancels.get(scheduled) == requested and r.operations.get(scheduled)
+    r.expect(is_known, f"{event_id}: request {requested} to cancel {scheduled}")
+
+
 _HANDLERS: Mapping[str, Callable[[Replayed, int, object], None]] = {
     f"{_TASK}SCHEDULED": _task_scheduled,
     f"{_TASK}STARTED": _task_started,
@@ -269,6 +313,12 @@ _HANDLERS: Mapping[str, Callable[[Replayed, int, object], None]] = {
     f"SIGNAL_EXTERNAL_{_RUN}INITIATED": _external_initiated,
     f"REQUEST_CANCEL_EXTERNAL_{_RUN}INITIATED": _external_initiated,
     **dict.fromkeys(_EXTERNAL, _external_settled),
+    "NEXUS_OPERATION_SCHEDULED": _operation_scheduled,
+    "NEXUS_OPERATION_STARTED": _operation_started,
+    **dict.fromkeys(_OPERATION_ENDS, _operation_ended),
+    "NEXUS_OPERATION_CANCEL_REQUESTED": _operation_cancel_requested,
+    "NEXUS_OPERATION_CANCEL_REQUEST_COMPLETED": _operation_cancel_settled,
+    "NEXUS_OPERATION_CANCEL_REQUEST_FAILED": _operation_cancel_settled,
     f"{_RUN}SIGNALED": _signaled,
     f"{_RUN}CANCEL_REQUESTED": _cancel_asked,
 }
@@ -290,6 +340,7 @@ class HistorySubject:
     updates: Mapping[str, Update] = field(default_factory=dict)
     children: Mapping[int, Child] = field(default_factory=dict)
     externals: Mapping[int, External] = field(default_factory=dict)
+    operations: Mapping[int, NexusOperation] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,6 +411,18 @@ def _pending_externals_agree(s: HistorySubject) -> str | None:
     return None if pending == told else f"the state has {pending}, the history {told}"
 
 
+def _pending_operations_agree(s: HistorySubject) -> str | None:
+    told = s.whole.operations if s.header.is_open else {}
+    if s.operations.keys() != told.keys():
+        return f"the state has {sorted(s.operations)}, the history {sorted(told)}"
+    for key, item in s.operations.items():
+        if bool(item.started_ns) != bool(told[key]):
+            return f"operation {key} started by {told[key]}, the state says {item.started_ns}"
+        if item.cancel_requested_event_id != s.whole.operation_cancels.get(key, 0):
+            return f"cancellation of operation {key} requested by {item.cancel_requested_event_id}"
+    return None
+
+
 def _workflow_task_agrees(s: HistorySubject) -> str | None:
     header = s.header
     told = (s.written.scheduled, s.written.began) if header.is_open else (0, 0)
@@ -403,6 +466,7 @@ HISTORY_RULES: tuple[HistoryRule, ...] = (
     HistoryRule("pending timers follow from the history", _pending_timers_agree),
     HistoryRule("pending children follow from the history", _pending_children_agree),
     HistoryRule("signals and cancellations on their way follow from the history", _pending_externals_agree),
+    HistoryRule("pending Nexus operations follow from the history", _pending_operations_agree),
     HistoryRule("the pending workflow task follows from the history", _workflow_task_agrees),
     HistoryRule("the last completed workflow task follows from the history", _last_completed_agrees),
     HistoryRule("every event that a workflow must hear of is looked at", _news_are_looked_at),

@@ -25,8 +25,10 @@ from perdure.core.run.history_rules import HISTORY_RULES, HistoryRule, HistorySu
 from perdure.core.run.records import QueueKey, RunKey, RunWrite, Task, TaskKey, TaskKind
 from perdure.core.run.state import (
     Activity,
+    Callback,
     Child,
     External,
+    NexusOperation,
     RunHeader,
     RunState,
     Timer,
@@ -54,6 +56,7 @@ _PAUSED = 8
 """The status that lists show of a paused run."""
 _CONTINUED = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW")
 _TASK_COMPLETED = EventType.Value("EVENT_TYPE_WORKFLOW_TASK_COMPLETED")
+_OPERATION_STARTED = EventType.Value("EVENT_TYPE_NEXUS_OPERATION_STARTED")
 _ACTIVITY_STARTED = EventType.Value("EVENT_TYPE_ACTIVITY_TASK_STARTED")
 
 
@@ -69,6 +72,8 @@ class View:
     updates: dict[str, Update] = field(default_factory=dict)
     children: dict[int, Child] = field(default_factory=dict)
     externals: dict[int, External] = field(default_factory=dict)
+    operations: dict[int, NexusOperation] = field(default_factory=dict)
+    callbacks: dict[int, Callback] = field(default_factory=dict)
 
     @classmethod
     def of(cls, state: RunState) -> View:
@@ -83,6 +88,8 @@ class View:
             state.updates,
             state.children,
             state.externals,
+            state.nexus_operations,
+            state.callbacks,
         )
 
     @classmethod
@@ -97,6 +104,8 @@ class View:
             {key: u for key, u in {**tx.state.updates, **tx.updates.changes}.items() if u is not None},
             {child.initiated_event_id: child for child in tx.children},
             {external.initiated_event_id: external for external in tx.externals},
+            {operation.scheduled_event_id: operation for operation in tx.nexus_operations},
+            {item.key: item for item in tx.callbacks},
         )
 
 
@@ -188,6 +197,7 @@ def check_history(state: RunState, events: Sequence[HistoryEvent]) -> None:
         view.updates,
         view.children,
         view.externals,
+        view.operations,
     )
     for rule in HISTORY_RULES:
         problem = rule.holds(subject)
@@ -289,8 +299,8 @@ def _closed_has_nothing(view: View) -> str | None:
     header = view.header
     if header.is_open:
         return "an open run has a close time or event" if header.close_ns or header.close_event_id else None
-    if view.activities or view.timers or view.buffered or view.externals:
-        return "activities, timers, waiting events, signals or cancellations are left"
+    if view.activities or view.timers or view.buffered or view.externals or view.operations:
+        return "activities, timers, waiting events, signals, cancellations or Nexus operations are left"
     if header.has_pending_task or header.has_started_task or header.first_task_at_ns or header.sticky_queue:
         return "a workflow task or a sticky queue is left"
     if header.close_event_id != header.next_event_id - 1:
@@ -378,6 +388,37 @@ def _externals_are_consistent(view: View) -> str | None:
     return None
 
 
+@_state("a pending Nexus operation is in one possible state")
+def _operations_are_consistent(view: View) -> str | None:
+    for key, item in view.operations.items():
+        if key != item.scheduled_event_id or not 0 < key < view.header.next_event_id or not item.request_id:
+            return f"operation {key}: {item}"
+        if item.started_ns and item.next_attempt_ns:
+            return f"operation {key} is started and is to be tried again"
+        if (item.next_attempt_ns and not item.attempt) or (item.started_ns and not item.attempt):
+            return f"operation {key} has had no attempt"
+        waits = item.cancel_requested_event_id and item.started_ns
+        if bool(item.cancel_requested_ns) != bool(waits):
+            return f"operation {key}: the request to cancel and its time disagree"
+        if item.cancel_attempt and not item.cancel_requested_ns:
+            return f"operation {key}: its handler was asked to cancel what has not started"
+    return None
+
+
+@_state("callbacks are counted, and delivered only by the end of a chain")
+def _callbacks_are_consistent(view: View) -> str | None:
+    if sorted(view.callbacks) != list(range(1, len(view.callbacks) + 1)):
+        return f"keys {sorted(view.callbacks)}"
+    if view.header.calls_back and (view.header.is_open or not view.callbacks):
+        return "it calls back, and is open or has nobody to call"
+    for key, item in view.callbacks.items():
+        if not view.header.calls_back and (item.attempt or item.end_state):
+            return f"callback {key} was delivered too early"
+        if item.end_state and item.next_attempt_ns:
+            return f"callback {key} is settled and to be tried again"
+    return None
+
+
 @_state("only a closed child owes its parent anything")
 def _debts_are_real(view: View) -> str | None:
     header = view.header
@@ -429,8 +470,8 @@ def _times_never_go_back(step: Step) -> str | None:
         time_ns = event.event_time.ToNanoseconds()
         if time_ns > step.tx.now_ns:
             return f"event {event.event_id} lies in the future"
-        if event.event_type == _ACTIVITY_STARTED:
-            continue  # has the time of the start, written with the end
+        if event.event_type in (_ACTIVITY_STARTED, _OPERATION_STARTED):
+            continue  # has the time of the start, and may be written with the end
         waits = event.event_type not in UNBUFFERED
         if time_ns < latest[waits] and not _is_completion_moved(event):
             return f"event {event.event_id} is earlier than one before it"
@@ -513,9 +554,14 @@ def _deadlines(view: View) -> Iterator[int]:
     """Every moment at which time alone moves the run, said once more."""
     header = view.header
     if not header.is_open:
-        owes = header.owes_parent or view.children
-        yield header.close_ns if owes else header.close_ns + header.retention_ns
+        owed = [header.close_ns] if header.owes_parent or view.children else []
+        if header.calls_back:
+            waiting = (item for item in view.callbacks.values() if not item.end_state)
+            owed += [max(header.close_ns, item.next_attempt_ns) for item in waiting]
+        yield from owed or [header.close_ns + header.retention_ns]
         return
+    for operation in view.operations.values():
+        yield from _operation_deadlines(operation)
     yield from (child.initiated_ns for child in view.children.values() if not child.run_id)
     yield from (external.initiated_ns for external in view.externals.values())
     if header.run_expiration_ns:
@@ -542,6 +588,19 @@ def _deadlines(view: View) -> Iterator[int]:
             yield activity.started_ns + activity.start_to_close_ns
         if activity.started_ns and activity.heartbeat_ns:
             yield max(activity.started_ns, activity.last_heartbeat_ns) + activity.heartbeat_ns
+
+
+def _operation_deadlines(item: NexusOperation) -> Iterator[int]:
+    if not item.started_ns:
+        yield item.next_attempt_ns or item.scheduled_ns
+        if item.schedule_to_start_ns:
+            yield item.scheduled_ns + item.schedule_to_start_ns
+    elif item.start_to_close_ns:
+        yield item.started_ns + item.start_to_close_ns
+    if item.cancel_requested_ns and not item.cancel_state:
+        yield item.cancel_next_attempt_ns or item.cancel_requested_ns
+    if item.schedule_to_close_ns:
+        yield item.scheduled_ns + item.schedule_to_close_ns
 
 
 @_transition("an open run will be woken")
@@ -638,6 +697,8 @@ def _items_follow(step: Step) -> str | None:
     after = View.of(decoded)
     if (after.children, after.externals) != (step.after.children, step.after.externals):
         return "stored children, signals or cancellations differ"
+    if (after.operations, after.callbacks) != (step.after.operations, step.after.callbacks):
+        return "stored Nexus operations or callbacks differ"
     if (after.activities, after.timers, after.buffered, after.updates) != (
         step.after.activities,
         step.after.timers,
@@ -670,6 +731,10 @@ def _encoded_items(state: RunState) -> Iterator[tuple[tuple[str, str], bytes]]:
         yield ("child", str(event_id)), encode(child)
     for event_id, external in state.externals.items():
         yield ("external", str(event_id)), encode(external)
+    for event_id, operation in state.nexus_operations.items():
+        yield ("nexus", str(event_id)), encode(operation)
+    for key, item in state.callbacks.items():
+        yield ("callback", str(key)), encode(item)
     for update_id, update in state.updates.items():
         yield ("update", update_id), encode(update)
     for name, blob in state.blobs.items():

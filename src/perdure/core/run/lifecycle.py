@@ -25,7 +25,7 @@ from perdure.api.enums.v1 import (
 )
 from perdure.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
 from perdure.api.workflowservice.v1 import StartWorkflowExecutionRequest
-from perdure.core.run import cron, properties, workflow_task
+from perdure.core.run import callback, cron, properties, workflow_task
 from perdure.core.run.attributes import is_nil
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import duration_ns, set_duration, set_timestamp
@@ -155,6 +155,8 @@ def start(tx: Transition, request: StartWorkflowExecutionRequest, context: Start
     event = _started_event(tx, request, backoff_ns, context)
     tx.append(event)
     put_properties(tx, event)
+    if request.completion_callbacks:
+        callback.register(tx, request.request_id, request.completion_callbacks)
     tx.visibility_changed = True
     if backoff_ns:
         header.first_task_at_ns = header.execution_ns
@@ -374,8 +376,10 @@ def _close(tx: Transition, event: HistoryEvent, status: int) -> None:
     if tx.may_reach_out:
         tx.externals.clear()
         _close_children(tx)
+        tx.nexus_operations.clear()
     goes_on = tx.successor is not None or header.reset_run_id
     header.owes_parent = bool(header.parent_initiated_event_id) and not goes_on
+    header.calls_back = tx.has_callbacks and len(tx.callbacks) > 0 and not goes_on
     tx.needs_task = False
     tx.visibility_changed = True
 

@@ -34,6 +34,19 @@ class Limits:
     task_heartbeat_ns: int = 30 * MINUTE_NS
     chain_interval_ns: int = SECOND_NS
     """Runs of a chain begin their work at least so far apart."""
+    pending_nexus_operations: int = 30
+    nexus_name_bytes: int = 1000
+    """Of a Nexus service's or operation's name."""
+    nexus_header_bytes: int = 8192
+    nexus_token_bytes: int = 4096
+    """Of a Nexus operation's token."""
+    nexus_request_ns: int = 10 * SECOND_NS
+    """How long a request to a Nexus handler, or a callback, may take."""
+    nexus_least_request_ns: int = 3 * SECOND_NS // 2
+    """An operation that has less time left is not asked any more: it times out."""
+    callbacks: int = 32
+    callback_url_bytes: int = 1000
+    callback_header_bytes: int = 8192
     updates_in_flight: int = 10
     updates_in_flight_bytes: int = 20 * 1024 * 1024
     updates_total: int = 2_000

@@ -11,7 +11,7 @@ from typing import Any
 
 from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
-from perdure.core.run import activity, lifecycle, properties
+from perdure.core.run import activity, callback, lifecycle, nexus_operation, properties
 from perdure.core.run.protos import duration_ns
 from perdure.core.run.state import Child, External, Timer, Update
 from perdure.core.run.transition import Transition
@@ -74,6 +74,7 @@ def _started(
     if event.HasField("user_metadata"):
         header.user_metadata = event.user_metadata.SerializeToString()
     lifecycle.put_properties(tx, event)
+    callback.register(tx, "", attributes.completion_callbacks)
 
 
 def _signaled(tx: Transition, event: HistoryEvent, attributes: Any) -> None:
@@ -101,6 +102,7 @@ def _memo_modified(tx: Transition, event: HistoryEvent, attributes: Any) -> None
 def _options_updated(tx: Transition, event: HistoryEvent, attributes: Any) -> None:
     if attributes.attached_request_id:
         tx.attached_requests.put(attributes.attached_request_id, event.event_id)
+    callback.register(tx, attributes.attached_request_id, attributes.attached_completion_callbacks)
 
 
 # --- workflow tasks ---
@@ -194,6 +196,41 @@ def _external_settled(tx: Transition, event: HistoryEvent, attributes: Any) -> N
     tx.externals.delete(attributes.initiated_event_id)
 
 
+def _operation_scheduled(tx: Transition, event: HistoryEvent, attributes: Any) -> None:
+    operation = nexus_operation.scheduled(event.event_id, attributes, tx.now_ns)
+    tx.nexus_operations.put(event.event_id, operation)
+
+
+def _operation_started(tx: Transition, event: HistoryEvent, attributes: Any) -> None:
+    operation = tx.nexus_operations.edit(attributes.scheduled_event_id)
+    operation.started_ns = tx.now_ns
+    operation.operation_token = attributes.operation_token
+    operation.attempt, operation.last_attempt_ns = 1, tx.now_ns
+    if operation.cancel_requested_event_id:
+        operation.cancel_requested_ns = tx.now_ns
+
+
+def _operation_cancel_requested(tx: Transition, event: HistoryEvent, attributes: Any) -> None:
+    if attributes.scheduled_event_id in tx.nexus_operations:
+        operation = tx.nexus_operations.edit(attributes.scheduled_event_id)
+        operation.cancel_requested_event_id = event.event_id
+        operation.cancel_requested_ns = tx.now_ns if operation.started_ns else 0
+
+
+def _operation_cancel_settled(state: int) -> Handler:
+    def settled(tx: Transition, event: HistoryEvent, attributes: Any) -> None:
+        if attributes.scheduled_event_id in tx.nexus_operations:
+            operation = tx.nexus_operations.edit(attributes.scheduled_event_id)
+            operation.cancel_state = state
+            operation.cancel_attempt, operation.cancel_last_attempt_ns = 1, tx.now_ns
+
+    return settled
+
+
+def _operation_ended(tx: Transition, event: HistoryEvent, attributes: Any) -> None:
+    tx.nexus_operations.delete(attributes.scheduled_event_id)
+
+
 def _update_accepted(tx: Transition, event: HistoryEvent, attributes: Any) -> None:
     request_id = attributes.accepted_request.request_id
     accepted = Update(accepted_event_id=event.event_id, request_id=request_id)
@@ -239,6 +276,15 @@ _ROWS: dict[str, Handler] = {
     "REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED": _external_initiated("cancel"),
     "REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_FAILED": _external_settled,
     "EXTERNAL_WORKFLOW_EXECUTION_CANCEL_REQUESTED": _external_settled,
+    "NEXUS_OPERATION_SCHEDULED": _operation_scheduled,
+    "NEXUS_OPERATION_STARTED": _operation_started,
+    "NEXUS_OPERATION_COMPLETED": _operation_ended,
+    "NEXUS_OPERATION_FAILED": _operation_ended,
+    "NEXUS_OPERATION_CANCELED": _operation_ended,
+    "NEXUS_OPERATION_TIMED_OUT": _operation_ended,
+    "NEXUS_OPERATION_CANCEL_REQUESTED": _operation_cancel_requested,
+    "NEXUS_OPERATION_CANCEL_REQUEST_COMPLETED": _operation_cancel_settled(nexus_operation.CANCEL_SUCCEEDED),
+    "NEXUS_OPERATION_CANCEL_REQUEST_FAILED": _operation_cancel_settled(nexus_operation.CANCEL_FAILED),
     "WORKFLOW_EXECUTION_UPDATE_ACCEPTED": _update_accepted,
     "WORKFLOW_EXECUTION_UPDATE_COMPLETED": _update_completed,
 }

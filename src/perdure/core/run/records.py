@@ -37,6 +37,8 @@ class TaskKind(IntEnum):
 
     WORKFLOW = 1
     ACTIVITY = 2
+    NEXUS = 3
+    """Of these no task is ever stored: they are questions to whoever polls."""
 
 
 class QueueKey(NamedTuple):

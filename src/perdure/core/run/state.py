@@ -110,6 +110,8 @@ class RunHeader(Record):
     """When that was."""
     owes_parent: bool = False
     """The run is closed and its parent has not been told yet."""
+    calls_back: bool = False
+    """The run is closed, nothing follows it, and it has completion callbacks: they are to be delivered."""
     root_workflow_id: str = ""
     root_run_id: str = ""
     most_recent_build_id: str = ""
@@ -235,6 +237,61 @@ class External(Record):
     run_id: str = ""
 
 
+class NexusOperation(Record):
+    """A pending Nexus operation; its input and header stay in its scheduled event."""
+
+    scheduled_event_id: int = 0
+    scheduled_ns: int = 0
+    endpoint: str = ""
+    endpoint_id: str = ""
+    service: str = ""
+    operation: str = ""
+    request_id: str = ""
+    """The same for every attempt, so that its handler recognises them."""
+    schedule_to_close_ns: int = 0
+    schedule_to_start_ns: int = 0
+    start_to_close_ns: int = 0
+    attempt: int = 0
+    """Attempts to start it that are over."""
+    next_attempt_ns: int = 0
+    """When the next attempt is due after one that failed; 0: at once."""
+    last_attempt_ns: int = 0
+    last_failure: bytes = b""
+    started_ns: int = 0
+    """0: it has not started."""
+    operation_token: str = ""
+    cancel_requested_event_id: int = 0
+    """0: no cancellation was requested."""
+    cancel_requested_ns: int = 0
+    """When the handler was first to be asked to cancel; 0 while that waits for the start."""
+    cancel_attempt: int = 0
+    cancel_next_attempt_ns: int = 0
+    cancel_last_attempt_ns: int = 0
+    cancel_last_failure: bytes = b""
+    cancel_state: int = 0
+    """temporal.api.enums.v1.NexusOperationCancellationState number once the handler was asked for good; else 0."""
+
+
+class Callback(Record):
+    """Somebody who is to be told how the run ends."""
+
+    key: int = 0
+    """Counts the run's callbacks from 1 on."""
+    data: bytes = b""
+    """Serialised temporal.api.common.v1.Callback."""
+    request_id: str = ""
+    """The request that it came with."""
+    registered_ns: int = 0
+    attempt: int = 0
+    """Attempts to deliver it that are over."""
+    next_attempt_ns: int = 0
+    """When the next attempt is due after one that failed; 0: at once."""
+    last_attempt_ns: int = 0
+    last_failure: bytes = b""
+    end_state: int = 0
+    """temporal.api.enums.v1.CallbackState number once nothing is left to do; else 0."""
+
+
 class Update(Record):
     """An update that the workflow accepted; its request and outcome stay in their events."""
 
@@ -266,6 +323,10 @@ class RunState:
     """By initiated event id."""
     updates: dict[str, Update] = field(default_factory=dict)
     """By update id."""
+    nexus_operations: dict[int, NexusOperation] = field(default_factory=dict)
+    """By scheduled event id."""
+    callbacks: dict[int, Callback] = field(default_factory=dict)
+    """Completion callbacks by key; a closed run keeps them."""
     blobs: dict[str, bytes] = field(default_factory=dict)
     """"memo" and "search_attributes": serialised temporal.api.common.v1 Memo and SearchAttributes; "start_links":
     WorkflowExecutionStarted's links, if there are any."""
@@ -278,7 +339,8 @@ Copied = TypeVar("Copied")
 
 _to_json = msgspec.json.Encoder().encode
 _DECODERS: dict[type[Record], msgspec.json.Decoder[Any]] = {
-    cls: msgspec.json.Decoder(cls) for cls in (RunHeader, Activity, Timer, Update, Child, External)
+    cls: msgspec.json.Decoder(cls)
+    for cls in (RunHeader, Activity, Timer, Update, Child, External, NexusOperation, Callback)
 }
 
 
@@ -324,6 +386,10 @@ def decode_run(
             state.externals[int(key)] = decode(External, data)
         elif kind == "update":
             state.updates[key] = decode(Update, data)
+        elif kind == "nexus":
+            state.nexus_operations[int(key)] = decode(NexusOperation, data)
+        elif kind == "callback":
+            state.callbacks[int(key)] = decode(Callback, data)
         elif kind == "blob":
             state.blobs[key] = data
         else:

@@ -31,8 +31,10 @@ from perdure.core.run.records import (
 from perdure.core.run.state import (
     RUNNING,
     Activity,
+    Callback,
     Child,
     External,
+    NexusOperation,
     RunHeader,
     RunState,
     Timer,
@@ -264,6 +266,8 @@ class Transition:
         self._updates: Overlay[str, Update] | None = None
         self._children: Overlay[int, Child] | None = None
         self._externals: Overlay[int, External] | None = None
+        self._nexus_operations: Overlay[int, NexusOperation] | None = None
+        self._callbacks: Overlay[int, Callback] | None = None
         self.needs_task = False
         self.visibility_changed = False
         self.is_in_memory = False
@@ -314,6 +318,30 @@ class Transition:
         return self._externals
 
     @property
+    def nexus_operations(self) -> Overlay[int, NexusOperation]:
+        """The overlay over pending Nexus operations; made when first asked, most runs have none."""
+        if self._nexus_operations is None:
+            self._nexus_operations = Overlay(self.state.nexus_operations)
+        return self._nexus_operations
+
+    @property
+    def callbacks(self) -> Overlay[int, Callback]:
+        """The overlay over completion callbacks; made when first asked, most runs have none."""
+        if self._callbacks is None:
+            self._callbacks = Overlay(self.state.callbacks)
+        return self._callbacks
+
+    @property
+    def has_callbacks(self) -> bool:
+        """Whether there may be completion callbacks; cheap."""
+        return self._callbacks is not None or bool(self.state.callbacks)
+
+    @property
+    def may_have_operations(self) -> bool:
+        """Whether there may be pending Nexus operations; cheap."""
+        return self._nexus_operations is not None or bool(self.state.nexus_operations)
+
+    @property
     def may_reach_out(self) -> bool:
         """Whether the run may have something to do to other runs; cheap, and False for most."""
         state = self.state
@@ -323,6 +351,8 @@ class Transition:
             or state.children
             or state.externals
             or self.header.owes_parent
+            or self.header.calls_back
+            or self.may_have_operations
         )
 
     @property
@@ -480,6 +510,8 @@ class Transition:
             self._updates,
             self._children,
             self._externals,
+            self._nexus_operations,
+            self._callbacks,
         ):
             if rare is not None:
                 made.append(rare)
@@ -640,6 +672,12 @@ class Transition:
         if self._externals is not None:
             for event_id, external in self._externals.changes.items():
                 yield ItemChange("external", str(event_id), None if external is None else encode(external))
+        if self._nexus_operations is not None:
+            for event_id, operation in self._nexus_operations.changes.items():
+                yield ItemChange("nexus", str(event_id), None if operation is None else encode(operation))
+        if self._callbacks is not None:
+            for key, item in self._callbacks.changes.items():
+                yield ItemChange("callback", str(key), None if item is None else encode(item))
         if self._updates is not None:
             for update_id, update in self._updates.changes.items():
                 yield ItemChange("update", update_id, None if update is None else encode(update))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from perdure.api.history.v1 import HistoryEvent
+from perdure.api.nexus.v1 import Request
 from perdure.api.protocol.v1 import Message
 from perdure.api.query.v1 import WorkflowQuery
 from perdure.core.run.records import QueueKey, RunKey
@@ -69,4 +70,24 @@ class QueryDelivery:
     expires_ns: int
 
 
-Delivery = WorkflowTaskDelivery | ActivityDelivery | QueryDelivery
+@dataclass(frozen=True, slots=True)
+class NexusDelivery:
+    """A request to a Nexus handler. Whoever made it waits for the answer, and withdraws it when its time is over.
+
+    Attributes:
+        queue: where handlers poll.
+        task_id: names it while somebody waits for its answer.
+        request: what is asked; headers that say how much time is left are added when it is handed over.
+        deadline_s, operation_deadline_s: until when the request, and the operation if it is limited, may take; in the
+            time of the event loop, 0 for no limit.
+    """
+
+    queue: QueueKey
+    task_id: str
+    request: Request
+    deadline_s: float
+    operation_deadline_s: float = 0.0
+    expires_ns: int = 0
+
+
+Delivery = WorkflowTaskDelivery | ActivityDelivery | QueryDelivery | NexusDelivery

@@ -20,19 +20,25 @@ from perdure.api.history.v1 import HistoryEvent
 from perdure.api.workflowservice.v1 import StartWorkflowExecutionRequest
 from perdure.core.errors import (
     CurrentRunConflictError,
+    InvalidArgumentError,
     NotFoundError,
     ResourceExhaustedError,
     UnavailableError,
     VersionConflictError,
     WorkflowAlreadyStartedError,
 )
-from perdure.core.run import child, effects, external, lifecycle
+from perdure.core.run import callback, child, effects, external, lifecycle
 from perdure.core.run.effects import Effect, Kind
+from perdure.core.run.nexus_operation import NOT_FOUND
 from perdure.core.run.records import RunKey
 from perdure.core.run.state import RUNNING, RunHeader, RunState
 from perdure.core.run.transition import Transition
+from perdure.server.engine import callback_tokens
+from perdure.server.engine.callback_tokens import Waiting
+from perdure.server.engine.completions import Completion, Completions
 from perdure.server.engine.engine import BUSY_RUN, CONFLICT_RETRIES, Engine, Pending, RunNotFoundError
 from perdure.server.engine.histories import Histories
+from perdure.server.engine.nexus_calls import NexusCalls, is_request
 from perdure.server.engine.runs import RunSlot
 from perdure.server.engine.starts import Starts
 from perdure.store.protocol import CurrentRun
@@ -86,24 +92,41 @@ class Effects:
         engine: the runs.
         histories: for the events that say what is to be done.
         starts: for what workflow ids that are in use mean.
+        calls: makes requests to Nexus handlers and addresses.
+        completions: finds the runs that wait for operations.
     """
 
-    def __init__(self, engine: Engine, histories: Histories, starts: Starts) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        histories: Histories,
+        starts: Starts,
+        calls: NexusCalls,
+        completions: Completions,
+    ) -> None:
         self._engine = engine
         self._histories = histories
         self._starts = starts
+        self._calls = calls
+        self._completions = completions
         self._tellers: dict[RunKey, _Teller] = {}
 
     async def deliver(self, run: RunKey) -> None:
-        """Delivers everything that a run has yet to do to others.
+        """Delivers everything that a run has yet to do to others, and begins the requests that it owes.
 
         Raises:
             NotFoundError: there is no such run.
             UnavailableError: something could not be done now; the rest was.
         """
         held_up: set[Effect] = set()
+        has_begun = False
         while True:
-            found = [effect for effect in await self._pending(run) if effect not in held_up]
+            found, requests = await self._pending(run)
+            if requests and not held_up.intersection(requests):
+                has_begun = True
+                if not self._calls.begin(run, requests):
+                    held_up.update(requests)
+            found = [effect for effect in found if effect not in held_up]
             if not found:
                 break
             starts = [effect for effect in found if effect.kind is Kind.START_CHILD]
@@ -113,10 +136,17 @@ class Effects:
                 held_up.add(found[0])
         if held_up:
             raise UnavailableError(BUSY_RUN)
+        if has_begun:
+            # Looked at again at once: what it has to wait for beside the requests is not known yet.
+            self._engine.timers.note(run, self._engine.runtime.now_ns())
 
-    async def _pending(self, run: RunKey) -> list[Effect]:
+    async def _pending(self, run: RunKey) -> tuple[list[Effect], list[Effect]]:
+        """What is to be delivered, and the requests that are to be made beside the run."""
         state = await self._histories.state(run)
-        return effects.pending(Transition(state, self._engine.runtime.now_ns()))
+        tx = Transition(state, self._engine.runtime.now_ns())
+        found = effects.pending(tx, self._engine.requests_under_way(run))
+        requests = [effect for effect in found if is_request(effect, state)]
+        return [effect for effect in found if effect not in requests], requests
 
     async def _deliver_one(self, run: RunKey, effect: Effect) -> bool:
         """Returns whether it was done (or need not be done any more); False: not now."""
@@ -126,6 +156,8 @@ class Effects:
                     await self._tell_parent(run)
                 elif effect.kind is Kind.CLOSE_CHILD:
                     await self._close_child(run, effect)
+                elif effect.kind is Kind.CALL_BACK:
+                    await self._call_back(run, effect)
                 else:
                     await self._reach_external(run, effect)
                 return True
@@ -322,6 +354,54 @@ class Effects:
         newest = await self._current(run, run.workflow_id)
         if newest is not None and newest.run != run:
             raise CurrentRunConflictError("another run has followed")
+
+    # --- operations of other runs that this one was ---
+
+    async def _call_back(self, run: RunKey, effect: Effect) -> None:
+        """Completes the operation that this closed run was, in one commit with the success of the callback."""
+        state = await self._histories.state(run)
+        item = state.callbacks.get(effect.event_id)
+        if item is None:
+            return
+        headers = callback.message(item).nexus.header
+        closing = await self._histories.event(run, state.header.close_event_id)
+        waiting, target, problem = await self._waiting(headers.get(callback.TOKEN_HEADER, ""))
+        async with self.locked(run, *([target] if target is not None else [])) as slots:
+            tx = await self._source(slots[run], effect)
+            if tx is None:
+                return
+            other = await self._target(slots[target]) if target is not None and target != run else None
+            if waiting is not None and other is not None:
+                completion = Completion(
+                    callback.outcome(closing),
+                    headers.get(callback.OPERATION_TOKEN_HEADER, ""),
+                    tx.header.start_ns,
+                    [callback.start_link(tx, item)],
+                )
+                try:
+                    completion.apply(other, waiting)
+                except NotFoundError as error:
+                    problem = str(error)
+            elif not problem:
+                problem = NOT_FOUND
+            if problem:
+                callback.not_delivered(
+                    tx, effect.event_id, f"handler error (NOT_FOUND): {problem}", may_retry=False
+                )
+                other = None
+            else:
+                callback.delivered(tx, effect.event_id)
+            await self._commit(slots, other, tx)
+
+    async def _waiting(self, token: str) -> tuple[Waiting | None, RunKey | None, str]:
+        """The operation that a token names, the run that waits for it, and what is wrong if there is none."""
+        try:
+            waiting = callback_tokens.unseal(self._engine.tokens, token)
+            return waiting, await self._completions.find(waiting), ""
+        except InvalidArgumentError as error:
+            return None, None, str(error)
+        except NotFoundError as error:
+            return None, None, str(error)
 
     # --- parents and children when one closes ---
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence, Set
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, NamedTuple, TypeVar, cast
@@ -25,6 +25,7 @@ from perdure.core.errors import (
 )
 from perdure.core.invariant import invariant
 from perdure.core.run import activity, completion, deadlines, effects, listing, workflow_task
+from perdure.core.run.effects import NONE, Effect
 from perdure.core.run.limits import Limits
 from perdure.core.run.records import RunKey, RunWrite, Task, TaskKind
 from perdure.core.run.state import RunHeader, RunState, decode_run
@@ -170,6 +171,8 @@ class Engine:
     Attributes:
         deliver_effects: does what a run has yet to do to other runs; set by whoever builds the engine.
         on_closed: called after the commit that closed a run; for whoever waits for its end.
+        requests_under_way: what of the effects of a run is seen to beside it; set by whoever does.
+        before_stop: awaited, in order, before the engine stops.
     """
 
     def __init__(
@@ -185,6 +188,8 @@ class Engine:
         self.tokens = TokenSealer("")
         self.deliver_effects: Callable[[RunKey], Awaitable[None]] | None = None
         self.on_closed: Callable[[RunKey], None] = _nothing
+        self.requests_under_way: Callable[[RunKey], Set[Effect]] = _no_requests
+        self.before_stop: list[Callable[[], Awaitable[None]]] = []
         self.is_stopping = False
         self._working: set[asyncio.Future[Any]] = set()
 
@@ -203,6 +208,8 @@ class Engine:
     async def stop(self) -> None:
         """Finishes what is being committed. The store is closed by its owner afterwards."""
         self.end_long_polls()
+        for stop in self.before_stop:
+            await stop()
         await self.timers.stop()
         await asyncio.gather(*self._working, return_exceptions=True)
 
@@ -740,12 +747,14 @@ class Engine:
     def _fire_due(self, state: RunState, now_ns: int) -> tuple[Transition | None, Woken]:
         tx = Transition(state, now_ns)
         deadlines.fire(tx, self.limits.run)
-        if tx.may_reach_out and effects.pending(tx):
+        under_way = self.requests_under_way(state.run)
+        if tx.may_reach_out and effects.pending(tx, under_way):
             return (None if tx.is_untouched else tx), Woken.REACHES_OUT
         if not state.header.is_open and now_ns >= state.header.close_ns + state.header.retention_ns:
             return None, Woken.EXPIRED
         if tx.is_untouched and deadlines.next_wakeup_ns(tx) == state.wakeup_ns:
-            self.timers.note(state.run, state.wakeup_ns)
+            # In memory the next look leaves out what is seen to: other deadlines come before its end.
+            self.timers.note(state.run, deadlines.next_wakeup_ns(tx, under_way))
             return None, Woken.IN_VAIN
         tx.touch()
         return tx, Woken.FIRED
@@ -780,3 +789,7 @@ def _unavailable(error: StoreError) -> UnavailableError:
 
 def _nothing(run: RunKey) -> None:
     pass
+
+
+def _no_requests(run: RunKey) -> Set[Effect]:
+    return NONE

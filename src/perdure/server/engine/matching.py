@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from perdure.api.common.v1 import WorkerVersionStamp
 from perdure.core.run.records import QueueKey, Task
-from perdure.server.engine.deliveries import Delivery, QueryDelivery
+from perdure.server.engine.deliveries import Delivery, NexusDelivery, QueryDelivery
 from perdure.server.runtime import Runtime
 from perdure.store.protocol import Store
 
@@ -274,8 +274,8 @@ class Matching:
         else:
             queue.ready.append(item)
 
-    def withdraw(self, delivery: QueryDelivery) -> bool:
-        """Takes a query back that nobody may answer any more. Returns whether nobody had taken it yet."""
+    def withdraw(self, delivery: QueryDelivery | NexusDelivery) -> bool:
+        """Takes a question back that nobody may answer any more. Returns whether nobody had taken it yet."""
         queue = self._queues.get(delivery.queue)
         if queue is None or delivery not in queue.ready:
             return False

@@ -13,6 +13,7 @@ from perdure.api.enums.v1 import WorkflowIdConflictPolicy, WorkflowIdReusePolicy
 from perdure.api.workflowservice.v1 import StartWorkflowExecutionRequest
 from perdure.core.errors import (
     CurrentRunConflictError,
+    FailedPreconditionError,
     NotFoundError,
     UnavailableError,
     VersionConflictError,
@@ -144,7 +145,15 @@ class Starts:
             if not header.is_open:
                 raise CurrentRunConflictError("the current run closed")
             tx = Transition(state, now_ns)
-            options.attach(tx, request_id=request_id, links=request.links if wanted.attach_links else ())
+            callbacks = request.completion_callbacks if wanted.attach_completion_callbacks else ()
+            limit = self._engine.limits.run.callbacks
+            if callbacks and len(callbacks) + len(tx.callbacks) > limit:
+                raise FailedPreconditionError(
+                    f"cannot attach more than {limit} callbacks to a workflow ({len(tx.callbacks)} callbacks already "
+                    "attached)"
+                )
+            links = request.links if wanted.attach_links else ()
+            options.attach(tx, request_id=request_id, links=links, callbacks=callbacks)
             return tx, found
 
         try:

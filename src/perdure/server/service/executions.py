@@ -6,6 +6,7 @@ Reading them (describe, history, query) is in the modules beside this one.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from perdure.api.common.v1 import Link
 from perdure.api.enums.v1 import EventType, WorkflowIdConflictPolicy, WorkflowIdReusePolicy
@@ -23,13 +24,15 @@ from perdure.api.workflowservice.v1 import (
     TerminateWorkflowExecutionRequest,
     TerminateWorkflowExecutionResponse,
 )
-from perdure.core.errors import InvalidArgumentError, NotFoundError, UnavailableError, UnimplementedError
+from perdure.core.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from perdure.core.run import activity, attributes, cancellation, cron, lifecycle, retry, signal, workflow_task
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import checked_duration_ns, set_duration
 from perdure.core.run.records import RunKey
 from perdure.core.run.state import RunState
 from perdure.core.run.transition import Transition
+from perdure.server import callback_addresses
+from perdure.server.callback_addresses import AddressRule
 from perdure.server.engine.engine import Compute, Engine, RunNotFoundError
 from perdure.server.engine.histories import Histories, not_found
 from perdure.server.engine.starts import NewRun, Started, Starts
@@ -58,7 +61,12 @@ class Executions:
     """Handlers of the RPCs that change workflow executions."""
 
     def __init__(
-        self, engine: Engine, starts: Starts, histories: Histories, task_responses: TaskResponses
+        self,
+        engine: Engine,
+        starts: Starts,
+        histories: Histories,
+        task_responses: TaskResponses,
+        callback_rules: Sequence[AddressRule] = (),
     ) -> None:
         self._engine = engine
         self._namespaces = engine.namespaces
@@ -66,6 +74,7 @@ class Executions:
         self._starts = starts
         self._histories = histories
         self._task_responses = task_responses
+        self._callback_rules = callback_rules
 
     # --- start ---
 
@@ -201,13 +210,14 @@ class Executions:
         attributes.mark_types(request.search_attributes, custom)
         attributes.validate_size(request.search_attributes, limits)
         checks.priority(request.priority)
+        callback_addresses.check(request.completion_callbacks, self._callback_rules, limits)
+        _leave_out_links_of_callbacks(request)
         checks.links(request.links)
         conflict = request.on_conflict_options
         if conflict.attach_completion_callbacks and not conflict.attach_request_id:
             raise InvalidArgumentError("attaching request ID is required for attaching completion callbacks")
         checks.blob(request.input.ByteSize(), limits)
         checks.memo(request.memo.fields, limits)
-        _refuse_what_is_missing(request)
         if delay_ns or request.cron_schedule:
             request.request_eager_execution = False
 
@@ -373,10 +383,13 @@ def _policies(
     request.workflow_id_conflict_policy = conflict or default_conflict
 
 
-def _refuse_what_is_missing(request: StartWorkflowExecutionRequest) -> None:
-    """Features that would be accepted and then silently not happen are refused."""
-    if request.completion_callbacks:
-        raise UnimplementedError("completion callbacks are not supported by this release of Perdure")
+def _leave_out_links_of_callbacks(request: StartWorkflowExecutionRequest) -> None:
+    """A link that a callback brings is not kept twice."""
+    brought = [link for callback in request.completion_callbacks for link in callback.links]
+    if brought:
+        kept = [link for link in request.links if link not in brought]
+        del request.links[:]
+        request.links.extend(kept)
 
 
 _SHARED_START_FIELDS = frozenset(

@@ -22,7 +22,7 @@ from perdure.api.workflowservice.v1 import (
     QueryWorkflowResponse,
 )
 from perdure.core.errors import InvalidArgumentError
-from perdure.core.run import lifecycle, listing, workflow_task
+from perdure.core.run import callback, lifecycle, listing, nexus_operation, workflow_task
 from perdure.core.run.protos import set_duration, set_timestamp
 from perdure.core.run.records import RunKey
 from perdure.core.run.state import RUNNING, Activity, Child, RunHeader, RunState
@@ -259,6 +259,11 @@ class Readings:
             response.pending_activities.append(_pending_activity(pending, self._engine.runtime.now_ns()))
         if header.is_open:
             response.pending_children.extend(_pending_child(child) for child in state.children.values())
+            response.pending_nexus_operations.extend(
+                nexus_operation.described(item, tx.now_ns) for item in state.nexus_operations.values()
+            )
+        if state.callbacks:
+            response.callbacks.extend(callback.described(tx))
         if header.is_open and header.has_pending_task:
             task = response.pending_workflow_task
             task.state = _TASK_STARTED if header.has_started_task else _TASK_SCHEDULED

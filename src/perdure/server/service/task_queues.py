@@ -17,8 +17,9 @@ from perdure.server.service import checks
 from perdure.server.service.call import Call
 
 _ACTIVITY = TaskQueueType.Value("TASK_QUEUE_TYPE_ACTIVITY")
+_NEXUS = TaskQueueType.Value("TASK_QUEUE_TYPE_NEXUS")
 _WORKFLOW = TaskQueueType.Value("TASK_QUEUE_TYPE_WORKFLOW")
-_KINDS = {_WORKFLOW: TaskKind.WORKFLOW, _ACTIVITY: TaskKind.ACTIVITY}
+_KINDS = {_WORKFLOW: TaskKind.WORKFLOW, _ACTIVITY: TaskKind.ACTIVITY, _NEXUS: TaskKind.NEXUS}
 _ENHANCED = DescribeTaskQueueMode.Value("DESCRIBE_TASK_QUEUE_MODE_ENHANCED")
 _POLLS_PER_SECOND = 100_000.0
 

@@ -34,6 +34,7 @@ from perdure.server.engine.queries import Queries
 from perdure.server.engine.runs import RunSlot
 from perdure.server.engine.worker_registry import WorkerRegistry
 from perdure.server.namespaces import Namespace
+from perdure.server.nexus_endpoints import NexusEndpoints
 from perdure.server.service import checks
 from perdure.server.service.call import Call
 from perdure.server.service.task_responses import QUERY_TASK, WORKFLOW_TASK, TaskResponses
@@ -68,6 +69,7 @@ class WorkerTasks:
         queries: answers to queries go there.
         responses: builds answers to polls.
         workers: a worker that shuts down sends its last heartbeat.
+        endpoints: of Nexus, for operations that workflows schedule.
         long_poll_s: how long a poll waits at most.
     """
 
@@ -78,6 +80,7 @@ class WorkerTasks:
         queries: Queries,
         responses: TaskResponses,
         workers: WorkerRegistry,
+        endpoints: NexusEndpoints,
         long_poll_s: float = 60.0,
     ) -> None:
         self._engine = engine
@@ -87,6 +90,7 @@ class WorkerTasks:
         self._queries = queries
         self._responses = responses
         self._workers = workers
+        self._endpoints = endpoints
         self._long_poll_s = long_poll_s
 
     async def poll_workflow_task_queue(
@@ -140,7 +144,14 @@ class WorkerTasks:
 
         def apply(state: RunState, now_ns: int) -> tuple[Transition, Completion]:
             done = completion.respond_completed(
-                state, now_ns, token, request, self._limits, namespace.search_attributes, slot.updates
+                state,
+                now_ns,
+                token,
+                request,
+                self._limits,
+                namespace.search_attributes,
+                slot.updates,
+                self._endpoint_id,
             )
             latest[:] = [done]
             return done.tx, done
@@ -160,6 +171,10 @@ class WorkerTasks:
             return await self._queries.transact_completion(slot.key, apply, request.query_results, settle)
         except NotFoundError as error:
             raise NotFoundError(workflow_task.NOT_FOUND) from error
+
+    def _endpoint_id(self, name: str) -> str:
+        endpoint = self._endpoints.by_name(name)
+        return endpoint.endpoint_id if endpoint is not None else ""
 
     async def _completed(
         self, slot: RunSlot, done: Completion, *, again: bool

@@ -22,12 +22,13 @@ from perdure.store.checks import (
     MAX_EVENT_ID,
     check_append,
     current_run_conflict,
+    endpoint_conflict,
     namespace_conflict,
     schedule_conflict,
     version_conflict,
 )
 from perdure.store.cursor import close_key
-from perdure.store.protocol import ScheduleKey, StoredNamespace, StoredSchedule
+from perdure.store.protocol import ScheduleKey, StoredEndpoint, StoredNamespace, StoredSchedule
 from perdure.store.sqlite import queries
 from perdure.store.sqlite.queries import EVENT_ID_BITS
 
@@ -272,6 +273,20 @@ class Applier:
     def delete_namespace(self, namespace_id: str) -> bool:
         """See `Store.delete_namespace`."""
         return self._execute(queries.DELETE_NAMESPACE, (namespace_id,)).rowcount > 0
+
+    def put_endpoint(self, endpoint: StoredEndpoint) -> None:
+        """See `Store.put_endpoint`."""
+        found = self._execute(queries.FIND_ENDPOINT_VERSION, (endpoint.endpoint_id,)).fetchone()
+        version = found[0] if found else 0
+        row = (endpoint.endpoint_id, endpoint.name)
+        is_taken = self._execute(queries.FIND_OTHER_ENDPOINT, row).fetchone() is not None
+        if version != endpoint.version - 1 or is_taken:
+            raise endpoint_conflict(endpoint, version)
+        self._execute(queries.PUT_ENDPOINT, (*row, endpoint.version, endpoint.data))
+
+    def delete_endpoint(self, endpoint_id: str) -> bool:
+        """See `Store.delete_endpoint`."""
+        return self._execute(queries.DELETE_ENDPOINT, (endpoint_id,)).rowcount > 0
 
     def put_schedule(self, schedule: StoredSchedule) -> None:
         """See `Store.put_schedule`."""

@@ -167,3 +167,14 @@ LIMIT ?
 LIST_SCHEDULES: Final = """
 SELECT schedule_id, entry FROM schedules WHERE namespace = ? AND schedule_id > ? ORDER BY schedule_id LIMIT ?
 """
+
+# --- Nexus endpoints
+
+LIST_ENDPOINTS: Final = "SELECT endpoint_id, name, version, data FROM nexus_endpoints ORDER BY endpoint_id"
+FIND_ENDPOINT_VERSION: Final = "SELECT version FROM nexus_endpoints WHERE endpoint_id = ?"
+FIND_OTHER_ENDPOINT: Final = "SELECT 1 FROM nexus_endpoints WHERE endpoint_id <> ? AND name = ?"
+PUT_ENDPOINT: Final = """
+INSERT INTO nexus_endpoints (endpoint_id, name, version, data) VALUES (?, ?, ?, ?)
+ON CONFLICT (endpoint_id) DO UPDATE SET name = excluded.name, version = excluded.version, data = excluded.data
+"""
+DELETE_ENDPOINT: Final = "DELETE FROM nexus_endpoints WHERE endpoint_id = ?"

@@ -13,6 +13,7 @@ from perdure.store.protocol import (
     CurrentRun,
     ScheduleKey,
     ScheduleWakeup,
+    StoredEndpoint,
     StoredNamespace,
     StoredRun,
     StoredSchedule,
@@ -164,6 +165,11 @@ def count_tasks(connection: sqlite3.Connection, namespace: int, queue: QueueKey)
 def list_namespaces(connection: sqlite3.Connection) -> Sequence[StoredNamespace]:
     """See `Store.list_namespaces`."""
     return tuple(StoredNamespace(*row) for row in connection.execute(queries.LIST_NAMESPACES))
+
+
+def list_endpoints(connection: sqlite3.Connection) -> Sequence[StoredEndpoint]:
+    """See `Store.list_endpoints`."""
+    return tuple(StoredEndpoint(*row) for row in connection.execute(queries.LIST_ENDPOINTS))
 
 
 def load_schedule(connection: sqlite3.Connection, namespace: int, key: ScheduleKey) -> StoredSchedule | None:

@@ -21,6 +21,7 @@ from perdure.store.protocol import (
     ListPage,
     ScheduleKey,
     ScheduleWakeup,
+    StoredEndpoint,
     StoredNamespace,
     StoredRun,
     StoredSchedule,
@@ -194,6 +195,14 @@ class SqliteStore:
         """See `Store.delete_schedule`."""
         return await self._open_writer().submit(lambda applier: applier.delete_schedule(key))
 
+    async def put_endpoint(self, endpoint: StoredEndpoint) -> None:
+        """See `Store.put_endpoint`."""
+        await self._open_writer().submit(lambda applier: applier.put_endpoint(endpoint))
+
+    async def delete_endpoint(self, endpoint_id: str) -> bool:
+        """See `Store.delete_endpoint`."""
+        return await self._open_writer().submit(lambda applier: applier.delete_endpoint(endpoint_id))
+
     # --- small reads, on the loop's thread
 
     async def _read(
@@ -267,6 +276,10 @@ class SqliteStore:
     async def list_namespaces(self) -> Sequence[StoredNamespace]:
         """See `Store.list_namespaces`."""
         return await self._read(reads.list_namespaces)
+
+    async def list_endpoints(self) -> Sequence[StoredEndpoint]:
+        """See `Store.list_endpoints`."""
+        return await self._read(reads.list_endpoints)
 
     async def load_schedule(self, key: ScheduleKey) -> StoredSchedule | None:
         """See `Store.load_schedule`."""

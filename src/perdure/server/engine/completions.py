@@ -1,0 +1,99 @@
+"""Completions of Nexus operations: finding the run that waits for one, and telling it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from perdure.api.common.v1 import Link
+from perdure.core.errors import NotFoundError
+from perdure.core.nexus.outcomes import CompletionOutcome
+from perdure.core.run import nexus_operation
+from perdure.core.run.records import RunKey
+from perdure.core.run.state import RunState
+from perdure.core.run.transition import Transition
+from perdure.server.engine.callback_tokens import Waiting
+from perdure.server.engine.engine import Engine
+from perdure.server.engine.histories import Histories
+
+ALREADY_COMPLETED = "workflow execution already completed"
+_RESETS_FOLLOWED = 100
+"""Runs of a workflow that was reset again and again are followed so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """How an operation ended, and what is known of its start.
+
+    Attributes:
+        outcome: how it ended.
+        token: the operation's own; empty when it is not known.
+        started_ns: when it started, nanoseconds since the epoch; 0 when it is not known.
+        links: to what did it.
+    """
+
+    outcome: CompletionOutcome
+    token: str = ""
+    started_ns: int = 0
+    links: Sequence[Link] = field(default=())
+
+    def apply(self, tx: Transition, waiting: Waiting) -> None:
+        """Tells the run that waits.
+
+        Raises:
+            NotFoundError: the operation is not pending in it.
+        """
+        if not tx.header.is_open:
+            raise NotFoundError(ALREADY_COMPLETED)
+        nexus_operation.complete(
+            tx,
+            waiting.scheduled_event_id,
+            waiting.request_id,
+            self.outcome,
+            token=self.token,
+            started_ns=self.started_ns,
+            links=self.links,
+        )
+
+
+class Completions:
+    """Tells runs of an engine how their operations ended.
+
+    Args:
+        engine: the runs.
+        histories: for their states.
+    """
+
+    def __init__(self, engine: Engine, histories: Histories) -> None:
+        self._engine = engine
+        self._histories = histories
+
+    async def find(self, waiting: Waiting) -> RunKey:
+        """The run that waits now: the one that scheduled the operation, or what that was reset into.
+
+        Raises:
+            NotFoundError: none does.
+        """
+        run = waiting.run
+        header = (await self._histories.state(run)).header
+        for _ in range(_RESETS_FOLLOWED):
+            if header.is_open or not header.reset_run_id:
+                break
+            run = run._replace(run_id=header.reset_run_id)
+            header = (await self._histories.state(run)).header
+        return run
+
+    async def complete(self, waiting: Waiting, completion: Completion) -> None:
+        """Tells the run that waits for an operation how it ended.
+
+        Raises:
+            NotFoundError: nobody waits for it any more.
+            UnavailableError: not now.
+        """
+
+        def apply(state: RunState, now_ns: int) -> tuple[Transition, None]:
+            tx = Transition(state, now_ns)
+            completion.apply(tx, waiting)
+            return tx, None
+
+        await self._engine.transact(await self.find(waiting), apply)

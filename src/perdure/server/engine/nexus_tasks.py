@@ -1,0 +1,94 @@
+"""Nexus tasks: requests to handlers that poll a task queue. Questions with a deadline, never stored.
+
+Whoever asks waits; the task is handed to a poller, or waits in memory for one until its time is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from perdure.api.enums.v1 import ResourceExhaustedCause
+from perdure.api.nexus.v1 import Request
+from perdure.core.errors import NotFoundError, ResourceExhaustedError
+from perdure.core.nexus.outcomes import Answer
+from perdure.core.run.records import QueueKey
+from perdure.server.engine.deliveries import NexusDelivery
+from perdure.server.engine.engine import Engine
+
+WAITING_LIMIT = 1_000
+"""Requests to the handlers of one queue that are under way at once."""
+NEXUS_TASK = "nexus"
+"""The kind of token of these tasks: namespace id, task queue, task id."""
+NOT_WAITED_FOR = "Nexus task not found or already expired"
+_CONCURRENT = ResourceExhaustedCause.Value("RESOURCE_EXHAUSTED_CAUSE_CONCURRENT_LIMIT")
+
+
+class NexusTasks:
+    """Requests to handlers that are under way.
+
+    Args:
+        engine: for its matching.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._asked: dict[str, asyncio.Future[Answer]] = {}
+        self._waiting: Counter[QueueKey] = Counter()
+
+    @property
+    def under_way(self) -> int:
+        """How many requests wait for an answer."""
+        return len(self._asked)
+
+    async def ask(
+        self, queue: QueueKey, request: Request, timeout_s: float, operation_timeout_s: float = 0.0
+    ) -> Answer | None:
+        """Asks a handler.
+
+        Args:
+            queue: where handlers poll.
+            request: what is asked.
+            timeout_s: how long to wait for the answer.
+            operation_timeout_s: how long the operation may take, 0 for no limit; the handler is told.
+
+        Returns:
+            the answer; None when none came in time.
+
+        Raises:
+            ResourceExhaustedError: too many requests to these handlers are under way.
+        """
+        if self._waiting[queue] >= WAITING_LIMIT:
+            raise ResourceExhaustedError(
+                f"{WAITING_LIMIT} Nexus requests wait at task queue {queue.name} already", _CONCURRENT
+            )
+        loop = asyncio.get_running_loop()
+        task_id = self._engine.runtime.new_id()
+        operation_deadline_s = loop.time() + operation_timeout_s if operation_timeout_s else 0.0
+        delivery = NexusDelivery(queue, task_id, request, loop.time() + timeout_s, operation_deadline_s)
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._asked[task_id] = future
+        self._waiting[queue] += 1
+        try:
+            self._engine.matching.give_back(delivery)
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError:
+            return None
+        finally:
+            del self._asked[task_id]
+            self._waiting[queue] -= 1
+            if not self._waiting[queue]:
+                del self._waiting[queue]
+            self._engine.matching.withdraw(delivery)
+
+    def answer(self, task_id: str, answer: Answer) -> None:
+        """A worker answers.
+
+        Raises:
+            NotFoundError: nobody waits for it any more.
+        """
+        future = self._asked.get(task_id)
+        if future is None or future.done():
+            raise NotFoundError(NOT_WAITED_FOR)
+        future.set_result(answer)
