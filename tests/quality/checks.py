@@ -26,6 +26,8 @@ _PURE_FORBIDDEN = frozenset({
 })
 # fmt: on
 _CORE_MAY_IMPORT = ("perdure.api", "perdure.core")
+_PURE_PARTS = frozenset({"urllib.parse"})
+"""Modules of packages that do I/O elsewhere."""
 _IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval", "__import__"})
 _CLOCK_METHODS = frozenset({"now", "utcnow", "today", "GetCurrentTime"})
 _BROAD = frozenset({"Exception", "BaseException"})
@@ -91,6 +93,8 @@ def impurities(path: str, text: str) -> list[Finding]:
 
 
 def _core_may_import(module: str) -> bool:
+    if module in _PURE_PARTS:
+        return True
     top = module.split(".")[0]
     if top == "perdure":
         return any(f"{module}.".startswith(f"{allowed}.") for allowed in _CORE_MAY_IMPORT)

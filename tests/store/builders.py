@@ -104,6 +104,7 @@ async def dump(
     """
     seen: dict[str, object] = {
         "namespaces": await store.list_namespaces(),
+        "endpoints": await store.list_endpoints(),
         "wakeups": await store.due_wakeups(NO_LIMIT << 20, None, 1_000_000),
     }
     for run in sorted(set(runs)):

@@ -12,7 +12,7 @@ from perdure.core.errors import StoreUnavailableError, VersionConflictError
 from perdure.core.run.records import ItemChange, RunWrite
 from perdure.store.faults import Call, Fault, FaultyStore, fail_call, fail_method
 from perdure.store.memory import MemoryStore
-from perdure.store.protocol import ScheduleKey, Store, StoredNamespace, StoredSchedule
+from perdure.store.protocol import ScheduleKey, Store, StoredEndpoint, StoredNamespace, StoredSchedule
 from perdure.store.sqlite import SqliteStore
 from tests.store.builders import (
     ALL_EVENTS,
@@ -72,10 +72,24 @@ CALLS: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "delete_schedule": lambda store: store.delete_schedule(SCHEDULE.key),
     "due_schedules": lambda store: store.due_schedules(NO_LIMIT, None, 10),
     "list_schedules": lambda store: store.list_schedules(NAMESPACE, "", 10),
+    "list_endpoints": lambda store: store.list_endpoints(),
+    "put_endpoint": lambda store: store.put_endpoint(OTHER_ENDPOINT),
+    "delete_endpoint": lambda store: store.delete_endpoint(ENDPOINT.endpoint_id),
     "cluster_id": lambda store: store.cluster_id(),
     "is_durable": lambda store: store.is_durable(),
 }
-WRITES = ("commit", "delete_run", "put_namespace", "delete_namespace", "put_schedule", "delete_schedule")
+WRITES = (
+    "commit",
+    "delete_run",
+    "put_namespace",
+    "delete_namespace",
+    "put_schedule",
+    "delete_schedule",
+    "put_endpoint",
+    "delete_endpoint",
+)
+ENDPOINT = StoredEndpoint("endpoint id", "endpoint", 1, b"data")
+OTHER_ENDPOINT = StoredEndpoint("other id", "other", 1, b"data")
 
 
 @pytest.fixture(params=INNER)
@@ -87,6 +101,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> FaultyStore:
 async def _prepare(store: Store) -> None:
     await store.put_namespace(DEFAULT)
     await store.put_schedule(SCHEDULE)
+    await store.put_endpoint(ENDPOINT)
     await store.commit(
         [
             write(

@@ -29,7 +29,9 @@ class Waiting(NamedTuple):
 
 def seal(tokens: TokenSealer, waiting: Waiting) -> str:
     """The token of an operation."""
-    sealed = tokens.seal(_KIND, *waiting.run, waiting.scheduled_event_id, waiting.request_id)
+    run = waiting.run
+    fields = (run.namespace_id, run.workflow_id, run.run_id)
+    sealed = tokens.seal(_KIND, *fields, waiting.scheduled_event_id, waiting.request_id)
     return json.dumps({"v": _VERSION, "d": urlsafe_b64encode(sealed).decode()})
 
 
