@@ -53,6 +53,9 @@ _UNIT = [
     write(NEW, events=(batch(1, 3),), tasks_put=(task(NEW),), visibility=record(NEW)),
 ]
 
+ENDPOINT = StoredEndpoint("endpoint id", "endpoint", 1, b"data")
+OTHER_ENDPOINT = StoredEndpoint("other id", "other", 1, b"data")
+
 CALLS: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "commit": lambda store: store.commit(_UNIT),
     "delete_run": lambda store: store.delete_run(RUN),
@@ -88,8 +91,6 @@ WRITES = (
     "put_endpoint",
     "delete_endpoint",
 )
-ENDPOINT = StoredEndpoint("endpoint id", "endpoint", 1, b"data")
-OTHER_ENDPOINT = StoredEndpoint("other id", "other", 1, b"data")
 
 
 @pytest.fixture(params=INNER)

@@ -314,6 +314,7 @@ def test_an_older_database_is_migrated_and_keeps_its_content(
 
 
 BEFORE_RUN_KINDS = """
+DROP TABLE nexus_endpoints;
 CREATE TABLE old_keys (namespace INTEGER PRIMARY KEY, namespace_id TEXT NOT NULL UNIQUE) STRICT;
 INSERT INTO old_keys SELECT namespace, namespace_id FROM namespace_keys;
 DROP TABLE namespace_keys;
