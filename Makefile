@@ -8,6 +8,8 @@ PYTEST := $(PYTHON_IN_VENV) -m pytest
 SEEDS ?= 2000
 # More workers than cores only make time limits fire.
 WORKERS ?= 2
+# The Python that has the other systems of the benchmark installed (DBOS, Restate).
+PEERS ?= $(PYTHON_IN_VENV)
 
 .PHONY: help demo test check lint bench simulate fmt clean
 
@@ -46,8 +48,9 @@ test: lint
 	[ $$parallel = 0 ] && { [ $$serial = 0 ] || [ $$serial = 5 ]; }
 
 bench: $(INSTALLED)
-	@$(PYTHON_IN_VENV) -m benchmarks
-	@$(PYTHON_IN_VENV) -m benchmarks applications
+	@$(PYTHON_IN_VENV) -m benchmarks; servers=$$?; \
+	$(PYTHON_IN_VENV) -m benchmarks applications --peers $(PEERS); applications=$$?; \
+	[ $$servers = 0 ] && [ $$applications = 0 ]
 
 simulate: $(INSTALLED)
 	@$(PYTHON_IN_VENV) -m tests.simulation --seeds $(SEEDS)

@@ -56,9 +56,10 @@ class Agency:
         return Booking(part, f"{trip.trip_id}/{part}")
 
     @activity.defn
-    async def cancel(self, booking: Booking) -> None:
-        """Cancels one part; harmless when repeated."""
-        self.log.append(f"cancelled {booking.part}")
+    async def cancel(self, part: str, trip: Trip) -> None:
+        """Cancels one part if it was booked; harmless when repeated."""
+        if f"booked {part}" in self.log:
+            self.log.append(f"cancelled {part}")
 
 
 @workflow.defn
@@ -80,17 +81,22 @@ class BookTrip:
             raise
 
     async def _book(self, part: str, trip: Trip) -> Booking:
-        booking = await workflow.execute_activity_method(
-            Agency.book, args=[part, trip], start_to_close_timeout=STEP_TIMEOUT, retry_policy=FEW_ATTEMPTS
-        )
-
         async def undo() -> None:
             await workflow.execute_activity_method(
-                Agency.cancel, booking, start_to_close_timeout=STEP_TIMEOUT
+                Agency.cancel, args=[part, trip], start_to_close_timeout=STEP_TIMEOUT
             )
 
+        # Noted before it is tried: an attempt that nobody heard of any more may have booked all the same.
         self._undo.append(undo)
-        return booking
+        booking = workflow.start_activity_method(
+            Agency.book, args=[part, trip], start_to_close_timeout=STEP_TIMEOUT, retry_policy=FEW_ATTEMPTS
+        )
+        try:
+            return await asyncio.shield(booking)
+        except asyncio.CancelledError:
+            # What is under way ends before it is undone.
+            await workflow.wait([booking])
+            raise
 
     async def _undo_all(self) -> None:
         while self._undo:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ("tests.no_skip", "pytester")
@@ -11,3 +15,18 @@ pytest_plugins = ("tests.no_skip", "pytester")
 # Two cores run everything at once, so a slow example says nothing; the example count is what bounds a test.
 settings.register_profile("perdure", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "perdure"))
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    """For tests that parse Python: until 3.11.8 a collection in `ast.parse` that runs Python code breaks its counter.
+
+    What is collected there is garbage of tests that ran before in this process (CPython issue 106905).
+    """
+    if sys.version_info >= (3, 11, 8):
+        yield
+        return
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

@@ -8,11 +8,14 @@ import sys
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from examples import approval, fan_out, subscription, trip_booking
-from perdure.client import WorkflowFailureError, WorkflowUpdateFailedError
+from perdure import activity
+from perdure.api.enums.v1 import EventType
+from perdure.client import WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
 from perdure.exceptions import ActivityError, ApplicationError, CancelledError
 from perdure.lint import check_paths
 from perdure.testing import WorkflowEnvironment
@@ -64,6 +67,52 @@ def test_a_trip_that_cannot_be_had_is_undone_newest_first_and_the_reason_reaches
         assert isinstance(reason, ApplicationError)
         assert (reason.type, reason.message) == ("SoldOut", "no car left in Porto")
         assert agency.log == ["booked flight", "booked hotel", "cancelled hotel", "cancelled flight"]
+
+    skipping(scenario)
+
+
+async def _completed_tasks(handle: WorkflowHandle[Any, Any]) -> int:
+    completed = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
+    return [event.event_type async for event in handle.fetch_history_events()].count(completed)
+
+
+class SlowAgency(trip_booking.Agency):
+    """Books only when it is told to, and says when it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+
+    @activity.defn
+    async def book(self, part: str, trip: trip_booking.Trip) -> trip_booking.Booking:
+        """Waits, then books."""
+        self.asked.set()
+        await self.go.wait()
+        return await super().book(part, trip)
+
+
+def test_a_trip_cancelled_while_something_is_being_booked_is_undone_too() -> None:
+    """The booking under way may take effect after the cancellation."""
+
+    async def scenario(env: WorkflowEnvironment) -> None:
+        agency = SlowAgency()
+        async with trip_booking.working(env.client, agency):
+            handle = await env.client.start_workflow(
+                trip_booking.BookTrip.run,
+                trip_booking.Trip("t3", "Faro"),
+                id="t3",
+                task_queue=trip_booking.TASK_QUEUE,
+            )
+            await agency.asked.wait()
+            await handle.cancel()
+            # The code has heard of it once the task that told it is completed.
+            while await _completed_tasks(handle) < 2:
+                await asyncio.sleep(0)
+            agency.go.set()
+            with pytest.raises(WorkflowFailureError) as raised:
+                await handle.result()
+        assert isinstance(raised.value.cause, CancelledError)
+        assert agency.log == ["booked flight", "cancelled flight"]
 
     skipping(scenario)
 
@@ -204,5 +253,6 @@ def test_each_example_runs_as_its_docstring_says(name: str) -> None:
     assert done.stdout
 
 
+@pytest.mark.usefixtures("without_collector")
 def test_lint_finds_nothing_in_the_examples() -> None:
     assert list(check_paths([REPOSITORY / "examples"])) == []

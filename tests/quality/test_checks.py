@@ -8,6 +8,8 @@ import pytest
 
 from tests.quality import checks
 
+pytestmark = pytest.mark.usefixtures("without_collector")
+
 _WORK = "/" + "work"
 
 _BODY_69 = "\n".join(f"    x{number} = {number}" for number in range(69))

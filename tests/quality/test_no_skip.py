@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.no_skip import VARIABLE
+from tests.no_skip import OLDER_PYTHON, VARIABLE
 
 _SAMPLE = """
 import pytest
@@ -32,6 +32,17 @@ def test_skips_count_as_asked(
     result = pytester.runpytest_inprocess("-p", "tests.no_skip", "-ra", "-p", "no:cacheprovider")
     assert result.parseoutcomes() == expected
     result.stdout.fnmatch_lines(["*no npm*"])
+
+
+def test_a_test_for_a_later_python_may_be_skipped(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "1")
+    pytester.makepyfile(
+        f"import pytest\n@pytest.mark.skipif(True, reason={OLDER_PYTHON + 'x'!r})\ndef test_x(): pass"
+    )
+    result = pytester.runpytest_inprocess("-p", "tests.no_skip", "-p", "no:cacheprovider")
+    assert result.parseoutcomes() == {"skipped": 1}
 
 
 def test_skipping_a_whole_module_is_a_failure_too(

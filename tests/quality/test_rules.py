@@ -12,6 +12,8 @@ import pytest
 from tests.quality import checks
 from tests.quality.allowed_sleeps import ALLOWED_SLEEPS
 
+pytestmark = pytest.mark.usefixtures("without_collector")
+
 ROOT = Path(__file__).resolve().parents[2]
 Checker = Callable[[str, str], list[checks.Finding]]
 

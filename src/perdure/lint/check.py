@@ -13,7 +13,6 @@ from typing import Any
 from perdure.lint.names import Function, Names, read_names
 from perdure.lint.rules import (
     AWAITED,
-    BY_NAME_ONLY_BY_MODULE,
     NEEDS_TIMEOUT,
     RULES,
     TIMEOUTS,
@@ -154,12 +153,19 @@ class _Checker:
             self._report(rule, node, dotted)
         elif dotted == "random.Random" and not node.args and not node.keywords:
             self._report(RULES["PW103"], node, dotted)
-        elif dotted in BY_NAME_ONLY_BY_MODULE and isinstance(node.func, ast.Name):
-            self._report(RULES["PW111"], node, node.func.id)
+        elif (generator := self._generator_of(node.func)) is not None:
+            self._report(RULES["PW111"], node, generator)
         elif dotted in NEEDS_TIMEOUT:
             given = {keyword.arg for keyword in node.keywords}
             if None not in given and not given & TIMEOUTS:
                 self._report(RULES["PW203"], node, dotted)
+
+    def _generator_of(self, function: ast.expr) -> str | None:
+        """The name of the module's own generator of random numbers whose method this is."""
+        if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+            name = function.value.id
+            return name if name in self.names.generators else None
+        return None
 
     def _follow(self, node: ast.Call) -> None:
         """A call of a function of this module: an activity, or more workflow code."""

@@ -15,13 +15,14 @@ class Names:
 
     Attributes:
         imports: local name to dotted name; the SDK's modules without their package, so `workflow.defn`.
-        by_name: local names that were imported from a module by name.
+            Names of the module for an attribute of an import (`now = datetime.now`) are here too.
+        generators: names of the module for a generator of random numbers.
         functions, classes: defined at the module's top level.
         activities: names of functions that are activities.
     """
 
     imports: dict[str, str] = field(default_factory=dict)
-    by_name: set[str] = field(default_factory=set)
+    generators: set[str] = field(default_factory=set)
     functions: dict[str, Function] = field(default_factory=dict)
     classes: dict[str, ast.ClassDef] = field(default_factory=dict)
     activities: set[str] = field(default_factory=set)
@@ -60,16 +61,27 @@ def read_names(tree: ast.Module) -> Names:
             for alias in node.names:
                 local = alias.asname or alias.name
                 names.imports[local] = _without_sdk(f"{node.module}.{alias.name}")
-                names.by_name.add(local)
     for node in tree.body:
         if isinstance(node, Function):
             names.functions[node.name] = node
         elif isinstance(node, ast.ClassDef):
             names.classes[node.name] = node
+        elif isinstance(node, ast.Assign) and len(node.targets) == 1:
+            _read_assignment(names, node.targets[0], node.value)
     for function in names.functions.values():
         if names.has_decorator(function, "activity.defn"):
             names.activities.add(function.name)
     return names
+
+
+def _read_assignment(names: Names, target: ast.expr, value: ast.expr) -> None:
+    dotted = names.dotted(value)
+    if not isinstance(target, ast.Name) or dotted is None:
+        return
+    if isinstance(value, ast.Attribute):
+        names.imports[target.id] = dotted
+    elif isinstance(value, ast.Call) and dotted in ("random.Random", "random.SystemRandom"):
+        names.generators.add(target.id)
 
 
 def _without_sdk(dotted: str) -> str:

@@ -32,15 +32,15 @@ _NETWORK = ("requests.*", "httpx.*", "aiohttp.*", "urllib.request.*", "urllib3.*
 _PROCESSES = ("subprocess.*", "os.system", "os.popen", "os.fork", "os.kill", "threading.*", "multiprocessing.*",
               "concurrent.futures.*", "asyncio.to_thread", "asyncio.run", "asyncio.create_subprocess_exec",
               "asyncio.create_subprocess_shell", "asyncio.new_event_loop")  # fmt: skip
-_RANDOM = ("os.urandom", "uuid.uuid1", "secrets.*", "random.SystemRandom")
+_RANDOM = ("os.urandom", "uuid.uuid1", "secrets.*", "random.SystemRandom", "random.seed", "random.setstate",
+           "platform.node", "platform.uname", "os.uname")  # fmt: skip
 
 RULES: dict[str, Rule] = {
     rule.code: rule
     for rule in (
         Rule("PW101", "{name}() reads the real clock", "use workflow.now()", (
             "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "datetime.date.today",
-            "time.monotonic", "time.monotonic_ns",
-            "time.localtime", "time.gmtime", "time.ctime", "time.strftime", "time.process_time", "time.thread_time")),
+            "time.process_time", "time.thread_time")),
         Rule("PW102", "{name}() blocks the worker", "use `await asyncio.sleep(seconds)`, a durable timer",
              ("time.sleep",)),
         Rule("PW103", "{name}() gives another value when the workflow is replayed",
@@ -56,8 +56,8 @@ RULES: dict[str, Rule] = {
         Rule("PW109", "the order of a set differs between processes", "use sorted(...), a list or a dict"),
         Rule("PW110", "{name}() hands tasks out in the order of a set", "use workflow.wait or workflow.as_completed",
              ("asyncio.wait", "asyncio.as_completed")),
-        Rule("PW111", "{name} was imported by name, so the worker cannot make it deterministic",
-             "import the module and call it as module.function()"),
+        Rule("PW111", "the generator {name} belongs to the module: all workflows draw from it",
+             "use workflow.random()"),
         Rule("PW201", "activity {name} is called as a function: it would run inside the workflow",
              "use `await workflow.execute_activity({name}, ...)`"),
         Rule("PW202", "{name}(...) is not awaited, so nothing waits for it and its error is lost",
@@ -75,14 +75,6 @@ RULES: dict[str, Rule] = {
              "await something in it, such as workflow.wait_condition"),
     )
 }  # fmt: skip
-
-BY_NAME_ONLY_BY_MODULE: frozenset[str] = frozenset(
-    ("time.time", "time.time_ns", "time.perf_counter", "time.perf_counter_ns",
-     "uuid.uuid4", *(f"random.{name}" for name in (
-         "random", "randint", "randrange", "choice", "choices", "sample", "shuffle", "uniform", "gauss", "getrandbits",
-         "randbytes", "betavariate", "expovariate", "normalvariate", "triangular")))
-)  # fmt: skip
-"""Deterministic when called through their module, because the worker replaces them there."""
 
 AWAITED: frozenset[str] = frozenset(
     ("asyncio.sleep", "asyncio.gather", "asyncio.wait_for", "workflow.sleep", "workflow.wait_condition",

@@ -18,7 +18,9 @@ from tests.e2e.determinism.programs import operations, random_program
 from tests.e2e.determinism.replaying import HistoryReplay, Replays, prefixes
 
 BATCH: Final = 10
-BATCHES: Final = int(os.environ.get("PERDURE_DETERMINISM_BATCHES", "5"))
+BATCHES: Final = int(os.environ.get("PERDURE_DETERMINISM_BATCHES", "7"))
+LEAST_REPLAYS: Final = 150
+"""In each batch, so more than a thousand in all."""
 """Ten random workflows each; set more for a long run."""
 BATCH_LIMIT_S: Final = 60.0
 CACHES: Final = (1000, 0, 3)
@@ -112,7 +114,7 @@ def test_every_prefix_of_every_history_gives_the_same_commands(batch: int) -> No
     )
     assert not alarms
     assert not replays.problems, "\n".join(replays.problems[:3])
-    assert replays.count >= 50
+    assert replays.count >= LEAST_REPLAYS
 
 
 def _alarms(history: WorkflowHistory) -> list[str]:

@@ -12,6 +12,8 @@ from click.testing import CliRunner
 from perdure.cli.root import root
 from perdure.lint import RULES, check_paths, check_source
 
+pytestmark = pytest.mark.usefixtures("without_collector")
+
 HEAD = """
 import asyncio, datetime, os, random, time, uuid, threading, subprocess, requests
 from datetime import datetime as dt, timedelta
@@ -21,6 +23,7 @@ from time import time as now
 from perdure import activity, workflow
 
 counter = 0
+dice = random.Random()
 
 @activity.defn
 async def charge(order): ...
@@ -28,11 +31,14 @@ async def charge(order): ...
 def helper():
     return datetime.date.today()
 
+day = datetime.date.today
+
 """
 RIGHT = """
     workflow.logger.info("started")
     await asyncio.sleep(10)
-    started = workflow.now(), time.time(), random.randint(1, 6), uuid.uuid4(), random.Random(7).random()
+    started = workflow.now(), time.time(), now(), time.gmtime()
+    drawn = randint(1, 6), random.randint(1, 6), uuid.uuid4(), random.Random(7).random()
     handle = workflow.start_activity(charge, order, start_to_close_timeout=timedelta(seconds=10))
     await workflow.execute_activity(charge, order, schedule_to_close_timeout=timedelta(seconds=10))
     await workflow.execute_activity(charge, order, **options)
@@ -63,7 +69,7 @@ WRONG = {
     "PW108": "print('step')",
     "PW109": "for item in {1, 2}: pass",
     "PW110": "await asyncio.wait([order])",
-    "PW111": "return randint(1, 6)",
+    "PW111": "return dice.randint(1, 6)",
     "PW201": "await charge(order)",
     "PW202": "workflow.execute_activity(charge, order, start_to_close_timeout=timedelta(1))",
     "PW203": "await workflow.execute_activity(charge, order)",
@@ -117,6 +123,10 @@ def test_functions_of_the_module_that_a_workflow_calls_are_checked_once() -> Non
     assert [(finding.code, finding.line) for finding in findings] == [
         ("PW101", HEAD.count("\n", 0, HEAD.index("today")) + 1)
     ]
+
+
+def test_what_a_name_of_the_module_stands_for_is_known() -> None:
+    assert [finding.code for finding in check_source(in_workflow("return day()"))] == ["PW101"]
 
 
 def test_applications_of_the_official_sdk_are_checked_too() -> None:

@@ -18,6 +18,7 @@ from perdure import workflow
 from perdure.core.replay.activation import FireTimer
 from perdure.core.replay.instructions import CompleteWorkflow, StartTimer
 from perdure.worker.workflow_code.errors import UnsupportedInWorkflowError
+from tests.no_skip import OLDER_PYTHON
 
 from .driver import SECOND_NS, Driver, kinds, only, pause, value_of
 
@@ -424,22 +425,21 @@ def test_finished_tasks_are_not_kept() -> None:
     assert outcome("many") <= 65
 
 
-# Tasks can start eagerly from 3.12 on.
-if sys.version_info >= (3, 12):
+@pytest.mark.skipif(sys.version_info < (3, 12), reason=OLDER_PYTHON + "tasks can start eagerly from 3.12 on")
+def test_eager_tasks_start_at_once() -> None:
+    """TaskGroup and create_task may ask for it."""
 
-    def test_eager_tasks_start_at_once() -> None:
-        """TaskGroup and create_task may ask for it."""
+    async def eager() -> list[str]:
+        seen = []
 
-        async def eager() -> list[str]:
-            seen = []
+        async def step() -> None:
+            seen.append("step")
 
-            async def step() -> None:
-                seen.append("step")
+        loop: Any = asyncio.get_running_loop()
+        task = loop.create_task(step(), eager_start=True)
+        seen.append("after")
+        await task
+        return seen
 
-            task = asyncio.get_running_loop().create_task(step(), eager_start=True)
-            seen.append("after")
-            await task
-            return seen
-
-        _scripts["eager"] = eager
-        assert outcome("eager") == ["step", "after"]
+    _scripts["eager"] = eager
+    assert outcome("eager") == ["step", "after"]

@@ -29,9 +29,10 @@ def install() -> None:
 
 
 def watch(workflow_class: type) -> None:
-    """Watches the code of the module that defines a workflow, where the interpreter can (Python 3.12 and later)."""
+    """Watches the module that defines a workflow: names it imported before, and what its code calls."""
     module = sys.modules.get(workflow_class.__module__)
     if module is not None:
+        functions.rebind(module)
         calls.watch(module)
 
 

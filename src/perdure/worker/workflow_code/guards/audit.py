@@ -65,5 +65,11 @@ def install() -> None:
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if armed.run is not None and event in EVENTS:
+    if armed.run is not None and event in EVENTS and not (event == "open" and _is_time_zone(arguments[0])):
         refuse(*EVENTS[event])
+
+
+def _is_time_zone(path: object) -> bool:
+    """Whether a file belongs to the time zone database: `ZoneInfo` reads it without a frame of its own."""
+    library = sys.modules.get("zoneinfo")
+    return library is not None and isinstance(path, str) and path.startswith(tuple(library.TZPATH))

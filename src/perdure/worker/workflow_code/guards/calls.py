@@ -1,8 +1,8 @@
-"""Calls that cannot be replaced from outside, because they belong to built-in types or were imported by name before.
+"""Calls that cannot be replaced from outside, because they belong to built-in types.
 
 From Python 3.12 on, calls made by the code of workflow modules are watched (`sys.monitoring`), and only those: other
 code runs at full speed. Python 3.11 has nothing of the kind; there the class methods of `datetime` are exchanged in the
-type itself, and a name imported before (`from time import time`) is not seen (`perdure lint` finds it).
+type itself, and in workflow modules that kept one under a name of their own (`now = datetime.now`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ import ctypes
 import datetime
 import gc
 import queue
-import random
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable
 from types import (
     BuiltinFunctionType,
@@ -88,21 +86,26 @@ def _forbidden_calls() -> Iterable[tuple[Any, tuple[str, str]]]:
         module = qualified_name.partition(".")[0]
         by_module = f"import {module} and call {qualified_name}(), which is deterministic here."
         yield original, (f"{qualified_name}()", functions.FORBIDDEN.get(qualified_name, by_module))
-    for clock in (time.monotonic, time.monotonic_ns):
-        yield (
-            clock,
-            (f"time.{clock.__name__}()", "workflow.time() or time.perf_counter(), deterministic here."),
-        )
 
 
 def watch(module: ModuleType) -> None:
     """Watches the calls that a workflow module's own code makes."""
+    if _monitoring is None:
+        _rebind_class_methods(module)
     if _tool_id is None:
         return
     for code in _codes_of(module):
         if code not in _seen and len(_seen) < _SEEN_LIMIT:
             _seen.add(code)
             _monitoring.set_local_events(_tool_id, code, _monitoring.events.CALL)
+
+
+def _rebind_class_methods(module: ModuleType) -> None:
+    for name, value in list(vars(module).items()):
+        if isinstance(value, BuiltinMethodType) and isinstance(value.__self__, type):
+            for kind, method, _ in CLASS_METHODS:
+                if value.__name__ == method and issubclass(value.__self__, kind):
+                    setattr(module, name, getattr(value.__self__, method))
 
 
 def _codes_of(module: ModuleType) -> Iterable[CodeType]:
@@ -164,12 +167,6 @@ def _on_call(code: CodeType, offset: int, called: object, first_argument: object
         found_blocking = BLOCKING_METHODS.get(called)
         if found_blocking is not None and found_blocking[1](first_argument):
             refuse(f"{found_blocking[0]}, which would wait,", INSTEAD)
-    elif called is random.SystemRandom or (called is random.Random and _has_no_argument(first_argument)):
-        refuse("random.Random() without a seed", "workflow.random().", depth=2)
-
-
-def _has_no_argument(first_argument: object) -> bool:
-    return first_argument is _monitoring.MISSING
 
 
 def _check_subclass(owner: type, name: str) -> None:

@@ -36,6 +36,7 @@ _TRUSTED_MODULES = (
     "debugpy.",
     "coverage.",
     "pydantic.",
+    "zoneinfo.",
 )
 """They read files, clocks and settings on behalf of the interpreter, the log, a debugger or themselves: no answer
 reaches workflow code. What they call back, such as a model's validator, is workflow code again."""
