@@ -220,9 +220,11 @@ class PollerGroup(Generic[AnswerT]):
         self._reserving.discard(task)
         if self._on_count is not None:
             self._on_count(len(self._tasks))
-        if task.cancelled() or self._failure is None or self._failure.done():
+        if task.cancelled():
             return
         error = task.exception()
+        if self._failure is None or self._failure.done():
+            return
         if error is not None:
             self._failure.set_exception(error)
         else:
