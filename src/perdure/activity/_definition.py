@@ -138,11 +138,7 @@ class Definition:
         for parameter in inspect.signature(fn).parameters.values():
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
                 raise TypeError("Activity cannot have keyword-only arguments")
-        # iscoroutinefunction is False for an object whose __call__ is async.
-        is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(
-            getattr(fn, "__call__", None)  # noqa: B004
-        )
-        definition = Definition(activity_name, fn, is_async, no_thread_cancel_exception)
+        definition = Definition(activity_name, fn, is_async_callable(fn), no_thread_cancel_exception)
         setattr(fn, DEFINITION_ATTRIBUTE, definition)
 
     def __post_init__(self) -> None:
@@ -159,3 +155,9 @@ class Definition:
             )
         object.__setattr__(self, "arg_types", arg_types)
         object.__setattr__(self, "ret_type", ret_type)
+
+
+def is_async_callable(fn: Callable[..., Any]) -> bool:
+    """Return whether calls return coroutines: those of functions, or of an object or class with an async `__call__`."""
+    call = getattr(fn, "__call__", None)  # noqa: B004 - a class is asked for its objects' method
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(call)

@@ -88,6 +88,9 @@ class PayloadConverter(ABC):
     @overload
     def from_payload(self, payload: Payload, type_hint: type[AnyType]) -> AnyType: ...
 
+    @overload
+    def from_payload(self, payload: Payload, type_hint: type | None) -> Any: ...
+
     def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:
         """Turn one payload into a value.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from perdure.activity._context import Context
-from perdure.activity._definition import Definition
+from perdure.activity._definition import Definition, is_async_callable
 from perdure.activity._info import ActivityCancellationDetails, CancellationDetailsHolder, Info
 from perdure.common import MetricMeter, Priority, _CompositeEvent
 from perdure.converter import DataConverter
@@ -126,8 +125,7 @@ class _Run:
     def __init__(self, env: ActivityEnvironment, fn: Callable[..., Any]) -> None:
         self._env = env
         self._fn = fn
-        call = getattr(fn, "__call__", None)  # noqa: B004 - of an object that can be called
-        self._is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(call)
+        self._is_async = is_async_callable(fn)
         self._raiser: ThreadExceptionRaiser | None = None
         if not self._is_async:
             definition = Definition.from_callable(fn)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack
@@ -243,10 +243,9 @@ class WorkflowEnvironment:
             DeleteNexusEndpointRequest(id=endpoint.id, version=endpoint.version)
         )
 
-    @contextmanager
-    def auto_time_skipping_disabled(self) -> Iterator[None]:
+    def auto_time_skipping_disabled(self) -> AbstractContextManager[None]:
         """In this block, waiting for a result does not let time skip. Without effect where time does not skip."""
-        yield
+        return nullcontext()
 
 
 class _Stoppable(Protocol):
@@ -301,7 +300,7 @@ class _ServerEnvironment(WorkflowEnvironment):
         now: datetime = response.time.ToDatetime(UTC)
         return now
 
-    def auto_time_skipping_disabled(self) -> AbstractContextManager[None]:  # type: ignore[override]  # a context manager
+    def auto_time_skipping_disabled(self) -> AbstractContextManager[None]:
         if self._skipping is None:
             return super().auto_time_skipping_disabled()
         return self._skipping.disabled()

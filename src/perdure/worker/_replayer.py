@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from perdure.common import HeaderCodecBehavior
+from perdure.common import HeaderCodecBehavior, MetricMeter
 from perdure.converter import DataConverter
 from perdure.core.replay.errors import NondeterminismError as CoreNondeterminismError
 from perdure.core.replay.run import begin_replay
@@ -120,7 +120,7 @@ class Replayer:
         """
         arguments = dict(locals())
         del arguments["self"], arguments["plugins"]
-        self._config = ReplayerConfig(**{**arguments, "workflows": list(workflows)})  # type: ignore[typeddict-item]
+        self._config = cast(ReplayerConfig, {**arguments, "workflows": list(workflows)})
         self._initial_config = self._config.copy()
         self.plugins = plugins
         for plugin in plugins:
@@ -303,7 +303,7 @@ class Replayer:
             instance_key="",
             data_converter=self._config.get("data_converter") or DataConverter.default,
             interceptors=[],
-            metric_meter=settings.metric_meter,  # type: ignore[arg-type]
+            metric_meter=settings.metric_meter or MetricMeter.noop,
             encode_workflow_headers=self._config.get("header_codec_behavior", HeaderCodecBehavior.NO_CODEC)
             != HeaderCodecBehavior.NO_CODEC,
         )

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from perdure.runtime import Runtime
 from perdure.worker._assembly import assemble, make_environment, plugins_of
@@ -106,7 +106,7 @@ class Worker:
         """
         arguments = dict(locals())
         del arguments["self"]
-        self._prepare(client, WorkerConfig(**arguments))  # type: ignore[typeddict-item]
+        self._prepare(client, cast(WorkerConfig, arguments))
 
     def _prepare(self, client: Client, config: WorkerConfig) -> None:
         self._plugins: list[Plugin] = plugins_of(client, config["plugins"])

@@ -10,7 +10,6 @@ from typing import Any, Concatenate, TypedDict, Unpack, overload
 
 from perdure.common import Priority, RetryPolicy, _arg_or_args, _arg_unset
 from perdure.types import (
-    AnyType,
     CallableAsyncNoParam,
     CallableAsyncSingleParam,
     CallableSyncNoParam,
@@ -28,11 +27,11 @@ from perdure.workflow._exceptions import VersioningIntent
 from perdure.workflow._runtime import _Runtime
 
 
-class _AsyncioTask(asyncio.Task[AnyType]):
+class _AsyncioTask(asyncio.Task[ReturnType]):
     """A task that says what it returns."""
 
 
-class ActivityHandle(_AsyncioTask[ReturnType]):  # type: ignore[type-var]
+class ActivityHandle(_AsyncioTask[ReturnType]):
     """A started activity: a task that ends with the activity's result. Cancelling it cancels the activity."""
 
 
@@ -357,36 +356,11 @@ async def execute_activity(
     arg: Any = _arg_unset,
     *,
     args: Sequence[Any] = (),
-    task_queue: str | None = None,
     result_type: type | None = None,
-    schedule_to_close_timeout: timedelta | None = None,
-    schedule_to_start_timeout: timedelta | None = None,
-    start_to_close_timeout: timedelta | None = None,
-    heartbeat_timeout: timedelta | None = None,
-    retry_policy: RetryPolicy | None = None,
-    cancellation_type: ActivityCancellationType = ActivityCancellationType.TRY_CANCEL,
-    activity_id: str | None = None,
-    versioning_intent: VersioningIntent | None = None,
-    summary: str | None = None,
-    priority: Priority = Priority.default,
+    **options: Unpack[ActivityConfig],
 ) -> Any:
     """Starts an activity and waits for its result; see `start_activity`."""
-    return await _Runtime.current().start_activity(
-        activity,
-        _arg_or_args(arg, args),
-        task_queue=task_queue,
-        result_type=result_type,
-        schedule_to_close_timeout=schedule_to_close_timeout,
-        schedule_to_start_timeout=schedule_to_start_timeout,
-        start_to_close_timeout=start_to_close_timeout,
-        heartbeat_timeout=heartbeat_timeout,
-        retry_policy=retry_policy,
-        cancellation_type=cancellation_type,
-        activity_id=activity_id,
-        versioning_intent=versioning_intent,
-        summary=summary,
-        priority=priority,
-    )
+    return await start_activity(activity, arg, args=args, result_type=result_type, **options)
 
 
 @overload

@@ -56,7 +56,7 @@ class ParentClosePolicy(IntEnum):
     REQUEST_CANCEL = 3
 
 
-class ChildWorkflowHandle(_AsyncioTask[ReturnType], Generic[SelfType, ReturnType]):  # type: ignore[type-var]
+class ChildWorkflowHandle(_AsyncioTask[ReturnType], Generic[SelfType, ReturnType]):
     """A started child: a task that ends with the child's result. Cancelling it cancels the child."""
 
     @property
@@ -182,24 +182,8 @@ async def start_child_workflow(
     arg: Any = _arg_unset,
     *,
     args: Sequence[Any] = (),
-    id: str | None = None,
-    task_queue: str | None = None,
     result_type: type | None = None,
-    cancellation_type: ChildWorkflowCancellationType = ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
-    parent_close_policy: ParentClosePolicy = ParentClosePolicy.TERMINATE,
-    execution_timeout: timedelta | None = None,
-    run_timeout: timedelta | None = None,
-    task_timeout: timedelta | None = None,
-    id_reuse_policy: WorkflowIDReusePolicy = WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-    retry_policy: RetryPolicy | None = None,
-    cron_schedule: str = "",
-    memo: Mapping[str, Any] | None = None,
-    search_attributes: TypedSearchAttributes | SearchAttributes | None = None,
-    versioning_intent: VersioningIntent | None = None,
-    static_summary: str | None = None,
-    static_details: str | None = None,
-    priority: Priority = Priority.default,
-    versioning_override: VersioningOverride | None = None,
+    **options: Unpack[ChildWorkflowConfig],
 ) -> ChildWorkflowHandle[Any, Any]:
     """Starts a child and waits until it has started.
 
@@ -218,10 +202,36 @@ async def start_child_workflow(
         WorkflowAlreadyStartedError: the id is in use.
         ValueError: `arg` and `args` are given.
     """
-    _warn_on_deprecated_search_attributes(search_attributes)
+    _warn_on_deprecated_search_attributes(options.get("search_attributes"))
+    return await _start_child(workflow, _arg_or_args(arg, args), result_type=result_type, **options)
+
+
+async def _start_child(
+    workflow: Any,
+    args: Sequence[Any],
+    *,
+    result_type: type | None,
+    id: str | None = None,
+    task_queue: str | None = None,
+    cancellation_type: ChildWorkflowCancellationType = ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
+    parent_close_policy: ParentClosePolicy = ParentClosePolicy.TERMINATE,
+    execution_timeout: timedelta | None = None,
+    run_timeout: timedelta | None = None,
+    task_timeout: timedelta | None = None,
+    id_reuse_policy: WorkflowIDReusePolicy = WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+    retry_policy: RetryPolicy | None = None,
+    cron_schedule: str = "",
+    memo: Mapping[str, Any] | None = None,
+    search_attributes: TypedSearchAttributes | SearchAttributes | None = None,
+    versioning_intent: VersioningIntent | None = None,
+    static_summary: str | None = None,
+    static_details: str | None = None,
+    priority: Priority = Priority.default,
+    versioning_override: VersioningOverride | None = None,
+) -> ChildWorkflowHandle[Any, Any]:
     return await _Runtime.current().start_child_workflow(
         workflow,
-        _arg_or_args(arg, args),
+        args,
         id=id or str(uuid4()),
         task_queue=task_queue,
         result_type=result_type,
@@ -282,50 +292,12 @@ async def execute_child_workflow(
     arg: Any = _arg_unset,
     *,
     args: Sequence[Any] = (),
-    id: str | None = None,
-    task_queue: str | None = None,
     result_type: type | None = None,
-    cancellation_type: ChildWorkflowCancellationType = ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
-    parent_close_policy: ParentClosePolicy = ParentClosePolicy.TERMINATE,
-    execution_timeout: timedelta | None = None,
-    run_timeout: timedelta | None = None,
-    task_timeout: timedelta | None = None,
-    id_reuse_policy: WorkflowIDReusePolicy = WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-    retry_policy: RetryPolicy | None = None,
-    cron_schedule: str = "",
-    memo: Mapping[str, Any] | None = None,
-    search_attributes: TypedSearchAttributes | SearchAttributes | None = None,
-    versioning_intent: VersioningIntent | None = None,
-    static_summary: str | None = None,
-    static_details: str | None = None,
-    priority: Priority = Priority.default,
-    versioning_override: VersioningOverride | None = None,
+    **options: Unpack[ChildWorkflowConfig],
 ) -> Any:
     """Starts a child and waits for its result; see `start_child_workflow`."""
-    _warn_on_deprecated_search_attributes(search_attributes)
-    handle = await _Runtime.current().start_child_workflow(
-        workflow,
-        _arg_or_args(arg, args),
-        id=id or str(uuid4()),
-        task_queue=task_queue,
-        result_type=result_type,
-        cancellation_type=cancellation_type,
-        parent_close_policy=parent_close_policy,
-        execution_timeout=execution_timeout,
-        run_timeout=run_timeout,
-        task_timeout=task_timeout,
-        id_reuse_policy=id_reuse_policy,
-        retry_policy=retry_policy,
-        cron_schedule=cron_schedule,
-        memo=memo,
-        search_attributes=search_attributes,
-        versioning_intent=versioning_intent,
-        static_summary=static_summary,
-        static_details=static_details,
-        priority=priority,
-        versioning_override=versioning_override,
-    )
-    return await handle
+    _warn_on_deprecated_search_attributes(options.get("search_attributes"))
+    return await (await _start_child(workflow, _arg_or_args(arg, args), result_type=result_type, **options))
 
 
 class ExternalWorkflowHandle(Generic[SelfType]):

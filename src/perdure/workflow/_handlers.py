@@ -456,8 +456,9 @@ def update(
             unfinished_policy=unfinished_policy,
             description=description,
         )
-        fn._defn = definition  # type: ignore[attr-defined]
-        fn.validator = partial(_update_validator, definition)  # type: ignore[attr-defined]
+        decorated: Any = fn
+        decorated._defn = definition
+        decorated.validator = partial(_update_validator, definition)
         return fn
 
     _check_naming(name, dynamic)

@@ -325,29 +325,10 @@ async def execute_local_activity(
     *,
     args: Sequence[Any] = (),
     result_type: type | None = None,
-    schedule_to_close_timeout: timedelta | None = None,
-    schedule_to_start_timeout: timedelta | None = None,
-    start_to_close_timeout: timedelta | None = None,
-    retry_policy: RetryPolicy | None = None,
-    local_retry_threshold: timedelta | None = None,
-    cancellation_type: ActivityCancellationType = ActivityCancellationType.TRY_CANCEL,
-    activity_id: str | None = None,
-    summary: str | None = None,
+    **options: Unpack[LocalActivityConfig],
 ) -> Any:
     """Runs a local activity and waits for its result; see `start_local_activity`."""
-    return await _Runtime.current().start_local_activity(
-        activity,
-        _arg_or_args(arg, args),
-        result_type=result_type,
-        schedule_to_close_timeout=schedule_to_close_timeout,
-        schedule_to_start_timeout=schedule_to_start_timeout,
-        start_to_close_timeout=start_to_close_timeout,
-        retry_policy=retry_policy,
-        local_retry_threshold=local_retry_threshold,
-        cancellation_type=cancellation_type,
-        activity_id=activity_id,
-        summary=summary,
-    )
+    return await start_local_activity(activity, arg, args=args, result_type=result_type, **options)
 
 
 @overload

@@ -307,7 +307,8 @@ class WorkflowInstance:
 
     def _new_object(self) -> Any:
         definition = self._definition
-        takes_arguments = hasattr(definition.cls.__init__, INIT_ATTRIBUTE)  # type: ignore[misc]
+        cls: Any = definition.cls
+        takes_arguments = hasattr(cls.__init__, INIT_ATTRIBUTE)
         made = definition.cls(*self._input.args) if takes_arguments and self._input else definition.cls()
         self._versioning_behavior = definition.versioning_behavior or VersioningBehavior.UNSPECIFIED
         if definition.name is None and definition.dynamic_config_fn is not None:

@@ -54,7 +54,7 @@ class MemoAccess:
         payload = self._instance.info.raw_memo.get(key)
         if payload is not None:
             converter = self._instance.conversions.workflow.payloads
-            return converter.from_payload(payload, type_hint)  # type: ignore[arg-type]
+            return converter.from_payload(payload, type_hint)
         if default is _arg_unset:
             raise KeyError(f"Memo does not have a value for key {key}")
         return default

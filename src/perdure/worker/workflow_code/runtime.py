@@ -104,7 +104,7 @@ class WorkflowRuntime(_Runtime):
             return None
         if not payloads:
             return None
-        return self._instance.conversions.workflow.payloads.from_payload(payloads[0], type_hint)  # type: ignore[arg-type]
+        return self._instance.conversions.workflow.payloads.from_payload(payloads[0], type_hint)
 
     def last_failure(self) -> BaseException | None:
         started = self._instance.started
