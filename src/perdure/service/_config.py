@@ -6,6 +6,7 @@ May live here: values a user sets and what follows from them alone. May not: any
 from __future__ import annotations
 
 import os
+import re
 import socket
 import warnings
 from abc import ABC, abstractmethod
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar
 
+from perdure.service._errors import ClientConnectError
 from perdure.service.transport import SCHEMES, scheme_of
 
 if TYPE_CHECKING:
@@ -231,7 +233,9 @@ class ConnectConfig:
 
     def _target_and_tls(self) -> tuple[str, TLSSettings | None]:
         tls = self.tls._to_bridge_config() if isinstance(self.tls, TLSConfig) else None
+        wants_tls = bool(self.tls) or (self.tls is None and self.api_key is not None)
         scheme = scheme_of(self.target_host)
+        _check_address(self.target_host, scheme, wants_tls)
         if scheme is not None:
             if scheme not in SCHEMES:
                 warnings.warn(
@@ -242,7 +246,34 @@ class ConnectConfig:
                 if scheme == "https" and tls is None:
                     tls = TLSConfig()._to_bridge_config()
             return self.target_host, tls
-        wants_tls = bool(self.tls) or (self.tls is None and self.api_key is not None)
         if not wants_tls:
             return f"http://{self.target_host}", None
         return f"https://{self.target_host}", tls or TLSConfig()._to_bridge_config()
+
+
+_RESOLVED_BY_GRPC = frozenset({"http", "https", "dns", "unix", "ipv4", "ipv6"})
+_ENGINE_WITHOUT_SLASHES = re.compile(r"(sqlite|postgresql)\d*:", re.IGNORECASE)
+_LARGEST_PORT = 65_535
+
+
+def _check_address(address: str, scheme: str | None, wants_tls: bool) -> None:
+    """Refuse what would end at another place than it says, or in a message about something else.
+
+    Raises:
+        ClientConnectError: It is no address; the message says what one looks like.
+    """
+    wrong = None
+    if scheme is None:
+        if _ENGINE_WITHOUT_SLASHES.match(address):
+            wrong = (
+                "the address of an engine in this process is sqlite:///FILE, or sqlite:// for one in memory"
+            )
+        elif not wants_tls and ":" not in address:
+            wrong = f"it has no port; a server usually listens on 7233: {address or 'localhost'}:7233"
+    elif scheme not in SCHEMES and scheme not in _RESOLVED_BY_GRPC:
+        wrong = f"nothing is known about {scheme}://; write HOST:PORT of a server, or sqlite:///FILE"
+    port = address.rpartition(":")[2]
+    if scheme not in SCHEMES and port.isdigit() and not 0 < int(port) <= _LARGEST_PORT:
+        wrong = f"there is no port {port}"
+    if wrong is not None:
+        raise ClientConnectError(f"Failed client connect: {address!r} is no address: {wrong}.")

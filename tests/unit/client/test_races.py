@@ -183,7 +183,7 @@ def test_closing_while_connecting_is_an_error_and_no_cancellation() -> None:
 @pytest.mark.parametrize("address", ["foo..bar:7233", "127.0.0.1:99999", f"{'a' * 70}.x:7233"])
 def test_what_cannot_be_an_address_is_the_documented_error(address: str) -> None:
     """Names that no resolver takes, and ports that there are not."""
-    with pytest.raises(ClientConnectError, match="cannot be an address"):
+    with pytest.raises(ClientConnectError, match="(cannot be an|is no) address"):
         asyncio.run(Service.connect(ConnectConfig(address)))
 
 

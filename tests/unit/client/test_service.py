@@ -252,3 +252,23 @@ def test_an_address_with_a_scheme_of_http_is_warned_about() -> None:
     assert settings.target == "h:1"
     assert settings.tls_config is not None
     assert ConnectConfig("sqlite://")._to_bridge_config().tls_config is None
+
+
+@pytest.mark.parametrize(
+    ("address", "advice"),
+    [
+        ("", "localhost:7233"),
+        ("localhost", "localhost:7233"),
+        ("localhost:99999", "there is no port 99999"),
+        ("localhost:0", "there is no port 0"),
+        ("http://localhost:70000", "there is no port 70000"),
+        ("sqlite:/orders.db", "sqlite:///FILE"),
+        ("sqlite3:///orders.db", "nothing is known about sqlite3://"),
+        ("mysql://localhost:1/x", "nothing is known about mysql://"),
+    ],
+)
+def test_what_is_no_address_is_refused_before_anything_is_tried(address: str, advice: str) -> None:
+    """Port 99999 would wrap around to somebody else's server; others would end in a message about name servers."""
+    with pytest.raises(ClientConnectError, match="is no address") as caught:
+        asyncio.run(ServiceClient.connect(ConnectConfig(target_host=address)))
+    assert advice in str(caught.value)
