@@ -38,7 +38,10 @@ from perdure.worker._workflow_worker import WorkflowWorker
 from perdure.worker.workflow_code import WorkflowCodeSettings
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from perdure.client import Client
+    from perdure.worker._nexus_worker import NexusWorker
 
 _DEFAULT_DEADLOCK_TIMEOUT = timedelta(seconds=2)
 
@@ -54,6 +57,7 @@ class Parts:
         local_activities: None without activities.
         workflow_slots: Of workflow tasks.
         sticky_queue: Name of the worker's own queue; None without workflows or without a cache.
+        nexus_worker: None without Nexus services.
     """
 
     environment: Environment
@@ -62,6 +66,7 @@ class Parts:
     local_activities: LocalActivities | None
     workflow_slots: Slots
     sticky_queue: str | None
+    nexus_worker: NexusWorker | None
 
 
 def make_environment(config: WorkerConfig, client: Client, metric_meter: Any) -> Environment:
@@ -129,15 +134,21 @@ def assemble(
     activities = config.get("activities")
     tuner = config.get("tuner") or _fixed_tuner(config)
     if activities:
-        _warn_about_executor(config, tuner)
+        most = config.get("max_concurrent_activities")
+        if config.get("tuner") is not None:
+            most = tuner._get_activities_max()
+        _warn_about_executor(
+            "activity_executor", config.get("activity_executor"), "max_concurrent_activities", most
+        )
         executor, manager = config.get("activity_executor"), config.get("shared_state_manager")
         registry = ActivityRegistry(activities, executor, manager)
         runner = ActivityRunner(environment, registry, executor, manager, on_fatal)
         activity_worker = ActivityWorker(runner, make("activity", tuner._get_activity_task_slot_supplier()))
         local_slots = make("local-activity", tuner._get_local_activity_task_slot_supplier())
         local_activities = LocalActivities(runner, local_slots)
-    if config.get("nexus_service_handlers"):
-        warnings.warn("Nexus services are not run by this worker yet", stacklevel=3)
+    nexus_worker = _nexus_worker(
+        config, environment, make("nexus", tuner._get_nexus_slot_supplier()), on_fatal
+    )
     workflow_slots = make("workflow", tuner._get_workflow_task_slot_supplier())
     sticky_queue = None
     workflow_worker: WorkflowWorker | None = None
@@ -162,7 +173,13 @@ def assemble(
             max_eager=config.get("max_eager_activity_reservations_per_workflow_task", 3),
         )
     return Parts(
-        environment, activity_worker, workflow_worker, local_activities, workflow_slots, sticky_queue
+        environment,
+        activity_worker,
+        workflow_worker,
+        local_activities,
+        workflow_slots,
+        sticky_queue,
+        nexus_worker,
     )
 
 
@@ -266,17 +283,31 @@ def _slots_maker(config: WorkerConfig, environment: Environment) -> Callable[[Sl
     return make
 
 
-def _warn_about_executor(config: WorkerConfig, tuner: WorkerTuner) -> None:
-    max_workers = getattr(config.get("activity_executor"), "_max_workers", None)
-    concurrent = config.get("max_concurrent_activities")
-    if config.get("tuner") is not None:
-        concurrent = tuner._get_activities_max() or concurrent
+def _warn_about_executor(
+    name: str, executor: Executor | None, concurrent_name: str, concurrent: int | None
+) -> None:
+    max_workers = getattr(executor, "_max_workers", None)
     if isinstance(max_workers, int) and max_workers < (concurrent or 0):
         warnings.warn(
-            f"Worker max_concurrent_activities is {concurrent} "
-            f"but activity_executor's max_workers is only {max_workers}",
-            stacklevel=4,
+            f"Worker {concurrent_name} is {concurrent} but {name}'s max_workers is only {max_workers}",
+            stacklevel=5,
         )
+
+
+def _nexus_worker(
+    config: WorkerConfig, environment: Environment, slots: Slots, on_fatal: Callable[[BaseException], None]
+) -> NexusWorker | None:
+    services = config.get("nexus_service_handlers")
+    if not services:
+        return None
+    # Here, because it needs a library that only those have who serve Nexus.
+    from perdure.worker._nexus_worker import NexusWorker
+
+    executor = config.get("nexus_task_executor")
+    tuner = config.get("tuner")
+    most = config.get("max_concurrent_nexus_tasks") if tuner is None else tuner._get_nexus_tasks_max()
+    _warn_about_executor("nexus_task_executor", executor, "max_concurrent_nexus_tasks", most)
+    return NexusWorker(environment, services, executor, slots, on_fatal)
 
 
 def plugins_of(client: Client, given: Sequence[Any]) -> list[Any]:

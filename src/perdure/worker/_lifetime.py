@@ -15,7 +15,7 @@ from perdure.worker._assembly import Parts
 from perdure.worker._config import WorkerConfig
 from perdure.worker._eager import EagerWorkflowSlots
 from perdure.worker._pollers import PollerGroup
-from perdure.worker._polls import activity_pollers, workflow_pollers
+from perdure.worker._polls import activity_pollers, nexus_pollers, workflow_pollers
 
 logger = logging.getLogger("perdure.worker")
 
@@ -49,6 +49,8 @@ class WorkerLifetime:
             sign_up(self._service, *self._queue, self._eager)
         if parts.activity_worker is not None and not config.get("no_remote_activities"):
             self._groups += activity_pollers(environment, config, parts.activity_worker)
+        if parts.nexus_worker is not None:
+            self._groups += nexus_pollers(environment, config, parts.nexus_worker)
 
     @property
     def _queue(self) -> tuple[str, str]:
@@ -111,11 +113,15 @@ class WorkerLifetime:
         parts = self._parts
         if parts.activity_worker is not None:
             parts.activity_worker.notify_shutdown()
+        if parts.nexus_worker is not None:
+            parts.nexus_worker.notify_shutdown()
         ends_polls = await self._say_goodbye()
         await self._end_polls(_POLLS_END_S if ends_polls else 0.0)
         endings = []
         if parts.activity_worker is not None:
             endings.append(parts.activity_worker.drain(self._grace_s))
+        if parts.nexus_worker is not None:
+            endings.append(parts.nexus_worker.drain(self._grace_s))
         if parts.workflow_worker is not None:
             parts.workflow_worker.stop()
             endings.append(parts.workflow_worker.drain(self._grace_s))
@@ -136,6 +142,8 @@ class WorkerLifetime:
             types.append(TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW)
         if parts.activity_worker is not None:
             types.append(TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
+        if parts.nexus_worker is not None:
+            types.append(TaskQueueType.TASK_QUEUE_TYPE_NEXUS)
         request = ShutdownWorkerRequest(
             namespace=environment.namespace,
             sticky_task_queue=parts.sticky_queue or "",

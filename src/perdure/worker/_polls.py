@@ -12,6 +12,8 @@ from perdure.api.taskqueue.v1 import TaskQueue, TaskQueueMetadata
 from perdure.api.workflowservice.v1 import (
     PollActivityTaskQueueRequest,
     PollActivityTaskQueueResponse,
+    PollNexusTaskQueueRequest,
+    PollNexusTaskQueueResponse,
     PollWorkflowTaskQueueRequest,
     PollWorkflowTaskQueueResponse,
 )
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from perdure.worker._activity_worker import ActivityWorker
     from perdure.worker._config import WorkerConfig
     from perdure.worker._environment import Environment
+    from perdure.worker._nexus_worker import NexusWorker
     from perdure.worker._slots import Slots
     from perdure.worker._workflow_worker import WorkflowWorker
 
@@ -142,6 +145,28 @@ def activity_pollers(
     ]
 
 
+def nexus_pollers(
+    environment: Environment, config: WorkerConfig, worker: NexusWorker
+) -> list[PollerGroup[PollNexusTaskQueueResponse]]:
+    """Return the polls for Nexus tasks."""
+    request = PollNexusTaskQueueRequest(
+        task_queue=TaskQueue(name=environment.task_queue, kind=TaskQueueKind.TASK_QUEUE_KIND_NORMAL),
+        **_common(environment),
+    )
+    return [
+        PollerGroup(
+            "Nexus",
+            f"Nexus tasks of {environment.task_queue}",
+            poll=lambda: environment.service.poll_nexus_task_queue(request, timeout=_POLL_TIMEOUT),
+            handle=worker.take,
+            slots=worker.slots,
+            scaler=_scaler(_behavior(None, config.get("nexus_task_poller_behavior"))),
+            suggestion=_suggestion,
+            on_count=_counter(environment, "nexus_task"),
+        )
+    ]
+
+
 def _counter(environment: Environment, poller_type: str) -> Callable[[int], None] | None:
     metrics = environment.metrics
     return None if metrics is None else partial(metrics.polling, poller_type)
@@ -165,10 +190,12 @@ def _common(environment: Environment) -> dict[str, Any]:
     return common
 
 
-def _suggestion(answer: PollWorkflowTaskQueueResponse | PollActivityTaskQueueResponse) -> int | None:
+def _suggestion(
+    answer: PollWorkflowTaskQueueResponse | PollActivityTaskQueueResponse | PollNexusTaskQueueResponse,
+) -> int | None:
     if not answer.HasField("poller_scaling_decision"):
         return None
     return answer.poller_scaling_decision.poll_request_delta_suggestion
 
 
-__all__ = ["activity_pollers", "workflow_pollers"]
+__all__ = ["activity_pollers", "nexus_pollers", "workflow_pollers"]

@@ -64,6 +64,14 @@ class ActivitySlot:
     activity_type: str
 
 
+@dataclass
+class NexusSlot:
+    """A `NexusSlotInfo`."""
+
+    service: str
+    operation: str
+
+
 class Permit:
     """One reserved slot; given back exactly once."""
 

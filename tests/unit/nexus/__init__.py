@@ -1,0 +1,1 @@
+"""Tests of Nexus services: what handlers are written with, without a server."""

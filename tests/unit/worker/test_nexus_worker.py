@@ -1,0 +1,331 @@
+"""Nexus tasks in a worker: what is answered to what, and what happens when nobody waits any more."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+from collections.abc import Callable, Coroutine
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import nexusrpc
+import pytest
+from nexusrpc import handler as nexus_handler
+from nexusrpc.handler import StartOperationContext
+
+from perdure import nexus
+from perdure.api.common.v1 import Payload
+from perdure.api.workflowservice.v1 import PollNexusTaskQueueResponse
+from perdure.common import MetricMeter
+from perdure.converter import DataConverter
+from perdure.exceptions import ApplicationError
+from perdure.service import RPCStatusCode
+from perdure.worker import Interceptor, NexusOperationInboundInterceptor
+from perdure.worker._nexus_worker import NexusWorker, request_timeout_s
+from perdure.worker._slots import FixedSlots
+from tests.unit.client.fakes import rpc_error
+
+LIMIT_S = 10.0
+
+
+class _Service:
+    """Takes the answers of a worker."""
+
+    def __init__(self) -> None:
+        self.completed: list[Any] = []
+        self.failed: list[Any] = []
+
+    async def respond_nexus_task_completed(self, request: Any, **_: Any) -> None:
+        """An answer."""
+        self.completed.append(request)
+
+    async def respond_nexus_task_failed(self, request: Any, **_: Any) -> None:
+        """An error."""
+        self.failed.append(request)
+
+
+class _World:
+    """A worker without polls: tasks are put in, answers come out."""
+
+    def __init__(
+        self, *services: Any, executor: Executor | None = None, interceptors: tuple[Interceptor, ...] = ()
+    ) -> None:
+        self.service = _Service()
+        self.fatal: list[BaseException] = []
+        environment: Any = SimpleNamespace(
+            namespace="ns",
+            task_queue="queue",
+            identity="me",
+            client=SimpleNamespace(namespace="ns"),
+            service=self.service,
+            data_converter=DataConverter.default,
+            interceptors=interceptors,
+            metric_meter=MetricMeter.noop,
+        )
+        self.slots = FixedSlots(1)
+        self.worker = NexusWorker(environment, services, executor, self.slots, self.fatal.append)
+        self.token = 0
+
+    async def begin(
+        self, operation: str, value: object = None, *, is_old: bool = False, **header: str
+    ) -> None:
+        """Let the worker take the start of an operation."""
+        self.token += 1
+        answer = PollNexusTaskQueueResponse(task_token=str(self.token).encode())
+        answer.request.endpoint = "endpoint"
+        answer.request.capabilities.temporal_failure_responses = not is_old
+        start = answer.request.start_operation
+        start.service, start.operation, start.request_id = "Service", operation, "request"
+        for key, text in header.items():
+            answer.request.header[key.replace("_", "-")] = text
+        start.payload.CopyFrom(Payload(metadata={"encoding": b"json/plain"}, data=json.dumps(value).encode()))
+        self.worker.take(answer, await self.slots.reserve())
+
+    async def answer(self, operation: str, value: object = None, *, is_old: bool = False) -> Any:
+        """Return what the worker answers to the start of an operation."""
+        await self.begin(operation, value, is_old=is_old)
+        await self.worker.drain(LIMIT_S)
+        assert self.slots.free == 1
+        [request] = self.service.completed + self.service.failed
+        self.service.completed.clear()
+        self.service.failed.clear()
+        return request
+
+
+@nexus_handler.service_handler(name="Service")
+class Handlers:
+    """One operation for each thing that a handler can do."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Event()
+        self.reasons: list[str | None] = []
+
+    @nexus_handler.sync_operation
+    async def double(self, ctx: StartOperationContext, input: int) -> int:
+        return 2 * input
+
+    @nexus_handler.sync_operation
+    async def where(self, ctx: StartOperationContext, input: None) -> list[str]:
+        info = nexus.info()
+        return [info.endpoint, info.namespace, info.task_queue, ctx.request_id, str(nexus.in_operation())]
+
+    @nexus_handler.sync_operation
+    async def fail(self, ctx: StartOperationContext, input: str) -> None:
+        errors: dict[str, Callable[[], BaseException]] = {
+            "plain": lambda: ValueError("plain"),
+            "permanent": lambda: ApplicationError("no", non_retryable=True),
+            "refused": lambda: rpc_error(RPCStatusCode.PERMISSION_DENIED),
+            "overloaded": lambda: rpc_error(RPCStatusCode.RESOURCE_EXHAUSTED),
+            "handler": lambda: nexusrpc.HandlerError("h", type=nexusrpc.HandlerErrorType.BAD_REQUEST),
+            "failed": lambda: nexusrpc.OperationError("o", state=nexusrpc.OperationErrorState.FAILED),
+            "canceled": lambda: nexusrpc.OperationError("o", state=nexusrpc.OperationErrorState.CANCELED),
+        }
+        raise errors[input]()
+
+    @nexus_handler.sync_operation
+    async def hang(self, ctx: StartOperationContext, input: None) -> None:
+        self.entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.reasons.append(ctx.task_cancellation.cancellation_reason())
+
+    @nexus_handler.sync_operation
+    async def until_shutdown(self, ctx: StartOperationContext, input: None) -> str:
+        self.entered.set()
+        await nexus.wait_for_worker_shutdown()
+        return "told"
+
+
+def _run(scenario: Callable[[Handlers, _World], Coroutine[Any, Any, None]], **options: Any) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(LIMIT_S):
+            handlers = Handlers()
+            await scenario(handlers, _World(handlers, **options))
+
+    asyncio.run(bounded())
+
+
+def test_results_are_answered() -> None:
+    """With the token of their task."""
+
+    async def scenario(handlers: Handlers, world: _World) -> None:
+        request = await world.answer("double", 21)
+        assert (request.task_token, request.namespace, request.identity) == (b"1", "ns", "me")
+        assert request.response.start_operation.sync_success.payload.data == b"42"
+        where = (await world.answer("where")).response.start_operation.sync_success.payload.data
+        assert json.loads(where) == ["endpoint", "ns", "queue", "request", "True"]
+
+    _run(scenario)
+
+
+NON_RETRYABLE = 2
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "retry_behavior"),
+    [
+        ("plain", "INTERNAL", 0),
+        ("permanent", "INTERNAL", NON_RETRYABLE),
+        ("refused", "INTERNAL", 0),
+        ("overloaded", "RESOURCE_EXHAUSTED", 0),
+        ("handler", "BAD_REQUEST", 0),
+    ],
+)
+def test_errors_of_handlers_are_answered_as_the_protocol_names_them(
+    error: str, kind: str, retry_behavior: int
+) -> None:
+    """For servers that read failures, and for those that do not."""
+
+    async def scenario(handlers: Handlers, world: _World) -> None:
+        failure = (await world.answer("fail", error)).failure
+        info = failure.nexus_handler_failure_info
+        assert (info.type, info.retry_behavior) == (kind, retry_behavior)
+        assert failure.HasField("cause") == (error != "handler")
+        old = (await world.answer("fail", error, is_old=True)).error
+        assert (old.error_type, old.retry_behavior) == (kind, retry_behavior)
+        assert old.failure.message == failure.message
+        assert old.failure.metadata == {"type": "temporal.api.failure.v1.Failure"}
+
+    _run(scenario)
+
+
+@pytest.mark.parametrize(("state", "kind"), [("failed", "application"), ("canceled", "canceled")])
+def test_what_an_operation_ends_in_is_its_answer(state: str, kind: str) -> None:
+    """It is no trouble of the handler's: the task is done."""
+
+    async def scenario(handlers: Handlers, world: _World) -> None:
+        failure = (await world.answer("fail", state)).response.start_operation.failure
+        assert failure.message == "o"
+        assert failure.HasField(f"{kind}_failure_info")
+        old = (await world.answer("fail", state, is_old=True)).response.start_operation.operation_error
+        assert (old.operation_state, old.failure.message) == (state, "o")
+
+    _run(scenario)
+
+
+def test_what_is_not_there_or_does_not_fit_is_told() -> None:
+    """An operation that there is not, and an input that is no number."""
+
+    async def scenario(handlers: Handlers, world: _World) -> None:
+        failure = (await world.answer("unheard_of")).failure
+        assert failure.nexus_handler_failure_info.type == "NOT_FOUND"
+        failure = (await world.answer("double", "x")).failure
+        assert failure.nexus_handler_failure_info.type == "BAD_REQUEST"
+        assert failure.nexus_handler_failure_info.retry_behavior == NON_RETRYABLE
+
+    _run(scenario)
+
+
+def test_a_handler_that_outlives_its_request_is_cancelled_and_not_answered() -> None:
+    """The server has given the task up, and gives it out again."""
+
+    async def scenario(handlers: Handlers, world: _World) -> None:
+        await world.begin("hang", request_timeout="10ms")
+        await world.slots.reserve()
+        assert handlers.reasons == ["TIMED_OUT"]
+        assert world.service.completed + world.service.failed == []
+
+    _run(scenario)
+
+
+def test_a_shutdown_tells_handlers_waits_and_then_cancels() -> None:
+    """One that ends in time is answered; one that does not, is not."""
+
+    async def scenario(handlers: Handlers, world: _World) -> None:
+        await world.begin("until_shutdown")
+        await handlers.entered.wait()
+        world.worker.notify_shutdown()
+        await world.worker.drain(LIMIT_S)
+        [told] = world.service.completed
+        assert told.response.start_operation.sync_success.payload.data == b'"told"'
+        await world.begin("hang")
+        await asyncio.sleep(0)
+        await world.worker.drain(0.001)
+        assert handlers.reasons == ["WORKER_SHUTDOWN"]
+        assert world.service.failed == []
+
+    _run(scenario)
+
+
+def test_interceptors_are_around_handlers_the_first_one_outermost() -> None:
+    """They see the input and may change the result."""
+    seen: list[str] = []
+
+    class Inbound(NexusOperationInboundInterceptor):
+        def __init__(self, next: NexusOperationInboundInterceptor, name: str) -> None:
+            super().__init__(next)
+            self._name = name
+
+        async def execute_nexus_operation_start(self, input: Any) -> Any:
+            seen.append(self._name)
+            return await super().execute_nexus_operation_start(input)
+
+    class Around(Interceptor):
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def intercept_nexus_operation(
+            self, next: NexusOperationInboundInterceptor
+        ) -> NexusOperationInboundInterceptor:
+            return Inbound(next, self._name)
+
+    async def scenario(handlers: Handlers, world: _World) -> None:
+        await world.answer("double", 1)
+        assert seen == ["outer", "inner"]
+
+    _run(scenario, interceptors=(Around("outer"), Around("inner")))
+
+
+def test_handlers_in_threads_see_the_operation_and_a_broken_executor_ends_the_worker() -> None:
+    """As with activities."""
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+
+    @nexus_handler.service_handler(name="Service")
+    class Threaded:
+        @nexus_handler.sync_operation
+        def where(self, ctx: StartOperationContext, input: None) -> list[str]:
+            return [nexus.info().task_queue, variable.get()]
+
+    class Broken(Executor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            raise BrokenExecutor("gone")
+
+    async def scenario() -> None:
+        variable.set("seen")
+        with ThreadPoolExecutor(1) as executor:
+            request = await _World(Threaded(), executor=executor).answer("where")
+            assert json.loads(request.response.start_operation.sync_success.payload.data) == ["queue", "seen"]
+        broken = _World(Threaded(), executor=Broken())
+        assert (await broken.answer("where")).HasField("failure")
+        assert [type(error) for error in broken.fatal] == [BrokenExecutor]
+        with pytest.raises(RuntimeError, match="not an `async def`"):
+            _World(Threaded())
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("9.5s", 9.5),
+        ("1m30s", 90.0),
+        ("250ms", 0.25),
+        ("2h", 7200.0),
+        ("", None),
+        ("soon", None),
+        ("5", None),
+    ],
+)
+def test_durations_are_read_as_the_server_writes_them(text: str, seconds: float | None) -> None:
+    """What cannot be read is no limit."""
+    assert request_timeout_s(text) == seconds
+
+
+def test_outside_an_operation_its_functions_say_so() -> None:
+    """With the official SDK's words."""
+    assert not nexus.in_operation()
+    with pytest.raises(RuntimeError, match="Not in Nexus operation context"):
+        nexus.info()
