@@ -15,6 +15,7 @@ from typing import Any
 
 import google.protobuf.symbol_database
 import grpc_health.v1.health_pb2
+import nexusrpc
 
 import perdure.worker
 from perdure.api import registry
@@ -44,6 +45,12 @@ class _HealthFile:
         self.services_by_name = {"Health": SimpleNamespace(methods=known)}
 
 
+def _operation_factory(start: Any) -> tuple[Any, Any]:
+    """What makes the handler of a decorated start method, and its operation."""
+    factory = getattr(start, "__nexus_operation_factory__", start)
+    return factory, nexusrpc.get_operation(factory)
+
+
 PRIVATE_MODULES: dict[str, dict[str, Any]] = {
     "worker._workflow_instance": {
         "_WorkflowLogicFlag": OfficialLogicFlag,
@@ -51,6 +58,7 @@ PRIVATE_MODULES: dict[str, dict[str, Any]] = {
         "logger": logging.getLogger("perdure.worker"),
         "UnsandboxedWorkflowRunner": perdure.worker.UnsandboxedWorkflowRunner,
     },
+    "nexus._util": {"get_operation_factory": _operation_factory},
     "worker._workflow": {"__name__": "perdure.worker"},
     "worker._interceptor": vars(perdure.worker),
     "worker._worker": {**vars(_worker), "load_default_build_id": _build_id.load_default_build_id},

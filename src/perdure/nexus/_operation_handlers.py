@@ -70,22 +70,27 @@ class WorkflowRunOperationHandler(OperationHandler[InputT, OutputT]):
 
     async def cancel(self, ctx: CancelOperationContext, token: str) -> None:
         """Cancel the workflow."""
-        try:
-            backing = WorkflowHandle[Any].from_token(token)
-        except TypeError as error:
-            raise HandlerError(
-                "Failed to decode operation token as a workflow operation token. "
-                "Canceling non-workflow operations is not supported.",
-                type=HandlerErrorType.NOT_FOUND,
-            ) from error
-        try:
-            handle = backing._to_client_workflow_handle(client())
-        except ValueError as error:
-            raise HandlerError(
-                "Failed to construct workflow handle from workflow operation token",
-                type=HandlerErrorType.NOT_FOUND,
-            ) from error
-        await handle.cancel()
+        await _cancel_workflow(token)
+
+
+async def _cancel_workflow(token: str) -> None:
+    """Cancel the workflow that a token names; for handlers that start workflows in ways of their own."""
+    try:
+        backing = WorkflowHandle[Any].from_token(token)
+    except TypeError as error:
+        raise HandlerError(
+            "Failed to decode operation token as a workflow operation token. "
+            "Canceling non-workflow operations is not supported.",
+            type=HandlerErrorType.NOT_FOUND,
+        ) from error
+    try:
+        handle = backing._to_client_workflow_handle(client())
+    except ValueError as error:
+        raise HandlerError(
+            "Failed to construct workflow handle from workflow operation token",
+            type=HandlerErrorType.NOT_FOUND,
+        ) from error
+    await handle.cancel()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,215 @@
+"""Nexus between two workers: results, errors and cancellations cross from one namespace's workflow to another's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import nexusrpc
+import pytest
+from nexusrpc import handler as nexus_handler
+
+from perdure import nexus, workflow
+from perdure.client import Client, WorkflowExecutionStatus, WorkflowFailureError
+from perdure.exceptions import CancelledError, NexusOperationError
+from perdure.testing import WorkflowEnvironment
+from perdure.worker import Worker
+from tests.e2e.python_sdk import unique
+from tests.e2e.worker.targets import Target
+
+SERVERS = ("official", "perdure")
+"""Those that serve Nexus endpoints."""
+
+
+@nexusrpc.service
+class Orders:
+    """What callers know."""
+
+    price: nexusrpc.Operation[int, int]
+    deliver: nexusrpc.Operation[str, str]
+    change: nexusrpc.Operation[str, str]
+
+
+@workflow.defn
+class Delivery:
+    """Answers an operation: at once, by an update, or never."""
+
+    def __init__(self) -> None:
+        self.address = ""
+
+    @workflow.run
+    async def run(self, address: str) -> str:
+        self.address = address
+        if address == "unknown":
+            await workflow.wait_condition(lambda: self.address != "unknown")
+        return f"delivered to {self.address}"
+
+    @workflow.update
+    async def move(self, address: str) -> str:
+        self.address, old = address, self.address
+        return f"{old} -> {address}"
+
+
+@nexus_handler.service_handler(service=Orders)
+class OrdersHandler:
+    """Serves them."""
+
+    @nexus_handler.sync_operation
+    async def price(self, ctx: nexus_handler.StartOperationContext, input: int) -> int:
+        if input < 0:
+            raise nexusrpc.OperationError(
+                "nothing is cheaper than free", state=nexusrpc.OperationErrorState.FAILED
+            )
+        if input > 1000:
+            raise nexusrpc.HandlerError("too much", type=nexusrpc.HandlerErrorType.BAD_REQUEST)
+        return 2 * input
+
+    @nexus.workflow_run_operation
+    async def deliver(self, ctx: nexus.WorkflowRunOperationContext, input: str) -> nexus.WorkflowHandle[str]:
+        return await ctx.start_workflow(Delivery.run, input, id=f"delivery-{ctx.request_id}")
+
+    @nexus.temporal_operation
+    async def change(
+        self, ctx: nexus.TemporalStartOperationContext, client: nexus.TemporalNexusClient, input: str
+    ) -> nexus.TemporalOperationResult[str]:
+        return await client.start_workflow_update(input, Delivery.move, "elsewhere")
+
+
+@workflow.defn
+class Call:
+    """Calls one operation."""
+
+    @workflow.run
+    async def run(self, endpoint: str, operation: str, value: Any, seconds_until_cancel: float) -> Any:
+        caller = workflow.create_nexus_client(service=Orders, endpoint=endpoint)
+        handle: workflow.NexusOperationHandle[Any] = await caller.start_operation(
+            getattr(Orders, operation), value, schedule_to_close_timeout=timedelta(seconds=40)
+        )
+        if seconds_until_cancel:
+            await workflow.sleep(seconds_until_cancel)
+            handle.cancel()
+        return await handle
+
+
+class Callers:
+    """A worker with the service and its callers.
+
+    Args:
+        client: Of the namespace of both.
+        queue: Of both.
+        endpoint: Name of the service's.
+    """
+
+    def __init__(self, client: Client, queue: str, endpoint: str) -> None:
+        self.client = client
+        self.queue = queue
+        self.endpoint = endpoint
+
+    async def call(self, operation: str, value: object, seconds_until_cancel: float = 0) -> Any:
+        """Call an operation from a workflow."""
+        return await self.client.execute_workflow(
+            Call.run,
+            args=[self.endpoint, operation, value, seconds_until_cancel],
+            id=unique("call"),
+            task_queue=self.queue,
+        )
+
+
+@asynccontextmanager
+async def _callers(client: Client) -> AsyncIterator[Callers]:
+    queue = unique("nexus")
+    environment = WorkflowEnvironment.from_client(client)
+    endpoint = await environment.create_nexus_endpoint(unique("endpoint"), queue)
+    try:
+        async with Worker(
+            client, task_queue=queue, workflows=[Call, Delivery], nexus_service_handlers=[OrdersHandler()]
+        ):
+            yield Callers(client, queue, endpoint.spec.name)
+    finally:
+        await environment.delete_nexus_endpoint(endpoint)
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def nexus_target(request: pytest.FixtureRequest) -> Iterator[Target]:
+    """One server for all tests of this file."""
+    target = Target(request.param)
+    target.start()
+    try:
+        yield target
+    finally:
+        target.stop()
+
+
+def _with_callers(scenario: Callable[[Callers], Awaitable[None]]) -> Callable[[Target], None]:
+    async def run(client: Client) -> None:
+        async with _callers(client) as callers:
+            await scenario(callers)
+
+    def test(nexus_target: Target) -> None:
+        nexus_target.run(run)
+
+    test.__doc__ = scenario.__doc__
+    return test
+
+
+@_with_callers
+async def test_an_operation_is_answered_at_once(callers: Callers) -> None:
+    """By the handler itself."""
+    assert await callers.call("price", 21) == 42
+
+
+@_with_callers
+async def test_a_workflow_answers_an_operation(callers: Callers) -> None:
+    """When it is over; each side's history leads to the other's."""
+    assert await callers.call("deliver", "home") == "delivered to home"
+    deliveries = [run.id async for run in callers.client.list_workflows(f"TaskQueue = '{callers.queue}'")]
+    [delivery] = [found for found in deliveries if found.startswith("delivery-")]
+    history = await callers.client.get_workflow_handle(delivery).fetch_history()
+    started = history.events[0].workflow_execution_started_event_attributes
+    assert started.completion_callbacks[0].nexus.header["nexus-operation-token"]
+    [link] = [*history.events[0].links, *started.completion_callbacks[0].links]
+    assert link.workflow_event.workflow_id.startswith("call-")
+
+
+@_with_callers
+async def test_a_cancelled_operation_cancels_its_workflow(callers: Callers) -> None:
+    """And the caller sees a cancellation."""
+    with pytest.raises(WorkflowFailureError) as caught:
+        await callers.call("deliver", "unknown", 0.5)
+    assert isinstance(caught.value.cause, NexusOperationError | CancelledError)
+    found = callers.client.list_workflows(f"TaskQueue = '{callers.queue}' AND WorkflowType = 'Delivery'")
+    async with asyncio.timeout(20):
+        statuses = [
+            (await callers.client.get_workflow_handle(run.id).describe()).status async for run in found
+        ]
+    assert statuses == [WorkflowExecutionStatus.CANCELED]
+
+
+@_with_callers
+async def test_an_update_answers_an_operation(callers: Callers) -> None:
+    """Of a workflow that runs already."""
+    delivery = unique("delivery")
+    handle = await callers.client.start_workflow(
+        Delivery.run, "unknown", id=delivery, task_queue=callers.queue
+    )
+    assert await callers.call("change", delivery) == "unknown -> elsewhere"
+    assert await handle.result() == "delivered to elsewhere"
+
+
+@_with_callers
+async def test_errors_of_operations_and_handlers_are_told_apart(callers: Callers) -> None:
+    """The one is what the operation ended in; the other is trouble of its service."""
+    with pytest.raises(WorkflowFailureError) as failed:
+        await callers.call("price", -1)
+    operation_error = failed.value.cause
+    assert isinstance(operation_error, NexusOperationError)
+    assert "cheaper" in str(operation_error.cause)
+    with pytest.raises(WorkflowFailureError) as refused:
+        await callers.call("price", 1001)
+    handler_error = refused.value.cause
+    assert isinstance(handler_error, NexusOperationError)
+    assert isinstance(handler_error.cause, nexusrpc.HandlerError)
+    assert handler_error.cause.type is nexusrpc.HandlerErrorType.BAD_REQUEST
