@@ -210,7 +210,7 @@ class _TemporalNexusClient(TemporalNexusClient):
         self._is_answered = True
         try:
             yield
-        except BaseException:
+        except BaseException:  # whatever it was, nothing answers the operation
             self._is_answered = False
             raise
 

@@ -168,7 +168,7 @@ class NexusWorker:
             if not task.cancellation.is_cancelled():
                 raise
             return None
-        except BaseException as error:
+        except BaseException as error:  # whatever a handler raises is its answer
             nexus_logger.warning("Failed to execute Nexus operation method", exc_info=error)
             if isinstance(error, BrokenExecutor):
                 self._on_fatal(error)

@@ -18,10 +18,7 @@ from perdure.exceptions import CancelledError, NexusOperationError
 from perdure.testing import WorkflowEnvironment
 from perdure.worker import Worker
 from tests.e2e.python_sdk import unique
-from tests.e2e.worker.targets import Target
-
-SERVERS = ("official", "perdure")
-"""Those that serve Nexus endpoints."""
+from tests.e2e.worker.targets import KINDS, Target
 
 
 @nexusrpc.service
@@ -132,7 +129,7 @@ async def _callers(client: Client) -> AsyncIterator[Callers]:
         await environment.delete_nexus_endpoint(endpoint)
 
 
-@pytest.fixture(scope="module", params=SERVERS)
+@pytest.fixture(scope="module", params=KINDS)
 def nexus_target(request: pytest.FixtureRequest) -> Iterator[Target]:
     """One server for all tests of this file."""
     target = Target(request.param)
@@ -188,6 +185,8 @@ async def test_a_cancelled_operation_cancels_its_workflow(callers: Callers) -> N
     assert statuses == [WorkflowExecutionStatus.CANCELED]
 
 
+# Perdure's server takes no callbacks for updates yet, and says so.
+@pytest.mark.parametrize("nexus_target", ["official"], indirect=True)
 @_with_callers
 async def test_an_update_answers_an_operation(callers: Callers) -> None:
     """Of a workflow that runs already."""
