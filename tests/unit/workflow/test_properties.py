@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections.abc import Sequence
@@ -471,6 +472,31 @@ class Asks:
     @workflow.run
     async def run(self) -> None:
         await pause(1)  # the first line
+
+
+@workflow.defn
+class AsksAtOnce:
+    """Starts activities whose coroutines run in tasks of their own."""
+
+    @workflow.run
+    async def run(self) -> None:
+        await asyncio.gather(
+            *[
+                workflow.execute_activity("some", start_to_close_timeout=timedelta(seconds=9))
+                for _ in range(2)
+            ]
+        )  # the gathering ends
+
+
+def test_activities_that_are_gathered_say_where() -> None:
+    """No frame of the user's code is on the stack when they start."""
+    lines = Path(__file__).read_text().splitlines()
+    last = next(number for number, line in enumerate(lines, 1) if line.endswith("# the gathering ends"))
+    for scheduled in Driver(AsksAtOnce, always_tracks_sources=True).start():
+        asked: Any = scheduled
+        file, _, line = asked.source.rpartition(":")
+        assert file == __file__
+        assert last - 6 < int(line) <= last
 
 
 def _first_source(run: Driver) -> Any:

@@ -291,7 +291,12 @@ class WorkflowInstance:
     def _run_code(self, *, checks_conditions: bool) -> None:
         if self.object is None and not self.recorder.is_evicting:
             self.object = self._new_object()
-        self.loop.run_ready(self.conditions.check if checks_conditions else None)
+        # Only here: outside of steps the stack leads to whoever runs the worker.
+        self.loop.find_source = self.recorder.source if self.recorder.tracks_sources else None
+        try:
+            self.loop.run_ready(self.conditions.check if checks_conditions else None)
+        finally:
+            self.loop.find_source = None
 
     # The workflow's own code
 

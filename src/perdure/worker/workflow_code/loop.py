@@ -101,7 +101,13 @@ class InOrder:
 
 
 class WorkflowTask(InOrder, asyncio.Task[_T]):
-    """A task of a workflow."""
+    """A task of a workflow.
+
+    Attributes:
+        source: where in the user's code it was made, when known: what runs in it may have no frame there.
+    """
+
+    source: str | None = None
 
     def __init__(
         self, coro: Any, loop: WorkflowLoop, name: str, context: Context | None, options: dict[str, Any]
@@ -130,6 +136,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     Attributes:
         failure: set by a task that must end the run of the loop at once: it is raised after the current step.
         is_silent: problems in tasks are not logged any more: the workflow is being thrown away.
+        find_source: returns where in the user's code its caller was called from; None while nobody asks.
     """
 
     def __init__(self, host: LoopHost, task_name_suffix: str, seed: int) -> None:
@@ -146,6 +153,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._exception_handler: _ExceptionHandler | None = None
         self.failure: BaseException | None = None
         self.is_silent = False
+        self.find_source: Callable[[], str | None] | None = None
 
     # Running
 
@@ -291,6 +299,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Starts a task. Options of newer Pythons (`eager_start`) are handed on."""
         self._host.check_writable("create task", is_allowed_while_evicting=False)
         task: WorkflowTask[_T] = WorkflowTask(coro, self, self.task_name(name), context, options)
+        if self.find_source is not None:
+            task.source = self.find_source()
         self.keep(task)
         return task
 

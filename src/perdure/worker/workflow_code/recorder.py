@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from types import FrameType
 
 from perdure.core.replay.instructions import Instruction
 from perdure.worker.workflow_code.errors import _WorkflowBeingEvictedError
-from perdure.worker.workflow_code.loop import WorkflowLoop
+from perdure.worker.workflow_code.loop import WorkflowLoop, WorkflowTask
 from perdure.workflow import ReadOnlyContextError
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
@@ -101,7 +102,14 @@ class Recorder:
 
     def source(self) -> str | None:
         """Where in the user's code the caller was called from."""
-        return source_of(sys._getframe(1)) if self.tracks_sources else None
+        if not self.tracks_sources:
+            return None
+        source = source_of(sys._getframe(1))
+        if source is None:
+            # A coroutine of Perdure's that asyncio.gather, for one, runs in a task of its own.
+            task = asyncio.current_task()
+            source = task.source if isinstance(task, WorkflowTask) else None
+        return source
 
     @contextmanager
     def read_only(self, *, is_query_or_validator: bool) -> Iterator[None]:
