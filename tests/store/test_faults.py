@@ -69,6 +69,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "count_tasks": lambda store: store.count_tasks(QUEUE),
     "list_runs": lambda store: store.list_runs(NAMESPACE, None, 10, None),
     "count_runs": lambda store: store.count_runs(NAMESPACE, None, None),
+    "purge_attribute": lambda store: store.purge_attribute(NAMESPACE, "Customer", 10),
     "list_namespaces": lambda store: store.list_namespaces(),
     "put_schedule": lambda store: store.put_schedule(OTHER_SCHEDULE),
     "load_schedule": lambda store: store.load_schedule(SCHEDULE.key),
@@ -84,6 +85,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[Any]]] = {
 WRITES = (
     "commit",
     "delete_run",
+    "purge_attribute",
     "put_namespace",
     "delete_namespace",
     "put_schedule",
@@ -111,7 +113,7 @@ async def _prepare(store: Store) -> None:
                 events=(batch(1),),
                 items=(ItemChange("timer", "t", b"1"),),
                 tasks_put=(task(RUN),),
-                visibility=record(RUN),
+                visibility=record(RUN, attributes={"Customer": "a"}),
             )
         ]
     )

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perdure.core.errors import InvalidArgumentError
-from perdure.core.run.records import RunKey, VisibilityRecord
+from perdure.core.run.records import RunKey, Text, VisibilityRecord
 from perdure.core.visibility import (
     And,
     Attribute,
@@ -32,8 +32,8 @@ from perdure.core.visibility import (
 )
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import ListedRun, Store
-from perdure.store.sqlite import SqliteStore
-from tests.store.builders import NAMESPACE, OTHER_NAMESPACE, record, run_key, write
+from perdure.store.sqlite import SqliteStore, plans
+from tests.store.builders import NAMESPACE, OTHER_NAMESPACE, batch, record, run_key, write
 
 STATUS = Attribute("ExecutionStatus", AttributeType.KEYWORD)
 TYPE = Attribute("WorkflowType", AttributeType.KEYWORD)
@@ -224,7 +224,7 @@ WORDS = st.sampled_from(["a", "ab", "B", "é", "", "a b", "workflow-1", "it's"])
 NUMBERS = st.sampled_from([-(1 << 63), -1, 0, 1, 2, 7, 12, (1 << 63) - 1])
 VALUES: dict[AttributeType, st.SearchStrategy[Any]] = {
     AttributeType.KEYWORD: WORDS,
-    AttributeType.TEXT: st.sampled_from(["One two", "two, THREE!", "Élan a", "", "..."]),
+    AttributeType.TEXT: st.sampled_from(["One two", "two, THREE!", "Élan a", "", "..."]).map(Text),
     AttributeType.INT: NUMBERS,
     AttributeType.DOUBLE: st.sampled_from([-1.5, 0.0, 1.0, 2.5, 1e300, float("inf")]),
     AttributeType.BOOL: st.booleans(),
@@ -242,12 +242,11 @@ SCALARS = (
 
 @st.composite
 def attributes(draw: st.DrawFn) -> dict[str, object]:
-    """Search attributes; sometimes of another type than filters expect, as after a redefinition."""
+    """Search attributes; some of another type than filters expect."""
     names = draw(st.lists(st.sampled_from(sorted(CUSTOM)), unique=True))
     types = st.sampled_from(list(AttributeType))
-    return {
-        name: draw(VALUES[draw(types) if draw(st.integers(0, 5)) == 0 else CUSTOM[name]]) for name in names
-    }
+    is_mixed = draw(st.integers(0, 19)) == 0
+    return {name: draw(VALUES[draw(types) if is_mixed else CUSTOM[name]]) for name in names}
 
 
 @st.composite
@@ -327,11 +326,28 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Abs
 _examples = count(1)
 
 
-async def _answers(store: Store, rows: dict[RunKey, VisibilityRecord], wheres: list[Node]) -> list[object]:
+Rows = dict[RunKey, VisibilityRecord]
+
+
+async def _write(store: Store, version: int, rows: Rows) -> None:
+    """List rows of runs, each with sizes that differ from the row's own."""
+    writes = [
+        write(
+            run,
+            version,
+            becomes_current=False,
+            visibility=row,
+            events=(batch(version + 1),),
+            history_size_bytes=number % 3,
+            transition_count=number % 4,
+        )
+        for number, (run, row) in enumerate(rows.items())
+    ]
+    await asyncio.gather(*(store.commit([one]) for one in writes))
+
+
+async def _answers(store: Store, rows: Rows, wheres: list[Node]) -> list[object]:
     namespace = next(iter(rows)).namespace_id
-    await asyncio.gather(
-        *(store.commit([write(run, becomes_current=False, visibility=row)]) for run, row in rows.items())
-    )
     found: list[object] = []
     for where in wheres:
         page = await store.list_runs(namespace, where, 3, None)
@@ -345,22 +361,75 @@ async def _answers(store: Store, rows: dict[RunKey, VisibilityRecord], wheres: l
     return found
 
 
-@settings(max_examples=300)
+async def _lives(
+    store: Store, first: Rows, second: Rows, deleted: list[RunKey], removed: str, wheres: list[Node]
+) -> list[object]:
+    """What is found of runs as they come, change and go, and lose an attribute."""
+    await _write(store, 0, first)
+    found = await _answers(store, first, wheres)
+    await _write(store, 1, second)
+    found += await _answers(store, first, wheres)
+    for run in deleted:
+        await store.delete_run(run)
+    while await store.purge_attribute(next(iter(first)).namespace_id, removed, 2):
+        pass
+    return found + await _answers(store, first, wheres)
+
+
+@pytest.mark.parametrize("gather_limit", [plans.GATHER_LIMIT, 1], ids=["looked up", "walked"])
+@settings(max_examples=100)
 @given(data=st.data())
 def test_a_database_answers_every_filter_like_the_model(
-    both: tuple[asyncio.AbstractEventLoop, list[Store]], data: st.DataObject
+    both: tuple[asyncio.AbstractEventLoop, list[Store]], gather_limit: int, data: st.DataObject
 ) -> None:
-    """The model answers with the filter language's own evaluation, row by row."""
+    """The model answers with the filter language's own evaluation, row by row; however the database looks for runs."""
     loop, stores = both
     example = next(_examples)
     runs = [
         RunKey(f"namespace {example}", f"workflow-{number % 4}", f"{example:08}-{number:02}")
         for number in range(data.draw(st.integers(1, 12)))
     ]
-    rows = {run: data.draw(records(run)) for run in runs}
-    wheres = data.draw(st.lists(NODES, min_size=1, max_size=8))
-    expected, found = (loop.run_until_complete(_answers(store, rows, wheres)) for store in stores)
+    first = {run: data.draw(records(run)) for run in runs}
+    second = {run: data.draw(records(run)) for run in data.draw(st.lists(st.sampled_from(runs), unique=True))}
+    deleted = data.draw(st.lists(st.sampled_from(runs), unique=True, max_size=3))
+    removed = data.draw(st.sampled_from(sorted(CUSTOM.keys() - {"TemporalNamespaceDivision"})))
+    wheres = data.draw(st.lists(NODES, min_size=1, max_size=4))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plans, "GATHER_LIMIT", gather_limit)
+        patch.setattr(plans, "LARGE_GATHER_LIMIT", 2 * gather_limit)
+        expected, found = (
+            loop.run_until_complete(_lives(store, first, second, deleted, removed, wheres))
+            for store in stores
+        )
     assert found == expected
+
+
+# --- removed attributes
+
+
+async def test_an_attribute_is_taken_out_of_all_runs_some_at_a_time(store: Store) -> None:
+    """What else a run has stays, and a value of the same name set later is a new one."""
+    for number in range(1, 8):
+        await _add(store, number, attributes={"Customer": "a", "Tags": ["x", "y"]})
+    other = run_key(20, namespace=OTHER_NAMESPACE)
+    await store.commit([write(other, visibility=record(other, attributes={"Customer": "a"}))])
+    customer = Comparison(Attribute("Customer", AttributeType.KEYWORD), Operator.EQUAL, "a")
+    tagged = ContainsAny(Attribute("Tags", AttributeType.KEYWORD_LIST), ("y",))
+    assert len(await _numbers(store, customer)) == 7
+    rounds = 0
+    while done := await store.purge_attribute(NAMESPACE, "Customer", 3):
+        assert done <= 3
+        rounds += 1
+    assert rounds == 3
+    assert await _numbers(store, customer) == []
+    assert len(await _numbers(store, tagged)) == 7
+    assert await _numbers(store, customer, OTHER_NAMESPACE) == [20]
+    page = await store.list_runs(NAMESPACE, None, 10, None)
+    assert all(row.record.attributes == {"Tags": ["x", "y"]} for row in page.rows)
+    await _add(store, 8, attributes={"Customer": 5})
+    numbered = Comparison(Attribute("Customer", AttributeType.INT), Operator.GREATER, 4)
+    assert await _numbers(store, numbered) == [8]
+    assert await _numbers(store, customer) == []
 
 
 # --- counts

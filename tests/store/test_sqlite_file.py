@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from perdure.core.errors import StoreOpenError
-from perdure.core.run.records import ItemChange
+from perdure.core.run.records import AttributeValue, ItemChange
 from perdure.store.protocol import StoredNamespace
 from perdure.store.sqlite import SqliteStore, opening
 from perdure.store.sqlite.opening import APPLICATION_ID
@@ -313,7 +313,24 @@ def test_an_older_database_is_migrated_and_keeps_its_content(
     assert asyncio.run(read()) == written
 
 
-BEFORE_RUN_KINDS = """
+BEFORE_SEARCH_INDEX = """
+DROP TRIGGER visibility_counts_insert;
+DROP TRIGGER visibility_counts_update;
+DROP TRIGGER visibility_counts_delete;
+DROP TABLE visibility_counts;
+DROP TABLE attribute_values;
+DROP TABLE attribute_keys;
+DROP INDEX visibility_by_type;
+DROP INDEX visibility_by_status;
+DROP INDEX visibility_by_start;
+DROP INDEX visibility_by_parent;
+DROP INDEX visibility_by_root;
+ALTER TABLE runs DROP COLUMN history_size_bytes;
+ALTER TABLE runs DROP COLUMN transition_count;
+PRAGMA user_version = 4;
+"""
+BEFORE_RUN_KINDS = f"""
+{BEFORE_SEARCH_INDEX}
 DROP TABLE nexus_endpoints;
 CREATE TABLE old_keys (namespace INTEGER PRIMARY KEY, namespace_id TEXT NOT NULL UNIQUE) STRICT;
 INSERT INTO old_keys SELECT namespace, namespace_id FROM namespace_keys;
@@ -339,6 +356,47 @@ def test_runs_of_a_database_from_before_kinds_of_runs_are_of_workflows(path: Pat
             await store.close()
 
     assert asyncio.run(read()) == written
+
+
+def test_runs_of_a_database_from_before_the_search_index_are_found_by_it(path: Path) -> None:
+    """The fifth migration must index what is there: the same index as if the runs had been written after it."""
+    attributes: list[dict[str, AttributeValue]] = [
+        {"Customer": "a", "Amount": 5, "Tags": ["x", "y", "x"], "Flag": True, "Ratio": 0.5},
+        {"Customer": "b", "TemporalNamespaceDivision": "system"},
+        {"Amount": 2.5, "Tags": ["y"]},
+        {},
+    ]
+
+    async def fill() -> None:
+        store = SqliteStore(path)
+        await store.open()
+        for number, given in enumerate(attributes):
+            run = run_key(number)
+            shown = record(run, attributes=given, close_ns=number or None)
+            await store.commit([write(run, visibility=shown)])
+        await store.close()
+
+    def index() -> list[list[object]]:
+        connection = sqlite3.connect(path)
+        try:
+            statements = (
+                "SELECT namespace, name, kinds FROM attribute_keys ORDER BY name",
+                "SELECT k.name, v.value, v.close_key, v.start_time_ns, v.run_row, v.status, v.division "
+                "FROM attribute_values AS v JOIN attribute_keys AS k USING (attribute) ORDER BY 1, 2, 3, 4, 5",
+                "SELECT * FROM visibility_counts ORDER BY 1, 2, 3, 4",
+            )
+            return [connection.execute(statement).fetchall() for statement in statements]
+        finally:
+            connection.close()
+
+    asyncio.run(fill())
+    written = index()
+    assert len(written[1]) == 9
+    connection = sqlite3.connect(path)
+    connection.executescript(BEFORE_SEARCH_INDEX)
+    connection.close()
+    _open(path)
+    assert index() == written
 
 
 def test_a_migration_that_fails_half_way_changes_nothing_and_can_be_repeated(

@@ -8,31 +8,64 @@ from collections.abc import Iterator
 
 import pytest
 
-from perdure.core.visibility import And, Attribute, AttributeType, Comparison, InList, IsNull, Node, Operator
+from perdure.core.run.records import AttributeValue
+from perdure.core.visibility import (
+    And,
+    Attribute,
+    AttributeType,
+    Comparison,
+    ContainsAny,
+    InList,
+    IsNull,
+    Node,
+    Operator,
+    Or,
+    StartsWith,
+)
 from perdure.store.cursor import ListPosition
-from perdure.store.sqlite import SqliteStore, lists, queries
+from perdure.store.sqlite import SqliteStore, columns, lists, plans, queries
+from tests.store.builders import record, run_key, write
 
 ORDINARY = IsNull(Attribute("TemporalNamespaceDivision", AttributeType.KEYWORD))
 STATUS = Attribute("ExecutionStatus", AttributeType.KEYWORD)
 WORKFLOW_ID = Attribute("WorkflowId", AttributeType.KEYWORD)
 RUN_ID = Attribute("RunId", AttributeType.KEYWORD)
 CLOSE_TIME = Attribute("CloseTime", AttributeType.DATETIME)
-ALL_ROWS_ARE_WANTED = {"LIST_NAMESPACES"}
+START_TIME = Attribute("StartTime", AttributeType.DATETIME)
+WORKFLOW_TYPE = Attribute("WorkflowType", AttributeType.KEYWORD)
+PARENT = Attribute("ParentWorkflowId", AttributeType.KEYWORD)
+CUSTOMER = Attribute("Customer", AttributeType.KEYWORD)
+AMOUNT = Attribute("Amount", AttributeType.INT)
+TAGS = Attribute("Tags", AttributeType.KEYWORD_LIST)
+MANY = plans.GATHER_LIMIT + 10
+ALL_ROWS_ARE_WANTED = {"LIST_NAMESPACES", "LIST_ENDPOINTS"}
 
 
 @pytest.fixture(scope="module")
 def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
-    """A plain connection to a database with the newest schema."""
+    """A plain connection to a database of many runs of one customer and one of another."""
     path = tmp_path_factory.mktemp("plans") / "plans.db"
 
     async def make() -> None:
         store = SqliteStore(path)
         await store.open()
+        for number in range(MANY):
+            run = run_key(number)
+            attributes: dict[str, AttributeValue] = {
+                "Customer": "many" if number else "one",
+                "Amount": -number,
+                "Tags": ["c"],
+            }
+            shown = record(run, workflow_type="Many", status=3, close_ns=number, attributes=attributes)
+            if number == MANY - 1:
+                await store.commit([write(run, visibility=shown)])
+            else:
+                store.commit([write(run, visibility=shown)])
         await store.close()
 
     asyncio.run(make())
     connection = sqlite3.connect(path)
-    lists.add_functions(connection)
+    columns.add_functions(connection)
     yield connection
     connection.close()
 
@@ -58,48 +91,107 @@ def test_no_statement_walks_a_table(connection: sqlite3.Connection, name: str, s
     assert name in ALL_ROWS_ARE_WANTED or not any(step.startswith("SCAN") for step in plan), plan
 
 
+def _list_plan(connection: sqlite3.Connection, where: Node | None) -> list[str]:
+    plan = plans.for_list(connection, 1, where)
+    condition = " AND ".join(plan.conditions)
+    statement = (
+        f"SELECT {lists._COLUMNS} FROM {plan.tables} WHERE {condition} {lists._ORDER.format(plan.ordered_by)}"
+    )
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", plan.parameters)]
+
+
+def _equal(attribute: Attribute, value: str | int) -> Node:
+    return Comparison(attribute, Operator.EQUAL, value)
+
+
 @pytest.mark.parametrize(
     ("where", "index"),
     [
         (None, "visibility_in_list_order (namespace=?)"),
         (ORDINARY, "visibility_in_list_order (namespace=?)"),
-        (Comparison(STATUS, Operator.EQUAL, 1), "visibility_in_list_order (namespace=? AND close_key=?)"),
+        (_equal(STATUS, 1), "visibility_in_list_order (namespace=? AND close_key=?)"),
         (InList(STATUS, (2, 3)), "visibility_in_list_order (namespace=? AND close_key<?)"),
         (
             And((ORDINARY, Comparison(CLOSE_TIME, Operator.GREATER, 5))),
             "namespace=? AND close_key>? AND close_key<?",
         ),
-        (And((Comparison(WORKFLOW_ID, Operator.EQUAL, "w"), ORDINARY)), "namespace=? AND workflow_id=?"),
-        (Comparison(RUN_ID, Operator.EQUAL, "r"), "run_id=?"),
+        (_equal(WORKFLOW_TYPE, "Many"), "visibility_by_type (namespace=? AND workflow_type=?)"),
+        (_equal(STATUS, 3), "visibility_by_status (namespace=? AND status=? AND close_key<?)"),
+        (_equal(CUSTOMER, "many"), "SEARCH i USING PRIMARY KEY (attribute=? AND value=?)"),
+        (
+            And((_equal(CUSTOMER, "many"), _equal(STATUS, 1))),
+            "SEARCH i USING PRIMARY KEY (attribute=? AND value=? AND close_key=?)",
+        ),
     ],
-    ids=["all", "ordinary", "running", "closed", "closed since", "workflow id", "run id"],
 )
-def test_frequent_lists_look_only_where_their_runs_are(
-    connection: sqlite3.Connection, where: Node | None, index: str
+def test_lists_of_many_runs_are_walked_in_their_order(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, where: Node | None, index: str
 ) -> None:
-    selection = lists._select(where)
-    condition = " AND ".join(selection.conditions)
-    statement = f"SELECT {lists._COLUMNS} FROM {selection.tables} WHERE {condition} {lists._ORDER}"
-    plan = _plan(connection, statement, 1 + len(selection.parameters))
-    assert index in plan[0]
+    """No page costs more than the rows it passes over: nothing is sorted but runs of the same times."""
+    monkeypatch.setattr(plans, "GATHER_LIMIT", 1)
+    plan = _list_plan(connection, where)
+    assert index in plan[0], plan
     assert not any(step.startswith("SCAN") for step in plan), plan
+    assert "USE TEMP B-TREE FOR ORDER BY" not in plan, plan
 
 
-@pytest.mark.parametrize("group", ["NULL", "v.status", "v.division"])
-def test_ordinary_runs_are_counted_from_the_index_alone(connection: sqlite3.Connection, group: str) -> None:
-    selection = lists._select(ORDINARY)
-    condition = " AND ".join(selection.conditions)
-    statement = f"SELECT {group} AS value, count(*) FROM {selection.tables} WHERE {condition} GROUP BY value"
-    assert (
-        "COVERING INDEX visibility_in_list_order"
-        in _plan(connection, statement, 1 + len(selection.parameters))[0]
+@pytest.mark.parametrize(
+    ("where", "index"),
+    [
+        (And((_equal(WORKFLOW_ID, "w"), ORDINARY)), "namespace=? AND workflow_id=?"),
+        (StartsWith(WORKFLOW_ID, "w"), "namespace=? AND workflow_id>? AND workflow_id<?"),
+        (_equal(RUN_ID, "r"), "run_id=?"),
+        (And((_equal(WORKFLOW_TYPE, "Many"), _equal(CUSTOMER, "one"))), "attribute=? AND value=?"),
+        (Comparison(AMOUNT, Operator.GREATER, 5), "attribute=? AND value>?"),
+        (ContainsAny(TAGS, ("a", "b")), "attribute=? AND value=?"),
+        (_equal(Attribute("Nobody", AttributeType.INT), 1), "attribute=?"),
+        (
+            Comparison(START_TIME, Operator.GREATER, 1 << 62),
+            "visibility_by_start (namespace=? AND start_time_ns>?)",
+        ),
+        (_equal(PARENT, "p"), "visibility_by_parent (namespace=? AND parent_workflow_id=?)"),
+        (Or((_equal(CUSTOMER, "one"), _equal(WORKFLOW_ID, "w"))), "COMPOUND QUERY"),
+    ],
+)
+def test_few_runs_are_looked_up(connection: sqlite3.Connection, where: Node, index: str) -> None:
+    """Of the conditions that must hold, the one with the fewest runs leads to them."""
+    plan = _list_plan(connection, where)
+    assert any(index in step for step in plan), plan
+    assert "SEARCH v USING INTEGER PRIMARY KEY (rowid=?)" in plan, plan
+
+
+@pytest.mark.parametrize(
+    ("where", "group", "index"),
+    [
+        (None, "NULL", "visibility_counts"),
+        (And((_equal(WORKFLOW_TYPE, "Many"), ORDINARY)), "v.status", "visibility_counts"),
+        (
+            And((_equal(CUSTOMER, "many"), ORDINARY)),
+            "v.status",
+            "SEARCH v USING PRIMARY KEY (attribute=? AND value=?",
+        ),
+    ],
+)
+def test_counts_are_read_from_sums_or_an_index_alone(
+    connection: sqlite3.Connection, where: Node | None, group: str, index: str
+) -> None:
+    """No list row is read for a count that needs none."""
+    plan = plans.for_count(connection, 1, where, None if group == "NULL" else "ExecutionStatus")
+    statement = (
+        f"SELECT {group} AS value, {plan.counted} FROM {plan.tables} WHERE {' AND '.join(plan.conditions)}"
     )
+    steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", plan.parameters)]
+    assert index in steps[0], steps
+    assert len(steps) == 1, steps
 
 
 def test_pages_continue_where_the_last_one_ended(connection: sqlite3.Connection) -> None:
     position = ListPosition(5, 4, "run")
-    for condition, parameters in lists._ranges_after(position):
-        statement = f"SELECT {lists._COLUMNS} FROM visibility AS v WHERE v.namespace = ? AND {condition} {lists._ORDER}"
+    for condition, parameters in lists._ranges_after(position, "v"):
+        statement = (
+            f"SELECT {lists._COLUMNS} FROM visibility AS v WHERE v.namespace = ? AND {condition} "
+            + lists._ORDER.format("v")
+        )
         plan = _plan(connection, statement, 1 + len(parameters))
         assert "close_key" in plan[0], plan
         assert len(plan) == 1, f"sorted: {plan}"

@@ -50,6 +50,7 @@ class Namespace:
         namespace_id, name: its UUID and its name.
         info, config: what the wire says of it, without what the server adds (capabilities, limits).
         search_attributes: its own attributes by name.
+        retired_attributes: names of removed ones whose values are still to be taken out of the lists.
         version: of the stored row.
     """
 
@@ -59,6 +60,7 @@ class Namespace:
     config: NamespaceConfig
     search_attributes: Mapping[str, AttributeType] = field(default_factory=dict)
     version: int = 0
+    retired_attributes: tuple[str, ...] = ()
 
     @property
     def retention_ns(self) -> int:
@@ -176,6 +178,7 @@ def _encode(namespace: Namespace) -> StoredNamespace:
         "info": b64encode(namespace.info.SerializeToString()).decode(),
         "config": b64encode(namespace.config.SerializeToString()).decode(),
         "search_attributes": {name: int(kind) for name, kind in namespace.search_attributes.items()},
+        "retired_attributes": list(namespace.retired_attributes),
     }
     return StoredNamespace(
         namespace.namespace_id, namespace.name, namespace.version, json.dumps(document).encode()
@@ -191,4 +194,5 @@ def _decode(stored: StoredNamespace) -> Namespace:
         NamespaceConfig.FromString(b64decode(document["config"])),
         {name: AttributeType(number) for name, number in document["search_attributes"].items()},
         stored.version,
+        tuple(document.get("retired_attributes", ())),
     )

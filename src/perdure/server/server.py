@@ -11,6 +11,7 @@ from typing import Protocol
 from perdure.api.namespace.v1 import NamespaceInfo
 from perdure.core.errors import PerdureError
 from perdure.core.visibility.attributes import AttributeType
+from perdure.server.attribute_removals import AttributeRemovals
 from perdure.server.config import DAY_S, ServerConfig
 from perdure.server.engine.engine import Engine, EngineLimits
 from perdure.server.engine.histories import Histories
@@ -74,6 +75,7 @@ class Server:
         self._store_name = store_name
         self.namespaces = Namespaces(store)
         self.nexus_endpoints = NexusEndpoints(store)
+        self._removals = AttributeRemovals(store, self.namespaces)
         self.engine = Engine(
             store, self.namespaces, runtime, EngineLimits(cached_runs=config.cached_runs, run=config.limits)
         )
@@ -96,7 +98,7 @@ class Server:
         return [
             System(self._store, self._config, self._store_name),
             NamespaceRpcs(self.namespaces, self._config, self._runtime, self._remove_in_background),
-            SearchAttributeRpcs(self.namespaces),
+            SearchAttributeRpcs(self.namespaces, self._removals),
             VisibilityRpcs(self._store, self.namespaces, self._config),
             *engine_groups(
                 self.engine,
@@ -129,6 +131,7 @@ class Server:
             await self.namespaces.load()
             await self.nexus_endpoints.load()
             await self._prepare_namespaces()
+            self._removals.start()
             await self.engine.start()
             await self.schedules.start(track_deadlines=self.time_skipping is not None)
             if self.time_skipping is not None:
@@ -186,6 +189,7 @@ class Server:
         if self.time_skipping is not None:
             await self.time_skipping.stop()
         await self.schedules.stop()
+        await self._removals.stop()
         await self.engine.stop()
         await self._store.close()
 

@@ -177,6 +177,12 @@ class FaultyStore:
             "count_runs", lambda: self.inner.count_runs(namespace_id, where, group_by, kind)
         )
 
+    async def purge_attribute(self, namespace_id: str, name: str, limit: int) -> int:
+        """See `Store.purge_attribute`."""
+        return await self._do(
+            "purge_attribute", lambda: self.inner.purge_attribute(namespace_id, name, limit)
+        )
+
     async def list_namespaces(self) -> Sequence[StoredNamespace]:
         """See `Store.list_namespaces`."""
         return await self._do("list_namespaces", self.inner.list_namespaces)

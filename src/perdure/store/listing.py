@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from perdure.core.run.records import RunKey, VisibilityRecord
+
+
+@dataclass(frozen=True, slots=True)
+class RunSize:
+    """How large a run is as of its last transition, which its list row need not follow while it is open."""
+
+    last_event_id: int
+    history_size_bytes: int
+    transition_count: int
 
 
 def copy_record(record: VisibilityRecord) -> VisibilityRecord:
@@ -16,7 +25,7 @@ def copy_record(record: VisibilityRecord) -> VisibilityRecord:
     return replace(record, attributes=attributes)
 
 
-def filter_record(run: RunKey, record: VisibilityRecord) -> dict[str, object]:
+def filter_record(run: RunKey, record: VisibilityRecord, size: RunSize) -> dict[str, object]:
     """Everything a filter can name: the run's search attributes and the system attributes; None or absent is
     missing.
 
@@ -34,12 +43,12 @@ def filter_record(run: RunKey, record: VisibilityRecord) -> dict[str, object]:
         "CloseTime": record.close_time_ns,
         "ExecutionStatus": record.status,
         "TaskQueue": record.task_queue,
-        "HistoryLength": record.history_length if closed else None,
-        "HistorySizeBytes": record.history_size_bytes if closed else None,
+        "HistoryLength": record.history_length if closed else size.last_event_id,
+        "HistorySizeBytes": record.history_size_bytes if closed else size.history_size_bytes,
         "ExecutionDuration": None
         if record.close_time_ns is None
         else record.close_time_ns - record.execution_time_ns,
-        "StateTransitionCount": record.state_transition_count if closed else None,
+        "StateTransitionCount": record.state_transition_count if closed else size.transition_count,
         "ParentWorkflowId": record.parent_workflow_id,
         "ParentRunId": record.parent_run_id,
         "RootWorkflowId": record.root_workflow_id,
@@ -49,7 +58,7 @@ def filter_record(run: RunKey, record: VisibilityRecord) -> dict[str, object]:
 
 def group_of(attribute: str, run: RunKey, record: VisibilityRecord) -> object:
     """The group that a count puts the run in. Custom attributes group by strings; anything else is missing (None)."""
-    value = filter_record(run, record).get(attribute)
+    value = filter_record(run, record, RunSize(0, 0, 0)).get(attribute)
     return None if attribute in record.attributes and not isinstance(value, str) else value
 
 

@@ -37,7 +37,7 @@ from perdure.store.checks import (
     version_conflict,
 )
 from perdure.store.cursor import ListPosition, close_key, decode_cursor, encode_cursor
-from perdure.store.listing import copy_record, filter_record, group_of, sort_groups
+from perdure.store.listing import RunSize, copy_record, filter_record, group_of, sort_groups
 from perdure.store.protocol import (
     CurrentRun,
     ListedRun,
@@ -95,6 +95,8 @@ class _Run:
     wakeup_ns: int | None = None
     start_request_id: str = ""
     first_run_id: str = ""
+    history_size_bytes: int = 0
+    transition_count: int = 0
     events: list[EventBatch] = field(default_factory=list)
     items: dict[tuple[str, str], bytes] = field(default_factory=dict)
     tasks: dict[TaskKey, tuple[TaskCursor, Task]] = field(default_factory=dict)
@@ -196,6 +198,8 @@ class MemoryStore:
         stored.version = write.expected_version + 1
         stored.status = write.status
         stored.header = write.header
+        stored.history_size_bytes = write.history_size_bytes
+        stored.transition_count = write.transition_count
         stored.events.extend(write.events)
         self._set_wakeup(run, stored, write.wakeup_ns)
         for item in write.items:
@@ -352,9 +356,11 @@ class MemoryStore:
         key = None if after is None else (-after.close_key, -after.start_time_ns, after.run_id)
         for _, _, run_id in self._lists.get((namespace_id, kind), _SortedSet()).after(key):
             run = self._run_ids[run_id]
-            record = self._runs[run].visibility
+            stored = self._runs[run]
+            record = stored.visibility
             invariant(record is not None, "a listed run has a record", run=run)
-            if record is not None and (where is None or matches(where, filter_record(run, record))):
+            size = RunSize(stored.last_event_id, stored.history_size_bytes, stored.transition_count)
+            if record is not None and (where is None or matches(where, filter_record(run, record, size))):
                 yield ListedRun(run, record)
 
     async def list_runs(
@@ -392,6 +398,21 @@ class MemoryStore:
             value = group_of(group_by, row.run, row.record) if group_by else None
             groups[value] = groups.get(value, 0) + 1
         return sort_groups(groups.items())
+
+    async def purge_attribute(self, namespace_id: str, name: str, limit: int) -> int:
+        """See `Store.purge_attribute`."""
+        self._check_open()
+        done = 0
+        for run, stored in self._runs.items():
+            record = stored.visibility
+            if run.namespace_id != namespace_id or record is None or name not in record.attributes:
+                continue
+            if done == limit:
+                break
+            kept = {key: value for key, value in record.attributes.items() if key != name}
+            stored.visibility = replace(record, attributes=kept)
+            done += 1
+        return done
 
     # --- namespaces
 

@@ -225,6 +225,13 @@ class Store(Protocol):
         """Number of matching runs of a kind: one (None, n) without `group_by`, else one (value, n) per value, largest
         first."""
 
+    async def purge_attribute(self, namespace_id: str, name: str, limit: int) -> int:
+        """Takes a search attribute out of what lists and filters see of a namespace's runs, some of them at a time.
+
+        Returns:
+            how much was done: 0 when nothing is left, at most `limit`.
+        """
+
     async def list_namespaces(self) -> Sequence[StoredNamespace]:
         """Every namespace, by name."""
 

@@ -11,14 +11,22 @@ from perdure.api.operatorservice.v1 import (
     RemoveSearchAttributesRequest,
 )
 from perdure.api.workflowservice.v1 import GetSearchAttributesRequest
-from perdure.core.errors import InvalidArgumentError, NamespaceNotFoundError
+from perdure.core.errors import InvalidArgumentError, NamespaceNotFoundError, UnavailableError
 from perdure.core.visibility import PREDEFINED_ATTRIBUTES, SYSTEM_ATTRIBUTES
+from perdure.server.attribute_removals import AttributeRemovals
 from perdure.server.namespaces import Namespaces
 from perdure.server.service.search_attributes import MAX_ATTRIBUTES, SearchAttributeRpcs
+from perdure.store.faults import Fault, FaultyStore, fail_method
+from perdure.store.protocol import Store
+from tests.store.builders import record, run_key, write
 from tests.unit.server.support import CALL, make_namespaces, run
 
 KEYWORD = IndexedValueType.Value("INDEXED_VALUE_TYPE_KEYWORD")
 INT = IndexedValueType.Value("INDEXED_VALUE_TYPE_INT")
+
+
+def _rpcs(store: Store, namespaces: Namespaces) -> SearchAttributeRpcs:
+    return SearchAttributeRpcs(namespaces, AttributeRemovals(store, namespaces))
 
 
 async def _add(rpcs: SearchAttributeRpcs, **attributes: int) -> None:
@@ -36,13 +44,13 @@ async def _custom(rpcs: SearchAttributeRpcs, namespace: str = "default") -> dict
 def test_attributes_are_added_to_one_namespace_kept_in_the_store_and_removed() -> None:
     async def scenario() -> None:
         store, namespaces = await make_namespaces("other")
-        rpcs = SearchAttributeRpcs(namespaces)
+        rpcs = _rpcs(store, namespaces)
         await _add(rpcs, Colour=KEYWORD, Weight=INT)
         assert await _custom(rpcs) == {"Colour": KEYWORD, "Weight": INT}
         assert await _custom(rpcs, "other") == {}
         again = Namespaces(store)
         await again.load()
-        assert await _custom(SearchAttributeRpcs(again)) == {"Colour": KEYWORD, "Weight": INT}
+        assert await _custom(_rpcs(store, again)) == {"Colour": KEYWORD, "Weight": INT}
 
         await rpcs.remove_search_attributes(
             RemoveSearchAttributesRequest(namespace="default", search_attributes=["Colour", "Unheard"]), CALL
@@ -54,8 +62,8 @@ def test_attributes_are_added_to_one_namespace_kept_in_the_store_and_removed() -
 
 def test_an_attribute_that_exists_keeps_its_type() -> None:
     async def scenario() -> None:
-        _, namespaces = await make_namespaces()
-        rpcs = SearchAttributeRpcs(namespaces)
+        store, namespaces = await make_namespaces()
+        rpcs = _rpcs(store, namespaces)
         await _add(rpcs, Colour=KEYWORD)
         before = namespaces.get("default")
         await _add(rpcs, Colour=INT)
@@ -66,8 +74,8 @@ def test_an_attribute_that_exists_keeps_its_type() -> None:
 
 def test_built_in_attributes_are_listed_for_every_namespace() -> None:
     async def scenario() -> None:
-        _, namespaces = await make_namespaces()
-        rpcs = SearchAttributeRpcs(namespaces)
+        store, namespaces = await make_namespaces()
+        rpcs = _rpcs(store, namespaces)
         listed = await rpcs.list_search_attributes(ListSearchAttributesRequest(namespace="default"), CALL)
         everywhere = await rpcs.get_search_attributes(GetSearchAttributesRequest(), CALL)
         expected = {name: int(kind) for name, kind in {**SYSTEM_ATTRIBUTES, **PREDEFINED_ATTRIBUTES}.items()}
@@ -91,8 +99,8 @@ def test_a_bad_definition_is_refused_and_nothing_of_the_request_is_done(
     name: str, number: int, message: str
 ) -> None:
     async def scenario() -> None:
-        _, namespaces = await make_namespaces()
-        rpcs = SearchAttributeRpcs(namespaces)
+        store, namespaces = await make_namespaces()
+        rpcs = _rpcs(store, namespaces)
         with pytest.raises(InvalidArgumentError) as caught:
             await _add(rpcs, Good=KEYWORD, **{name: number})
         assert str(caught.value) == message
@@ -103,8 +111,8 @@ def test_a_bad_definition_is_refused_and_nothing_of_the_request_is_done(
 
 def test_requests_that_say_nothing_or_name_no_namespace_are_refused() -> None:
     async def scenario() -> None:
-        _, namespaces = await make_namespaces()
-        rpcs = SearchAttributeRpcs(namespaces)
+        store, namespaces = await make_namespaces()
+        rpcs = _rpcs(store, namespaces)
         with pytest.raises(InvalidArgumentError, match="SearchAttributes are not set"):
             await rpcs.add_search_attributes(AddSearchAttributesRequest(namespace="default"), CALL)
         with pytest.raises(InvalidArgumentError, match="SearchAttributes are not set"):
@@ -125,11 +133,45 @@ def test_requests_that_say_nothing_or_name_no_namespace_are_refused() -> None:
 
 def test_a_namespace_has_a_limited_number_of_attributes() -> None:
     async def scenario() -> None:
-        _, namespaces = await make_namespaces()
-        rpcs = SearchAttributeRpcs(namespaces)
+        store, namespaces = await make_namespaces()
+        rpcs = _rpcs(store, namespaces)
         await _add(rpcs, **{f"A{number}": KEYWORD for number in range(MAX_ATTRIBUTES)})
         with pytest.raises(InvalidArgumentError, match="cannot have more than 100"):
             await _add(rpcs, OneMore=KEYWORD)
         assert len(await _custom(rpcs)) == MAX_ATTRIBUTES
+
+    run(scenario())
+
+
+def test_a_name_is_free_again_when_its_old_values_are_gone() -> None:
+    """A removal that fails in the middle is finished by whoever asks for the name next, or at the next start."""
+
+    async def scenario() -> None:
+        store, namespaces = await make_namespaces()
+        faulty = FaultyStore(store)
+        rpcs = _rpcs(faulty, namespaces)
+        await _add(rpcs, Colour=KEYWORD)
+        namespace_id = namespaces.get("default").namespace_id
+        key = run_key(1, namespace=namespace_id)
+        await store.commit([write(key, visibility=record(key, attributes={"Colour": "red"}))])
+        faulty.decide = fail_method("purge_attribute", Fault.BEFORE)
+        request = RemoveSearchAttributesRequest(namespace="default", search_attributes=["Colour"])
+        await rpcs.remove_search_attributes(request, CALL)
+        assert namespaces.get("default").retired_attributes == ("Colour",)
+        assert await _custom(rpcs) == {}
+
+        faulty.decide = lambda call: Fault.BEFORE if call.method == "purge_attribute" else Fault.NONE
+        with pytest.raises(UnavailableError, match="Colour is still being removed"):
+            await _add(rpcs, Colour=INT)
+
+        faulty.decide = lambda call: Fault.NONE
+        again = Namespaces(faulty)
+        await again.load()
+        rpcs = _rpcs(faulty, again)
+        await _add(rpcs, Colour=INT)
+        assert await _custom(rpcs) == {"Colour": INT}
+        assert again.get("default").retired_attributes == ()
+        page = await store.list_runs(namespace_id, None, 1, None)
+        assert page.rows[0].record.attributes == {}
 
     run(scenario())

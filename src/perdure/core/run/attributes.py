@@ -13,7 +13,7 @@ from perdure.api.enums.v1 import TaskQueueKind
 from perdure.api.taskqueue.v1 import TaskQueue
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.run.limits import Limits
-from perdure.core.run.records import AttributeValue
+from perdure.core.run.records import AttributeValue, Text
 from perdure.core.visibility.attributes import PREDEFINED_ATTRIBUTES, SYSTEM_ATTRIBUTES, AttributeType
 
 SETTABLE_PREDEFINED = frozenset(
@@ -159,8 +159,10 @@ def decode(payload: Payload, attribute_type: AttributeType) -> AttributeValue | 
 
 def _typed(value: object, attribute_type: AttributeType) -> AttributeValue | None:
     match attribute_type:
-        case AttributeType.KEYWORD | AttributeType.TEXT:
+        case AttributeType.KEYWORD:
             return _text(value) if isinstance(value, str) else None
+        case AttributeType.TEXT:
+            return Text(_text(value)) if isinstance(value, str) else None
         case AttributeType.INT:
             is_int = isinstance(value, int) and not isinstance(value, bool)
             return value if is_int and value in _INT64 else None  # type: ignore[return-value]  # checked

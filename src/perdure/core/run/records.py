@@ -10,8 +10,15 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
+
+class Text(str):
+    """The value of a Text attribute: found by its words, where any other string is found as a whole."""
+
+    __slots__ = ()
+
+
 AttributeValue = bool | int | float | str | list[str]
-"""A search attribute's value as queries see it; datetimes are nanoseconds since the epoch."""
+"""A search attribute's value as queries see it; datetimes are nanoseconds since the epoch, Text is marked as such."""
 
 
 class RunKind(IntEnum):
@@ -149,3 +156,6 @@ class RunWrite:
     """Set with `becomes_current`: the request that started the run, for answers to a repeated start."""
     first_run_id: str = ""
     """Set with `becomes_current`: the first run of the chain."""
+    history_size_bytes: int = 0
+    transition_count: int = 0
+    """With the size, what filters see of a run that is open; a closed one has its list row."""

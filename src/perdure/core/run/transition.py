@@ -647,6 +647,8 @@ class Transition:
             expected_current_run_id=expected_current_run_id,
             start_request_id=header.start_request_id if becomes_current else "",
             first_run_id=header.first_run_id if becomes_current else "",
+            history_size_bytes=header.history_size_bytes,
+            transition_count=header.transition_count,
         )
 
     def _item_changes(self) -> Iterator[ItemChange]:

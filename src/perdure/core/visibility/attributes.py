@@ -71,9 +71,7 @@ SYSTEM_ATTRIBUTES: Final[Mapping[str, AttributeType]] = MappingProxyType(
 )
 """Attributes every run has by itself; clients cannot set them."""
 
-CLOSED_ONLY_ATTRIBUTES: Final[frozenset[str]] = frozenset(
-    {"CloseTime", "HistoryLength", "HistorySizeBytes", EXECUTION_DURATION, "StateTransitionCount"}
-)
+CLOSED_ONLY_ATTRIBUTES: Final[frozenset[str]] = frozenset({"CloseTime", EXECUTION_DURATION})
 """System attributes that are missing (NULL) while a run is open."""
 
 PREDEFINED_ATTRIBUTES: Final[Mapping[str, AttributeType]] = MappingProxyType(

@@ -21,6 +21,7 @@ from perdure.core.visibility.attributes import (
     AttributeType,
     is_definable,
 )
+from perdure.server.attribute_removals import AttributeRemovals
 from perdure.server.namespaces import Namespace, Namespaces
 from perdure.server.service.call import Call
 
@@ -35,10 +36,12 @@ class SearchAttributeRpcs:
 
     Args:
         namespaces: where each namespace's own attributes are kept.
+        removals: takes the values of removed ones out.
     """
 
-    def __init__(self, namespaces: Namespaces) -> None:
+    def __init__(self, namespaces: Namespaces, removals: AttributeRemovals) -> None:
         self._namespaces = namespaces
+        self._removals = removals
 
     async def add_search_attributes(
         self, request: AddSearchAttributesRequest, call: Call
@@ -49,6 +52,11 @@ class SearchAttributeRpcs:
         for name, number in request.search_attributes.items():
             check_attribute(name, number)
         namespace = self._namespace(request.namespace)
+        if any(name in namespace.retired_attributes for name in request.search_attributes):
+            await self._removals.finish(namespace)
+            namespace = self._namespace(request.namespace)
+        for name in request.search_attributes:
+            self._removals.check_free(namespace, name)
         added = {
             name: AttributeType(number)
             for name, number in sorted(request.search_attributes.items())
@@ -73,8 +81,13 @@ class SearchAttributeRpcs:
             for name, attribute_type in namespace.search_attributes.items()
             if name not in request.search_attributes
         }
-        if kept != namespace.search_attributes:
-            await self._namespaces.update(replace(namespace, search_attributes=kept))
+        removed = namespace.search_attributes.keys() - kept.keys()
+        if removed:
+            retired = (*namespace.retired_attributes, *sorted(removed))
+            await self._namespaces.update(
+                replace(namespace, search_attributes=kept, retired_attributes=retired)
+            )
+            await self._removals.finish(self._namespace(request.namespace))
         return RemoveSearchAttributesResponse()
 
     async def list_search_attributes(

@@ -5,7 +5,8 @@
 - `writer`: group commit
 - `apply`: one unit's statements
 - `reads`: what is read back
-- `lists`: lists, counts, and filters as SQL
+- `search_index`: what leads from the values of search attributes to runs
+- `lists`: lists and counts; `plans`: where they look; `columns`: filters as SQL
 - `queries`: every fixed statement, by name
 """
 

@@ -9,14 +9,12 @@ it adds or removes.
 
 from __future__ import annotations
 
-import json
-import math
 import sqlite3
 from collections.abc import Sequence
 from typing import NoReturn
 
 from perdure.core.errors import CurrentRunConflictError, InvariantViolation, VersionConflictError
-from perdure.core.run.records import AttributeValue, RunKey, RunKind, RunWrite, Task, VisibilityRecord
+from perdure.core.run.records import RunKey, RunKind, RunWrite, Task, VisibilityRecord
 from perdure.store.checks import (
     DEFAULT_PRIORITY,
     MAX_EVENT_ID,
@@ -31,11 +29,11 @@ from perdure.store.cursor import close_key
 from perdure.store.protocol import ScheduleKey, StoredEndpoint, StoredNamespace, StoredSchedule
 from perdure.store.sqlite import queries
 from perdure.store.sqlite.queries import EVENT_ID_BITS
+from perdure.store.sqlite.search_index import DIVISION, Place, SearchIndex, encode_attributes
 
 MAX_CACHED_ROWS = 20_000
 """Bound of the map from run to row; at the bound it starts again from empty."""
 
-_DIVISION = "TemporalNamespaceDivision"
 _SEQUENCE_BITS = 40
 
 
@@ -54,6 +52,7 @@ class Applier:
         self._task_sequence = opened << _SEQUENCE_BITS
         self._namespaces: dict[tuple[str, RunKind], int] = {}
         self._rows: dict[RunKey, int] = {}
+        self._search_index = SearchIndex(self._execute)
 
     def disconnect(self) -> None:
         """Lets go of the connection: a statement that is still held would keep it open behind `close`."""
@@ -69,6 +68,7 @@ class Applier:
         """Drops what was learnt from rows that may not have been committed."""
         self._namespaces.clear()
         self._rows.clear()
+        self._search_index.forget(self._execute)
 
     # --- units of runs
 
@@ -129,6 +129,8 @@ class Applier:
                 write.start_request_id if write.becomes_current else "",
                 write.first_run_id if write.becomes_current else "",
                 write.header,
+                write.history_size_bytes,
+                write.transition_count,
             ),
         )
         if cursor.rowcount == 0:
@@ -153,6 +155,8 @@ class Applier:
                     write.status,
                     write.wakeup_ns,
                     write.header,
+                    write.history_size_bytes,
+                    write.transition_count,
                     write.events[-1].last_event_id,
                     row,
                     write.expected_version,
@@ -161,7 +165,16 @@ class Applier:
             )
         else:
             cursor = self._execute(
-                queries.UPDATE_RUN, (write.status, write.wakeup_ns, write.header, row, write.expected_version)
+                queries.UPDATE_RUN,
+                (
+                    write.status,
+                    write.wakeup_ns,
+                    write.header,
+                    write.history_size_bytes,
+                    write.transition_count,
+                    row,
+                    write.expected_version,
+                ),
             )
         if cursor.rowcount == 0:
             self._refuse(write, namespace, write.expected_current_run_id)
@@ -218,7 +231,16 @@ class Applier:
         for task in write.tasks_put:
             self._put_task(task, row)
         if write.visibility is not None:
-            self._execute(queries.PUT_VISIBILITY, visibility_row(row, namespace, write.run, write.visibility))
+            self._put_visibility(write, namespace, row, write.visibility)
+
+    def _put_visibility(self, write: RunWrite, namespace: int, row: int, record: VisibilityRecord) -> None:
+        """The list row, and what leads to it from the values of its search attributes."""
+        place = Place(close_key(record.close_time_ns), record.start_time_ns, record.status, _division(record))
+        if write.expected_version:
+            self._search_index.changes(namespace, row, place, record.attributes)
+        elif record.attributes:
+            self._search_index.added(namespace, row, place, record.attributes)
+        self._execute(queries.PUT_VISIBILITY, visibility_row(row, namespace, write.run, record))
 
     def _put_task(self, task: Task, row: int) -> None:
         self._task_sequence += 1
@@ -249,12 +271,21 @@ class Applier:
             return False
         row = int(found[0])
         self._rows.pop(run, None)
+        self._search_index.changes(namespace, row, None, {})
         first_key = row << EVENT_ID_BITS
         self._execute(queries.DELETE_EVENTS, (first_key, first_key | MAX_EVENT_ID))
         self._execute(queries.DELETE_WORKFLOW_RUN, (namespace, run.workflow_id, row))
         for statement in queries.DELETE_BY_ROW:
             self._execute(statement, (row,))
         return True
+
+    def purge_attribute(self, namespace_id: str, name: str, limit: int) -> int:
+        """See `Store.purge_attribute`."""
+        for kind in RunKind:
+            done = self._search_index.purge(self._namespace(namespace_id, kind), name, limit)
+            if done:
+                return done
+        return 0
 
     def put_namespace(self, namespace: StoredNamespace) -> None:
         """See `Store.put_namespace`."""
@@ -327,7 +358,6 @@ class Applier:
 def visibility_row(row: int, namespace: int, run: RunKey, record: VisibilityRecord) -> tuple[object, ...]:
     """The parameters of `PUT_VISIBILITY`."""
     attributes = record.attributes
-    division = attributes.get(_DIVISION) if attributes else None
     return (
         row,
         namespace,
@@ -349,24 +379,10 @@ def visibility_row(row: int, namespace: int, run: RunKey, record: VisibilityReco
         record.memo,
         record.search_attributes,
         encode_attributes(attributes) if attributes else "{}",
-        division if isinstance(division, str) else None,
+        _division(record),
     )
 
 
-def encode_attributes(attributes: dict[str, AttributeValue]) -> str:
-    """The JSON that filters read. SQLite's JSON knows no infinity, but reads 9e999 as one, as Python does; no
-    NaN."""
-    plain: dict[str, object] = {}
-    infinite: dict[str, str] = {}
-    for name, value in attributes.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            if not math.isnan(value):
-                infinite[name] = "9e999" if value > 0 else "-9e999"
-            continue
-        plain[name] = value
-    text = json.dumps(plain, separators=(",", ":"))
-    if not infinite:
-        return text
-    members = [text[1:-1]] if plain else []
-    members += [f"{json.dumps(name)}:{number}" for name, number in infinite.items()]
-    return "{" + ",".join(members) + "}"
+def _division(record: VisibilityRecord) -> str | None:
+    division = record.attributes.get(DIVISION) if record.attributes else None
+    return division if isinstance(division, str) else None

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from perdure.core.errors import StoreOpenError
-from perdure.store.sqlite.lists import add_functions
+from perdure.store.sqlite.columns import add_functions
 
 APPLICATION_ID: Final = int.from_bytes(b"PERD", "big")
 MINIMUM_SQLITE: Final = (3, 37, 0)

@@ -38,15 +38,18 @@ FIND_RUN_VERSION: Final = (
 )
 INSERT_RUN: Final = """
 INSERT INTO runs (run_id, namespace, workflow_id, version, status, last_event_id, wakeup_ns,
-                  start_request_id, first_run_id, header)
-VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?, ?)
+                  start_request_id, first_run_id, header, history_size_bytes, transition_count)
+VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (run_id) DO NOTHING
 """
 UPDATE_RUN: Final = """
-UPDATE runs SET version = version + 1, status = ?, wakeup_ns = ?, header = ? WHERE run_row = ? AND version = ?
+UPDATE runs SET version = version + 1, status = ?, wakeup_ns = ?, header = ?, history_size_bytes = ?,
+    transition_count = ?
+WHERE run_row = ? AND version = ?
 """
 UPDATE_RUN_APPENDING: Final = """
-UPDATE runs SET version = version + 1, status = ?, wakeup_ns = ?, header = ?, last_event_id = ?
+UPDATE runs SET version = version + 1, status = ?, wakeup_ns = ?, header = ?, history_size_bytes = ?,
+    transition_count = ?, last_event_id = ?
 WHERE run_row = ? AND version = ? AND last_event_id = ?
 """
 INSERT_EVENTS: Final = "INSERT INTO events (event_key, last_event_id, data) VALUES (?, ?, ?)"
@@ -78,6 +81,28 @@ ON CONFLICT (run_row) DO UPDATE SET
     root_workflow_id = excluded.root_workflow_id, root_run_id = excluded.root_run_id, memo = excluded.memo,
     search_attributes = excluded.search_attributes, attributes = excluded.attributes, division = excluded.division
 """
+
+# --- search attributes by value
+
+FIND_LIST_ROW: Final = (
+    "SELECT close_key, start_time_ns, status, division, attributes FROM visibility WHERE run_row = ?"
+)
+SET_ATTRIBUTES: Final = "UPDATE visibility SET attributes = ? WHERE run_row = ?"
+FIND_ATTRIBUTE_KEY: Final = "SELECT attribute, kinds FROM attribute_keys WHERE namespace = ? AND name = ?"
+ADD_ATTRIBUTE_KEY: Final = "INSERT INTO attribute_keys (namespace, name, kinds) VALUES (?, ?, ?)"
+SET_ATTRIBUTE_KINDS: Final = "UPDATE attribute_keys SET kinds = ? WHERE attribute = ?"
+DELETE_ATTRIBUTE_KEY: Final = "DELETE FROM attribute_keys WHERE attribute = ?"
+ADD_ATTRIBUTE_VALUE: Final = """
+INSERT OR REPLACE INTO attribute_values (attribute, value, close_key, start_time_ns, run_row, status, division)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+DELETE_ATTRIBUTE_VALUE: Final = """
+DELETE FROM attribute_values
+WHERE attribute = ? AND value = ? AND close_key = ? AND start_time_ns = ? AND run_row = ?
+"""
+FIND_ATTRIBUTE_VALUES: Final = (
+    "SELECT run_row, value, close_key, start_time_ns FROM attribute_values WHERE attribute = ? LIMIT ?"
+)
 
 # --- the current run of a workflow id
 

@@ -178,6 +178,12 @@ class SqliteStore:
         """See `Store.delete_run`."""
         return await self._open_writer().submit(lambda applier: applier.delete_run(run))
 
+    async def purge_attribute(self, namespace_id: str, name: str, limit: int) -> int:
+        """See `Store.purge_attribute`."""
+        return await self._open_writer().submit(
+            lambda applier: applier.purge_attribute(namespace_id, name, limit)
+        )
+
     async def put_namespace(self, namespace: StoredNamespace) -> None:
         """See `Store.put_namespace`."""
         await self._open_writer().submit(lambda applier: applier.put_namespace(namespace))
