@@ -381,8 +381,10 @@ def test_runs_of_a_database_from_before_the_search_index_are_found_by_it(path: P
         try:
             statements = (
                 "SELECT namespace, name, kinds FROM attribute_keys ORDER BY name",
-                "SELECT k.name, v.value, v.close_key, v.start_time_ns, v.run_row, v.status, v.division "
-                "FROM attribute_values AS v JOIN attribute_keys AS k USING (attribute) ORDER BY 1, 2, 3, 4, 5",
+                """
+                SELECT k.name, v.value, v.close_key, v.start_time_ns, v.run_row, v.status, v.division
+                FROM attribute_values AS v JOIN attribute_keys AS k USING (attribute) ORDER BY 1, 2, 3, 4, 5
+                """,
                 "SELECT * FROM visibility_counts ORDER BY 1, 2, 3, 4",
             )
             return [connection.execute(statement).fetchall() for statement in statements]
