@@ -97,6 +97,15 @@ class WorkflowAlreadyStartedError(AlreadyExistsError):
         self.first_run_id = first_run_id
 
 
+class ActivityAlreadyStartedError(AlreadyExistsError):
+    """The activity id is taken by an execution that the reuse or conflict policy does not allow to replace."""
+
+    def __init__(self, message: str, *, start_request_id: str, run_id: str) -> None:
+        super().__init__(message)
+        self.start_request_id = start_request_id
+        self.run_id = run_id
+
+
 class NamespaceAlreadyExistsError(AlreadyExistsError):
     """A namespace of this name exists."""
 

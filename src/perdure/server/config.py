@@ -49,7 +49,7 @@ class Capabilities:
     worker_heartbeats: bool = True
     reported_problems_search_attribute: bool = False
     workflow_pause: bool = True
-    standalone_activities: bool = False
+    standalone_activities: bool = True
     worker_poll_complete_on_shutdown: bool = False
     poller_autoscaling: bool = False
     worker_commands: bool = False
@@ -57,9 +57,9 @@ class Capabilities:
     workflow_update_callbacks: bool = False
     poller_autoscaling_auto_enroll: bool = False
     workflow_task_completion_pagination: bool = False
-    standalone_activity_start_delay: bool = False
+    standalone_activity_start_delay: bool = True
     standalone_activity_batch_operations: bool = False
-    standalone_activity_operator_commands: bool = False
+    standalone_activity_operator_commands: bool = True
 
 
 @dataclass(frozen=True, slots=True)

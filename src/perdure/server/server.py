@@ -10,6 +10,7 @@ from typing import Protocol
 
 from perdure.api.namespace.v1 import NamespaceInfo
 from perdure.core.errors import PerdureError
+from perdure.core.run.records import RunKind
 from perdure.core.visibility.attributes import AttributeType
 from perdure.server.attribute_removals import AttributeRemovals
 from perdure.server.config import DAY_S, ServerConfig
@@ -106,6 +107,7 @@ class Server:
                 history_wait_s=self._config.history_wait_s,
                 history_page_batches=self._config.history_page_batches,
                 query_wait_s=self._config.query_wait_s,
+                list_page_size=self._config.list_page_size,
                 schedules=self.schedules,
                 endpoints=self.nexus_endpoints,
                 callback_rules=self._config.callback_addresses,
@@ -234,9 +236,12 @@ class Server:
         """
         try:
             await self.schedules.delete_all(namespace.namespace_id)
-            while (page := await self._store.list_runs(namespace.namespace_id, None, 100, None)).rows:
-                for row in page.rows:
-                    await self.engine.delete_run(row.run)
+            for kind in RunKind:
+                while (
+                    page := await self._store.list_runs(namespace.namespace_id, None, 100, None, kind)
+                ).rows:
+                    for row in page.rows:
+                        await self.engine.delete_run(row.run)
             await self.namespaces.delete(namespace)
         except PerdureError as error:
             logger.error("namespace %s could not be removed: %s", namespace.name, error)

@@ -12,9 +12,10 @@ import os
 from collections.abc import AsyncIterator, Iterable
 from typing import NamedTuple, Protocol
 
+from perdure.core.activity.state import ActivityRun
 from perdure.core.errors import FailedPreconditionError
 from perdure.core.run.ids import uuid7
-from perdure.core.run.records import QueueKey, RunKey, TaskKind
+from perdure.core.run.records import QueueKey, RunKey, RunKind, TaskKind
 from perdure.core.run.state import RunState
 from perdure.server.engine.engine import Engine
 from perdure.server.runtime import Runtime
@@ -176,7 +177,9 @@ class TimeSkipping:
     async def start(self) -> None:
         """Takes stock of the runs there are; the engine is started. From now on the clock moves."""
         for namespace in list(self._engine.namespaces.all()):
-            async for run in self._open_runs(namespace.namespace_id):
+            async for run in self._open_runs(namespace.namespace_id, RunKind.ACTIVITY):
+                self._take_in_activity(run, await self._engine.activity_runs.state(run))
+            async for run in self._open_runs(namespace.namespace_id, RunKind.WORKFLOW):
                 slot = self._engine.runs.pin(run)
                 try:
                     async with slot.alone():
@@ -199,10 +202,10 @@ class TimeSkipping:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _open_runs(self, namespace_id: str) -> AsyncIterator[RunKey]:
+    async def _open_runs(self, namespace_id: str, kind: RunKind) -> AsyncIterator[RunKey]:
         cursor: bytes | None = None
         while True:
-            page = await self._engine.store.list_runs(namespace_id, None, PAGE, cursor)
+            page = await self._engine.store.list_runs(namespace_id, None, PAGE, cursor, kind)
             for row in page.rows:
                 if row.record.close_time_ns is not None:
                     return  # the open ones come first
@@ -213,6 +216,10 @@ class TimeSkipping:
     # --- what is going on
 
     def _on_note(self, run: RunKey) -> None:
+        if run.kind is RunKind.ACTIVITY:
+            self._take_in_activity(run, self._engine.activity_runs.peek(run))
+            self._changed.set()
+            return
         slot = self._engine.runs.peek(run)
         if (
             slot is None or not slot.in_flight
@@ -232,6 +239,14 @@ class TimeSkipping:
             self._runs[run] = _Run(wakeup_ns)  # it has something left to do for other runs
         else:
             self._runs.pop(run, None)  # time is not skipped to the end of a retention
+
+    def _take_in_activity(self, run: RunKey, state: ActivityRun | None) -> None:
+        if state is None or not state.header.is_open:
+            self._runs.pop(run, None)  # time is not skipped to the end of a retention
+            return
+        task = state.task()
+        waiting = (task.queue,) if task is not None else ()
+        self._runs[run] = _Run(state.wakeup_ns, waiting=waiting, started=int(state.header.is_with_worker))
 
     def _held(self) -> bool:
         """Whether something holds the clock."""

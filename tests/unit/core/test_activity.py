@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from perdure.core.errors import InvalidArgumentError, NotFoundError
-from perdure.core.run import activity, retry
+from perdure.core.run import activity, attempts, retry
 from perdure.core.run.activity import ActivityToken
 from perdure.core.run.limits import SECOND_NS, Limits
 from perdure.core.run.state import Activity
@@ -284,7 +284,7 @@ def test_the_time_for_the_whole_activity_is_over_while_it_runs() -> None:
     # Start-to-close was cut to the same moment; either way there is no time for another attempt.
     assert attributes.failure.timeout_failure_info.timeout_type == Timeout.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE
     assert attributes.retry_state == RetryState.RETRY_STATE_TIMEOUT
-    assert attributes.failure.message == activity.NO_TIME_FOR_RETRY
+    assert attributes.failure.message == attempts.NO_TIME_FOR_RETRY
 
 
 @pytest.mark.parametrize("fields", [{"start_to_close_s": 5}, {"heartbeat_s": 5, "start_to_close_s": 60}])
@@ -306,7 +306,7 @@ def test_a_timeout_without_time_for_another_attempt_says_so_with_the_cause() -> 
     driver.start_activity(5)
     driver.wake()  # start-to-close at 5 s; the next attempt would begin after 8 s
     attributes = _timed_out(driver)
-    assert attributes.failure.message == activity.NO_TIME_FOR_RETRY
+    assert attributes.failure.message == attempts.NO_TIME_FOR_RETRY
     assert attributes.failure.timeout_failure_info.timeout_type == Timeout.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE
     assert attributes.retry_state == RetryState.RETRY_STATE_TIMEOUT
     assert attributes.failure.cause.message == "first"

@@ -13,8 +13,7 @@ from perdure.api.enums.v1 import EventType
 from perdure.api.failure.v1 import Failure
 from perdure.api.history.v1 import ActivityTaskScheduledEventAttributes, HistoryEvent
 from perdure.core.errors import InvalidArgumentError, NotFoundError
-from perdure.core.run import retry
-from perdure.core.run.failures import truncated_failure
+from perdure.core.run import attempts, retry
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import checked_duration_ns, duration_ns, set_duration, text_payloads
 from perdure.core.run.state import Activity, RunHeader
@@ -32,9 +31,6 @@ _SERVER = "Server"
 _FAIRNESS_KEY_BYTES = 64
 
 NOT_FOUND = "invalid activityID or activity already timed out or invoking workflow is completed"
-NO_TIME_FOR_RETRY = (
-    "Not enough time to schedule next retry before activity ScheduleToClose timeout, giving up retrying"
-)
 NOT_STARTED = "ACTIVITY_ID_NOT_STARTED"
 RUN_CLOSED = "workflow execution already completed"
 
@@ -270,17 +266,13 @@ def _current_by_id(tx: Transition, activity_id: str, start_as: str | None) -> Ac
 def start(tx: Transition, scheduled_event_id: int, request_id: str, identity: str) -> Activity:
     """A worker takes the waiting attempt. Leaves no event yet."""
     activity = tx.activities.edit(scheduled_event_id)
-    activity.started_ns = tx.now_ns
-    activity.backing_off = False
-    activity.request_id = request_id
-    activity.worker_identity = identity
+    attempts.begin(activity, tx.now_ns, request_id, identity)
     return activity
 
 
 def heartbeat(tx: Transition, activity: Activity, details: Payloads | None) -> None:
     """The worker says that the attempt is alive, with progress to carry into the next attempt."""
-    activity.last_heartbeat_ns = tx.now_ns
-    activity.heartbeat_details = details.SerializeToString() if details is not None else b""
+    attempts.beat(activity, tx.now_ns, details)
 
 
 def complete(
@@ -386,47 +378,23 @@ def _finish(tx: Transition, activity: Activity, event: HistoryEvent) -> None:
 def _retry(tx: Transition, activity: Activity, failure: Failure, limits: Limits) -> int:
     if activity.cancel_requested_event_id:
         return retry.CANCEL_REQUESTED
-    if failure.WhichOneof(
-        "failure_info"
-    ) == "timeout_failure_info" and failure.timeout_failure_info.timeout_type in (
-        retry.SCHEDULE_TO_START,
-        retry.SCHEDULE_TO_CLOSE,
-    ):
-        return retry.TIMEOUT
-    if not retry.is_retryable(failure, activity.non_retryable_types):
-        return retry.NON_RETRYABLE
+    refusal = attempts.refusal(activity, failure)
+    if refusal != retry.IN_PROGRESS:
+        return refusal
     if activity.paused_ns:
         # It goes on when it is unpaused, whatever its retry policy says.
-        _end_attempt(activity, failure, limits)
+        attempts.end(activity, failure, limits)
         return retry.IN_PROGRESS
-    decision = retry.next_attempt(
-        now_ns=tx.now_ns,
-        attempt=activity.attempt,
-        maximum_attempts=activity.maximum_attempts,
-        initial_interval_ns=activity.initial_interval_ns,
-        maximum_interval_ns=activity.maximum_interval_ns,
-        backoff_coefficient=activity.backoff_coefficient,
-        expiration_ns=activity.expiration_ns,
-        failure=failure,
-    )
+    decision = attempts.next_attempt(activity, failure, tx.now_ns)
     if decision.state != retry.IN_PROGRESS:
         return decision.state
-    _end_attempt(activity, failure, limits)
-    activity.scheduled_ns = tx.now_ns + decision.delay_ns
-    activity.backing_off = decision.delay_ns > 0
+    attempts.end(activity, failure, limits)
+    attempts.back_off(activity, tx.now_ns, decision.delay_ns)
     if activity.resets_heartbeat:
         activity.heartbeat_details = b""
         activity.last_heartbeat_ns = 0
     activity.is_reset = activity.resets_heartbeat = False
     return retry.IN_PROGRESS
-
-
-def _end_attempt(activity: Activity, failure: Failure, limits: Limits) -> None:
-    activity.attempt += 1
-    activity.stamp += 1
-    activity.started_ns = 0
-    activity.request_id = ""
-    activity.last_failure = truncated_failure(failure, limits.stored_failure_bytes).SerializeToString()
 
 
 # --- cancellation request ---
@@ -474,22 +442,7 @@ def _has_finish_event(tx: Transition, scheduled_event_id: int) -> bool:
 
 def deadlines(activity: Activity) -> list[tuple[int, int]]:
     """(time, timeout type) of every timeout that runs now, and (time, 0) for the end of a retry's backoff."""
-    found: list[tuple[int, int]] = []
-    if activity.paused_ns:
-        return found
-    if activity.schedule_to_close_ns:
-        found.append((activity.expiration_ns, retry.SCHEDULE_TO_CLOSE))
-    if activity.started_ns:
-        if activity.start_to_close_ns:
-            found.append((activity.started_ns + activity.start_to_close_ns, retry.START_TO_CLOSE))
-        if activity.heartbeat_ns:
-            alive_ns = max(activity.started_ns, activity.last_heartbeat_ns)
-            found.append((alive_ns + activity.heartbeat_ns, retry.HEARTBEAT))
-    elif activity.backing_off:
-        found.append((activity.scheduled_ns, 0))
-    elif activity.schedule_to_start_ns:
-        found.append((activity.scheduled_ns + activity.schedule_to_start_ns, retry.SCHEDULE_TO_START))
-    return found
+    return [] if activity.paused_ns else attempts.deadlines(activity)
 
 
 def fire(tx: Transition, scheduled_event_id: int, due_ns: int, timeout_type: int, limits: Limits) -> None:
@@ -502,16 +455,12 @@ def fire(tx: Transition, scheduled_event_id: int, due_ns: int, timeout_type: int
         activity.backing_off = False
         activity.scheduled_ns = tx.now_ns
         return
-    failure = _timeout_failure(f"activity {retry.TIMEOUT_NAMES[timeout_type]} timeout", timeout_type)
+    failure = attempts.timeout_failure(timeout_type, _SERVER)
     state = _retry(tx, activity, failure, limits)
     if state == retry.IN_PROGRESS:
         return
-    if state == retry.TIMEOUT and timeout_type != retry.SCHEDULE_TO_START:
-        failure = _timeout_failure(NO_TIME_FOR_RETRY, retry.SCHEDULE_TO_CLOSE)
-    if activity.heartbeat_details:
-        failure.timeout_failure_info.last_heartbeat_details.ParseFromString(activity.heartbeat_details)
-    if activity.last_failure:
-        failure.cause.ParseFromString(activity.last_failure)
+    no_time = state == retry.TIMEOUT and timeout_type != retry.SCHEDULE_TO_START
+    failure = attempts.closing_timeout(activity, failure, no_time_for_retry=no_time)
     _close_started(tx, activity)
     event = tx.new_event(_TIMED_OUT)
     attributes = event.activity_task_timed_out_event_attributes
@@ -519,9 +468,3 @@ def fire(tx: Transition, scheduled_event_id: int, due_ns: int, timeout_type: int
     attributes.failure.CopyFrom(failure)
     attributes.retry_state = state  # type: ignore[assignment]
     _finish(tx, activity, event)
-
-
-def _timeout_failure(message: str, timeout_type: int) -> Failure:
-    failure = Failure(message=message, source=_SERVER)
-    failure.timeout_failure_info.timeout_type = timeout_type  # type: ignore[assignment]
-    return failure

@@ -158,7 +158,7 @@ def reset(
     pending.is_reset = True
     pending.resets_heartbeat = pending.resets_heartbeat or resets_heartbeat
     if original is not None:
-        _take(pending, options_of_event(original))
+        take_options(pending, options_of_event(original))
         pending.stamp += 1
     if was_paused and not keeps_paused:
         _clear_pause(tx, pending)
@@ -237,7 +237,7 @@ def set_options(
 
 def apply_options(tx: Transition, pending: Activity, wanted: ActivityOptions) -> ActivityOptions:
     """Gives a pending activity these options; an attempt that no worker has is dispatched anew under them."""
-    _take(pending, wanted)
+    take_options(pending, wanted)
     pending.stamp += 1
     pending.is_adjusted = True
     if not pending.started_ns and not pending.paused_ns:
@@ -288,7 +288,7 @@ def merge(target: ActivityOptions, update: ActivityOptions, paths: set[str]) -> 
                 getattr(changed, part).CopyFrom(getattr(source, part))
 
 
-def _take(pending: Activity, wanted: ActivityOptions) -> None:
+def take_options(pending: Activity, wanted: ActivityOptions) -> None:
     pending.task_queue = wanted.task_queue.name
     pending.schedule_to_close_ns = duration_ns(wanted.schedule_to_close_timeout)
     pending.schedule_to_start_ns = duration_ns(wanted.schedule_to_start_timeout)

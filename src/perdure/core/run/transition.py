@@ -534,7 +534,7 @@ class Transition:
             TaskKey(TaskKind.WORKFLOW, header.task_scheduled_event_id),
             QueueKey(run.namespace_id, queue, TaskKind.WORKFLOW),
             header.task_scheduled_ns,
-            _priority_key(header.priority),
+            priority_key(header.priority),
             sticky,
             str(header.task_stamp),
         )
@@ -562,7 +562,7 @@ class Transition:
             TaskKey(TaskKind.ACTIVITY, activity.scheduled_event_id),
             QueueKey(run.namespace_id, activity.task_queue, TaskKind.ACTIVITY),
             activity.scheduled_ns,
-            _priority_key(activity.priority) or _priority_key(header.priority),
+            priority_key(activity.priority) or priority_key(header.priority),
             False,
             str(activity.stamp),
         )
@@ -728,7 +728,7 @@ def _compare(before: Task | None, after: Task | None, put: list[Task], deleted: 
         put.append(after)
 
 
-def _priority_key(priority: bytes) -> int:
+def priority_key(priority: bytes) -> int:
     """The priority key of a serialised temporal.api.common.v1.Priority (field 1, a varint); 0 when not given.
     Keys above the last level are of the last level."""
     if len(priority) >= 2 and priority[0] == 8:

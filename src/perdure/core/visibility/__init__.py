@@ -10,6 +10,7 @@ library is imported when the first query is parsed, so importing this package co
 from __future__ import annotations
 
 from perdure.core.visibility.attributes import (
+    ACTIVITY_ALIASES,
     CLOSED_ONLY_ATTRIBUTES,
     PREDEFINED_ATTRIBUTES,
     SYSTEM_ATTRIBUTES,
@@ -39,6 +40,7 @@ from perdure.core.visibility.sql import numbered_dollars, question_marks, to_sql
 from perdure.core.visibility.text import text_tokens
 
 __all__ = [
+    "ACTIVITY_ALIASES",
     "CLOSED_ONLY_ATTRIBUTES",
     "MAX_NESTING",
     "MAX_QUERY_CHARS",

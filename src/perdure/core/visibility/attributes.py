@@ -106,7 +106,14 @@ GROUP_BY_ATTRIBUTES: Final[frozenset[str]] = frozenset({EXECUTION_STATUS, NAMESP
 GROUP_BY_PREFIX: Final = "TemporalLowCardinalityKeyword"
 
 _BUILT_IN: Final[Mapping[str, AttributeType]] = {**SYSTEM_ATTRIBUTES, **PREDEFINED_ATTRIBUTES}
+ACTIVITY_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
+    {"ActivityId": "WorkflowId", "ActivityType": "WorkflowType"}
+)
+"""What lists of standalone activities call the attributes of their runs."""
 _ALIASES: Final[Mapping[str, str]] = {"ScheduleId": "WorkflowId", "TemporalScheduleId": "WorkflowId"}
+
+
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +134,9 @@ def is_groupable(name: str) -> bool:
     return name in GROUP_BY_ATTRIBUTES or name.startswith(GROUP_BY_PREFIX)
 
 
-def resolve(name: str, custom: Mapping[str, AttributeType]) -> Attribute | None:
+def resolve(
+    name: str, custom: Mapping[str, AttributeType], aliases: Mapping[str, str] = _NONE
+) -> Attribute | None:
     """Find the attribute that a name in a query means.
 
     Built-in names cannot be redefined. A namespace's own attribute wins over an alias. Otherwise the prefix
@@ -136,10 +145,12 @@ def resolve(name: str, custom: Mapping[str, AttributeType]) -> Attribute | None:
     Args:
         name: as written in the query; case matters.
         custom: the namespace's own attributes.
+        aliases: what lists of another kind of run call built-in attributes; they win over the namespace's own.
 
     Returns:
         The attribute, or None if there is no such one.
     """
+    name = aliases.get(name, name)
     for table in (_BUILT_IN, custom):
         if name in table:
             return Attribute(name, table[name])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
+from types import MappingProxyType
 
 from perdure.core.invariant import invariant
 from perdure.core.visibility.attributes import AttributeType
@@ -19,11 +20,13 @@ class QueryCache:
 
     Args:
         capacity: how many queries to keep; each text has at most `MAX_QUERY_CHARS` characters.
+        aliases: other names of built-in attributes, for lists of another kind of run than a workflow's.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, aliases: Mapping[str, str] = MappingProxyType({})) -> None:
         invariant(capacity > 0, "a query cache holds at least one query", capacity=capacity)
         self._capacity = capacity
+        self._aliases = aliases
         self._queries: OrderedDict[tuple[Hashable, str], Query] = OrderedDict()
 
     def __len__(self) -> int:
@@ -45,7 +48,7 @@ class QueryCache:
         key = (schema, text)
         query = self._queries.get(key)
         if query is None:
-            query = parse_query(text, attributes)
+            query = parse_query(text, attributes, aliases=self._aliases)
             self._queries[key] = query
             if len(self._queries) > self._capacity:
                 self._queries.popitem(last=False)

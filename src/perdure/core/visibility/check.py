@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from sqlglot import exp
@@ -106,7 +107,10 @@ class Checker:
         attributes: the namespace's own search attributes.
     """
 
-    def __init__(self, attributes: Mapping[str, AttributeType]) -> None:
+    def __init__(
+        self, attributes: Mapping[str, AttributeType], aliases: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        self._aliases = aliases
         self._attributes = attributes
         self._mentions_namespace_division = False
 
@@ -241,7 +245,7 @@ class Checker:
         if not isinstance(expression, exp.Column):
             raise invalid_expression(f"must be a column name but was {_shown(expression)}")
         name = _name(expression)
-        attribute = resolve(name, self._attributes)
+        attribute = resolve(name, self._attributes, self._aliases)
         if attribute is None:
             raise invalid(f"invalid search attribute: {shorten(name)}")
         if attribute.name == NAMESPACE_DIVISION:

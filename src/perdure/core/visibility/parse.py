@@ -7,6 +7,7 @@ how text is cut and parsed (`grammar.py`), how single values are read (`values.p
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from perdure.core.visibility.attributes import AttributeType
@@ -18,7 +19,13 @@ MAX_NESTING: Final = 20
 """Parentheses and NOTs that may be open at once. The parser spends about 30 Python frames on each."""
 
 
-def parse_query(text: str, attributes: Mapping[str, AttributeType], *, allow_order_by: bool = False) -> Query:
+def parse_query(
+    text: str,
+    attributes: Mapping[str, AttributeType],
+    *,
+    aliases: Mapping[str, str] = MappingProxyType({}),
+    allow_order_by: bool = False,
+) -> Query:
     """Parse and check a query: `[condition] [GROUP BY attribute] [ORDER BY attribute [DESC], ...]`.
 
     The first call imports the parser's library, which takes about 0.1 s.
@@ -26,6 +33,7 @@ def parse_query(text: str, attributes: Mapping[str, AttributeType], *, allow_ord
     Args:
         text: what the user wrote; at most 10,000 characters.
         attributes: the namespace's own search attributes. The built-in ones are known.
+        aliases: other names of built-in attributes.
         allow_order_by: return an ORDER BY rather than refuse it, as every store does whose lists have a fixed
             order.
 
@@ -45,7 +53,7 @@ def parse_query(text: str, attributes: Mapping[str, AttributeType], *, allow_ord
     from perdure.core.visibility.check import Checker
     from perdure.core.visibility.grammar import parse_select
 
-    return Checker(attributes).query(parse_select(text, MAX_NESTING), allow_order_by=allow_order_by)
+    return Checker(attributes, aliases).query(parse_select(text, MAX_NESTING), allow_order_by=allow_order_by)
 
 
 def _is_storable(text: str) -> bool:

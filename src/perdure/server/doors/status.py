@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from google.protobuf.message import Message
 
 from perdure.api.errordetails.v1 import (
+    ActivityExecutionAlreadyStartedFailure,
     MultiOperationExecutionFailure,
     NamespaceAlreadyExistsFailure,
     NamespaceInvalidStateFailure,
@@ -60,6 +61,12 @@ def _already_started(error: errors.WorkflowAlreadyStartedError) -> Message:
         start_request_id=error.start_request_id,
         run_id=error.run_id,
         first_execution_run_id=error.first_run_id,
+    )
+
+
+def _activity_already_started(error: errors.ActivityAlreadyStartedError) -> Message:
+    return ActivityExecutionAlreadyStartedFailure(
+        start_request_id=error.start_request_id, run_id=error.run_id
     )
 
 
@@ -115,6 +122,7 @@ TABLE: Mapping[type[Exception], _Entry] = {
     ),
     errors.NotFoundError: _Entry(5, lambda _: NotFoundFailure()),
     errors.WorkflowAlreadyStartedError: _Entry(6, _already_started),
+    errors.ActivityAlreadyStartedError: _Entry(6, _activity_already_started),
     errors.NamespaceAlreadyExistsError: _Entry(6, lambda _: NamespaceAlreadyExistsFailure()),
     errors.AlreadyExistsError: _Entry(6),
     errors.PermissionDeniedError: _Entry(7, lambda _: PermissionDeniedFailure()),

@@ -8,6 +8,7 @@ from perdure.api.history.v1 import HistoryEvent
 from perdure.api.nexus.v1 import Request
 from perdure.api.protocol.v1 import Message
 from perdure.api.query.v1 import WorkflowQuery
+from perdure.core.activity.state import ActivityRun
 from perdure.core.run.records import QueueKey, RunKey
 from perdure.core.run.state import Activity, RunHeader
 
@@ -58,6 +59,20 @@ class ActivityDelivery:
 
 
 @dataclass(frozen=True, slots=True)
+class StandaloneActivityDelivery:
+    """A started attempt of a standalone activity; `state` is never changed."""
+
+    state: ActivityRun
+    queue: QueueKey
+
+    @property
+    def expires_ns(self) -> int:
+        """After this the attempt has timed out; 0 when it never does."""
+        attempt = self.state.header.attempt
+        return attempt.started_ns + attempt.start_to_close_ns if attempt.start_to_close_ns else 0
+
+
+@dataclass(frozen=True, slots=True)
 class QueryDelivery:
     """A question to a workflow, asked outside of a workflow task."""
 
@@ -90,4 +105,6 @@ class NexusDelivery:
     expires_ns: int = 0
 
 
-Delivery = WorkflowTaskDelivery | ActivityDelivery | QueryDelivery | NexusDelivery
+Delivery = (
+    WorkflowTaskDelivery | ActivityDelivery | StandaloneActivityDelivery | QueryDelivery | NexusDelivery
+)

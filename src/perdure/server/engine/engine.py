@@ -27,10 +27,11 @@ from perdure.core.invariant import invariant
 from perdure.core.run import activity, completion, deadlines, effects, listing, workflow_task
 from perdure.core.run.effects import NONE, Effect
 from perdure.core.run.limits import Limits
-from perdure.core.run.records import RunKey, RunWrite, Task, TaskKind
+from perdure.core.run.records import RunKey, RunKind, RunWrite, Task, TaskKind
 from perdure.core.run.state import RunHeader, RunState, decode_run
 from perdure.core.run.transition import Transition
 from perdure.core.visibility.attributes import AttributeType
+from perdure.server.engine.activity_runs import ActivityRuns
 from perdure.server.engine.deliveries import ActivityDelivery, Delivery, WorkflowTaskDelivery
 from perdure.server.engine.matching import Matching, Poller
 from perdure.server.engine.runs import RunCache, RunSlot
@@ -185,6 +186,7 @@ class Engine:
         self.runs = RunCache(self.limits.cached_runs)
         self.matching = Matching(store, runtime, self.start_task)
         self.timers = Timers(store, runtime, self._wake)
+        self.activity_runs = ActivityRuns(self)
         self.tokens = TokenSealer("")
         self.deliver_effects: Callable[[RunKey], Awaitable[None]] | None = None
         self.on_closed: Callable[[RunKey], None] = _nothing
@@ -204,6 +206,7 @@ class Engine:
         self.matching.close()
         for slot in self.runs.slots():
             slot.wake_all()
+        self.activity_runs.wake_all()
 
     async def stop(self) -> None:
         """Finishes what is being committed. The store is closed by its owner afterwards."""
@@ -656,6 +659,8 @@ class Engine:
         Raises:
             UnavailableError: the store could not do it; the outcome may be unknown.
         """
+        if task.run.kind is RunKind.ACTIVITY:
+            return await self.activity_runs.start_task(task, poller)
         slot = self.runs.pin(task.run)
         try:
             for _ in range(CONFLICT_RETRIES):
@@ -714,6 +719,9 @@ class Engine:
     # --- time ---
 
     async def _wake(self, run: RunKey) -> None:
+        if run.kind is RunKind.ACTIVITY:
+            await self.activity_runs.wake(run)
+            return
         try:
             woken = await self.transact(run, self._fire_due, alone=True)
             if woken is Woken.REACHES_OUT:
@@ -761,6 +769,8 @@ class Engine:
 
     async def delete_run(self, run: RunKey) -> bool:
         """Deletes a run with everything that belongs to it. Returns whether it was there."""
+        if run.kind is RunKind.ACTIVITY:
+            return await self.activity_runs.delete(run)
         slot = self.runs.pin(run)
         try:
             async with slot.alone():

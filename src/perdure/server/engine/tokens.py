@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
@@ -41,13 +42,21 @@ class TokenSealer:
         Raises:
             InvalidArgumentError: `error`; it is none of ours, or of another kind.
         """
+        return self.open_any((kind,), token, error)[1]
+
+    def open_any(self, kinds: Collection[str], token: bytes, error: str) -> tuple[str, list[Any]]:
+        """The kind and the fields of a token of one of these kinds.
+
+        Raises:
+            InvalidArgumentError: `error`; it is none of ours, or of another kind.
+        """
         body, tag = token[:-_TAG_BYTES], token[-_TAG_BYTES:]
         if len(token) <= _TAG_BYTES or not hmac.compare_digest(tag, self._tag(body)):
             raise InvalidArgumentError(error)
-        fields: list[Any] = _decode(body)
-        if fields[0] != kind:
+        kind, *fields = _decode(body)
+        if kind not in kinds:
             raise InvalidArgumentError(error)
-        return fields[1:]
+        return kind, fields
 
     def _tag(self, body: bytes) -> bytes:
         return hashlib.blake2b(body, key=self._key, digest_size=_TAG_BYTES).digest()

@@ -5,7 +5,6 @@ Each exists twice on the wire: for a workflow's activities, and (newer) for acti
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +30,7 @@ from perdure.api.workflowservice.v1 import (
     UpdateActivityOptionsRequest,
     UpdateActivityOptionsResponse,
 )
-from perdure.core.errors import InvalidArgumentError, UnimplementedError
+from perdure.core.errors import InvalidArgumentError
 from perdure.core.run import activity_control
 from perdure.core.run.protos import duration_ns
 from perdure.core.run.records import RunKey
@@ -41,9 +40,9 @@ from perdure.server.engine.engine import Engine, RunNotFoundError
 from perdure.server.engine.histories import Histories, not_found
 from perdure.server.service import checks
 from perdure.server.service.call import Call
+from perdure.server.service.standalone_controls import StandaloneControls, snake_case
 
 Change = Callable[[Transition, Activity], Any]
-_STANDALONE = "activities without a workflow are not supported by this release of Perdure"
 
 
 class ActivityControls:
@@ -57,6 +56,7 @@ class ActivityControls:
     def __init__(self, engine: Engine, histories: Histories) -> None:
         self._engine = engine
         self._histories = histories
+        self._standalone = StandaloneControls(engine)
 
     # --- of a workflow's activities ---
 
@@ -115,7 +115,7 @@ class ActivityControls:
         """UpdateActivityOptions: changes timeouts, retry policy, queue or priority of pending activities."""
         checks.priority(request.activity_options.priority)
         _check_named(request)
-        paths = {_snake_case(path) for path in request.update_mask.paths}
+        paths = {snake_case(path) for path in request.update_mask.paths}
         if request.restore_original:
             if paths:
                 raise InvalidArgumentError("Both UpdateMask and RestoreOriginal are provided")
@@ -144,36 +144,48 @@ class ActivityControls:
     async def pause_activity_execution(
         self, request: PauseActivityExecutionRequest, call: Call
     ) -> PauseActivityExecutionResponse:
-        """PauseActivityExecution, of a workflow's activity."""
-        old = PauseActivityRequest(reason=request.reason, request_id=request.request_id)
-        await self.pause_activity(_as_old(request, old), call)
+        """PauseActivityExecution, of a workflow's activity or of one without a workflow."""
+        if request.workflow_id:
+            old = PauseActivityRequest(reason=request.reason, request_id=request.request_id)
+            await self.pause_activity(_as_old(request, old), call)
+        else:
+            await self._standalone.pause(request)
         return PauseActivityExecutionResponse()
 
     async def unpause_activity_execution(
         self, request: UnpauseActivityExecutionRequest, call: Call
     ) -> UnpauseActivityExecutionResponse:
-        """UnpauseActivityExecution, of a workflow's activity."""
-        old = UnpauseActivityRequest(jitter=request.jitter)
-        await self.unpause_activity(_as_old(request, old), call)
+        """UnpauseActivityExecution, of a workflow's activity or of one without a workflow."""
+        if request.workflow_id:
+            old = UnpauseActivityRequest(jitter=request.jitter)
+            await self.unpause_activity(_as_old(request, old), call)
+        else:
+            await self._standalone.unpause(request, self._jitter_ns(request))
         return UnpauseActivityExecutionResponse()
 
     async def reset_activity_execution(
         self, request: ResetActivityExecutionRequest, call: Call
     ) -> ResetActivityExecutionResponse:
-        """ResetActivityExecution, of a workflow's activity."""
-        old = ResetActivityRequest(
-            jitter=request.jitter,
-            keep_paused=request.keep_paused,
-            reset_heartbeat=request.reset_heartbeat,
-            restore_original_options=request.restore_original_options,
-        )
-        await self.reset_activity(_as_old(request, old), call)
+        """ResetActivityExecution, of a workflow's activity or of one without a workflow."""
+        if request.workflow_id:
+            old = ResetActivityRequest(
+                jitter=request.jitter,
+                keep_paused=request.keep_paused,
+                reset_heartbeat=request.reset_heartbeat,
+                restore_original_options=request.restore_original_options,
+            )
+            await self.reset_activity(_as_old(request, old), call)
+        else:
+            await self._standalone.reset(request, self._jitter_ns(request))
         return ResetActivityExecutionResponse()
 
     async def update_activity_execution_options(
         self, request: UpdateActivityExecutionOptionsRequest, call: Call
     ) -> UpdateActivityExecutionOptionsResponse:
-        """UpdateActivityExecutionOptions, of a workflow's activity."""
+        """UpdateActivityExecutionOptions, of a workflow's activity or of one without a workflow."""
+        if not request.workflow_id:
+            options = await self._standalone.update_options(request)
+            return UpdateActivityExecutionOptionsResponse(activity_options=options)
         old = UpdateActivityOptionsRequest(restore_original=request.restore_original)
         for name in ("activity_options", "update_mask"):
             if request.HasField(name):
@@ -233,8 +245,6 @@ def _check_named(request: Any) -> None:
 
 def _as_old(request: Any, old: Any) -> Any:
     """The older form of a request on an activity execution, which names a workflow."""
-    if not request.workflow_id:
-        raise UnimplementedError(_STANDALONE)
     if not request.activity_id:
         raise InvalidArgumentError("activity ID is required")
     old.namespace = request.namespace
@@ -243,8 +253,3 @@ def _as_old(request: Any, old: Any) -> Any:
     old.id = request.activity_id
     old.identity = request.identity
     return old
-
-
-def _snake_case(path: str) -> str:
-    """A field mask's path in the words of the message, also when it came in those of JSON."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", path).lower()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol
 
 from perdure.api.common.v1 import Payloads, WorkerVersionStamp
 from perdure.api.failure.v1 import Failure
@@ -28,21 +27,21 @@ from perdure.api.workflowservice.v1 import (
     RespondActivityTaskFailedRequest,
     RespondActivityTaskFailedResponse,
 )
-from perdure.core.errors import InvalidArgumentError, NotFoundError, UnavailableError
-from perdure.core.run import activity
+from perdure.core.activity.machine import Asked
+from perdure.core.errors import InvalidArgumentError, UnavailableError
 from perdure.core.run.activity import ActivityToken
 from perdure.core.run.failures import oversized, server_failure
-from perdure.core.run.records import QueueKey, RunKey, TaskKind
-from perdure.core.run.state import Activity, RunState
-from perdure.core.run.transition import Transition
-from perdure.server.engine.engine import Engine, RunNotFoundError
-from perdure.server.engine.histories import Histories, not_found
+from perdure.core.run.records import QueueKey, RunKey, RunKind, TaskKind
+from perdure.server.engine.engine import Engine
+from perdure.server.engine.histories import Histories
 from perdure.server.service import checks
+from perdure.server.service.activity_answers import Answers, StandaloneAnswers, WorkflowAnswers, find
 from perdure.server.service.call import Call
-from perdure.server.service.task_responses import ACTIVITY_TASK, TaskResponses
-from perdure.server.service.worker_tasks import open_token
+from perdure.server.service.task_responses import ACTIVITY_TASK, STANDALONE_TASK, TaskResponses
+from perdure.server.service.worker_tasks import open_any_token
 
-Named = tuple[RunKey, ActivityToken]
+Named = tuple[Answers, RunKey, ActivityToken]
+"""Who takes an answer, and what it is about."""
 
 RESULT_TOO_LARGE = "Complete result exceeds size limit."
 HEARTBEAT_TOO_LARGE = "Heartbeat details exceed size limit."
@@ -58,19 +57,8 @@ class ByToken(Protocol):
     def task_token(self) -> bytes: ...
 
 
-Result = TypeVar("Result")
-
-
-class Asked(NamedTuple):
-    """What a worker is told with the answer to a heartbeat."""
-
-    cancel: bool = False
-    pause: bool = False
-    reset: bool = False
-
-
 class ById(Protocol):
-    """A request that names its activity by workflow and activity id."""
+    """A request that names its activity by id, and by the workflow's if it has one."""
 
     @property
     def namespace(self) -> str: ...
@@ -100,6 +88,8 @@ class ActivityTasks:
         self._histories = histories
         self._responses = responses
         self._long_poll_s = long_poll_s
+        self._of_workflows: Answers = WorkflowAnswers(engine)
+        self._standalone: Answers = StandaloneAnswers(engine)
 
     async def poll_activity_task_queue(
         self, request: PollActivityTaskQueueRequest, call: Call
@@ -140,7 +130,7 @@ class ActivityTasks:
         """RespondActivityTaskCompleted."""
         result = request.result if request.HasField("result") else None
         version = request.worker_version if request.HasField("worker_version") else None
-        await self._complete(self._by_token(request), result, request.identity, version=version)
+        await self._complete(self._by_token(request), result, request.identity, version)
         return RespondActivityTaskCompletedResponse()
 
     async def respond_activity_task_failed(
@@ -176,7 +166,7 @@ class ActivityTasks:
     ) -> RespondActivityTaskCompletedByIdResponse:
         """RespondActivityTaskCompletedById: also completes an activity that no worker has taken yet."""
         result = request.result if request.HasField("result") else None
-        await self._complete(await self._by_id(request), result, request.identity, start_as=request.identity)
+        await self._complete(await self._by_id(request), result, request.identity, may_wait=True)
         return RespondActivityTaskCompletedByIdResponse()
 
     async def respond_activity_task_failed_by_id(
@@ -198,68 +188,51 @@ class ActivityTasks:
 
     def _by_token(self, request: ByToken) -> Named:
         namespace = self._engine.namespaces.get(request.namespace)
-        fields = open_token(self._engine, ACTIVITY_TASK, request.task_token, namespace)
-        return RunKey(*fields[:3]), ActivityToken(*fields[3:])  # type: ignore[arg-type]  # sealed by us
+        kinds = (ACTIVITY_TASK, STANDALONE_TASK)
+        kind, fields = open_any_token(self._engine, kinds, request.task_token, namespace)
+        if kind == STANDALONE_TASK:
+            token = ActivityToken(attempt=fields[3], started_ns=fields[4])
+            return self._standalone, RunKey(*fields[:3])._replace(kind=RunKind.ACTIVITY), token
+        return self._of_workflows, RunKey(*fields[:3]), ActivityToken(*fields[3:])
 
     async def _by_id(self, request: ById) -> Named:
         namespace = self._engine.namespaces.get(request.namespace)
         if not request.activity_id:
             raise InvalidArgumentError("ActivityId is not set on request.")
-        if not request.workflow_id:
-            raise NotFoundError(f"activity not found for ID: {request.activity_id}")
         if request.run_id and not checks.is_uuid(request.run_id):
             raise InvalidArgumentError("RunId is not valid UUID.")
+        token = ActivityToken(activity_id=request.activity_id)
+        if not request.workflow_id:
+            run = await find(self._engine, namespace.namespace_id, request.activity_id, request.run_id)
+            return self._standalone, run, token
         run = await self._histories.resolve(namespace.namespace_id, request.workflow_id, request.run_id)
-        return run, ActivityToken(activity_id=request.activity_id)
+        return self._of_workflows, run, token
 
     # --- what happens to it ---
 
-    async def _update(
-        self, named: Named, change: Callable[[Transition, Activity], Result], start_as: str | None = None
-    ) -> Result:
-        run, token = named
-
-        def apply(state: RunState, now_ns: int) -> tuple[Transition, Result]:
-            tx = Transition(state, now_ns)
-            return tx, change(tx, activity.current(tx, token, start_as=start_as))
-
-        try:
-            return await self._engine.transact(run, apply)
-        except RunNotFoundError as error:
-            raise not_found(run) from error
-
     async def _heartbeat(self, named: Named, details: Payloads | None, identity: str) -> Asked:
+        answers, run, token = named
         if self._too_large(details):
-            await self._fail(named, server_failure(HEARTBEAT_TOO_LARGE, non_retryable=True), None, identity)
+            failure = server_failure(HEARTBEAT_TOO_LARGE, non_retryable=True)
+            await answers.fail(run, token, failure, None, identity)
             return Asked(cancel=True)
-
-        def change(tx: Transition, pending: Activity) -> Asked:
-            activity.heartbeat(tx, pending, details)
-            return Asked(
-                cancel=pending.cancel_requested_event_id != 0,
-                pause=pending.paused_ns != 0,
-                reset=pending.is_reset,
-            )
-
-        return await self._update(named, change)
+        return await answers.heartbeat(run, token, details)
 
     async def _complete(
         self,
         named: Named,
         result: Payloads | None,
         identity: str,
-        start_as: str | None = None,
         version: WorkerVersionStamp | None = None,
+        *,
+        may_wait: bool = False,
     ) -> None:
+        answers, run, token = named
         if self._too_large(result):
-            await self._fail(named, server_failure(RESULT_TOO_LARGE, non_retryable=True), None, identity)
+            failure = server_failure(RESULT_TOO_LARGE, non_retryable=True)
+            await answers.fail(run, token, failure, None, identity)
             return
-
-        def change(tx: Transition, pending: Activity) -> bool:
-            activity.complete(tx, pending, result, identity, version)
-            return True
-
-        await self._update(named, change, start_as)
+        await answers.complete(run, token, result, identity, version, may_wait=may_wait)
 
     async def _failed(
         self,
@@ -272,6 +245,7 @@ class ActivityTasks:
         Returns:
             what could not be taken as it was sent, as failures for the answer.
         """
+        answers, run, token = named
         failure = request.failure if request.HasField("failure") else None
         details = request.last_heartbeat_details if request.HasField("last_heartbeat_details") else None
         if failure is not None and not failure.HasField("application_failure_info"):
@@ -283,34 +257,16 @@ class ActivityTasks:
         if failure is not None and self._too_large(failure):
             failure = oversized(failure, self._limits.kept_failure_bytes, non_retryable=True)
             complaints.append(failure)
-        await self._fail(named, failure, details, request.identity, version)
+        await answers.fail(run, token, failure, details, request.identity, version)
         return complaints
 
-    async def _fail(
-        self,
-        named: Named,
-        failure: Failure | None,
-        details: Payloads | None,
-        identity: str,
-        version: WorkerVersionStamp | None = None,
-    ) -> None:
-        def change(tx: Transition, pending: Activity) -> bool:
-            if details is not None:
-                activity.heartbeat(tx, pending, details)
-            return activity.fail(tx, pending, failure, identity, self._limits, version)
-
-        await self._update(named, change)
-
     async def _cancel(self, named: Named, details: Payloads | None, identity: str) -> None:
+        answers, run, token = named
         if self._too_large(details):
-            await self._fail(named, server_failure(CANCEL_TOO_LARGE, non_retryable=True), None, identity)
+            failure = server_failure(CANCEL_TOO_LARGE, non_retryable=True)
+            await answers.fail(run, token, failure, None, identity)
             return
-
-        def change(tx: Transition, pending: Activity) -> bool:
-            activity.cancel(tx, pending, details, identity)
-            return True
-
-        await self._update(named, change)
+        await answers.cancel(run, token, details, identity)
 
     def _too_large(self, value: Payloads | Failure | None) -> bool:
         return value is not None and value.ByteSize() > self._limits.blob_bytes

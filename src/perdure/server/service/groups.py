@@ -28,6 +28,7 @@ from perdure.server.service.pauses import Pauses
 from perdure.server.service.readings import Readings
 from perdure.server.service.reset_rpcs import ResetRpcs
 from perdure.server.service.schedule_rpcs import ScheduleRpcs
+from perdure.server.service.standalone_activities import StandaloneActivities
 from perdure.server.service.task_queues import TaskQueues
 from perdure.server.service.task_responses import TaskResponses
 from perdure.server.service.update_rpcs import UpdateRpcs
@@ -42,6 +43,7 @@ def engine_groups(
     history_wait_s: float = 20.0,
     history_page_batches: int = 256,
     query_wait_s: float = 20.0,
+    list_page_size: int = 1_000,
     schedules: Schedules | None = None,
     endpoints: NexusEndpoints | None = None,
     remote: Remote | None = None,
@@ -56,6 +58,7 @@ def engine_groups(
         history_wait_s: how long a request for a history or an update waits for news at most.
         history_page_batches: batches of events of one page of history at most.
         query_wait_s: how long a query waits whose caller sets no deadline.
+        list_page_size: rows of a page of a list at most.
         schedules: the engine's schedules; None for a service without their RPCs.
         endpoints: the registry of Nexus endpoints; None for an empty one.
         remote: reaches Nexus handlers and callbacks by HTTP; None where that is not possible.
@@ -90,6 +93,7 @@ def engine_groups(
         ActivityTasks(engine, histories, responses, long_poll_s),
         Readings(engine, histories, queries, history_wait_s, query_wait_s),
         UpdateRpcs(engine, histories, updates),
+        StandaloneActivities(engine, history_wait_s, list_page_size),
         ActivityControls(engine, histories),
         Pauses(engine, histories),
         ResetRpcs(engine, histories, Resets(engine, histories, effects)),

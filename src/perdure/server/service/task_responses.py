@@ -15,6 +15,7 @@ from perdure.server.engine.deliveries import (
     ActivityDelivery,
     Delivery,
     QueryDelivery,
+    StandaloneActivityDelivery,
     WorkflowTaskDelivery,
 )
 from perdure.server.engine.engine import Engine
@@ -22,6 +23,7 @@ from perdure.server.engine.histories import Histories
 
 WORKFLOW_TASK = "workflow-task"
 ACTIVITY_TASK = "activity-task"
+STANDALONE_TASK = "standalone-activity-task"
 QUERY_TASK = "query-task"
 HISTORY_PAGE = "history-page"
 
@@ -123,6 +125,8 @@ class TaskResponses:
 
     async def activity_task(self, delivery: Delivery) -> PollActivityTaskQueueResponse:
         """A started activity attempt."""
+        if isinstance(delivery, StandaloneActivityDelivery):
+            return self._standalone_task(delivery)
         invariant(
             isinstance(delivery, ActivityDelivery), "no activity on an activity queue", delivery=delivery
         )
@@ -148,7 +152,6 @@ class TaskResponses:
         response.workflow_type.name = header.workflow_type
         response.workflow_execution.workflow_id = run.workflow_id
         response.workflow_execution.run_id = run.run_id
-        response.activity_type.name = activity.activity_type
         for name in ("header", "input", "retry_policy", "priority"):
             if attributes.HasField(name):
                 getattr(response, name).CopyFrom(getattr(attributes, name))
@@ -156,14 +159,29 @@ class TaskResponses:
             _take_options(response, activity)
         if activity.priority == b"" and header.priority:
             response.priority.ParseFromString(header.priority)
-        if activity.heartbeat_details:
-            response.heartbeat_details.CopyFrom(Payloads.FromString(activity.heartbeat_details))
         set_timestamp(response.scheduled_time, activity.first_scheduled_ns)
-        set_timestamp(response.current_attempt_scheduled_time, activity.scheduled_ns)
-        set_timestamp(response.started_time, activity.started_ns)
-        set_duration(response.schedule_to_close_timeout, activity.schedule_to_close_ns)
-        set_duration(response.start_to_close_timeout, activity.start_to_close_ns)
-        set_duration(response.heartbeat_timeout, activity.heartbeat_ns)
+        _show_attempt(response, activity)
+        return response
+
+    def _standalone_task(self, delivery: StandaloneActivityDelivery) -> PollActivityTaskQueueResponse:
+        state = delivery.state
+        attempt, request = state.header.attempt, state.request
+        run = state.run
+        response = PollActivityTaskQueueResponse(
+            task_token=self._engine.tokens.seal(
+                STANDALONE_TASK, *run[:3], attempt.attempt, attempt.started_ns
+            ),
+            workflow_namespace=state.header.namespace,
+            activity_id=run.workflow_id,
+            activity_run_id=run.run_id,
+            attempt=attempt.attempt,
+        )
+        for name in ("header", "input"):
+            if request.HasField(name):
+                getattr(response, name).CopyFrom(getattr(request, name))
+        _take_options(response, attempt)
+        set_timestamp(response.scheduled_time, state.header.schedule_ns)
+        _show_attempt(response, attempt)
         return response
 
 
@@ -171,6 +189,17 @@ def _name(response: PollWorkflowTaskQueueResponse, run: RunKey, workflow_type: s
     response.workflow_execution.workflow_id = run.workflow_id
     response.workflow_execution.run_id = run.run_id
     response.workflow_type.name = workflow_type
+
+
+def _show_attempt(response: PollActivityTaskQueueResponse, activity: Activity) -> None:
+    response.activity_type.name = activity.activity_type
+    if activity.heartbeat_details:
+        response.heartbeat_details.CopyFrom(Payloads.FromString(activity.heartbeat_details))
+    set_timestamp(response.current_attempt_scheduled_time, activity.scheduled_ns)
+    set_timestamp(response.started_time, activity.started_ns)
+    set_duration(response.schedule_to_close_timeout, activity.schedule_to_close_ns)
+    set_duration(response.start_to_close_timeout, activity.start_to_close_ns)
+    set_duration(response.heartbeat_timeout, activity.heartbeat_ns)
 
 
 def _take_options(response: PollActivityTaskQueueResponse, activity: Activity) -> None:

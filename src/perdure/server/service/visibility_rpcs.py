@@ -98,7 +98,7 @@ class VisibilityRpcs:
         if query.group_by is not None:
             for value, number in counts:
                 group = response.groups.add(count=number)
-                group.group_values.append(_group_value(query.group_by, value))
+                group.group_values.append(group_value(query.group_by, value))
         return response
 
     async def list_open_workflow_executions(
@@ -191,7 +191,8 @@ def _time_conditions(attribute: Attribute, times: StartTimeFilter) -> list[Node]
     return conditions
 
 
-def _group_value(attribute: str, value: object) -> Payload:
+def group_value(attribute: str, value: object) -> Payload:
+    """A group of a count, as the API shows it."""
     if attribute == EXECUTION_STATUS and isinstance(value, int):
         value = _STATUS_NAMES.get(value, value)
     payload = Payload(data=json.dumps("" if value is None else value, ensure_ascii=False).encode())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
+from typing import Any
 
 from perdure.api.common.v1 import WorkerVersionStamp
 from perdure.api.enums.v1 import TaskQueueKind, TaskQueueType
@@ -52,12 +54,23 @@ def open_token(engine: Engine, kind: str, token: bytes, namespace: Namespace) ->
     Raises:
         InvalidArgumentError: missing, not ours, or of another namespace.
     """
+    return open_any_token(engine, (kind,), token, namespace)[1]
+
+
+def open_any_token(
+    engine: Engine, kinds: Collection[str], token: bytes, namespace: Namespace
+) -> tuple[str, list[Any]]:
+    """The kind and the fields of a task token of one of these kinds, which must be of this namespace.
+
+    Raises:
+        InvalidArgumentError: missing, not ours, or of another namespace.
+    """
     if not token:
         raise InvalidArgumentError(NO_TOKEN)
-    fields: list[object] = engine.tokens.open(kind, token, BAD_TOKEN)
+    kind, fields = engine.tokens.open_any(kinds, token, BAD_TOKEN)
     if fields[0] != namespace.namespace_id:
         raise InvalidArgumentError(WRONG_NAMESPACE)
-    return fields
+    return kind, fields
 
 
 class WorkerTasks:
