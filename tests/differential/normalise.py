@@ -26,6 +26,8 @@ PLACEHOLDERS = {
     "task_id": "<task id>",
     "task_token": "<token>",
     "next_page_token": "<token>",
+    "long_poll_token": "<token>",
+    "state_size_bytes": "<size>",
     "history_size_bytes": "<size>",
     "poller_group_id": "<poller group>",
     "execution_duration": "<duration>",

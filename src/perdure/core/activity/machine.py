@@ -24,7 +24,6 @@ from perdure.core.run.protos import duration_ns
 from perdure.core.run.records import RunKey
 from perdure.core.run.state import RunHeader
 
-NOT_FOUND = "activity task not found"
 NO_DETAILS = "activity task failed without failure details"
 _SHARED = (
     "activity_type",
@@ -116,7 +115,7 @@ def check_token(tx: ActivityTransition, token: ActivityToken, *, may_wait: bool 
     )
     is_expected = tx.header.is_with_worker or (may_wait and not token.attempt)
     if not tx.header.is_open or not fits or not is_expected:
-        raise NotFoundError(NOT_FOUND)
+        raise NotFoundError(f"activity not found for ID: {tx.state.run.workflow_id}")
 
 
 @dataclass(frozen=True, slots=True)

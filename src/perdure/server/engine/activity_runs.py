@@ -306,7 +306,7 @@ class ActivityRuns:
 
 def not_found(run: RunKey) -> str:
     """The message for an execution that is not there."""
-    return f'activity execution not found for activity ID "{run.workflow_id}" and run ID "{run.run_id}"'
+    return f"activity not found for ID: {run.workflow_id}"
 
 
 def _resolve(waiter: asyncio.Future[None]) -> None:

@@ -176,6 +176,7 @@ class TaskResponses:
             activity_run_id=run.run_id,
             attempt=attempt.attempt,
         )
+        response.workflow_execution.SetInParent()
         for name in ("header", "input"):
             if request.HasField(name):
                 getattr(response, name).CopyFrom(getattr(request, name))
