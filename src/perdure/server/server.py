@@ -241,7 +241,10 @@ class Server:
                     page := await self._store.list_runs(namespace.namespace_id, None, 100, None, kind)
                 ).rows:
                     for row in page.rows:
-                        await self.engine.delete_run(row.run)
+                        if kind is RunKind.ACTIVITY:
+                            await self.engine.activity_runs.delete(row.run)
+                        else:
+                            await self.engine.delete_run(row.run)
             await self.namespaces.delete(namespace)
         except PerdureError as error:
             logger.error("namespace %s could not be removed: %s", namespace.name, error)

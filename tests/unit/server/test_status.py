@@ -22,6 +22,9 @@ _ARGUMENTS: dict[type[ServiceError], ServiceError] = {
     errors.WorkflowAlreadyStartedError: errors.WorkflowAlreadyStartedError(
         "taken", start_request_id="q", run_id="r", first_run_id="f"
     ),
+    errors.ActivityAlreadyStartedError: errors.ActivityAlreadyStartedError(
+        "taken", start_request_id="q", run_id="r"
+    ),
     errors.NamespaceInvalidStateError: errors.NamespaceInvalidStateError(
         "gone", namespace="old", state=3, allowed_states=(1, 2)
     ),
@@ -41,6 +44,7 @@ _EXPECTED: dict[type[ServiceError], tuple[int, str | None]] = {
     errors.NamespaceNotFoundError: (5, "NamespaceNotFoundFailure"),
     errors.AlreadyExistsError: (6, None),
     errors.WorkflowAlreadyStartedError: (6, "WorkflowExecutionAlreadyStartedFailure"),
+    errors.ActivityAlreadyStartedError: (6, "ActivityExecutionAlreadyStartedFailure"),
     errors.NamespaceAlreadyExistsError: (6, "NamespaceAlreadyExistsFailure"),
     errors.PermissionDeniedError: (7, "PermissionDeniedFailure"),
     errors.ResourceExhaustedError: (8, "ResourceExhaustedFailure"),
@@ -95,6 +99,8 @@ def test_details_carry_what_the_error_knows() -> None:
     assert detail == errordetails.WorkflowExecutionAlreadyStartedFailure(
         start_request_id="q", run_id="r", first_execution_run_id="f"
     )
+    activity = _detail(_ARGUMENTS[errors.ActivityAlreadyStartedError])
+    assert activity == errordetails.ActivityExecutionAlreadyStartedFailure(start_request_id="q", run_id="r")
     assert _detail(errors.NamespaceNotFoundError("lost")) == errordetails.NamespaceNotFoundFailure(
         namespace="lost"
     )

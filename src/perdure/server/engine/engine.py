@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence, Set
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from perdure.api.history.v1 import History, HistoryEvent
@@ -35,7 +34,7 @@ from perdure.server.engine.activity_runs import ActivityRuns
 from perdure.server.engine.deliveries import ActivityDelivery, Delivery, WorkflowTaskDelivery
 from perdure.server.engine.matching import Matching, Poller
 from perdure.server.engine.runs import RunCache, RunSlot
-from perdure.server.engine.timers import Timers
+from perdure.server.engine.timers import Timers, Woken
 from perdure.server.engine.tokens import TokenSealer
 from perdure.server.namespaces import Namespaces
 from perdure.server.runtime import Runtime
@@ -66,15 +65,6 @@ class EngineLimits:
 
     cached_runs: int = 4_000
     run: Limits = field(default_factory=Limits)
-
-
-class Woken(Enum):
-    """What a run that was woken had to do."""
-
-    IN_VAIN = "nothing yet"
-    FIRED = "what was due"
-    REACHES_OUT = "something to other runs"
-    EXPIRED = "nothing any more: its retention is over"
 
 
 class Reserved(NamedTuple):
@@ -769,8 +759,6 @@ class Engine:
 
     async def delete_run(self, run: RunKey) -> bool:
         """Deletes a run with everything that belongs to it. Returns whether it was there."""
-        if run.kind is RunKind.ACTIVITY:
-            return await self.activity_runs.delete(run)
         slot = self.runs.pin(run)
         try:
             async with slot.alone():

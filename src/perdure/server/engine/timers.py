@@ -10,6 +10,7 @@ import asyncio
 import heapq
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import Enum
 from typing import Protocol
 
 from perdure.core.errors import PerdureError
@@ -38,6 +39,15 @@ class Wakeups(Protocol):
 
     async def due_wakeups(self, until_ns: int, after: Wakeup | None, limit: int) -> Sequence[Wakeup]:
         """See `Store.due_wakeups`."""
+
+
+class Woken(Enum):
+    """What a run that was woken had to do."""
+
+    IN_VAIN = "nothing yet"
+    FIRED = "what was due"
+    REACHES_OUT = "something to other runs"
+    EXPIRED = "nothing any more: its retention is over"
 
 
 Fire = Callable[[RunKey], Awaitable[None]]
