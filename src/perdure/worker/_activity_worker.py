@@ -78,6 +78,8 @@ class ActivityWorker:
             await self._report(attempt, outcome)
         finally:
             self._running_activities.pop(attempt.start.task_token, None)
+            # They know the attempt: without them, it goes without the garbage collector.
+            attempt.task = attempt.heartbeater = None
             if attempt.permit is not None:
                 attempt.permit.release()
 

@@ -185,6 +185,8 @@ def workflow_task_done(
     task: PollWorkflowTaskQueueResponse, duration_s: float, payloads: WorkflowPayloads | None
 ) -> None:
     """Log how long a workflow task took, at debug level unless it took long, and what external storage did for it."""
+    if duration_s <= _DURATION_LEVELS[-2][0] and not workflow_logger.isEnabledFor(logging.DEBUG):
+        return
     level, what = next(entry[1:] for entry in _DURATION_LEVELS if duration_s > entry[0])
     if not workflow_logger.isEnabledFor(level):
         return

@@ -43,28 +43,34 @@ class WorkflowAnswers:
         }
         if environment.deployment is not None:
             self._common["deployment_options"] = environment.deployment
+        # What every answer says, made once: filling in a message is most of what an answer costs.
+        self._completed = RespondWorkflowTaskCompletedRequest(
+            sticky_attributes=self._sticky, worker_version_stamp=environment.version_stamp, **self._common
+        )
+        self._completed.capabilities.discard_speculative_workflow_task_with_events = True
 
     def completed(
         self, task_token: bytes, completion: TaskCompletion, *, return_new_task: bool
     ) -> RespondWorkflowTaskCompletedRequest:
         """Return the answer to a task that was done."""
-        request = RespondWorkflowTaskCompletedRequest(
-            task_token=task_token,
-            commands=completion.commands,
-            messages=completion.messages,
-            sticky_attributes=self._sticky,
-            return_new_workflow_task=return_new_task,
-            force_create_new_workflow_task=completion.force_create_new_workflow_task,
-            sdk_metadata=completion.sdk_metadata,
-            metering_metadata=completion.metering_metadata,
-            versioning_behavior=completion.versioning_behavior
-            or self._environment.default_versioning_behavior,  # type: ignore[arg-type]
-            worker_version_stamp=self._environment.version_stamp,
-            **self._common,
-        )
+        request = RespondWorkflowTaskCompletedRequest()
+        request.CopyFrom(self._completed)
+        request.task_token = task_token
+        request.return_new_workflow_task = return_new_task
+        request.commands.extend(completion.commands)
+        behavior: Any = completion.versioning_behavior or self._environment.default_versioning_behavior
+        if behavior:
+            request.versioning_behavior = behavior
+        if completion.messages:
+            request.messages.extend(completion.messages)
+        if completion.force_create_new_workflow_task:
+            request.force_create_new_workflow_task = True
+        if completion.sdk_metadata is not None:
+            request.sdk_metadata.CopyFrom(completion.sdk_metadata)
+        if completion.metering_metadata is not None:
+            request.metering_metadata.CopyFrom(completion.metering_metadata)
         for query_id, result in completion.query_results.items():
             request.query_results[query_id].CopyFrom(result)
-        request.capabilities.discard_speculative_workflow_task_with_events = True
         return request
 
     def failed(self, task_token: bytes, failure: TaskFailure) -> RespondWorkflowTaskFailedRequest:

@@ -19,23 +19,17 @@ from perdure.api.sdk.v1 import (
     WorkflowInteractionDefinition,
     WorkflowMetadata,
 )
-from perdure.workflow import _QueryDefinition
+from perdure.workflow import _QueryDefinition, _Runtime
 
 if TYPE_CHECKING:
     from perdure.worker.workflow_code.instance import WorkflowInstance
 
 
-def queries(instance: WorkflowInstance) -> dict[str | None, _QueryDefinition]:
-    """The questions, by name."""
-    answers: dict[str, tuple[Any, type]] = {
-        "__stack_trace": (lambda: stack_trace(instance), str),
-        "__enhanced_stack_trace": (lambda: enhanced_stack_trace(instance), EnhancedStackTrace),
-        "__temporal_workflow_metadata": (lambda: metadata(instance), WorkflowMetadata),
-    }
-    return {
-        name: _QueryDefinition(name=name, fn=answer, is_method=False, arg_types=[], ret_type=result_type)
-        for name, (answer, result_type) in answers.items()
-    }
+def _instance() -> WorkflowInstance:
+    """The run that is asked."""
+    runtime: Any = _Runtime.current()
+    asked: WorkflowInstance = runtime._instance
+    return asked
 
 
 def _waiting_tasks(instance: WorkflowInstance) -> list[asyncio.Task[Any]]:
@@ -99,3 +93,14 @@ def metadata(instance: WorkflowInstance) -> WorkflowMetadata:
 def _interactions(definitions: Iterable[Any]) -> list[WorkflowInteractionDefinition]:
     texts: Mapping[str, str] = {each.name or "": each.description or "" for each in definitions}
     return [WorkflowInteractionDefinition(name=name, description=texts[name]) for name in sorted(texts)]
+
+
+QUERIES: dict[str | None, _QueryDefinition] = {
+    name: _QueryDefinition(name=name, fn=answer, is_method=False, arg_types=[], ret_type=result_type)
+    for name, answer, result_type in (
+        ("__stack_trace", lambda: stack_trace(_instance()), str),
+        ("__enhanced_stack_trace", lambda: enhanced_stack_trace(_instance()), EnhancedStackTrace),
+        ("__temporal_workflow_metadata", lambda: metadata(_instance()), WorkflowMetadata),
+    )
+}
+"""The questions, by name."""

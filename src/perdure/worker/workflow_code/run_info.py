@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from perdure.api.protobuf import Duration
-from perdure.common import Priority, RetryPolicy
+from perdure.common import Priority, RetryPolicy, TypedSearchAttributes
 from perdure.converter import decode_search_attributes, decode_typed_search_attributes
 from perdure.core.replay.activation import InitializeWorkflow
 from perdure.workflow import Info, ParentInfo, RootInfo
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def new_info(
@@ -23,33 +25,37 @@ def new_info(
         first_task_ns: when its first workflow task started.
     """
     started = job.attributes
-    parent = started.parent_workflow_execution
-    root = started.root_workflow_execution
-    has_parent = bool(parent.workflow_id)
+    # Most runs have few of these; a message that is not there costs as much to look at as one that is.
+    has = started.HasField
+    parent = started.parent_workflow_execution if has("parent_workflow_execution") else None
+    root = started.root_workflow_execution if has("root_workflow_execution") else None
+    attributes = started.search_attributes if has("search_attributes") else None
     return Info(
         attempt=started.attempt,
         continued_run_id=started.continued_execution_run_id or None,
         cron_schedule=started.cron_schedule or None,
-        execution_timeout=_timedelta(started.workflow_execution_timeout),
+        execution_timeout=_timedelta(started.workflow_execution_timeout)
+        if has("workflow_execution_timeout")
+        else None,
         first_execution_run_id=started.first_execution_run_id,
-        headers=dict(started.header.fields),
+        headers=dict(started.header.fields) if has("header") else {},
         namespace=namespace,
         parent=ParentInfo(started.parent_workflow_namespace, parent.run_id, parent.workflow_id)
-        if has_parent
+        if parent is not None and parent.workflow_id
         else None,
-        root=RootInfo(root.run_id, root.workflow_id) if root.workflow_id else None,
-        priority=Priority._from_proto(started.priority),
-        raw_memo=dict(started.memo.fields),
-        retry_policy=RetryPolicy.from_proto(started.retry_policy)
-        if started.HasField("retry_policy")
-        else None,
+        root=RootInfo(root.run_id, root.workflow_id) if root is not None and root.workflow_id else None,
+        priority=Priority._from_proto(started.priority) if has("priority") else Priority.default,
+        raw_memo=dict(started.memo.fields) if has("memo") else {},
+        retry_policy=RetryPolicy.from_proto(started.retry_policy) if has("retry_policy") else None,
         run_id=run_id,
-        run_timeout=_timedelta(started.workflow_run_timeout),
-        search_attributes=decode_search_attributes(started.search_attributes),
+        run_timeout=_timedelta(started.workflow_run_timeout) if has("workflow_run_timeout") else None,
+        search_attributes={} if attributes is None else decode_search_attributes(attributes),
         start_time=_datetime(first_task_ns),
         task_queue=task_queue,
         task_timeout=_timedelta(started.workflow_task_timeout) or timedelta(),
-        typed_search_attributes=decode_typed_search_attributes(started.search_attributes),
+        typed_search_attributes=TypedSearchAttributes.empty
+        if attributes is None
+        else decode_typed_search_attributes(attributes),
         workflow_id=job.workflow_id,
         workflow_start_time=_datetime(job.start_time_ns),
         workflow_type=started.workflow_type.name,
@@ -65,5 +71,4 @@ def _timedelta(duration: Duration) -> timedelta | None:
 
 
 def _datetime(time_ns: int) -> datetime:
-    seconds, rest_ns = divmod(time_ns, 1_000_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest_ns // 1_000)
+    return _EPOCH + timedelta(microseconds=time_ns // 1_000)
