@@ -471,3 +471,20 @@ def test_a_run_knows_its_config_by_default() -> None:
     run = WorkflowRun("workflow", "run", Code(waits))
     assert (run.workflow_type, run.task_queue, run.workflow_task_timeout_s) == ("", "", 10.0)
     assert CONFIG.sdk_name == "perdure-python"
+
+
+async def works_at_once(context: Context) -> str:
+    await context.activity("work")
+    return "done"
+
+
+def test_a_command_too_many_at_the_end_of_an_open_history_is_seen_where_that_is_decidable() -> None:
+    """A history may be cut between the events of a task's commands; once another event follows, all are there."""
+    bench = Bench(lambda: Code(waits))
+    bench.work()
+    assert replay_history(Code(works_at_once), bench.events, workflow_id="workflow", config=CONFIG) is None
+    signalled(bench)
+    failure = replay_history(Code(works_at_once), bench.events, workflow_id="workflow", config=CONFIG)
+    assert failure is not None
+    assert "nothing more was asked for in that workflow task" in failure.message
+    assert replay_history(Code(waits), bench.events, workflow_id="workflow", config=CONFIG) is None

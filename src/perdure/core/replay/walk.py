@@ -65,6 +65,7 @@ class Walk:
         history_size_bytes, continue_as_new_suggested, suggest_reasons, deployment_changed: as its started event says.
         sent_live: the commands that wait for their events were sent by this worker, not asked for on replay.
         has_ended: history has the event that closes the run.
+        checks_end: nothing comes after these events, so commands of the last completed task are compared here.
         build_id, deployment_name: of the worker that completed the task being replayed; empty when unknown.
     """
 
@@ -78,6 +79,7 @@ class Walk:
         self.deployment_changed = False
         self.sent_live = False
         self.has_ended = False
+        self.checks_end = False
         self.build_id = ""
         self.deployment_name = ""
         self._events: Sequence[HistoryEvent] = ()
@@ -213,6 +215,8 @@ class Walk:
                     self._check_all_recorded(start, end)
                 self.sent_live = False
             self._task_started(events[end])
+        elif has_completion and self.checks_end and ledger.commands and not self.sent_live:
+            self._check_all_recorded(start, end)
 
     def _live_from(self, start: int, end: int) -> int:
         """Index of the first event of the last window that the code has not produced itself: replay ends there."""
@@ -235,8 +239,11 @@ class Walk:
             return
         machine, kind = front
         index = max(i for i in range(start, end + 1) if self._types[i] == WORKFLOW_TASK_COMPLETED) + 1
-        while self._types[index] in COMMAND_EVENTS:
+        while index <= end and self._types[index] in COMMAND_EVENTS:
             index += 1
+        if index > end:
+            # The history may have been cut between the events of the task's commands.
+            return
         raise NondeterminismError(
             self._first_id + index,
             f"{describe(self._events[index])}, nothing more was asked for in that workflow task",
