@@ -199,6 +199,10 @@ _SENT_BY_THE_WORKFLOW = frozenset(
 """Events whose payloads went out: workflow code never reads them, and who receives them decodes them."""
 
 
+_NEXUS_EVENTS = "nexus_operation_"
+"""Who serves a Nexus operation knows nothing of the workflow: its payloads have no context, on both sides."""
+
+
 def read_local_activity_names(details: Mapping[str, Payloads]) -> tuple[str, str] | None:
     """Return id and type of the local activity that a marker is about; None if it does not say."""
     try:
@@ -403,13 +407,16 @@ class WorkflowPayloads:
     async def _transform(
         self,
         message: Message,
-        context: SerializationContext,
+        context: SerializationContext | None,
         *,
         is_inbound: bool,
         target: StorageDriverWorkflowInfo | None = None,
     ) -> None:
-        converter = self._environment.data_converter._with_contexts(
-            context, StorageDriverStoreContext(target=target or self._storage_target)
+        converter = self._environment.data_converter
+        if context is not None:
+            converter = converter.with_context(context)
+        converter = converter._with_store_context(
+            StorageDriverStoreContext(target=target or self._storage_target)
         )
 
         async def inbound(payloads: Sequence[Payload]) -> list[Payload]:
@@ -426,10 +433,12 @@ class WorkflowPayloads:
             with_headers=self._environment.encode_workflow_headers,
         )
 
-    def _context_of_event(self, event: HistoryEvent) -> SerializationContext:
+    def _context_of_event(self, event: HistoryEvent) -> SerializationContext | None:
         kind = event.WhichOneof("attributes")
         if kind is None:
             return self._own
+        if kind.startswith(_NEXUS_EVENTS):
+            return None
         attributes: Any = getattr(event, kind)
         if kind == "workflow_execution_started_event_attributes":
             parent = attributes.parent_workflow_execution
@@ -468,8 +477,10 @@ class WorkflowPayloads:
             is_local=is_local,
         )
 
-    def _context_of_command(self, command: Command) -> SerializationContext:
+    def _context_of_command(self, command: Command) -> SerializationContext | None:
         kind = command.WhichOneof("attributes")
+        if kind == "schedule_nexus_operation_command_attributes":
+            return None
         if kind == "schedule_activity_task_command_attributes":
             return self._for_activity(command.schedule_activity_task_command_attributes)
         if kind == "start_child_workflow_execution_command_attributes":

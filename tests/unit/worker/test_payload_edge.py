@@ -151,6 +151,24 @@ def test_commands_are_encoded_for_whom_they_go_to() -> None:
     )
 
 
+def test_payloads_of_nexus_operations_have_no_context() -> None:
+    """Who serves the operation could not tell for whom they were encoded."""
+    command = Command()
+    command.schedule_nexus_operation_command_attributes.input.data = b"x"
+    completed = HistoryEvent()
+    completed.nexus_operation_completed_event_attributes.result.data = b"y"
+    completed.nexus_operation_completed_event_attributes.scheduled_event_id = 5
+
+    async def scenario() -> None:
+        payloads = _payloads()
+        await payloads.encode_commands([command])
+        assert command.schedule_nexus_operation_command_attributes.input.data == b"out nobody x"
+        [decoded] = await payloads.decoded_events([completed])
+        assert decoded.nexus_operation_completed_event_attributes.result.data == b"in nobody y"
+
+    asyncio.run(scenario())
+
+
 def test_an_update_request_is_decoded_inside_its_envelope() -> None:
     request = Request()
     request.input.args.payloads.add(data=b"x")
