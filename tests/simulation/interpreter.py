@@ -280,6 +280,8 @@ class Interpreter:
         if name == "WORKFLOW_EXECUTION_STARTED":
             document = value_of(attributes.input)
             self.program, self.origin = document["program"], document["origin"]
+            if document.get("scheduled"):
+                self.origin = {**self.origin, "workflow_id": attributes.workflow_id}
             self._threads = [self._main(self.program["steps"])]
             # Children of an earlier run or attempt may still be there: theirs are other ids.
             self._chain = f"{attributes.original_execution_run_id[-8:]}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 from perdure.api.history.v1 import HistoryEvent
 from perdure.core.errors import (
+    PerdureError,
     ResourceExhaustedError,
 )
 from perdure.core.run import (
@@ -29,18 +31,22 @@ from perdure.core.run import (
     timer,
     workflow_task,
 )
-from perdure.core.run.records import QueueKey, RunWrite
+from perdure.core.run.records import QueueKey, RunKey, RunWrite
 from perdure.core.run.transition import Overlay, Transition
+from perdure.core.schedule import machine, messages
+from perdure.core.schedule.state import ScheduleState
 from perdure.server.engine import timers
 from perdure.server.engine.engine import Engine, Pending
 from perdure.server.engine.histories import Histories
 from perdure.server.engine.matching import Matching
 from perdure.server.engine.queries import Queries
 from perdure.server.engine.runs import HistoryTail, RunSlot
+from perdure.server.engine.schedules import Schedules
 from perdure.server.engine.starts import Starts
 from perdure.server.engine.timers import Timers
 from perdure.server.service.task_responses import TaskResponses
 from perdure.store.memory import MemoryStore
+from perdure.store.protocol import ScheduleKey
 from tests.simulation.store import SimStore
 
 Patch = pytest.MonkeyPatch
@@ -536,3 +542,53 @@ def child_forgets_its_parent(patch: Patch) -> None:
         start(tx, request, replace(context, parent=None) if context.predecessor is not None else context)
 
     patch.setattr(lifecycle, "start", orphaned)
+
+
+# --- schedules
+
+
+@_mutant
+def scheduled_start_has_no_name(patch: Patch) -> None:
+    """A start that is done again after a crash is not recognised."""
+    numbers = itertools.count()
+    patch.setattr(messages, "derived_id", lambda *parts: f"start {next(numbers)}")
+
+
+@_mutant
+def actions_that_are_late_are_dropped(patch: Patch) -> None:
+    """Only the newest of the actions that came due while no server ran is taken."""
+    take = machine._take_due
+
+    def newest(state: ScheduleState, now_ns: int) -> None:
+        before = len(state.buffer)
+        take(state, now_ns)
+        state.buffer[before:] = state.buffer[before:][-1:]
+
+    patch.setattr(machine, "_take_due", newest)
+
+
+@_mutant
+def schedule_lost_when_it_cannot_be_written(patch: Patch) -> None:
+    """A schedule that failed to do what is due counts as one that will be looked at again."""
+
+    async def wake(self: Schedules, run: RunKey) -> None:
+        key = ScheduleKey(run.namespace_id, run.workflow_id)
+        try:
+            await self._work(key)
+        except PerdureError:
+            self._attended.add(key)
+
+    patch.setattr(Schedules, "_wake", wake)
+
+
+@_mutant
+def repeated_patch_is_done_again(patch: Patch) -> None:
+    patched = machine.patched
+
+    def again(state: ScheduleState, change: Any, request_id: str, now_ns: int) -> ScheduleState:
+        known = state.request_ids
+        result = patched(replace(state, request_ids=[]), change, request_id, now_ns)
+        result.request_ids = list(dict.fromkeys([*known, *result.request_ids]))
+        return result
+
+    patch.setattr(machine, "patched", again)

@@ -17,6 +17,7 @@ from perdure.core.run.state import RunState, decode_run
 from perdure.store.memory import MemoryStore
 from tests.simulation.interpreter import attributes_of, event_name, value_of, verdict
 from tests.simulation.model import RUNNING, RunModel, check
+from tests.simulation.schedules import ScheduleOracle
 from tests.simulation.trace import Trace
 
 T = TypeVar("T")
@@ -77,6 +78,7 @@ class Oracle:
         self.commits = 0
         self.clock_set_back = False
         """Whether the wall clock ever was."""
+        self.schedules = ScheduleOracle(trace, self.models)
         self._heartbeats: dict[tuple[str, str], tuple[list[Any], set[str]]] = {}
 
     # --- after every commit
@@ -150,6 +152,7 @@ class Oracle:
         check(closed, "a workflow id has one open run", f"{before} {run}")
         self.current[workflow] = run
         self.started_by.setdefault((*workflow, write.start_request_id), []).append(run)
+        self.schedules.started(run)
         return model
 
     def removed(self, run: RunKey, now_ns: int) -> None:

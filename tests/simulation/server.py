@@ -169,6 +169,8 @@ class SimServer:
     def check_memory(self) -> None:
         """Checks what the server holds in memory when nothing is under way: bounded, and equal to what is stored."""
         runs = self.server.engine.runs
+        schedules = self.server.schedules
+        check(not schedules._slots and not schedules._watched, "no deleted schedule is remembered", schedules)
         check(len(runs) <= self._cached_runs + 16, "caches are bounded", len(runs))
         for slot in runs.slots():
             check(not slot.pins, "nobody holds a run for ever", slot.key)

@@ -20,7 +20,7 @@ from perdure.core.errors import (
 )
 from perdure.core.run.records import RunKey, RunWrite
 from perdure.store.memory import MemoryStore
-from perdure.store.protocol import Store
+from perdure.store.protocol import ScheduleKey, Store, StoredSchedule
 from tests.simulation.faults import Faults
 from tests.simulation.loop import Node, SimLoop, SimulationError
 from tests.simulation.oracle import Oracle
@@ -135,6 +135,26 @@ class SimStore:
             return deleted
 
         return await self._do("delete_run", act)
+
+    async def put_schedule(self, schedule: StoredSchedule) -> None:
+        """Writes, and lets the oracle check what was written."""
+
+        async def act() -> None:
+            await self._durable.put_schedule(schedule)
+            await self._check(lambda: self._oracle.schedules.put(schedule, self._now_ns()))
+
+        await self._do("put_schedule", act)
+
+    async def delete_schedule(self, key: ScheduleKey) -> bool:
+        """Deletes, and tells the oracle."""
+
+        async def act() -> bool:
+            deleted = await self._durable.delete_schedule(key)
+            if deleted:
+                await self._check(lambda: self._oracle.schedules.deleted(key))
+            return deleted
+
+        return await self._do("delete_schedule", act)
 
     async def _check(self, look: Callable[[], None]) -> None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from random import Random
@@ -21,6 +21,8 @@ from tests.simulation.loop import Node, SimLoop, new_loop
 from tests.simulation.model import Broken, check
 from tests.simulation.oracle import Oracle, immediate
 from tests.simulation.runtime import WallClock
+from tests.simulation.schedule_client import ScheduleClient
+from tests.simulation.schedules import draw_schedule
 from tests.simulation.server import NAMESPACES, SimServer, server_config
 from tests.simulation.trace import Trace
 from tests.simulation.worker import SimWorker
@@ -233,7 +235,7 @@ class World:
         context.start(world, self._turn_the_clock())
         context.start(world, self._stand_still())
         context.start(world, self._take_the_store_down())
-        clients = self._start_clients()
+        clients: list[SimClient | ScheduleClient] = [*self._start_clients(), *self._start_schedules()]
         await self.loop.sleep(random.uniform(10, 90))
         context.faults = self.faults.ended()
         context.calm_since_s = self.loop.time()
@@ -259,7 +261,21 @@ class World:
             )
         return clients
 
-    async def _until_finished(self, clients: list[SimClient]) -> None:
+    def _start_schedules(self) -> list[ScheduleClient]:
+        """Schedules in every other seed, with randomness of their own."""
+        random = self.context.stream("schedules")
+        if random.random() < 0.5:
+            return []
+        plans = [
+            draw_schedule(random, number, random.choice(NAMESPACES), TASK_QUEUE)
+            for number in range(1, random.randint(2, 3))
+        ]
+        return [
+            ScheduleClient(self.context, self.loop.new_node(f"client of {plan.schedule_id}"), plan)
+            for plan in plans
+        ]
+
+    async def _until_finished(self, clients: Sequence[SimClient | ScheduleClient]) -> None:
         began = self.loop.time()
         deadline = began + FINISH_WITHIN_S + self._set_back_s
         waiting: dict[tuple[RunKey, TaskKey, str], float] = {}
@@ -281,6 +297,7 @@ class World:
         for run in self._open_runs():
             wakeup_ns = self.oracle.states[run].wakeup_ns
             check(wakeup_ns is None or wakeup_ns > overdue_ns, "no deadline is missed", f"{run} {wakeup_ns}")
+        self.oracle.schedules.check_timely(self.server.now_ns(), int(FIRED_WITHIN_S * 1e9))
 
     def _check_waiting(
         self, before: dict[tuple[RunKey, TaskKey, str], float], now: float

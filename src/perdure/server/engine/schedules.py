@@ -116,12 +116,21 @@ class Schedules:
 
         Rows that want attention, one for each schedule with a running workflow, are read only if one may be lost.
         """
-        found: list[Wakeup] = []
-        last: ScheduleWakeup | None = _PAST_ATTENTION
         if after is not None:
-            last = ScheduleWakeup(after.wakeup_ns, _key(after.run))
-        if after is None and self._may_be_lost:
-            self._may_be_lost, last = False, None
+            return await self._due(until_ns, ScheduleWakeup(after.wakeup_ns, _key(after.run)), limit)
+        if not self._may_be_lost:
+            return await self._due(until_ns, _PAST_ATTENTION, limit)
+        self._may_be_lost = False
+        try:
+            found = await self._due(until_ns, None, limit)
+        except BaseException:  # whatever it was: they were not looked at
+            self._may_be_lost = True
+            raise
+        self._may_be_lost |= bool(found) and found[0].wakeup_ns == ATTENTION_NS  # until they are attended
+        return found
+
+    async def _due(self, until_ns: int, last: ScheduleWakeup | None, limit: int) -> list[Wakeup]:
+        found: list[Wakeup] = []
         while len(found) < limit:
             rows = await self._engine.store.due_schedules(until_ns, last, limit)
             found += [
@@ -132,7 +141,6 @@ class Schedules:
             if len(rows) < limit:
                 break
             last = rows[-1]
-        self._may_be_lost |= bool(found) and found[0].wakeup_ns == ATTENTION_NS  # until they are attended
         return found[:limit]
 
     async def _track(self, namespace_id: str) -> None:
