@@ -84,11 +84,72 @@ def test_every_form_of_cron_string(cron: str, wanted: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("cron", "wanted"),
+    [
+        ("0 9 L * *", ["2024-01-31", "2024-02-29", "2024-03-31", "2024-04-30"]),
+        ("0 9 15,l 2 * 2023-2024", ["2024-02-15", "2024-02-29"]),
+        ("0 9 L 2 *", ["2024-02-29", "2025-02-28", "2026-02-28", "2027-02-28", "2028-02-29"]),
+        ("0 9 * * 5#2", ["2024-02-09", "2024-03-08", "2024-04-12"]),
+        ("0 9 * * FRI#2 # pay day", ["2024-02-09", "2024-03-08", "2024-04-12"]),
+        ("0 9 * * 0#5,7#1", ["2024-02-04", "2024-03-03", "2024-03-31", "2024-04-07"]),
+        ("0 9 * * 5L", ["2024-02-23", "2024-03-29", "2024-04-26"]),
+        (
+            "0 9 * * monl,3",
+            ["2024-01-31", "2024-02-07", "2024-02-14", "2024-02-21", "2024-02-26", "2024-02-28"],
+        ),
+        ("0 9 L * 1-5", ["2024-01-31", "2024-02-29", "2024-04-30", "2024-05-31"]),
+        ("0 9 8 * 5#2", ["2024-03-08", "2024-11-08", "2025-08-08"]),
+        ("0 9 * 2 4#5", ["2024-02-29", "2052-02-29", "2080-02-29"]),
+        ("0 9 L 2 * 2100", ["2100-02-28"]),
+    ],
+)
+def test_last_days_and_the_nth_weekday(cron: str, wanted: list[str]) -> None:
+    """An addition of Perdure's: what is stored and shown are calendars that the protocol knows."""
+    spec = ScheduleSpec(cron_string=[cron])
+    assert [time[:10] for time in times(spec, "2024-01-31T00:00:00+00:00", len(wanted))] == wanted
+    read = canonical(ScheduleSpec.FromString(canonical(spec).SerializeToString()))
+    assert not read.cron_string
+    assert [time[:10] for time in times(read, "2024-01-31T00:00:00+00:00", len(wanted))] == wanted
+
+
+def test_a_hash_begins_a_comment_unless_it_counts_weekdays() -> None:
+    for cron, comment in (
+        ("0 9 * * 5 #2", "2"),
+        ("@monthly #1 rent", "1 rent"),
+        ("0 9 * * 5#second", "second"),
+    ):
+        (calendar,) = canonical(ScheduleSpec(cron_string=[cron])).structured_calendar
+        assert calendar.comment == comment
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_last_days_and_weekdays_against_a_model_that_tries_every_day(seed: int) -> None:
+    random = Random(seed)
+    last, nth = random.randrange(7), [(random.randrange(7), random.randint(1, 5)) for _ in range(2)]
+    weekdays = ",".join([f"{last}L", *(f"{day}#{number}" for day, number in nth)])
+    wanted: list[str] = []
+    day = datetime.date(2023, 12, 31)
+    while len(wanted) < 150:
+        day += datetime.timedelta(days=1)
+        number, weekday = (day.day + 6) // 7, day.isoweekday() % 7
+        is_last = (day + datetime.timedelta(days=7)).month != day.month
+        if (weekday, number) in nth or (is_last and weekday == last):
+            wanted.append(day.isoformat())
+    spec = ScheduleSpec(cron_string=[f"0 0 * * {weekdays}"])
+    assert [time[:10] for time in times(spec, "2023-12-31T12:00:00+00:00", 150)] == wanted
+
+
+@pytest.mark.parametrize(
     ("cron", "words"),
     [
         ("* * * *", "does not have 5-7 fields"),
         ("* * * * * * * *", "does not have 5-7 fields"),
         ("@never", "does not have 5-7 fields"),
+        ("0 9 1 * 5#2", "no day is meant"),
+        ("0 9 * * 5#6", "DayOfWeek is not in range"),
+        ("0 9 * * xyl", "DayOfWeek xy is no day"),
+        ("0 9 L-3 * *", "DayOfMonth"),
+        ("0 L * * *", "Hour is not in range"),
         ("60 * * * *", r"Minute is not in range \[0-59\]"),
         ("* * 0 * *", r"DayOfMonth is not in range \[1-31\]"),
         ("* * * * 8", r"DayOfWeek is not in range \[0-7\]"),

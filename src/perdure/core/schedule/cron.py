@@ -12,7 +12,7 @@ from decimal import Decimal
 from perdure.api.schedule.v1 import CalendarSpec, IntervalSpec, StructuredCalendarSpec
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.run.protos import MAX_DURATION_NS, set_duration
-from perdure.core.schedule import ranges
+from perdure.core.schedule import month_days
 
 _FIELDS = {
     5: ("minute", "hour", "day_of_month", "month", "day_of_week"),
@@ -38,15 +38,17 @@ _UNITS_NS = {
     "h": 3_600_000_000_000,
     "d": 86_400_000_000_000,
 }
+_COMMENT = re.compile(r"(?<![0-9A-Za-z])#|#(?![0-9](?:[,\s]|$))")
+"""Where a comment begins; `5#2` is the second Friday."""
 _PART = re.compile(r"([0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(ns|us|µs|ms|s|m|h|d)")
 _DURATION = re.compile(rf"(?:{_PART.pattern})+")
 
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """What a cron string says: a calendar or an interval, and the time zone it names (empty: none)."""
+    """What a cron string says: calendars or an interval, and the time zone it names (empty: none)."""
 
-    calendar: StructuredCalendarSpec | None
+    calendars: list[StructuredCalendarSpec]
     interval: IntervalSpec | None
     zone: str
 
@@ -63,16 +65,16 @@ def parse(text: str) -> Cron:
         if not space:
             raise InvalidArgumentError("CronString has time zone but missing fields")
         zone = prefix.partition("=")[2]
-    text, _, comment = text.partition("#")
+    text, _, comment = _COMMENT.sub("\n", text, count=1).partition("\n")
     text = text.strip()
     if text.startswith("@every"):
-        return Cron(None, _every(text), "")
+        return Cron([], _every(text), "")
     parts = _DESCRIPTORS.get(text, text).split()
     names = _FIELDS.get(len(parts))
     if names is None:
         raise InvalidArgumentError("CronString does not have 5-7 fields")
     calendar = CalendarSpec(comment=comment.strip(), **dict(zip(names, parts, strict=True)))
-    return Cron(ranges.structured(calendar), None, zone)
+    return Cron(month_days.calendars(calendar), None, zone)
 
 
 def _every(text: str) -> IntervalSpec:

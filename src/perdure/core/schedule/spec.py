@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import chain
 from typing import NamedTuple
 
 from perdure.api.schedule.v1 import IntervalSpec, ScheduleSpec
@@ -16,6 +17,7 @@ from perdure.core.run.limits import SECOND_NS
 from perdure.core.run.protos import checked_duration_ns, duration_ns, timestamp_ns
 from perdure.core.schedule import cron, ranges
 from perdure.core.schedule.calendars import compiled, zone
+from perdure.core.schedule.month_days import calendars
 
 MAX_TRIES = 2_000
 """Times looked at, whether excluded or not, before others get their turn."""
@@ -45,14 +47,13 @@ def canonical(spec: ScheduleSpec) -> ScheduleSpec:
     """
     result = ScheduleSpec()
     result.CopyFrom(spec)
-    result.structured_calendar.extend(map(ranges.structured, spec.calendar))
-    result.exclude_structured_calendar.extend(map(ranges.structured, spec.exclude_calendar))
+    result.structured_calendar.extend(chain.from_iterable(map(calendars, spec.calendar)))
+    result.exclude_structured_calendar.extend(chain.from_iterable(map(calendars, spec.exclude_calendar)))
     zones = set()
     for text in spec.cron_string:
         found = cron.parse(text)
         zones.add(found.zone)
-        if found.calendar is not None:
-            result.structured_calendar.append(found.calendar)
+        result.structured_calendar.extend(found.calendars)
         if found.interval is not None:
             result.interval.append(found.interval)
     for name in ("calendar", "exclude_calendar", "cron_string"):
