@@ -7,6 +7,7 @@ from typing import Any
 from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import HistoryEvent
 from perdure.core.run.records import RunKey
+from tests.simulation.interpreter import value_of
 from tests.simulation.model import RUNNING, check
 from tests.simulation.oracle import Oracle
 
@@ -55,6 +56,8 @@ class Answers:
             self._oracle.signaled(namespace_id, request.workflow_execution.workflow_id, request.request_id)
         elif rpc == "TerminateWorkflowExecution" and request.workflow_execution.run_id:
             self._oracle.closed(self._key(request.namespace, request.workflow_execution))
+        elif rpc == "QueryWorkflow" and request.execution.run_id and answer.HasField("query_result"):
+            self._seen(self._key(request.namespace, request.execution), value_of(answer.query_result))
         elif rpc == "DescribeWorkflowExecution":
             self._described(request.namespace, answer)
         elif rpc == "GetWorkflowExecutionHistory" and not is_local and request.execution.run_id:
@@ -97,6 +100,13 @@ class Answers:
         check(
             begun or buffered, "an attempt is durable before it begins", f"{run} {task.activity_id} {found}"
         )
+
+    def _seen(self, run: RunKey, view: Any) -> None:
+        model = self._oracle.models.get(run)
+        if model is not None and not model.is_reset:
+            known = {*model.signals, *(request_id for _, request_id in model.pokes)}
+            unknown = set(view["signals"]) - known
+            check(not unknown, "a query sees only what is durable", f"{run} {unknown}")
 
     def _described(self, namespace: str, answer: Any) -> None:
         info = answer.workflow_execution_info

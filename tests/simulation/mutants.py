@@ -36,9 +36,10 @@ from perdure.core.run.transition import Overlay, Transition
 from perdure.core.schedule import machine, messages
 from perdure.core.schedule.state import ScheduleState
 from perdure.server.engine import timers
-from perdure.server.engine.engine import Engine, Pending
+from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories
-from perdure.server.engine.matching import Matching
+from perdure.server.engine.matching import Matching, Poller
+from perdure.server.engine.pending import Pending
 from perdure.server.engine.queries import Queries
 from perdure.server.engine.runs import HistoryTail, RunSlot
 from perdure.server.engine.schedules import Schedules
@@ -358,6 +359,45 @@ def tasks_handed_over_before_they_are_durable(patch: Patch) -> None:
 
     commit = Engine.commit
     patch.setattr(Engine, "commit", hasty)
+
+
+@_mutant
+def activities_handed_over_before_they_are_durable(patch: Patch) -> None:
+    """A worker of the server's process begins an attempt that a crash would forget."""
+
+    def hasty(self: Engine, unit: Sequence[Pending]) -> Any:
+        committed = commit(self, unit)
+        for pending in unit:
+            for reserved in list(pending.reserved):
+                if reserved.delivery is not None:
+                    pending.reserved.remove(reserved)
+                    self.matching.deliver(reserved.poller, reserved.delivery)
+        return committed
+
+    commit = Engine.commit
+    patch.setattr(Engine, "commit", hasty)
+
+
+@_mutant
+def remote_workers_are_taken_for_local_ones(patch: Patch) -> None:
+    """Workflow tasks are given to workers that outlive the server before they are durable."""
+    init = Poller.__init__
+
+    def local(self: Poller, *given: Any) -> None:
+        init(self, *given)
+        self.is_local = True
+
+    patch.setattr(Poller, "__init__", local)
+
+
+@_mutant
+def queries_tell_what_is_not_durable(patch: Patch) -> None:
+    """A worker that was given events before they were durable answers a query from them."""
+
+    async def hasty(self: Queries, run: Any, query: Any, timeout_s: float) -> Any:
+        return await self._ask(run, query, timeout_s)
+
+    patch.setattr(Queries, "ask", hasty)
 
 
 @_mutant

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, TypeVar, cast
+
+from google.protobuf.message import Message
 
 from perdure.core.errors import (
     InvariantViolation,
@@ -29,6 +32,9 @@ from tests.simulation.model import Broken, check
 from tests.simulation.oracle import watched
 from tests.simulation.runtime import SimRuntime
 from tests.simulation.store import SimStore
+from tests.simulation.worker import SimWorker
+
+Response = TypeVar("Response", bound=Message)
 
 NAMESPACES = ("alpha", "beta")
 _KEYWORD = 2
@@ -57,6 +63,30 @@ def server_config(random: Random, *, clock_jumps: bool) -> ServerConfig:
         retention_s=2 * 86_400 if clock_jumps else random.choice((600, 86_400)),
         cached_runs=random.choice((1, 4, 4_000)),
     )
+
+
+class LocalNetwork:
+    """Stands for the network where there is none: a worker in the server's own process.
+
+    Args:
+        server: the process.
+        context: the world.
+    """
+
+    def __init__(self, server: SimServer, context: Context) -> None:
+        self._server = server
+        self._context = context
+        self._random = context.stream(f"inside {server.node.name}")
+
+    async def call(self, request: Message, response: type[Response], timeout_s: float = 10.0) -> Response:
+        """See `Network.call`."""
+        await self._context.loop.sleep(self._random.uniform(0, 0.0005))
+        try:
+            return cast(Response, await self._server.serve_local(request, timeout_s))
+        except (ServiceError, StoreUnavailableError) as error:
+            self._context.trace.reach("call inside a process failed")
+            known = error if isinstance(error, ServiceError) else UnavailableError(str(error))
+            raise network.CallFailed(type(known).__name__, str(known)) from error
 
 
 class SimServer:
@@ -143,6 +173,22 @@ class SimServer:
             return False
         self._context.network.server = network.Server(self.node, self.serve)
         return True
+
+    def employ(self, namespace: str, task_queue: str, name: str) -> None:
+        """Starts a worker inside this process: its calls are calls, and it dies with the server."""
+        inside = copy.copy(self._context)
+        inside.network = LocalNetwork(self, self._context)  # type: ignore[assignment]  # what a worker needs of it
+        SimWorker(inside, self.node, namespace, task_queue, name)
+
+    async def serve_local(self, request: Message, deadline_s: float) -> Message:
+        """Answers a call from inside the process."""
+        rpc = type(request).__name__.removesuffix("Request")
+        own = type(request)()
+        own.CopyFrom(request)
+        call = Call(deadline_s, is_local=True)
+        answer = await self.server.service.call(f"/{network.RPCS[rpc][0]}/{rpc}", own, call)
+        self._look(rpc, request, answer, is_local=True)
+        return answer
 
     async def serve(self, rpc: str, data: bytes, deadline_s: float) -> bytes:
         """Answers one call, as a door does."""

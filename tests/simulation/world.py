@@ -78,6 +78,7 @@ class World:
         self.faults = draw_faults(self.random) if faults is None else faults
         self.context = Context(seed, self.loop, self.clock, self.trace, self.oracle, self.faults.ended())
         self.config = server_config(self.random, clock_jumps=bool(self.faults.clock_jump_every_s))
+        self.employs = self.random.random() < 0.5
         self.server: SimServer | None = None
         self._servers = 0
         self._workers = 0
@@ -113,6 +114,10 @@ class World:
         async def boot() -> None:
             if not await server.boot():
                 self.crash_server(server.node)
+            elif self.employs:
+                self.trace.reach("a worker inside a server")
+                for namespace in NAMESPACES:
+                    server.employ(namespace, TASK_QUEUE, f"inside {server.node.name} {namespace}")
 
         self.context.start(server.node, boot())
 

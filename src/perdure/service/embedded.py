@@ -115,7 +115,7 @@ class EmbeddedTransport:
             else:
                 self._deadlines.add(pending, timeout_s)
         try:
-            return await self._serve(path, request, Call(timeout_s, cast(Any, metadata)))
+            return await self._serve(path, request, Call(timeout_s, cast(Any, metadata), is_local=True))
         except asyncio.CancelledError:
             status = pending.status
             if status is None or not pending.is_only_cancelled_by_us():

@@ -25,6 +25,11 @@ class QueryRegistry:
     waiting: dict[str, WorkflowQuery] = field(default_factory=dict)
     sent: dict[str, WorkflowQuery] = field(default_factory=dict)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether any query waits or is out."""
+        return bool(self.waiting or self.sent)
+
     def add(self, query_id: str, query: WorkflowQuery) -> None:
         """Buffers a query.
 

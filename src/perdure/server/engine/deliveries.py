@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from perdure.api.history.v1 import HistoryEvent
@@ -25,6 +26,7 @@ class WorkflowTaskDelivery:
         transient_events: Scheduled and Started events that are not in the history (a transient task).
         queries: questions to answer with the task, by id.
         messages: updates to look at after the events.
+        committing: the commit of its start, if it is handed over before that is durable.
     """
 
     run: RunKey
@@ -34,6 +36,15 @@ class WorkflowTaskDelivery:
     transient_events: tuple[HistoryEvent, ...]
     queries: dict[str, WorkflowQuery]
     messages: tuple[Message, ...] = ()
+    committing: asyncio.Future[None] | None = None
+
+    @property
+    def was_lost(self) -> bool:
+        """Whether its start was handed over and then not committed: it never happened."""
+        committing = self.committing
+        if committing is None or not committing.done():
+            return False
+        return committing.cancelled() or committing.exception() is not None
 
     @property
     def expires_ns(self) -> int:

@@ -36,9 +36,10 @@ from perdure.core.run.transition import Transition
 from perdure.server.engine import callback_tokens
 from perdure.server.engine.callback_tokens import Waiting
 from perdure.server.engine.completions import Completion, Completions
-from perdure.server.engine.engine import BUSY_RUN, CONFLICT_RETRIES, Engine, Pending, RunNotFoundError
+from perdure.server.engine.engine import BUSY_RUN, CONFLICT_RETRIES, Engine, RunNotFoundError
 from perdure.server.engine.histories import Histories
 from perdure.server.engine.nexus_calls import NexusCalls, is_request
+from perdure.server.engine.pending import Pending
 from perdure.server.engine.runs import RunSlot
 from perdure.server.engine.starts import Starts
 from perdure.store.protocol import CurrentRun

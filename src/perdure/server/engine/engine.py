@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence, Set
-from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from perdure.api.history.v1 import History, HistoryEvent
 from perdure.core.errors import (
@@ -27,12 +27,13 @@ from perdure.core.run import activity, completion, deadlines, effects, listing, 
 from perdure.core.run.effects import NONE, Effect
 from perdure.core.run.limits import Limits
 from perdure.core.run.records import RunKey, RunKind, RunWrite, Task, TaskKind
-from perdure.core.run.state import RunHeader, RunState, decode_run
+from perdure.core.run.state import RunState, decode_run
 from perdure.core.run.transition import Transition
 from perdure.core.visibility.attributes import AttributeType
 from perdure.server.engine.activity_runs import ActivityRuns
 from perdure.server.engine.deliveries import ActivityDelivery, Delivery, WorkflowTaskDelivery
 from perdure.server.engine.matching import Matching, Poller
+from perdure.server.engine.pending import Outcome, Pending, Reserved
 from perdure.server.engine.runs import RunCache, RunSlot
 from perdure.server.engine.timers import Timers, Woken
 from perdure.server.engine.tokens import TokenSealer
@@ -65,89 +66,6 @@ class EngineLimits:
 
     cached_runs: int = 4_000
     run: Limits = field(default_factory=Limits)
-
-
-class Reserved(NamedTuple):
-    """A poller that gets a task in the commit that makes it.
-
-    Attributes:
-        poller, task: who gets what.
-        delivery: an activity's; a workflow task's is made when it is handed over.
-    """
-
-    poller: Poller
-    task: Task
-    delivery: ActivityDelivery | None
-
-
-@dataclass(slots=True)
-class Pending:
-    """A transition on its way into the store, with what is handed over in it.
-
-    Attributes:
-        slot: the run's slot.
-        tx: the transition.
-        reserved: pollers that get a task of this transition.
-        becomes_current, expected_current_run_id: for a new run, see RunWrite.
-        on_commit: called once the transition is committed, before anything of it is handed over.
-        before: the header that it was computed on.
-        generation: the slot's, when it was handed to the store.
-        is_with_store: it was.
-    """
-
-    slot: RunSlot
-    tx: Transition
-    reserved: list[Reserved]
-    becomes_current: bool = False
-    expected_current_run_id: str | None = None
-    on_commit: Callable[[RunSlot], None] | None = None
-    before: RunHeader = field(init=False)
-    generation: int = 0
-    is_with_store: bool = False
-
-    def go_ahead(self, write: RunWrite) -> None:
-        """It is in the store's queue: what comes next is computed on it."""
-        slot, tx = self.slot, self.tx
-        self.before, self.generation, self.is_with_store = tx.state.header, slot.generation, True
-        tx.absorb()
-        slot.state = tx.state
-        slot.tail.append(write.events)
-        slot.in_flight += 1
-        slot.pins += 1
-
-    @property
-    def is_outlived(self) -> bool:
-        """Whether a commit before it failed, so that it was computed on what never happened."""
-        return self.generation != self.slot.generation
-
-
-class _Outcome(Generic[Result]):
-    """What came of computing a transition.
-
-    Args:
-        value: what the caller wants to know.
-        waiter: resolves when the transition is durable; None when nothing is to be written.
-        error: it was refused.
-    """
-
-    __slots__ = ("_error", "_value", "waiter")
-
-    def __init__(
-        self,
-        value: Result | None = None,
-        *,
-        waiter: asyncio.Future[None] | None = None,
-        error: PerdureError | None = None,
-    ) -> None:
-        self._value = value
-        self.waiter = waiter
-        self._error = error
-
-    def result(self) -> Result:
-        """The value; raises the error."""
-        if self._error is not None:
-            raise self._error
-        return cast(Result, self._value)
 
 
 class Engine:
@@ -260,27 +178,27 @@ class Engine:
         state: RunState,
         compute: Compute[Result],
         on_commit: Callable[[RunSlot], None] | None,
-    ) -> _Outcome[Result]:
+    ) -> Outcome[Result]:
         """Computes a transition and hands it to the store, without waiting for anything."""
         try:
             tx, result = compute(state, self.runtime.now_ns())
         except PerdureError as error:  # an answer too: it stands if what it was computed on does
-            return _Outcome(error=error)
+            return Outcome(error=error)
         if tx is None or tx.is_untouched:
-            return _Outcome(result)
+            return Outcome(result)
         if tx.is_in_memory:
             self._keep(slot, tx, on_commit)
-            return _Outcome(result)
+            return Outcome(result)
         pending = self.prepare(slot, tx)
         pending.on_commit = on_commit
         if tx.successor is None:
-            return _Outcome(result, waiter=self.commit([pending]))
+            return Outcome(result, waiter=self.commit([pending]))
         next_slot = self.runs.pin(tx.successor.state.run)
         try:
             following = self.prepare(next_slot, tx.successor)
             following.becomes_current = True
             following.expected_current_run_id = slot.key.run_id
-            return _Outcome(result, waiter=self.commit([pending, following]))
+            return Outcome(result, waiter=self.commit([pending, following]))
         except BaseException:  # whatever it was: who waits for the tasks goes on waiting
             self.drop([pending])
             raise
@@ -313,6 +231,8 @@ class Engine:
         self._working.add(committing)
         for pending, write in zip(unit, writes, strict=True):
             pending.go_ahead(write)
+            if pending.reserved:
+                self._hand_over_early(pending, committing)
 
         def answered(done: asyncio.Future[None]) -> None:
             self._working.discard(done)
@@ -463,6 +383,19 @@ class Engine:
             else:
                 activity.start(tx, task.key.scheduled_event_id, poller.request_id, poller.identity)
                 reserved[-1] = Reserved(poller, task, _activity_delivery(tx, task))
+
+    def _hand_over_early(self, pending: Pending, committing: asyncio.Future[None]) -> None:
+        """Gives a worker of this process its workflow task while the disk writes; what it answers goes behind."""
+        slot = pending.slot
+        if pending.is_patient or slot.updates is not None or slot.queries.is_busy:
+            return
+        for reserved in pending.reserved:
+            poller, task, _ = reserved
+            if poller.is_local and task.key.kind is TaskKind.WORKFLOW:
+                pending.reserved.remove(reserved)
+                delivery = self.workflow_task_delivery(slot, pending.tx, task)
+                self.matching.deliver(poller, replace(delivery, committing=committing))
+                return  # a run has one workflow task at a time
 
     def drop(self, unit: Sequence[Pending]) -> None:
         """Gives up transitions that the store does not have: pollers that were to get their tasks wait again."""

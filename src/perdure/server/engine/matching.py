@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from perdure.api.common.v1 import WorkerVersionStamp
 from perdure.core.run.records import QueueKey, Task
-from perdure.server.engine.deliveries import Delivery, NexusDelivery, QueryDelivery
+from perdure.server.engine.deliveries import Delivery, NexusDelivery, QueryDelivery, WorkflowTaskDelivery
 from perdure.server.runtime import Runtime
 from perdure.store.protocol import Store
 
@@ -39,6 +39,7 @@ class Poller:
         request_id: this poll's id, written into Started events.
         version: the worker's, written into WorkflowTaskStarted events; None if it does not say.
         future: resolved with a delivery, with a task to start, or with None to end the poll empty.
+        is_local: the worker dies with this process, so it may be given workflow tasks before they are durable.
         in_line: it stands in its queue's line.
     """
 
@@ -46,6 +47,7 @@ class Poller:
     request_id: str
     version: WorkerVersionStamp | None
     future: asyncio.Future[Delivery | Task | None]
+    is_local: bool = False
     in_line: bool = False
 
 
@@ -99,6 +101,8 @@ class Matching:
         request_id: str,
         timeout_s: float,
         version: WorkerVersionStamp | None = None,
+        *,
+        is_local: bool = False,
     ) -> Delivery | None:
         """Waits for work on a queue.
 
@@ -108,16 +112,18 @@ class Matching:
             request_id: an id for this poll.
             timeout_s: how long to wait at most.
             version: the worker's, if it says.
+            is_local: see `Poller`.
 
         Returns:
-            the work, started and committed; None when there was none in time. If the caller is gone, `give_back` it.
+            the work, started and committed (for a local poller: on its way to that); None when there was none in
+            time. If the caller is gone, `give_back` it.
         """
         queue = self._queue(key)
         queue.active_polls += 1
         self._note_poller(queue, identity)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        poller = Poller(identity, request_id, version, loop.create_future())
+        poller = Poller(identity, request_id, version, loop.create_future(), is_local)
         try:
             while not self._closed:
                 item: Delivery | Task | None = self._ready(queue)
@@ -127,7 +133,7 @@ class Matching:
                     item = await self._wait(queue, poller, deadline)
                     if item is None:
                         return None
-                    poller = Poller(identity, request_id, version, loop.create_future())
+                    poller = Poller(identity, request_id, version, loop.create_future(), is_local)
                 if not isinstance(item, Task):
                     return item
                 delivery = await self._start(item, poller)
@@ -267,6 +273,12 @@ class Matching:
         if isinstance(item, Task):
             self.offer(item)
             return
+        if isinstance(item, WorkflowTaskDelivery) and item.committing is not None:
+            if not item.committing.done():  # the next poller may be a remote one
+                item.committing.add_done_callback(lambda _: self.give_back(item))
+                return
+            if item.was_lost:
+                return
         queue = self._queue(item.queue)
         poller = queue.waiting_poller()
         if poller is not None:

@@ -18,6 +18,7 @@ from perdure.core.errors import (
     FailedPreconditionError,
     NotFoundError,
     QueryFailedError,
+    UnavailableError,
     WorkflowNotReadyError,
 )
 from perdure.core.run.completion import Completion
@@ -71,8 +72,22 @@ class Queries:
             QueryFailedError: the workflow's handler failed.
             WorkflowNotReadyError: the run cannot answer now.
             FailedPreconditionError: no worker is there to answer.
+            UnavailableError: what the worker answered from did not become durable.
             DeadlineExceededError: no answer in time.
         """
+        slot = self._engine.runs.pin(run)
+        generation = slot.generation
+        try:
+            answer = await self._ask(run, query, timeout_s)
+            if slot.in_flight:  # a worker of this process may have seen what is not durable yet
+                await slot.settle()
+            if slot.generation != generation:
+                raise UnavailableError("what the workflow was asked about was not committed; try again")
+            return answer
+        finally:
+            self._engine.runs.unpin(slot)
+
+    async def _ask(self, run: RunKey, query: WorkflowQuery, timeout_s: float) -> Payloads | None:
         header = await self._histories.header(run)
         answered_before = header.last_completed_task_started_event_id > 0
         if not header.is_open and not answered_before:

@@ -18,8 +18,9 @@ from perdure.core.run.records import RunKey
 from perdure.core.run.state import RunHeader, RunState
 from perdure.core.run.transition import Transition
 from perdure.server.engine.effects import Effects
-from perdure.server.engine.engine import BUSY_RUN, CONFLICT_RETRIES, Engine, Pending
+from perdure.server.engine.engine import BUSY_RUN, CONFLICT_RETRIES, Engine
 from perdure.server.engine.histories import Histories, events
+from perdure.server.engine.pending import Pending
 from perdure.server.namespaces import Namespace
 from perdure.store.protocol import CurrentRun
 

@@ -6,6 +6,7 @@ is read before is only a guess, and a lost race is tried again.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,7 +26,8 @@ from perdure.core.run.records import QueueKey, RunKey, Task, TaskKey, TaskKind
 from perdure.core.run.state import RUNNING, RunHeader, RunState
 from perdure.core.run.transition import Transition
 from perdure.server.engine.deliveries import WorkflowTaskDelivery
-from perdure.server.engine.engine import CONFLICT_RETRIES, Engine, Pending
+from perdure.server.engine.engine import CONFLICT_RETRIES, Engine
+from perdure.server.engine.pending import Pending
 from perdure.server.engine.runs import RunSlot
 from perdure.server.namespaces import Namespace
 from perdure.store.protocol import CurrentRun
@@ -83,6 +85,8 @@ class Starts:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._starting: dict[tuple[str, str], asyncio.Future[None]] = {}
+        """Starts on their way to the disk, by namespace id and workflow id."""
 
     async def start(
         self, namespace: Namespace, request: StartWorkflowExecutionRequest, on_new: NewRun | None = None
@@ -104,10 +108,11 @@ class Starts:
         self, namespace: Namespace, request: StartWorkflowExecutionRequest, on_new: NewRun | None
     ) -> Started:
         engine = self._engine
+        workflow = (namespace.namespace_id, request.workflow_id)
         for _ in range(CONFLICT_RETRIES):
-            current = await engine.reading(
-                engine.store.current_run(namespace.namespace_id, request.workflow_id)
-            )
+            while (ahead := self._starting.get(workflow)) is not None:
+                await asyncio.wait((ahead,))
+            current = await engine.reading(engine.store.current_run(*workflow))
             try:
                 if current is not None:
                     found = await self._attach(current, request) or self.existing(current, request)
@@ -237,6 +242,8 @@ class Starts:
         replaced: list[tuple[RunSlot, RunState]],
     ) -> Started:
         engine = self._engine
+        if (namespace.namespace_id, request.workflow_id) in self._starting:
+            raise CurrentRunConflictError("another start was faster")
         run = RunKey(namespace.namespace_id, request.workflow_id, engine.runtime.new_run_id())
         slot = engine.runs.pin(run)
         try:
@@ -255,13 +262,25 @@ class Starts:
                 workflow_task.start(tx, request.request_id, request.identity, engine.limits.run)
             pending = engine.prepare(slot, tx)
             pending.becomes_current = True
-            pending.on_commit = on_new.once_committed if on_new is not None else None
+            if on_new is not None and on_new.once_committed is not None:
+                pending.on_commit, pending.is_patient = on_new.once_committed, True
             pending.expected_current_run_id = current.run.run_id if current is not None else None
-            await engine.commit([*unit, pending])
+            await self._committed(pending, [*unit, pending])
             task = self._eager_task(slot, tx) if eager else None
             return Started(run, run.run_id, True, RUNNING, task)
         finally:
             engine.runs.unpin(slot)
+
+    async def _committed(self, pending: Pending, unit: list[Pending]) -> None:
+        """Commits a start. Others of the same workflow id wait for it: its first workflow task may be under way
+        before it is durable, and must not be of a run that loses a race."""
+        workflow = pending.slot.key[:2]
+        committing = self._starting[workflow] = self._engine.commit(unit)
+        try:
+            await committing
+        finally:
+            if self._starting.get(workflow) is committing:
+                del self._starting[workflow]
 
     def terminated(self, slot: RunSlot, state: RunState, now_ns: int, new_run: RunKey) -> Pending:
         """The end of a run that makes room for a new one of its id. The slot's lock must be held."""

@@ -13,7 +13,9 @@ class Call:
     Attributes:
         deadline_s: seconds left until the caller stops waiting; None when it set no deadline.
         metadata: the call's headers, lower-case names (such as client-name, client-version).
+        is_local: the caller is in this process and dies with it.
     """
 
     deadline_s: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    is_local: bool = False

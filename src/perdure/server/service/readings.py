@@ -90,6 +90,9 @@ class Readings:
         wait = request.wait_new_event
         close_only = request.history_event_filter_type == _CLOSE_EVENT
         header = await self._histories.header(run)
+        if end > header.next_event_id or (call.is_local and not wait):
+            # The pages of a workflow task whose start is still on its way to the disk.
+            header = (await self._histories.state(run)).header
         if wait and header.is_open and version and (close_only or first >= header.next_event_id):
             awaited = _NEVER if close_only else first
             header = await self._histories.wait_for_news(run, awaited, self._patience_s(call))

@@ -121,14 +121,19 @@ class WorkerTasks:
         key = QueueKey(namespace.namespace_id, name, TaskKind.WORKFLOW)
         matching = self._engine.matching
         request_id = self._engine.runtime.new_id()
-        delivery = await matching.poll(key, request.identity, request_id, timeout_s, version)
+        delivery = await matching.poll(
+            key, request.identity, request_id, timeout_s, version, is_local=call.is_local
+        )
         if delivery is None:
             return PollWorkflowTaskQueueResponse()
         try:
-            return await self._responses.workflow_task_queue(delivery)
+            response = await self._responses.workflow_task_queue(delivery)
         except (asyncio.CancelledError, UnavailableError):
             matching.give_back(delivery)
             raise
+        if isinstance(delivery, WorkflowTaskDelivery) and delivery.was_lost:
+            return PollWorkflowTaskQueueResponse()
+        return response
 
     async def respond_workflow_task_completed(
         self, request: RespondWorkflowTaskCompletedRequest, call: Call
