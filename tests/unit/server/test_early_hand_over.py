@@ -59,7 +59,9 @@ def test_a_start_and_its_first_workflow_task_wait_for_the_disk_together() -> Non
             (start,) = started(client.start("new", "q"))
             task = await poll
             assert [event.event_id for event in task.history.events] == [1, 2, 3]
-            (end,) = started(client.complete_workflow_task(task.task_token, [complete_workflow(payloads("done"))]))
+            (end,) = started(
+                client.complete_workflow_task(task.task_token, [complete_workflow(payloads("done"))])
+            )
             await turns()
             assert len(store.held) == 2
             assert not start.done()
@@ -108,7 +110,9 @@ def test_a_task_whose_start_was_not_committed_never_was() -> None:
             poll = await polling(Inside(client.server))
             (start,) = started(client.start("new", "q"))
             task = await poll
-            (end,) = started(client.complete_workflow_task(task.task_token, [complete_workflow(payloads("done"))]))
+            (end,) = started(
+                client.complete_workflow_task(task.task_token, [complete_workflow(payloads("done"))])
+            )
             await turns()
             await store.let_go(failing=1)
             with pytest.raises(UnavailableError):
