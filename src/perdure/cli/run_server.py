@@ -113,6 +113,7 @@ def _show_banner(asked: DevServer, server: Server) -> None:
         f"Perdure {__version__} (compatible with Temporal server {config.server_version})",
         "",
         f"Server:      {config.host}:{server.port}",
+        *([f"HTTP:        {config.host}:{server.http_port}"] if server.http_port else []),
         f"Persistence: {asked.db_filename or 'in-memory'}",
     ]
     if asked.show_ui_line:

@@ -19,7 +19,6 @@ _TYPES: Final = {attribute_type.label.lower(): attribute_type for attribute_type
 _LABELS: Final = ", ".join(attribute_type.label for attribute_type in AttributeType)
 
 _NOT_YET: Final = {
-    "http_port": "--http-port: the HTTP API",
     "metrics_port": "--metrics-port: the metrics endpoint",
     "ui_port": "--ui-port: the web UI",
     "ui_ip": "--ui-ip: the web UI",
@@ -74,7 +73,11 @@ _FLAGS: Final = (
         help="For tests: serve TestService, by whose locks the clock skips to the next deadline.",
     ),
     click.option("--log-config", is_flag=True, help="Print the server's configuration to stderr."),
-    click.option("--http-port", type=_PORT, help="Port of the HTTP API."),
+    click.option(
+        "--http-port",
+        type=_PORT,
+        help="Port for Nexus by HTTP (callers and handlers elsewhere); 0: any.",
+    ),
     click.option("--metrics-port", type=_PORT, help="Port of the /metrics endpoint."),
     click.option("--ui-port", type=_PORT, help="Port of the web UI."),
     click.option("--ui-ip", metavar="IP", help="Address the web UI listens on."),
@@ -108,6 +111,7 @@ def start_dev(ctx: click.Context, /, **flags: Any) -> None:
     config = ServerConfig(
         host=flags["ip"],
         port=flags["port"],
+        http_port=flags["http_port"],
         namespaces=flags["namespace"],
         search_attributes=_search_attributes(flags["search_attribute"]),
         time_skipping=flags["time_skipping"],

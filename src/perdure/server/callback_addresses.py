@@ -62,7 +62,7 @@ def check(callbacks: Sequence[Callback], rules: Sequence[AddressRule], limits: L
     for callback in callbacks:
         variant = callback.WhichOneof("variant")
         if variant != "nexus":
-            raise UnimplementedError(f"unknown callback variant: {variant or 'none'}")
+            raise UnimplementedError(f"unknown callback variant: {variant or '<nil>'}")
         _check_url(callback.nexus.url, rules, limits)
         header = {name.lower(): value for name, value in callback.nexus.header.items()}
         size = sum(len(name.encode()) + len(value.encode()) for name, value in callback.nexus.header.items())

@@ -68,6 +68,7 @@ class ServerConfig:
 
     Attributes:
         host, port: where the gRPC door listens; port 0 takes a free one.
+        http_port: where the HTTP door listens, on the same host; None opens none.
         namespaces: created at start beside `default`.
         search_attributes: name to type number (see AttributeType), added to those namespaces at start.
         cluster_name, server_version: what the cluster says of itself.
@@ -92,6 +93,7 @@ class ServerConfig:
 
     host: str = "127.0.0.1"
     port: int = 7233
+    http_port: int | None = None
     namespaces: tuple[str, ...] = ()
     search_attributes: Mapping[str, int] = field(default_factory=dict)
     cluster_name: str = "active"
@@ -193,7 +195,7 @@ _LIMIT_KEYS: Mapping[str, tuple[str, Reader]] = {
     "component.nexusoperations.limit.operation.token.length": ("nexus_token_bytes", _integer),
     "component.nexusoperations.request.timeout": ("nexus_request_ns", _nanoseconds),
     "component.nexusoperations.limit.request.timeout.min": ("nexus_least_request_ns", _nanoseconds),
-    "system.maxCallbacksPerWorkflow": ("callbacks", _integer),
+    "callback.maxPerExecution": ("callbacks", _integer),
     "frontend.callbackURLMaxLength": ("callback_url_bytes", _integer),
     "frontend.callbackHeaderMaxLength": ("callback_header_bytes", _integer),
     "history.maximumSignalsPerExecution": ("signals", _integer),

@@ -9,6 +9,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from perdure.api.common.v1 import Payload
 from perdure.core.errors import (
     AlreadyExistsError,
@@ -19,7 +21,7 @@ from perdure.core.errors import (
     UnavailableError,
     VersionConflictError,
 )
-from perdure.core.run.state import Record, decode, encode
+from perdure.core.run.state import Record, encode
 from perdure.store.protocol import Store, StoredEndpoint
 
 MAX_ENDPOINTS = 10_000
@@ -35,6 +37,9 @@ class _Data(Record):
     url: str = ""
     created_ns: int = 0
     modified_ns: int = 0
+
+
+_DECODER = msgspec.json.Decoder(_Data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +200,7 @@ def _encode(endpoint: Endpoint) -> StoredEndpoint:
 
 
 def _decode(stored: StoredEndpoint) -> Endpoint:
-    data = decode(_Data, stored.data)
+    data = _DECODER.decode(stored.data)
     return Endpoint(
         stored.endpoint_id,
         stored.name,

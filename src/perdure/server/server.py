@@ -19,7 +19,8 @@ from perdure.server.engine.histories import Histories
 from perdure.server.engine.schedules import Schedules
 from perdure.server.engine.starts import Starts
 from perdure.server.namespaces import DELETED, REGISTERED, Namespace, Namespaces
-from perdure.server.nexus_endpoints import NexusEndpoints
+from perdure.server.nexus import Nexus
+from perdure.server.nexus_remote import HttpRemote
 from perdure.server.runtime import Runtime
 from perdure.server.service.groups import engine_groups
 from perdure.server.service.namespace_rpcs import NamespaceRpcs, new_config
@@ -75,10 +76,16 @@ class Server:
         self._runtime = runtime
         self._store_name = store_name
         self.namespaces = Namespaces(store)
-        self.nexus_endpoints = NexusEndpoints(store)
         self._removals = AttributeRemovals(store, self.namespaces)
         self.engine = Engine(
             store, self.namespaces, runtime, EngineLimits(cached_runs=config.cached_runs, run=config.limits)
+        )
+        self._remote = HttpRemote()
+        self.nexus = Nexus(
+            self.engine,
+            self._remote,
+            config.callback_addresses,
+            records_cancellations=config.records_nexus_cancellations,
         )
         self.schedules = Schedules(self.engine, Starts(self.engine), Histories(self.engine))
         self.time_skipping: TimeSkipping | None = None
@@ -92,6 +99,9 @@ class Server:
         self._door: Door | None = None
         if listens:
             self._door = self._new_door(config)
+        self._http_door: Door | None = None
+        if listens and config.http_port is not None:
+            self._http_door = self._new_http_door(config.http_port)
         self._background: set[asyncio.Task[None]] = set()
 
     def _groups(self) -> list[object]:
@@ -109,9 +119,7 @@ class Server:
                 query_wait_s=self._config.query_wait_s,
                 list_page_size=self._config.list_page_size,
                 schedules=self.schedules,
-                endpoints=self.nexus_endpoints,
-                callback_rules=self._config.callback_addresses,
-                records_cancellations=self._config.records_nexus_cancellations,
+                nexus=self.nexus,
             ),
         ]
 
@@ -131,15 +139,15 @@ class Server:
         await self._store.open()
         try:
             await self.namespaces.load()
-            await self.nexus_endpoints.load()
+            await self.nexus.endpoints.load()
             await self._prepare_namespaces()
             self._removals.start()
             await self.engine.start()
             await self.schedules.start(track_deadlines=self.time_skipping is not None)
             if self.time_skipping is not None:
                 await self.time_skipping.start()
-            if self._door is not None:
-                await self._door.start()
+            for door in self._doors():
+                await door.start()
         except BaseException:  # Also when cancelled: what was opened is closed before anybody hears of it.
             await self.stop(0)
             raise
@@ -168,10 +176,24 @@ class Server:
 
         return GrpcDoor(self.service, config, self._runtime.new_id)
 
+    def _new_http_door(self, port: int) -> Door:
+        from perdure.server.doors.http import nexus
+        from perdure.server.doors.http.door import HttpDoor
+
+        return HttpDoor(nexus.routes(self.nexus.http), self._config.host, port)
+
+    def _doors(self) -> list[Door]:
+        return [door for door in (self._door, self._http_door) if door is not None]
+
+    @property
+    def http_port(self) -> int:
+        """The port of the HTTP door, once started; 0 without one."""
+        return self._http_door.port if self._http_door is not None else 0
+
     def turn_away(self) -> None:
-        """Takes no new calls through the door and ends long polls with empty answers."""
-        if self._door is not None:
-            self._door.turn_away()
+        """Takes no new calls through the doors and ends long polls with empty answers."""
+        for door in self._doors():
+            door.turn_away()
         self.engine.end_long_polls()
         if self.time_skipping is not None:
             self.time_skipping.end_sleeps()
@@ -183,8 +205,7 @@ class Server:
             grace_s: seconds that calls under way get before they are cancelled.
         """
         self.turn_away()
-        if self._door is not None:
-            await self._door.stop(grace_s)
+        await asyncio.gather(*(door.stop(grace_s) for door in self._doors()))
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -193,6 +214,7 @@ class Server:
         await self.schedules.stop()
         await self._removals.stop()
         await self.engine.stop()
+        self._remote.close()
         await self._store.close()
 
     async def _prepare_namespaces(self) -> None:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from google.protobuf.message import Message
 
-from perdure.api.services import WORKFLOW_SERVICE, method_path
+from perdure.api.services import OPERATOR_SERVICE, WORKFLOW_SERVICE, method_path
 from perdure.server.config import ServerConfig
 from perdure.server.runtime import SystemRuntime
 from perdure.server.server import Server
@@ -33,7 +33,9 @@ class LocalClient(RawClient):
         metadata: Sequence[tuple[str, str]] = (),
     ) -> Message:
         """Serves the RPC that the request's type names."""
-        path = method_path(WORKFLOW_SERVICE, request.DESCRIPTOR.name.removesuffix("Request"))
+        is_operator = request.DESCRIPTOR.file.package.endswith("operatorservice.v1")
+        service = OPERATOR_SERVICE if is_operator else WORKFLOW_SERVICE
+        path = method_path(service, request.DESCRIPTOR.name.removesuffix("Request"))
         # What a door reads off the wire is the handler's own; the caller's request stays as it is.
         own = type(request).FromString(request.SerializeToString())
         return await self.server.service.call(path, own, Call(timeout_s, dict(metadata)))

@@ -151,6 +151,11 @@ def document(failure: NexusFailure, depth: int = 0) -> dict[str, Any]:
     return made
 
 
+def encoded(failure: NexusFailure) -> bytes:
+    """The document of a failure, as it travels."""
+    return json.dumps(document(failure), separators=(",", ":"), ensure_ascii=False).encode()
+
+
 def of_document(data: object, depth: int = 0) -> NexusFailure:
     """The failure of Nexus that a JSON document says.
 

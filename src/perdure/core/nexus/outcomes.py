@@ -8,6 +8,7 @@ from typing import Final
 from perdure.api.common.v1 import Link, Payload
 from perdure.api.failure.v1 import Failure
 from perdure.api.nexus.v1 import HandlerError, Response
+from perdure.api.nexus.v1 import Link as NexusLink
 from perdure.core.nexus import failures, links
 
 UPSTREAM_TIMEOUT: Final = "UPSTREAM_TIMEOUT"
@@ -19,6 +20,8 @@ class Started:
 
     token: str
     links: tuple[Link, ...] = ()
+    given_links: tuple[NexusLink, ...] = ()
+    """All of them, as the handler gave them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class Succeeded:
 
     result: Payload | None
     links: tuple[Link, ...] = ()
+    given_links: tuple[NexusLink, ...] = ()
+    """All of them, as the handler gave them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +92,11 @@ def of_start(answer: Answer | None) -> StartOutcome:
     if variant == "sync_success":
         success = start.sync_success
         result = success.payload if success.HasField("payload") else None
-        return Succeeded(result, tuple(links.from_nexus(success.links)))
+        return Succeeded(result, tuple(links.from_nexus(success.links)), tuple(success.links))
     if variant == "async_success":
         pending = start.async_success
         token = pending.operation_token or pending.operation_id
-        return Started(token, tuple(links.from_nexus(pending.links)))
+        return Started(token, tuple(links.from_nexus(pending.links)), tuple(pending.links))
     if variant == "failure":
         return ended(start.failure, is_canceled=start.failure.HasField("canceled_failure_info"))
     error = start.operation_error

@@ -44,7 +44,7 @@ class Limits:
     """How long a request to a Nexus handler, or a callback, may take."""
     nexus_least_request_ns: int = 3 * SECOND_NS // 2
     """An operation that has less time left is not asked any more: it times out."""
-    callbacks: int = 32
+    callbacks: int = 2_000
     callback_url_bytes: int = 1000
     callback_header_bytes: int = 8192
     updates_in_flight: int = 10

@@ -128,7 +128,8 @@ class Matching:
             while not self._closed:
                 item: Delivery | Task | None = self._ready(queue)
                 if item is None and (queue.backlog or queue.more_in_store):
-                    item = await self._from_backlog(key, queue)
+                    # A delivery may have come while the store was read.
+                    item = await self._from_backlog(key, queue) or self._ready(queue)
                 if item is None:
                     item = await self._wait(queue, poller, deadline)
                     if item is None:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from perdure.server.callback_addresses import AddressRule
-from perdure.server.engine.completions import Completions
 from perdure.server.engine.effects import Effects
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories
-from perdure.server.engine.nexus_calls import NexusCalls, Remote
-from perdure.server.engine.nexus_tasks import NexusTasks
 from perdure.server.engine.queries import Queries
 from perdure.server.engine.resets import Resets
 from perdure.server.engine.schedules import Schedules
 from perdure.server.engine.starts import Starts
 from perdure.server.engine.updates import Updates
 from perdure.server.engine.worker_registry import WorkerRegistry
-from perdure.server.nexus_endpoints import NexusEndpoints
+from perdure.server.nexus import Nexus
 from perdure.server.service.activity_controls import ActivityControls
 from perdure.server.service.activity_tasks import ActivityTasks
 from perdure.server.service.executions import Executions
@@ -45,10 +39,7 @@ def engine_groups(
     query_wait_s: float = 20.0,
     list_page_size: int = 1_000,
     schedules: Schedules | None = None,
-    endpoints: NexusEndpoints | None = None,
-    remote: Remote | None = None,
-    records_cancellations: bool = True,
-    callback_rules: Sequence[AddressRule] = (),
+    nexus: Nexus | None = None,
 ) -> list[object]:
     """The handler groups that work on an engine's runs and task queues.
 
@@ -60,10 +51,7 @@ def engine_groups(
         query_wait_s: how long a query waits whose caller sets no deadline.
         list_page_size: rows of a page of a list at most.
         schedules: the engine's schedules; None for a service without their RPCs.
-        endpoints: the registry of Nexus endpoints; None for an empty one.
-        remote: reaches Nexus handlers and callbacks by HTTP; None where that is not possible.
-        callback_rules: addresses that completion callbacks may have.
-        records_cancellations: events say what came of requests to cancel Nexus operations.
+        nexus: the engine's Nexus; None for one without endpoints and without requests by HTTP.
     """
     histories = Histories(engine, history_page_batches)
     queries = Queries(engine, histories)
@@ -71,16 +59,10 @@ def engine_groups(
     updates = Updates(engine, histories, history_wait_s)
     workers = WorkerRegistry(engine.runtime)
     starts = Starts(engine)
-    endpoints = endpoints if endpoints is not None else NexusEndpoints(engine.store)
-    nexus_tasks = NexusTasks(engine)
-    calls = NexusCalls(
-        engine, histories, nexus_tasks, endpoints, remote, records_cancellations=records_cancellations
-    )
-    engine.requests_under_way = calls.under_way
-    engine.before_stop.append(calls.stop)
-    effects = Effects(engine, histories, starts, calls, Completions(engine, histories))
+    nexus = nexus or Nexus(engine)
+    effects = Effects(engine, histories, starts, nexus.calls, nexus.completions)
     engine.deliver_effects = effects.deliver
-    executions = Executions(engine, starts, histories, responses, callback_rules)
+    executions = Executions(engine, starts, histories, responses, nexus.callback_rules)
     groups: list[object] = []
     if schedules is not None:
         schedules.prepare = executions.prepare_start
@@ -88,7 +70,7 @@ def engine_groups(
     return [
         *groups,
         executions,
-        WorkerTasks(engine, histories, queries, responses, workers, endpoints, long_poll_s),
+        WorkerTasks(engine, histories, queries, responses, workers, nexus.endpoints, long_poll_s),
         WorkerRpcs(engine, workers),
         ActivityTasks(engine, histories, responses, long_poll_s),
         Readings(engine, histories, queries, history_wait_s, query_wait_s),
@@ -99,6 +81,6 @@ def engine_groups(
         ResetRpcs(engine, histories, Resets(engine, histories, effects)),
         MultiOperations(engine, starts, updates, executions),
         TaskQueues(engine),
-        NexusTaskRpcs(engine, nexus_tasks, workers, long_poll_s),
-        NexusEndpointRpcs(endpoints, engine.namespaces, engine.runtime, engine.limits.run),
+        NexusTaskRpcs(engine, nexus.tasks, workers, long_poll_s),
+        NexusEndpointRpcs(nexus.endpoints, engine.namespaces, engine.runtime, engine.limits.run),
     ]

@@ -1,0 +1,1 @@
+"""The HTTP doors: what is asked by HTTP, brought to the service and answered. Thin: nothing is decided here."""

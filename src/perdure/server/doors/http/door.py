@@ -1,0 +1,87 @@
+"""The HTTP door: an application of routes, served on one port beside the gRPC door."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute
+
+from perdure.server.doors.http2.door import PortError
+
+BACKLOG = 1024
+IDLE_S = 120
+"""How long a connection without requests is kept."""
+
+
+class _Quiet(uvicorn.Server):
+    """A server that leaves signals to whoever runs the process."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Captures none."""
+        yield
+
+
+class HttpDoor:
+    """Serves routes by HTTP/1.1.
+
+    Args:
+        routes: what is served.
+        host, port: where; port 0 takes a free one.
+    """
+
+    def __init__(self, routes: Sequence[BaseRoute], host: str, port: int) -> None:
+        self._routes = routes
+        self._host = host
+        self._asked_port = port
+        self._server: _Quiet | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Binds the address and serves.
+
+        Raises:
+            PortError: it cannot be bound; the message says why.
+        """
+        try:
+            bound = socket.create_server((self._host, self._asked_port), backlog=BACKLOG)
+        except (OSError, OverflowError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise PortError(f"cannot listen on {self._host}:{self._asked_port}: {reason}") from error
+        self.port = bound.getsockname()[1]
+        config = uvicorn.Config(
+            Starlette(routes=list(self._routes)),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=IDLE_S,
+            http="h11",
+            ws="none",
+        )
+        server = self._server = _Quiet(config)
+        self._serving = asyncio.create_task(server.serve([bound]), name="http door")
+
+    def turn_away(self) -> None:
+        """Takes no new connections; requests under way go on."""
+        if self._server is not None:
+            self._server.should_exit = True
+
+    async def stop(self, grace_s: float) -> None:
+        """Lets requests under way finish for `grace_s` seconds, then ends them."""
+        server, serving = self._server, self._serving
+        self._server = self._serving = None
+        if server is None or serving is None:
+            return
+        server.should_exit = True
+        done, _ = await asyncio.wait((serving,), timeout=max(grace_s, 0.0))
+        if not done:
+            server.force_exit = True
+            serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)

@@ -1,0 +1,204 @@
+"""Requests by HTTP to Nexus handlers outside of this server, and completion callbacks to addresses.
+
+Made with the standard library on a few threads: such requests are rare, and each is over after seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import ssl
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Final, NamedTuple
+from urllib.parse import quote, urlencode, urlsplit
+
+from perdure.api.history.v1 import HistoryEvent
+from perdure.api.nexus.v1 import Request
+from perdure.core.nexus import content, failures, links, outcomes
+from perdure.core.nexus import http as protocol
+from perdure.core.nexus.outcomes import CancelOutcome, Ended, Refused, Started, StartOutcome, Succeeded
+from perdure.core.run import callback
+from perdure.core.run.state import RunState
+from perdure.core.run.transition import Transition
+from perdure.server.engine.nexus_calls import Refusal
+
+THREADS: Final = 16
+"""Requests made at once; the rest waits."""
+MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+_AGENT = "perdure"
+
+Headers = Sequence[tuple[str, str]]
+
+
+class _Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class HttpRemote:
+    """Reaches handlers and addresses by HTTP.
+
+    Args:
+        callback_url: where handlers outside of this server send completions; `{namespace}` in it is replaced. Empty:
+            they are given the address that only this server knows.
+    """
+
+    def __init__(self, callback_url: str = "") -> None:
+        self._callback_url = callback_url
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="perdure-nexus")
+
+    def close(self) -> None:
+        """Takes no more requests; those under way end by themselves."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def start(
+        self, url: str, request: Request, timeout_s: float, operation_timeout_s: float
+    ) -> StartOutcome:
+        """See `nexus_calls.Remote.start`."""
+        asked = request.start_operation
+        described, body = content.of_payload(asked.payload)
+        headers = [(f"{protocol.CONTENT_PREFIX}{name}", value) for name, value in described.items()]
+        headers += [
+            (f"{protocol.CALLBACK_PREFIX}{name}", text) for name, text in asked.callback_header.items()
+        ]
+        headers += protocol.link_headers(asked.links)
+        headers += [(protocol.REQUEST_ID, asked.request_id), (protocol.FAILURE_SUPPORT, "true")]
+        headers += _limits(timeout_s, operation_timeout_s)
+        headers += list(request.header.items())
+        back = self._callback_url or asked.callback
+        address = f"{_operation(url, asked.service, asked.operation)}?{urlencode({'callback': back})}"
+        answer = await self._send(address, headers, body, timeout_s)
+        if isinstance(answer, Refused):
+            return answer
+        return _read_start(answer)
+
+    async def cancel(self, url: str, request: Request, timeout_s: float) -> CancelOutcome:
+        """See `nexus_calls.Remote.cancel`."""
+        asked = request.cancel_operation
+        headers = [(protocol.TOKEN, asked.operation_token), *_limits(timeout_s, 0), *request.header.items()]
+        address = f"{_operation(url, asked.service, asked.operation)}/cancel"
+        answer = await self._send(address, headers, b"", timeout_s)
+        if isinstance(answer, Refused):
+            return answer
+        if answer.status == 202:
+            return None
+        return protocol.read_refusal(*answer)
+
+    async def call_back(self, run: RunState, key: int, closing: HistoryEvent, timeout_s: float) -> Refusal:
+        """See `nexus_calls.Remote.call_back`."""
+        tx = Transition(run, 0)
+        item = run.callbacks[key]
+        target = callback.message(item).nexus
+        headers, body = completion(tx, key, closing)
+        headers += [(name, value) for name, value in target.header.items() if name not in dict(headers)]
+        answer = await self._send(target.url, headers, body, timeout_s)
+        refused = answer if isinstance(answer, Refused) else None
+        if isinstance(answer, _Answer):
+            if 200 <= answer.status < 300:
+                return Refusal()
+            refused = protocol.read_refusal(*answer)
+        failure = refused.failure if refused is not None else outcomes.refused("INTERNAL", "").failure
+        kind = failure.nexus_handler_failure_info.type
+        said = failure.message or failure.cause.message
+        text = f"handler error ({kind}): {said}" if kind else said
+        return Refusal(text or "the callback failed", refused.may_retry if refused is not None else True)
+
+    async def _send(self, url: str, headers: Headers, body: bytes, timeout_s: float) -> _Answer | Refused:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await loop.run_in_executor(self._threads, _post, url, headers, body, timeout_s)
+        except TimeoutError:
+            return outcomes.refused(outcomes.UPSTREAM_TIMEOUT, "request timed out")
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            return outcomes.refused("UNAVAILABLE", str(error) or type(error).__name__)
+
+
+def _post(url: str, headers: Headers, body: bytes, timeout_s: float) -> _Answer:
+    """One request, on a thread. Redirections are not followed: addresses were checked, others were not."""
+    parts = urlsplit(url)
+    if parts.hostname is None:
+        raise ValueError("the address has no host")
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        context = ssl.create_default_context()
+        connection = http.client.HTTPSConnection(
+            parts.hostname, parts.port, timeout=timeout_s, context=context
+        )
+    else:
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
+    try:
+        connection.putrequest("POST", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
+        connection.putheader("User-Agent", _AGENT)
+        connection.putheader("Content-Length", str(len(body)))
+        for name, value in headers:
+            connection.putheader(name, value)
+        connection.endheaders(body)
+        response = connection.getresponse()
+        data = response.read(MAX_ANSWER_BYTES + 1)
+        if len(data) > MAX_ANSWER_BYTES:
+            raise ValueError("http: response body too large")
+        found: dict[str, str] = {}
+        for name, value in response.getheaders():
+            known = found.get(name.lower())
+            found[name.lower()] = value if known is None else f"{known},{value}"
+        return _Answer(response.status, found, data)
+    finally:
+        connection.close()
+
+
+def _operation(url: str, service: str, operation: str) -> str:
+    return f"{url.rstrip('/')}/{quote(service, safe='')}/{quote(operation, safe='')}"
+
+
+def _limits(timeout_s: float, operation_s: float) -> list[tuple[str, str]]:
+    limits = [(protocol.REQUEST_TIMEOUT, f"{int(timeout_s * 1000)}ms")]
+    if operation_s:
+        limits.append((protocol.OPERATION_TIMEOUT, f"{int(operation_s * 1000)}ms"))
+    return limits
+
+
+def _read_start(answer: _Answer) -> StartOutcome:
+    if answer.status == protocol.UNSUCCESSFUL:
+        ended = protocol.read_unsuccessful(answer.headers, answer.body)
+        return ended if ended is not None else outcomes.refused("INTERNAL", "malformed failure")
+    if answer.status not in (200, 201):
+        return protocol.read_refusal(*answer)
+    try:
+        found = tuple(links.from_nexus(protocol.read_links(answer.headers.get(protocol.LINK, ""))))
+        if answer.status == 200:
+            described = protocol.with_prefix(answer.headers, protocol.CONTENT_PREFIX)
+            return Succeeded(content.to_payload(described, answer.body), found)
+        info = json.loads(answer.body)
+        token = info.get("token") or info.get("id")
+        if info.get("state") != "running" or not isinstance(token, str):
+            raise ValueError("invalid operation state in response info")
+        return Started(token, found)
+    except (ValueError, AttributeError) as error:
+        return outcomes.refused("INTERNAL", f"malformed answer: {error}")
+
+
+def completion(tx: Transition, key: int, closing: HistoryEvent) -> tuple[list[tuple[str, str]], bytes]:
+    """Headers and body that tell how a run ended."""
+    outcome = callback.outcome(closing)
+    start = datetime.fromtimestamp(tx.header.start_ns / 1e9, UTC)
+    close = datetime.fromtimestamp(tx.header.close_ns / 1e9, UTC)
+    headers = [
+        (protocol.START_TIME, format_datetime(start.replace(microsecond=0), usegmt=True)),
+        (protocol.CLOSE_TIME, close.isoformat().replace("+00:00", "Z")),
+    ]
+    link = links.to_nexus(callback.start_link(tx, tx.state.callbacks[key]))
+    if link is not None:
+        headers += protocol.link_headers([link])
+    if isinstance(outcome, Ended):
+        state = "canceled" if outcome.is_canceled else "failed"
+        headers += [(protocol.STATE, state), ("content-type", "application/json")]
+        return headers, failures.encoded(failures.from_temporal(outcome.cause))
+    described, body = content.of_payload(outcome.result)
+    headers += [(f"{protocol.CONTENT_PREFIX}{name}", value) for name, value in described.items()]
+    return [*headers, (protocol.STATE, "succeeded")], body
