@@ -110,10 +110,15 @@ def test_what_the_official_sdk_passes_is_accepted_without_a_word(start_dev: Invo
     assert asked.notices == []
 
 
+def test_the_http_port_is_told_to_the_server(start_dev: Invoke) -> None:
+    asked = start_dev.server("--http-port", "7243")
+    assert (asked.config.http_port, asked.notices) == (7243, [])
+    assert start_dev.server().config.http_port is None
+
+
 @pytest.mark.parametrize(
     ("flags", "feature"),
     [
-        (["--http-port", "7243"], "HTTP API"),
         (["--metrics-port", "9000"], "metrics endpoint"),
         (["--ui-port", "8233"], "web UI"),
         (["--ui-ip", "0.0.0.0"], "web UI"),
