@@ -557,10 +557,10 @@ class WorkflowWorker:
         self._close(cached)
 
     def _close(self, cached: CachedRun) -> None:
-        if self._local_activities is not None:
+        if self._local_activities is not None and (cached.locals.tasks or cached.locals.finished):
             self._local_activities.drop(cached.locals)
-        # What still ends there is for nobody: other code may give the same number to another local activity.
-        cached.locals = RunLocals()
+            # What still ends there is for nobody: other code may give the same number to another local activity.
+            cached.locals = RunLocals()
         self._close_code(cached)
         cached.run = None
 

@@ -81,6 +81,7 @@ def test_fresh_code_inherits_no_local_activities() -> None:
         worker = _worker(RunCache(10), SimpleNamespace(drop=dropped.append))
         cached = CachedRun("w", "run", "W")
         before = cached.locals
+        before.finished.append(SimpleNamespace())  # type: ignore[arg-type]
         worker._renew(cached)
         assert cached.locals is not before
         assert dropped == [before]
