@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
-
-from perdure.api.common.v1 import Callback
-from perdure.core.errors import InvalidArgumentError, UnimplementedError
-from perdure.core.run.callback import SYSTEM_URL
-from perdure.core.run.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,53 +41,3 @@ def read_rules(value: Any) -> tuple[AddressRule, ...]:
         if pattern:
             rules.append(AddressRule(pattern, insecure))
     return tuple(rules)
-
-
-def check(callbacks: Sequence[Callback], rules: Sequence[AddressRule], limits: Limits) -> None:
-    """Checks callbacks of a request; puts the names of their headers into lower case.
-
-    Raises:
-        InvalidArgumentError: one cannot be accepted.
-        UnimplementedError: one is of an unknown kind.
-    """
-    if len(callbacks) > limits.callbacks:
-        raise InvalidArgumentError(f"cannot attach more than {limits.callbacks} callbacks to an execution")
-    for callback in callbacks:
-        variant = callback.WhichOneof("variant")
-        if variant != "nexus":
-            raise UnimplementedError(f"unknown callback variant: {variant or '<nil>'}")
-        _check_url(callback.nexus.url, rules, limits)
-        header = {name.lower(): value for name, value in callback.nexus.header.items()}
-        size = sum(len(name.encode()) + len(value.encode()) for name, value in callback.nexus.header.items())
-        if size > limits.callback_header_bytes:
-            raise InvalidArgumentError(
-                f"invalid header: header size longer than max allowed size of {limits.callback_header_bytes}"
-            )
-        callback.nexus.header.clear()
-        callback.nexus.header.update(header)
-
-
-def _check_url(url: str, rules: Sequence[AddressRule], limits: Limits) -> None:
-    if len(url.encode()) > limits.callback_url_bytes:
-        raise InvalidArgumentError(
-            f"invalid url: url length longer than max length allowed of {limits.callback_url_bytes}"
-        )
-    if url == SYSTEM_URL:
-        return
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise InvalidArgumentError(f"invalid callback url: {error}") from error
-    if parts.scheme not in ("http", "https"):
-        raise InvalidArgumentError(f"invalid url: unknown scheme: {url}")
-    if not parts.netloc:
-        raise InvalidArgumentError("invalid url: missing host")
-    host = parts.netloc.rpartition("@")[2]
-    for rule in rules:
-        if rule.matches(host):
-            if parts.scheme == "https" or rule.is_insecure_allowed:
-                return
-            raise InvalidArgumentError(
-                f"invalid url: callback address does not allow insecure connections: {url}"
-            )
-    raise InvalidArgumentError(f"invalid url: url does not match any configured callback address: {url}")

@@ -31,13 +31,12 @@ from perdure.core.run.protos import checked_duration_ns, set_duration
 from perdure.core.run.records import RunKey
 from perdure.core.run.state import RunState
 from perdure.core.run.transition import Transition
-from perdure.server import callback_addresses
 from perdure.server.callback_addresses import AddressRule
 from perdure.server.engine.engine import Compute, Engine, RunNotFoundError
 from perdure.server.engine.histories import Histories, not_found
 from perdure.server.engine.starts import NewRun, Started, Starts
 from perdure.server.namespaces import STARTABLE_STATES, Namespace
-from perdure.server.service import checks
+from perdure.server.service import callback_checks, checks
 from perdure.server.service.call import Call
 from perdure.server.service.task_responses import TaskResponses
 
@@ -210,7 +209,7 @@ class Executions:
         attributes.mark_types(request.search_attributes, custom)
         attributes.validate_size(request.search_attributes, limits)
         checks.priority(request.priority)
-        callback_addresses.check(request.completion_callbacks, self._callback_rules, limits)
+        callback_checks.check(request.completion_callbacks, self._callback_rules, limits)
         _leave_out_links_of_callbacks(request)
         checks.links(request.links)
         conflict = request.on_conflict_options
