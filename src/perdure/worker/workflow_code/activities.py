@@ -174,15 +174,20 @@ class _ActivityTask(InOrder, ActivityHandle[Any]):
         attributes.activity_type.name = given.activity
         for name, payload in given.headers.items():
             attributes.header.fields[name].CopyFrom(payload)
-        set_duration(attributes.schedule_to_close_timeout, given.schedule_to_close_timeout)
-        set_duration(attributes.schedule_to_start_timeout, given.schedule_to_start_timeout)
-        set_duration(attributes.start_to_close_timeout, given.start_to_close_timeout)
+        # A message's field is made by looking at it: what is not given is not looked at.
+        if given.schedule_to_close_timeout:
+            set_duration(attributes.schedule_to_close_timeout, given.schedule_to_close_timeout)
+        if given.schedule_to_start_timeout:
+            set_duration(attributes.schedule_to_start_timeout, given.schedule_to_start_timeout)
+        if given.start_to_close_timeout:
+            set_duration(attributes.start_to_close_timeout, given.start_to_close_timeout)
         if given.retry_policy:
             given.retry_policy.apply_to_proto(attributes.retry_policy)
         if isinstance(given, StartActivityInput):
             queue = given.task_queue or own_queue
             attributes.task_queue.name = queue
-            set_duration(attributes.heartbeat_timeout, given.heartbeat_timeout)
+            if given.heartbeat_timeout:
+                set_duration(attributes.heartbeat_timeout, given.heartbeat_timeout)
             attributes.request_eager_execution = not given.disable_eager_execution and queue == own_queue
             attributes.use_workflow_build_id = keeps_build_id(given.versioning_intent, queue, own_queue)
             if given.priority is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from perdure.api.common.v1 import Payloads
@@ -133,13 +133,8 @@ class WorkflowInstance:
             self.is_failure_exception,
         )
         self.randomness = Randomness(job.random_seed)
-        self.memo = MemoAccess(self)
-        self.patches = Patches(self, settings.patch_activation_callback)
         self.conditions = Conditions(self)
         self.activities = Activities(self)
-        self.children = Children(self)
-        self.externals = Externals(self)
-        self.nexus_operations = NexusOperations(self)
         self.handlers = Handlers(
             self,
             definition.signals,
@@ -153,6 +148,33 @@ class WorkflowInstance:
             self._chain_interceptors()
         finally:
             self.loop.leave(before)
+
+    # Most runs have none of these.
+
+    @cached_property
+    def memo(self) -> MemoAccess:
+        """The memo."""
+        return MemoAccess(self)
+
+    @cached_property
+    def patches(self) -> Patches:
+        """The patches."""
+        return Patches(self, self.settings.patch_activation_callback)
+
+    @cached_property
+    def children(self) -> Children:
+        """The child workflows."""
+        return Children(self)
+
+    @cached_property
+    def externals(self) -> Externals:
+        """What is asked of other workflows."""
+        return Externals(self)
+
+    @cached_property
+    def nexus_operations(self) -> NexusOperations:
+        """The Nexus operations."""
+        return NexusOperations(self)
 
     def _all_failure_types(self, own: Sequence[type[BaseException]]) -> tuple[type[BaseException], ...]:
         return (FailureError, asyncio.TimeoutError, *own, *self.settings.failure_exception_types)
