@@ -32,7 +32,8 @@ from perdure.api.workflowservice.v1 import (
 )
 from perdure.core.errors import NamespaceNotFoundError
 from perdure.server.config import ServerConfig
-from perdure.server.doors.http2.door import GrpcDoor, PortError
+from perdure.server.doors.http2.door import GrpcDoor
+from perdure.server.doors.ports import PortError
 from perdure.server.service.call import Call
 from perdure.server.service.service import Service
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import shlex
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-from tests.support.servers import PerdureServer
+from tests.support.servers import PerdureServer, free_port
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 EMBEDDED_ADDRESS = "sqlite:///hello.db"
@@ -61,3 +64,22 @@ def test_the_readme_example_runs_against_the_server_with_either_sdk(tmp_path: Pa
             return await _printed_by(source.replace("from perdure", f"from {sdk}"), tmp_path)
 
     assert asyncio.run(run()) == ["Hello, Perdure!"]
+
+
+def test_the_http_example_starts_a_workflow() -> None:
+    """The same request as the documented `curl` makes."""
+    (command,) = re.findall(r"^    (curl .*)$", README.read_text(), flags=re.MULTILINE)
+    _, address, flag, body = shlex.split(command)
+    assert flag == "-d"
+    port = free_port()
+    request = urllib.request.Request("http://" + address.replace("7243", str(port)), body.encode())
+
+    def ask() -> str:
+        with urllib.request.urlopen(request, timeout=EXAMPLE_TIMEOUT_S) as response:
+            return str(json.load(response)["status"])
+
+    async def run() -> str:
+        async with PerdureServer(extra_args=("--http-port", str(port))):
+            return await asyncio.to_thread(ask)
+
+    assert asyncio.run(run()) == "WORKFLOW_EXECUTION_STATUS_RUNNING"

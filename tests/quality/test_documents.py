@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import perdure
+from tests.quality import configuration_page
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -47,3 +48,8 @@ def test_the_contract_is_generated_from_one_pinned_release() -> None:
     (build_pin,) = (name for name in parsed["build-system"]["requires"] if name.startswith("temporalio"))
     assert re.fullmatch(r"temporalio==[\d.]+", build_pin)
     assert build_pin in parsed["project"]["optional-dependencies"]["dev"]
+
+
+def test_the_page_of_configuration_keys_is_up_to_date() -> None:
+    """Made by `python -m tests.quality.configuration_page`."""
+    assert configuration_page.PAGE.read_text() == configuration_page.page()

@@ -30,6 +30,7 @@ class Server:
     Args:
         address: where its data is, such as `sqlite:///orders.db`; in memory by default.
         grpc: `host:port` to listen on, port 0 for a free one; None opens no port (see `listen`).
+        http: `host:port` of the HTTP/JSON API, in the same way.
         namespaces: created when they are missing, beside `default`.
         search_attributes: name to type number (`temporal.api.enums.v1.IndexedValueType`), added to those namespaces.
         config: everything else that a server can be told.
@@ -37,7 +38,7 @@ class Server:
         drain_s: how long calls under way may take when it stops, seconds.
 
     Raises:
-        AddressError: `address` is no address of an engine, or `grpc` no `host:port`.
+        AddressError: `address` is no address of an engine, or `grpc` or `http` no `host:port`.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Server:
         address: str = "sqlite://",
         *,
         grpc: str | None = None,
+        http: str | None = None,
         namespaces: Sequence[str] = (),
         search_attributes: Mapping[str, int] | None = None,
         config: ServerConfig | None = None,
@@ -55,6 +57,7 @@ class Server:
         self._address = address
         self._place = parse_address(address)
         self._grpc = None if grpc is None else _host_and_port(grpc)
+        self._http = None if http is None else _host_and_port(http)
         self._host = ""
         self._options = EngineOptions(
             replace(
@@ -82,6 +85,12 @@ class Server:
         """The `host:port` it listens on; empty when it does not."""
         return f"{self._host}:{self.port}" if self.port else ""
 
+    @property
+    def http_address(self) -> str:
+        """The `host:port` of the HTTP/JSON API; empty without one."""
+        port = self._engine.server.http_port if self._engine is not None else 0
+        return f"{self._http[0]}:{port}" if port and self._http is not None else ""
+
     async def start(self) -> None:
         """Open the data and, if asked for, the port.
 
@@ -94,12 +103,14 @@ class Server:
         if self._engine is not None:
             raise FailedPreconditionError("the server is started already")
         self._engine = await own_engine(self._place, self._options)
-        if self._grpc is not None:
-            try:
+        try:
+            if self._grpc is not None:
                 await self.listen(*self._grpc)
-            except BaseException:  # also when cancelled: nobody else would close it
-                await self.stop()
-                raise
+            if self._http is not None:
+                await self._engine.server.listen_http(*self._http)
+        except BaseException:  # also when cancelled: nobody else would close it
+            await self.stop()
+            raise
 
     async def listen(self, host: str = "127.0.0.1", port: int = 0) -> str:
         """Open the gRPC port of a started server; one that listens already goes on as it is.

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from google.protobuf.message import DecodeError
 
-from perdure.core.errors import PerdureError
 from perdure.server.config import ServerConfig
 from perdure.server.doors.http2.calls import Routes, UnaryRoute
 from perdure.server.doors.http2.grpc_messages import StatusError
@@ -16,13 +15,10 @@ from perdure.server.doors.http2.health import Health
 from perdure.server.doors.http2.limits import Limits
 from perdure.server.doors.http2.reflection import Reflection
 from perdure.server.doors.http2.server import Http2Server
+from perdure.server.doors.ports import PortError, why
 from perdure.server.doors.status import INVALID_ARGUMENT, answer_to
 from perdure.server.service.call import Call
 from perdure.server.service.service import Method, Service
-
-
-class PortError(PerdureError):
-    """The address cannot be listened on: in use, not ours, or not an address."""
 
 
 class GrpcDoor:
@@ -59,8 +55,7 @@ class GrpcDoor:
         try:
             await server.start(config.host, config.port)
         except (OSError, OverflowError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise PortError(f"cannot listen on {config.host}:{config.port}: {reason}") from error
+            raise PortError(f"cannot listen on {config.host}:{config.port}: {why(error)}") from error
         self._health, self._server, self.port = health, server, server.port
 
     def turn_away(self) -> None:

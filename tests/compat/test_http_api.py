@@ -1,0 +1,234 @@
+"""The HTTP/JSON API: the same requests to the official server and to ours, with the same answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+from tests.support.servers import PerdureServer, RealServer, free_port
+
+pytestmark = pytest.mark.xdist_group("http-api")
+
+REQUEST_TIMEOUT_S: Final = 20.0
+START: Final = {"workflowType": {"name": "T"}, "taskQueue": {"name": "q"}, "requestId": "r1"}
+LONG_NULL: Final = {"metadata": {"encoding": "YmluYXJ5L251bGw="}}
+LONG_BINARY: Final = {"metadata": {"encoding": "YmluYXJ5L3BsYWlu"}, "data": "AAE="}
+LONG_TYPED: Final = {"metadata": {"encoding": "anNvbi9wbGFpbg==", "k": "YQ=="}, "data": "MQ=="}
+LONG_PROTO: Final = {
+    "metadata": {
+        "encoding": "anNvbi9wcm90b2J1Zg==",
+        "messageType": "dGVtcG9yYWwuYXBpLmNvbW1vbi52MS5Xb3JrZmxvd0V4ZWN1dGlvbg==",
+    },
+    "data": "eyJ3b3JrZmxvd0lkIjoieCJ9",
+}
+SHORT_PROTO: Final = {"_protoMessageType": "temporal.api.common.v1.WorkflowExecution", "workflowId": "x"}
+
+
+class Step(NamedTuple):
+    """One request; `body` None sends none."""
+
+    verb: str
+    path: str
+    body: Any = None
+
+
+def _start(workflow_id: str, **fields: Any) -> Step:
+    return Step("POST", f"/namespaces/default/workflows/{workflow_id}", {**START, **fields})
+
+
+def _history(workflow_id: str, query: str = "") -> Step:
+    return Step("GET", f"/namespaces/default/workflows/{workflow_id}/history{query}")
+
+
+def _inputs(workflow_id: str, value: Any) -> list[Step]:
+    return [
+        _start(workflow_id, input=value),
+        _history(workflow_id),
+        _history(workflow_id, "?noPayloadShorthand"),
+    ]
+
+
+W = "/namespaces/default/workflows"
+SCENARIOS: Final[dict[str, list[Step]]] = {
+    "a workflow's life": [
+        _start("life", memo={"fields": {"k": "v"}}),
+        Step("GET", f"{W}/life"),
+        Step("POST", f"{W}/life/signal/go", {"input": ["x", 5]}),
+        Step("POST", f"{W}/life/cancel"),
+        Step("POST", f"{W}/life/terminate", {"reason": "enough", "details": [1]}),
+        Step("GET", f"/api/v1{W}/life/history"),
+        Step("GET", f"{W}/life/history-reverse?maximumPageSize=2"),
+        Step("POST", f"{W}/life/terminate", {}),
+        Step("POST", f"{W}/life/signal/late", {}),
+    ],
+    "short payloads": _inputs("short", [1, {"a": [2, 3]}, "é", True, [1]]),
+    "long payloads": _inputs("long", [LONG_NULL, LONG_BINARY, LONG_TYPED, LONG_PROTO]),
+    "both": _inputs("both", {"payloads": [1, None, LONG_BINARY, SHORT_PROTO]}),
+    "messages": _inputs("messages", [SHORT_PROTO]),
+    "values that look like payloads": _inputs("alike", [{"metadata": 1}, {"data": {"a": 1}}]),
+    "no input": _inputs("none", None),
+    "short names of enum values": [
+        _start("enums"),
+        _start("enums", requestId="r2", workflowIdConflictPolicy="Fail"),
+        _start("enums", requestId="r3", workflowIdConflictPolicy="WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING"),
+        _start("enums", requestId="r4", workflowIdConflictPolicy=2),
+    ],
+    "the path wins": [
+        _start("path", namespace="other", workflowId="body"),
+        Step("GET", f"{W}/path"),
+        Step("GET", f"{W}/body"),
+    ],
+    "names of either kind": [
+        _start("proto_names", workflow_execution_timeout="60s"),
+        Step("GET", f"{W}/proto_names"),
+    ],
+    "what is not there": [
+        Step("GET", f"{W}/nobody"),
+        Step("GET", "/nothing/here"),
+        Step("GET", f"{W}/nobody/"),
+        Step("GET", "/"),
+        Step("PUT", "/system-info"),
+        Step("GET", "/namespaces/nowhere/workflow-count"),
+        Step("DELETE", f"{W}/nobody"),
+    ],
+    "fields in the query": [
+        Step("GET", f"{W}?query=WorkflowId%3D%22nobody%22&pageSize=3"),
+        Step("GET", f"{W}?bogus=1&query=WorkflowId%3D%22nobody%22"),
+        Step("GET", f"{W}/nobody?execution.runId=zz"),
+        Step("GET", f"{W}/nobody?execution.run_id=zz"),
+        Step("GET", "/namespaces/default/workflow-count?query=WorkflowId%3D%22nobody%22"),
+        Step("GET", "/namespaces/default/workflow-count?query=foo%20bar"),
+    ],
+    "schedules": [
+        Step(
+            "POST",
+            "/namespaces/default/schedules/s",
+            {
+                "schedule": {
+                    "spec": {"interval": [{"interval": "3600s"}]},
+                    "action": {
+                        "startWorkflow": {
+                            "workflowId": "w",
+                            "workflowType": {"name": "T"},
+                            "taskQueue": {"name": "q"},
+                            "input": ["x"],
+                        }
+                    },
+                    "state": {"paused": True},
+                },
+                "requestId": "r",
+            },
+        ),
+        Step("DELETE", "/namespaces/default/schedules/s"),
+    ],
+}
+
+REFUSED: Final = {
+    "broken JSON": b'{"workflowId',
+    "no object": b"[]",
+    "an unknown field": b'{"unknownField": 1}',
+    "a wrong type": b'{"workflowType": 5}',
+    "a wrong list": b'{"links": 5}',
+    "a wrong map": b'{"memo": {"fields": []}}',
+    "a wrong number": b'{"workflowIdConflictPolicy": 1.5}',
+    "a wrong duration": b'{"workflowRunTimeout": "soon"}',
+    "too deep": b'{"input":' * 200 + b"1" + b"}" * 200,
+    "not a number": b'{"workflowIdConflictPolicy": NaN}',
+    "no text": b"\xff\xfe\x00",
+}
+
+
+class Target(NamedTuple):
+    """One of the two servers."""
+
+    name: str
+    http_port: int
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[tuple[Target, Target]]:
+    """Ours and the official one."""
+    port = free_port()
+    ours, real = PerdureServer(extra_args=("--http-port", str(port))), RealServer()
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        try:
+            for server in (ours, real):
+                runner.run(stack.enter_async_context(server))
+            yield Target(ours.name, port), Target(real.name, real.http_port)
+        finally:
+            runner.run(stack.aclose())
+
+
+def _send(port: int, verb: str, path: str, body: bytes | None, **headers: str) -> tuple[int, bytes]:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, method=verb, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT_S) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+_RUN_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_TIME: Final = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+_POSITION: Final = re.compile(r"at position \d+")
+_OWN_KEYS: Final = frozenset(
+    {"taskId", "historySizeBytes", "conflictToken", "nextPageToken", "pollers", "identity", "autoResetPoints"}
+)
+"""Numbers and tokens that each server counts and makes in its own way, and a known difference."""
+
+
+def _normal(value: Any, names: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _normal(item, names) for key, item in value.items() if key not in _OWN_KEYS}
+    if isinstance(value, list):
+        return [_normal(item, names) for item in value]
+    if isinstance(value, str):
+        value = _POSITION.sub("at position N", _TIME.sub("TIME", value))
+        return _RUN_ID.sub(lambda found: names.setdefault(found.group(), f"id {len(names) + 1}"), value)
+    return value
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_same_requests_have_the_same_answers(servers: tuple[Target, Target], name: str) -> None:
+    names: tuple[dict[str, str], dict[str, str]] = ({}, {})
+    for step in SCENARIOS[name]:
+        body = None if step.body is None else json.dumps(step.body).encode()
+        answers = []
+        for server, known in zip(servers, names, strict=True):
+            status, answer = _send(server.http_port, step.verb, step.path, body)
+            answers.append((status, _normal(json.loads(answer), known)))
+        assert answers[0] == answers[1], step
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bodies_that_cannot_be_read_are_refused_by_both(servers: tuple[Target, Target], name: str) -> None:
+    for server in servers:
+        status, answer = _send(server.http_port, "POST", f"{W}/bad", REFUSED[name])
+        assert (status, json.loads(answer)["code"]) == (400, 3), server.name
+
+
+def test_answers_are_pretty_when_asked(servers: tuple[Target, Target]) -> None:
+    for server in servers:
+        for path, headers in (
+            ("/system-info?pretty", {}),
+            ("/system-info", {"Accept": "application/json+pretty"}),
+        ):
+            _, answer = _send(server.http_port, "GET", path, None, **headers)
+            assert answer.startswith(b'{\n  "serverVersion"'), server.name
+
+
+def test_too_large_a_body_is_refused_by_both(servers: tuple[Target, Target]) -> None:
+    body = json.dumps({**START, "input": ["x" * (4 * 1024 * 1024)]}).encode()
+    for server in servers:
+        status, answer = _send(server.http_port, "POST", f"{W}/large", body)
+        assert status == 400, server.name
+        assert "large" in json.loads(answer)["message"]
