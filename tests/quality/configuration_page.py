@@ -15,8 +15,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 _NANOSECONDS = 1_000_000_000
 _INTRODUCTION = """# Dynamic configuration
 
-The keys of Temporal's dynamic configuration that mean something here. `perdure server start-dev --dynamic-config-value KEY=JSON`
-sets one; keys are not sensitive to case, durations are texts such as `"20s"`. A key that is not listed is accepted and
+The keys of Temporal's dynamic configuration that mean something here. The flag `--dynamic-config-value KEY=JSON` of
+`perdure server start-dev` sets one; keys are not sensitive to case, durations are texts such as `"20s"`. A key that is not listed is accepted and
 named in the log at level `info`; a value of the wrong kind ends the command. In code the same are fields of
 `perdure.server.config.ServerConfig`.
 
