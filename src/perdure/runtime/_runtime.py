@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from perdure.runtime._buffer import MetricBuffer
 from perdure.runtime._config import LogEntry, TelemetryConfig
@@ -17,6 +17,11 @@ from perdure.runtime._config import LogEntry, TelemetryConfig
 if TYPE_CHECKING:
     from perdure.common import MetricMeter
     from perdure.service._metrics import CallMetrics
+
+
+# Servers forget workers that say nothing for some minutes.
+_SHORTEST: Final = timedelta(seconds=1)
+_LONGEST: Final = timedelta(seconds=60)
 
 
 class _RuntimeRef:
@@ -59,7 +64,7 @@ class Runtime:
         disable_environment_info: Keep the environment (runtime, platform) out of those heartbeats.
 
     Raises:
-        ValueError: The interval is not positive.
+        ValueError: The interval is shorter than 1 second or longer than 60.
         RuntimeError: What the metrics need is not installed, or its address is in use.
     """
 
@@ -99,6 +104,8 @@ class Runtime:
     ) -> None:
         if worker_heartbeat_interval is not None and worker_heartbeat_interval <= timedelta(0):
             raise ValueError("worker_heartbeat_interval must be positive")
+        if worker_heartbeat_interval is not None and not _SHORTEST <= worker_heartbeat_interval <= _LONGEST:
+            raise ValueError("worker_heartbeat_interval must be between 1 and 60 seconds")
         self._telemetry = telemetry
         self._worker_heartbeat_interval = worker_heartbeat_interval
         self._disable_environment_info = disable_environment_info

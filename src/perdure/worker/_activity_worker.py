@@ -84,13 +84,15 @@ class ActivityWorker:
                 attempt.permit.release()
 
     def _measure(self, attempt: Attempt, outcome: Outcome) -> None:
+        has_failed = outcome.failure is not None and not outcome.is_canceled
+        self._slots.tally.failed += has_failed
         metrics = self._environment.metrics
         if metrics is not None:
             metrics.activity_done(
                 attempt.start.activity_type.name,
                 attempt.start.workflow_type.name,
                 time.monotonic() - attempt.received_s,
-                failed=outcome.failure is not None and not outcome.is_canceled,
+                failed=has_failed,
             )
 
     def _sweep(self) -> None:

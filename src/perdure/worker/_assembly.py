@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import uuid
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from perdure.api.deployment.v1 import WorkerDeploymentOptions
@@ -24,7 +25,7 @@ from perdure.worker._interceptor import Interceptor
 from perdure.worker._local_activities import LocalActivities
 from perdure.worker._resources import ResourceUse
 from perdure.worker._runners import UnsandboxedWorkflowRunner
-from perdure.worker._slots import ReserveContext, SlotKind, Slots, make_slots
+from perdure.worker._slots import ReserveContext, SlotKind, Slots, SlotTally, make_slots
 from perdure.worker._tuning import SlotSupplier, WorkerTuner
 from perdure.worker._workflow_answers import WorkflowAnswers
 from perdure.worker._workflow_cache import RunCache
@@ -67,6 +68,17 @@ class Parts:
     workflow_slots: Slots
     sticky_queue: str | None
     nexus_worker: NexusWorker | None
+
+    def tallies(self) -> Iterator[tuple[str, SlotTally]]:
+        """The slots that the worker has, by their field in a heartbeat."""
+        if self.workflow_worker is not None:
+            yield "workflow_task_slots_info", self.workflow_slots.tally
+        if self.activity_worker is not None:
+            yield "activity_task_slots_info", self.activity_worker.slots.tally
+        if self.local_activities is not None:
+            yield "local_activity_slots_info", self.local_activities.slots.tally
+        if self.nexus_worker is not None:
+            yield "nexus_task_slots_info", self.nexus_worker.slots.tally
 
 
 def make_environment(config: WorkerConfig, client: Client, metric_meter: Any) -> Environment:
@@ -146,9 +158,10 @@ def assemble(
         activity_worker = ActivityWorker(runner, make("activity", tuner._get_activity_task_slot_supplier()))
         local_slots = make("local-activity", tuner._get_local_activity_task_slot_supplier())
         local_activities = LocalActivities(runner, local_slots)
-    nexus_worker = _nexus_worker(
-        config, environment, make("nexus", tuner._get_nexus_slot_supplier()), on_fatal
-    )
+    nexus_worker: NexusWorker | None = None
+    if config.get("nexus_service_handlers"):
+        slots = make("nexus", tuner._get_nexus_slot_supplier())
+        nexus_worker = _nexus_worker(config, environment, slots, on_fatal)
     workflow_slots = make("workflow", tuner._get_workflow_task_slot_supplier())
     sticky_queue = None
     workflow_worker: WorkflowWorker | None = None
@@ -278,7 +291,12 @@ def _slots_maker(config: WorkerConfig, environment: Environment) -> Callable[[Sl
             worker_build_id=environment.build_id,
             worker_deployment_version=deployment.version if deployment else None,
         )
-        return make_slots(supplier, context, use)
+        slots = make_slots(supplier, context, use)
+        metrics = environment.metrics
+        if metrics is not None:
+            slots.tally.on_change = partial(metrics.slots_changed, kind)
+            metrics.slots_changed(kind, slots.tally)
+        return slots
 
     return make
 
@@ -296,10 +314,7 @@ def _warn_about_executor(
 
 def _nexus_worker(
     config: WorkerConfig, environment: Environment, slots: Slots, on_fatal: Callable[[BaseException], None]
-) -> NexusWorker | None:
-    services = config.get("nexus_service_handlers")
-    if not services:
-        return None
+) -> NexusWorker:
     # Here, because it needs a library that only those have who serve Nexus.
     from perdure.worker._nexus_worker import NexusWorker
 
@@ -307,7 +322,7 @@ def _nexus_worker(
     tuner = config.get("tuner")
     most = config.get("max_concurrent_nexus_tasks") if tuner is None else tuner._get_nexus_tasks_max()
     _warn_about_executor("nexus_task_executor", executor, "max_concurrent_nexus_tasks", most)
-    return NexusWorker(environment, services, executor, slots, on_fatal)
+    return NexusWorker(environment, config["nexus_service_handlers"], executor, slots, on_fatal)
 
 
 def plugins_of(client: Client, given: Sequence[Any]) -> list[Any]:

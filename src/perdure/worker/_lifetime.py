@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from perdure.api.enums.v1 import TaskQueueType
+from perdure.api.enums.v1 import TaskQueueType, WorkerStatus
 from perdure.api.workflowservice.v1 import ShutdownWorkerRequest
 from perdure.service import RPCError
 from perdure.service.eager_workflows import sign_off, sign_up
@@ -16,6 +16,13 @@ from perdure.worker._config import WorkerConfig
 from perdure.worker._eager import EagerWorkflowSlots
 from perdure.worker._pollers import PollerGroup
 from perdure.worker._polls import activity_pollers, nexus_pollers, workflow_pollers
+from perdure.worker._worker_heartbeats import WorkerHeartbeats
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from perdure.runtime import Runtime
+    from perdure.worker._plugin import Plugin
 
 logger = logging.getLogger("perdure.worker")
 
@@ -30,9 +37,13 @@ class WorkerLifetime:
     Args:
         parts: Of the worker.
         config: Of the worker.
+        runtime: Of the worker's client.
+        plugins: Of the client and the worker.
     """
 
-    def __init__(self, parts: Parts, config: WorkerConfig) -> None:
+    def __init__(
+        self, parts: Parts, config: WorkerConfig, runtime: Runtime, plugins: Sequence[Plugin]
+    ) -> None:
         self._parts = parts
         self._grace_s = config.get("graceful_shutdown_timeout", timedelta()).total_seconds()
         self._groups: list[PollerGroup[Any]] = []
@@ -51,6 +62,9 @@ class WorkerLifetime:
             self._groups += activity_pollers(environment, config, parts.activity_worker)
         if parts.nexus_worker is not None:
             self._groups += nexus_pollers(environment, config, parts.nexus_worker)
+        names = [plugin.name() for plugin in plugins]
+        self._heartbeats = WorkerHeartbeats(parts, self._groups, names, runtime)
+        self._beating: asyncio.Task[None] | None = None
 
     @property
     def _queue(self) -> tuple[str, str]:
@@ -76,6 +90,9 @@ class WorkerLifetime:
         """
         loop = asyncio.get_running_loop()
         self._polling = [loop.create_task(group.run()) for group in self._groups]
+        self._beating = loop.create_task(self._heartbeats.run())
+        if self._parts.environment.metrics is not None:
+            self._parts.environment.metrics.started()
         asked = loop.create_task(shutdown.wait())
         try:
             await asyncio.wait([*self._polling, asked], return_when=asyncio.FIRST_COMPLETED)
@@ -97,6 +114,9 @@ class WorkerLifetime:
             timedelta(seconds=self._grace_s),
         )
         self._sign_off()
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.wait([self._beating])
         for group in self._groups:
             group.stop()
         try:
@@ -153,6 +173,10 @@ class WorkerLifetime:
             task_queue=environment.task_queue,
             task_queue_types=types,
         )
+        if self._heartbeats.is_on:
+            # Servers strike the worker from the list of those that live.
+            last = self._heartbeats.message(WorkerStatus.WORKER_STATUS_SHUTTING_DOWN)
+            request.worker_heartbeat.CopyFrom(last)
         try:
             await environment.service.shutdown_worker(request, timeout=_SAY_GOODBYE_TIMEOUT)
         except RPCError as error:

@@ -97,6 +97,11 @@ class LocalActivities:
         self._attempts: dict[asyncio.Task[Outcome], Attempt] = {}
         self._is_abandoning = False
 
+    @property
+    def slots(self) -> Slots:
+        """The slots of local activities."""
+        return self._slots
+
     def start(
         self, work: LocalActivity, run: WorkflowRun, run_locals: RunLocals, workflow_id: str, run_id: str
     ) -> None:
@@ -256,6 +261,7 @@ class LocalActivities:
             failure = Failure(message="A local activity cannot be completed asynchronously")
             failure.application_failure_info.non_retryable = True
         execution.last_failure = failure
+        self._slots.tally.failed += 1
         if outcome.error is not None:
             _logs.activity_failed(attempt, outcome.error)
         result = execution.outcome()

@@ -142,6 +142,7 @@ class NexusWorker:
 
     async def _serve(self, task: _Task) -> None:
         """Run a handler and send its answer."""
+        began_s = time.monotonic()
         try:
             is_start = task.request.HasField("start_operation")
             call = await self._outcome(task, self._start if is_start else self._cancel)
@@ -149,10 +150,20 @@ class NexusWorker:
                 # The answer is sent even when the task is cancelled just now.
                 await asyncio.shield(asyncio.ensure_future(self._send(call)))
         finally:
+            self._measure(task, time.monotonic() - began_s)
             self._running.pop(task.token, None)
             if task.timer is not None:
                 task.timer.cancel()
             task.permit.release()
+
+    def _measure(self, task: _Task, seconds: float) -> None:
+        self._slots.tally.failed += task.has_failed
+        metrics = self._environment.metrics
+        if metrics is not None:
+            request = task.request
+            is_start = request.HasField("start_operation")
+            variant = request.start_operation if is_start else request.cancel_operation
+            metrics.nexus_task_done(variant.service, variant.operation, seconds, failed=task.has_failed)
 
     async def _outcome(self, task: _Task, serve: Callable[[_Task], Any]) -> Callable[[], Any] | None:
         """Return the call that answers a task; None if the server is to give it to another worker."""
@@ -169,6 +180,7 @@ class NexusWorker:
                 raise
             return None
         except BaseException as error:  # whatever a handler raises is its answer
+            task.has_failed = True
             nexus_logger.warning("Failed to execute Nexus operation method", exc_info=error)
             if isinstance(error, BrokenExecutor):
                 self._on_fatal(error)
@@ -286,6 +298,7 @@ class _Task:
         self.running: asyncio.Task[None] | None = None
         self.deadline: datetime | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self.has_failed = False
 
     def cancel(self, reason: str) -> None:
         """End the handler: nobody waits for it any more."""

@@ -137,6 +137,8 @@ class PollerGroup(Generic[AnswerT]):
         before_poll: Awaited before each poll (rate limits), or None.
         suggestion: Reads the server's suggestion out of an answer.
         on_count: Told how many polls are open, when that changes.
+        on_answer: Told of every answer, and whether it has a task.
+        is_autoscaling: Whether the user asked for as many polls as the server suggests.
     """
 
     def __init__(
@@ -153,6 +155,8 @@ class PollerGroup(Generic[AnswerT]):
         before_poll: Callable[[], Awaitable[None]] | None = None,
         suggestion: Callable[[AnswerT], int | None] | None = None,
         on_count: Callable[[int], None] | None = None,
+        on_answer: Callable[[AnswerT, bool], None] | None = None,
+        is_autoscaling: bool = False,
     ) -> None:
         self.kind = kind
         self._name = name
@@ -165,12 +169,26 @@ class PollerGroup(Generic[AnswerT]):
         self._before_poll = before_poll
         self._suggestion = suggestion
         self._on_count = on_count
+        self._on_answer = on_answer
+        self.is_autoscaling = is_autoscaling
+        self.last_task_at_s: float | None = None
+        """When a poll brought a task last, since the epoch."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._reserving: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._failure: asyncio.Future[None] | None = None
         self._failing_since_s: float | None = None
         self._warned_at_s = 0.0
+
+    @property
+    def is_sticky(self) -> bool:
+        """Whether the queue is the worker's own."""
+        return self._is_sticky
+
+    @property
+    def open_polls(self) -> int:
+        """How many polls are open, or wait for a slot."""
+        return len(self._tasks)
 
     async def run(self) -> None:
         """Poll until stopped.
@@ -270,7 +288,10 @@ class PollerGroup(Generic[AnswerT]):
         has_task = bool(answer.task_token)
         suggestion = self._suggestion(answer) if self._suggestion else None
         self._scaler.answered(suggestion, has_task, waited_s)
+        if self._on_answer is not None:
+            self._on_answer(answer, has_task)
         if has_task:
+            self.last_task_at_s = time.time()
             self._handle(answer, permit)
         if len(self._tasks) < self._scaler.target:
             self._fill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -54,8 +55,10 @@ def workflow_pollers(
     queue = environment.task_queue
     normal = TaskQueue(name=queue, kind=TaskQueueKind.TASK_QUEUE_KIND_NORMAL)
     name = f"workflow tasks of {queue}"
+    make = partial(_workflow_group, is_autoscaling=isinstance(behavior, PollerBehaviorAutoscaling))
     if sticky_queue is None:
-        return [_workflow_group(environment, name, normal, worker, slots, _scaler(behavior))]
+        scaler = _scaler(behavior)
+        return [make(environment, name, normal, worker, slots, scaler)]
     normal_count: int | None = None
     sticky_count: int | None = None
     if isinstance(behavior, PollerBehaviorSimpleMaximum):
@@ -65,8 +68,8 @@ def workflow_pollers(
     sticky = sticky_task_queue(sticky_queue, queue)
     balance = PollBalance()
     return [
-        _workflow_group(environment, name, normal, worker, slots, _scaler(behavior, normal_count), balance),
-        _workflow_group(
+        make(environment, name, normal, worker, slots, _scaler(behavior, normal_count), balance),
+        make(
             environment,
             f"this worker's own {name}",
             sticky,
@@ -95,8 +98,11 @@ def _workflow_group(
     slots: Slots,
     scaler: PollerScaler,
     balance: PollBalance | None = None,
+    *,
+    is_autoscaling: bool,
 ) -> PollerGroup[PollWorkflowTaskQueueResponse]:
     is_sticky = queue.kind == TaskQueueKind.TASK_QUEUE_KIND_STICKY
+    poller_type = "sticky_workflow_task" if is_sticky else "workflow_task"
     request = PollWorkflowTaskQueueRequest(task_queue=queue, **_common(environment))
     return PollerGroup(
         "Workflow",
@@ -108,7 +114,9 @@ def _workflow_group(
         is_sticky=is_sticky,
         balance=balance,
         suggestion=_suggestion,
-        on_count=_counter(environment, "sticky_workflow_task" if is_sticky else "workflow_task"),
+        on_count=_counter(environment, poller_type),
+        on_answer=_measure(environment, poller_type),
+        is_autoscaling=is_autoscaling,
     )
 
 
@@ -141,6 +149,8 @@ def activity_pollers(
             before_poll=RateLimit(rate).wait if rate else None,
             suggestion=_suggestion,
             on_count=_counter(environment, "activity_task"),
+            on_answer=_measure(environment, "activity_task"),
+            is_autoscaling=isinstance(behavior, PollerBehaviorAutoscaling),
         )
     ]
 
@@ -149,6 +159,7 @@ def nexus_pollers(
     environment: Environment, config: WorkerConfig, worker: NexusWorker
 ) -> list[PollerGroup[PollNexusTaskQueueResponse]]:
     """Return the polls for Nexus tasks."""
+    behavior = _behavior(None, config.get("nexus_task_poller_behavior"))
     request = PollNexusTaskQueueRequest(
         task_queue=TaskQueue(name=environment.task_queue, kind=TaskQueueKind.TASK_QUEUE_KIND_NORMAL),
         **_common(environment),
@@ -160,9 +171,11 @@ def nexus_pollers(
             poll=lambda: environment.service.poll_nexus_task_queue(request, timeout=_POLL_TIMEOUT),
             handle=worker.take,
             slots=worker.slots,
-            scaler=_scaler(_behavior(None, config.get("nexus_task_poller_behavior"))),
+            scaler=_scaler(behavior),
             suggestion=_suggestion,
             on_count=_counter(environment, "nexus_task"),
+            on_answer=_measure(environment, "nexus_task"),
+            is_autoscaling=isinstance(behavior, PollerBehaviorAutoscaling),
         )
     ]
 
@@ -170,6 +183,28 @@ def nexus_pollers(
 def _counter(environment: Environment, poller_type: str) -> Callable[[int], None] | None:
     metrics = environment.metrics
     return None if metrics is None else partial(metrics.polling, poller_type)
+
+
+def _measure(environment: Environment, poller_type: str) -> Callable[[Any, bool], None] | None:
+    metrics = environment.metrics
+    if metrics is None:
+        return None
+    record = metrics.polled
+
+    def measure(answer: Any, has_task: bool) -> None:
+        record(poller_type, _waited_s(answer) if has_task else None)
+
+    return measure
+
+
+def _waited_s(answer: Any) -> float:
+    """How long a task was there before a worker got it; a retry of an activity waits from its own time on."""
+    if isinstance(answer, PollNexusTaskQueueResponse):
+        return time.time() - answer.request.scheduled_time.ToNanoseconds() / 1e9
+    is_activity = isinstance(answer, PollActivityTaskQueueResponse)
+    scheduled = answer.current_attempt_scheduled_time if is_activity else answer.scheduled_time
+    waited_ns: int = answer.started_time.ToNanoseconds() - scheduled.ToNanoseconds()
+    return waited_ns / 1e9
 
 
 def _behavior(maximum: int | None, behavior: PollerBehavior | None) -> PollerBehavior:

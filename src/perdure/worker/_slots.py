@@ -98,8 +98,50 @@ class Permit:
             release(self)
 
 
+class SlotTally:
+    """How many slots of one kind are in use, and what became of their tasks.
+
+    Args:
+        supplier_kind: "Fixed", "ResourceBased" or "Custom".
+        maximum: So many slots there are; None if only the supplier knows.
+    """
+
+    __slots__ = ("failed", "maximum", "on_change", "processed", "supplier_kind", "used")
+
+    def __init__(self, supplier_kind: str, maximum: int | None = None) -> None:
+        self.supplier_kind = supplier_kind
+        self.maximum = maximum
+        self.used = 0
+        self.processed = 0
+        self.failed = 0
+        self.on_change: Callable[[SlotTally], None] | None = None
+
+    @property
+    def available(self) -> int | None:
+        """How many slots have no task; None if only the supplier knows."""
+        return None if self.maximum is None else max(0, self.maximum - self.used)
+
+    def began(self) -> None:
+        """A task came."""
+        self.used += 1
+        if self.on_change is not None:
+            self.on_change(self)
+
+    def ended(self, permit: Permit) -> None:
+        """A slot was given back, with or without a task in it."""
+        if permit.info is None:
+            return
+        self.used -= 1
+        self.processed += 1
+        if self.on_change is not None:
+            self.on_change(self)
+
+
 class Slots(Protocol):
     """The slots of one kind of task."""
+
+    tally: SlotTally
+    """What became of them."""
 
     async def reserve(self, *, is_sticky: bool = False) -> Permit:
         """Wait for a slot."""
@@ -118,6 +160,7 @@ class FixedSlots:
     """A fixed number of slots; waiters are served in the order in which they came."""
 
     def __init__(self, count: int) -> None:
+        self.tally = SlotTally("Fixed", count)
         self._free = count
         self._waiters: deque[asyncio.Future[None]] = deque()
 
@@ -149,8 +192,10 @@ class FixedSlots:
 
     def mark_used(self, permit: Permit, info: SlotInfo) -> None:
         permit.note(info)
+        self.tally.began()
 
     def _released(self, permit: Permit) -> None:
+        self.tally.ended(permit)
         self._give_back()
 
     def _give_back(self) -> None:
@@ -166,6 +211,7 @@ class ResourceSlots:
     """Slots given out while the machine is used less than a target."""
 
     def __init__(self, supplier: ResourceBasedSlotSupplier, kind: SlotKind, use: ResourceUse) -> None:
+        self.tally = SlotTally("ResourceBased")
         config = supplier.slot_config
         is_workflow = kind == "workflow"
         self._minimum = (
@@ -207,8 +253,10 @@ class ResourceSlots:
 
     def mark_used(self, permit: Permit, info: SlotInfo) -> None:
         permit.note(info)
+        self.tally.began()
 
     def _released(self, permit: Permit) -> None:
+        self.tally.ended(permit)
         self._issued -= 1
 
 
@@ -216,6 +264,7 @@ class CustomSlots:
     """Slots of a supplier that the user wrote; its errors are logged and never reach the worker."""
 
     def __init__(self, supplier: CustomSlotSupplier, context: ReserveContext) -> None:
+        self.tally = SlotTally("Custom")
         self._supplier = supplier
         self._contexts = {
             is_sticky: cast(SlotReserveContext, ReserveContext(**{**vars(context), "is_sticky": is_sticky}))
@@ -240,12 +289,14 @@ class CustomSlots:
 
     def mark_used(self, permit: Permit, info: SlotInfo) -> None:
         permit.note(info)
+        self.tally.began()
         try:
             self._supplier.mark_slot_used(SlotMarkUsedContext(info, cast(SlotPermit, permit.supplier_permit)))
         except Exception:  # as above
             logger.warning("Error in custom slot supplier `mark_slot_used`", exc_info=True)
 
     def _released(self, permit: Permit) -> None:
+        self.tally.ended(permit)
         try:
             self._supplier.release_slot(
                 SlotReleaseContext(permit.info, cast(SlotPermit, permit.supplier_permit))

@@ -202,7 +202,7 @@ class Worker:
     def _start_taking(self) -> WorkerLifetime:
         # Workflows that are started now may hand their first task over at once.
         if self._lifetime is None:
-            self._lifetime = WorkerLifetime(self._parts, self._config)
+            self._lifetime = WorkerLifetime(self._parts, self._config, self._runtime, self._plugins)
         return self._lifetime
 
     async def _run(self) -> None:

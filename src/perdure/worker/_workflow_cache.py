@@ -50,6 +50,10 @@ class RunCache:
 
     def __init__(self, maximum: int) -> None:
         self.maximum = maximum
+        self.hits = 0
+        """Tasks that found their run."""
+        self.misses = 0
+        """Tasks that should have, and did not."""
         self._runs: OrderedDict[str, CachedRun] = OrderedDict()
 
     def __len__(self) -> int:

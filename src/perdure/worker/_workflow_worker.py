@@ -223,6 +223,20 @@ class WorkflowWorker:
             return None
         return await self._answer(cached, task, step, received_s)
 
+    def _count_use(self, *, is_hit: bool) -> None:
+        """Note whether a run that should be in the cache was there."""
+        if is_hit:
+            self._cache.hits += 1
+        else:
+            self._cache.misses += 1
+        if self._environment.metrics is not None:
+            self._environment.metrics.cache_used(is_hit=is_hit)
+
+    @property
+    def cache(self) -> RunCache:
+        """The runs in memory."""
+        return self._cache
+
     def _cached(self, task: PollWorkflowTaskQueueResponse) -> CachedRun:
         execution = task.workflow_execution
         cached = self._cache.get(execution.run_id)
@@ -242,8 +256,11 @@ class WorkflowWorker:
         try:
             if is_whole or cached.run is None:
                 if not is_whole:
+                    self._count_use(is_hit=False)
                     events = await whole_history(self._environment, task, events, until_s)
                 self._renew(cached)
+            else:
+                self._count_use(is_hit=True)
             try:
                 step = await self._handle(cached, task, events)
             except CacheMissError:
@@ -484,6 +501,7 @@ class WorkflowWorker:
         self, cached: CachedRun, task: PollWorkflowTaskQueueResponse, step: TaskFailure, until_s: float
     ) -> None:
         self._evict(cached)
+        self._slots.tally.failed += 1
         if self._environment.metrics is not None:
             self._environment.metrics.workflow_task_failed(cached.workflow_type)
         _logs.workflow_task_failed(

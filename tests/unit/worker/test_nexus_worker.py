@@ -63,6 +63,7 @@ class _World:
             data_converter=DataConverter.default,
             interceptors=interceptors,
             metric_meter=MetricMeter.noop,
+            metrics=None,
         )
         self.slots = FixedSlots(1)
         self.worker = NexusWorker(environment, services, executor, self.slots, self.fatal.append)
