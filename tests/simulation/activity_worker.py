@@ -22,7 +22,7 @@ from perdure.api.workflowservice.v1 import (
     RespondActivityTaskFailedRequest,
     RespondActivityTaskFailedResponse,
 )
-from perdure.core.run.records import RunKey
+from perdure.core.run.records import RunKey, RunKind
 from tests.simulation.context import Context
 from tests.simulation.interpreter import payloads, value_of
 from tests.simulation.model import check
@@ -70,8 +70,9 @@ class ActivityWorker:
         check(document["id"] == task.activity_id, "activities do not mix", task.activity_id)
         check(origin["workflow_id"] == task.workflow_execution.workflow_id, "runs do not mix", origin)
         details = value_of(task.heartbeat_details)
-        run_id = task.workflow_execution.run_id
-        self._context.oracle.attempt_begins(run_id, task.activity_id, task.attempt, details)
+        self._context.oracle.attempt_begins(_run_id(task), task.activity_id, task.attempt, details)
+        if task.activity_run_id:
+            self._context.oracle.standalone.begins(self._standalone(task), task.attempt)
         if self._random.random() < self._context.faults.activity_loss:
             self._context.trace.reach("activity attempt lost")
             return
@@ -103,7 +104,7 @@ class ActivityWorker:
 
     async def _heartbeat(self, task: PollActivityTaskQueueResponse, details: list[int]) -> bool | None:
         """Sends a heartbeat. Returns whether cancellation is asked for; None when the attempt is over."""
-        run_id = task.workflow_execution.run_id
+        run_id = _run_id(task)
         request = RecordActivityTaskHeartbeatRequest(
             task_token=task.task_token,
             namespace=self._namespace,
@@ -147,7 +148,7 @@ class ActivityWorker:
             by_id = RespondActivityTaskCompletedByIdRequest(
                 namespace=self._namespace,
                 workflow_id=task.workflow_execution.workflow_id,
-                run_id=task.workflow_execution.run_id,
+                run_id=_run_id(task),
                 activity_id=task.activity_id,
                 result=result,
                 identity=self._name,
@@ -176,7 +177,19 @@ class ActivityWorker:
         return False
 
     def _recorded(self, task: PollActivityTaskQueueResponse, ends: str) -> None:
+        if task.activity_run_id:
+            self._context.oracle.standalone.ended(self._standalone(task), ends)
+            return
         execution = task.workflow_execution
         namespace_id = self._context.namespace_ids[self._namespace]
         run = RunKey(namespace_id, execution.workflow_id, execution.run_id)
         self._context.oracle.activity_finished(run, task.activity_id, ends)
+
+    def _standalone(self, task: PollActivityTaskQueueResponse) -> RunKey:
+        namespace_id = self._context.namespace_ids[self._namespace]
+        return RunKey(namespace_id, task.activity_id, task.activity_run_id, RunKind.ACTIVITY)
+
+
+def _run_id(task: PollActivityTaskQueueResponse) -> str:
+    """The run that an activity belongs to: its workflow's, or its own."""
+    return task.activity_run_id or task.workflow_execution.run_id

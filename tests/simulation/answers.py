@@ -6,7 +6,7 @@ from typing import Any
 
 from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import HistoryEvent
-from perdure.core.run.records import RunKey
+from perdure.core.run.records import RunKey, RunKind
 from tests.simulation.interpreter import value_of
 from tests.simulation.model import RUNNING, check
 from tests.simulation.oracle import Oracle
@@ -58,6 +58,11 @@ class Answers:
             self._oracle.closed(self._key(request.namespace, request.workflow_execution))
         elif rpc == "QueryWorkflow" and request.execution.run_id and answer.HasField("query_result"):
             self._seen(self._key(request.namespace, request.execution), value_of(answer.query_result))
+        elif rpc == "StartActivityExecution":
+            run = self._standalone(request.namespace, request.activity_id, answer.run_id)
+            self._oracle.standalone.state(run)
+        elif rpc == "PollActivityExecution":
+            self._standalone_outcome(request, answer)
         elif rpc == "DescribeWorkflowExecution":
             self._described(request.namespace, answer)
         elif rpc == "GetWorkflowExecutionHistory" and not is_local and request.execution.run_id:
@@ -85,6 +90,9 @@ class Answers:
     def _activity_task(self, namespace: str, task: Any) -> None:
         if not task.task_token:
             return
+        if task.activity_run_id:
+            self._standalone_task(namespace, task)
+            return
         run = self._key(namespace, task.workflow_execution)
         if run in self._oracle.deleted:
             return
@@ -107,6 +115,21 @@ class Answers:
             known = {*model.signals, *(request_id for _, request_id in model.pokes)}
             unknown = set(view["signals"]) - known
             check(not unknown, "a query sees only what is durable", f"{run} {unknown}")
+
+    def _standalone(self, namespace: str, activity_id: str, run_id: str) -> RunKey:
+        return RunKey(self._namespace_ids[namespace], activity_id, run_id, RunKind.ACTIVITY)
+
+    def _standalone_task(self, namespace: str, task: Any) -> None:
+        run = self._standalone(namespace, task.activity_id, task.activity_run_id)
+        header = self._oracle.standalone.state(run).header
+        begun = (header.attempt.attempt, header.attempt.started_ns > 0) >= (task.attempt, True)
+        check(begun or not header.is_open, "an attempt is durable before it begins", f"{run} {task.attempt}")
+
+    def _standalone_outcome(self, request: Any, answer: Any) -> None:
+        if answer.run_id:
+            run = self._standalone(request.namespace, request.activity_id, answer.run_id)
+            outcome = self._oracle.standalone.state(run).outcome
+            check(outcome == answer.outcome, "the outcome that is told is the one that is kept", run)
 
     def _described(self, namespace: str, answer: Any) -> None:
         info = answer.workflow_execution_info

@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 
 from perdure.api.history.v1 import HistoryEvent
-from perdure.core.errors import (
-    PerdureError,
-    ResourceExhaustedError,
-)
+from perdure.core.activity import machine as activity_machine
+from perdure.core.activity.state import ActivityRun, ActivityTransition
+from perdure.core.errors import NotFoundError, PerdureError, ResourceExhaustedError
 from perdure.core.run import (
     activity,
     cancellation,
@@ -36,6 +35,7 @@ from perdure.core.run.transition import Overlay, Transition
 from perdure.core.schedule import machine, messages
 from perdure.core.schedule.state import ScheduleState
 from perdure.server.engine import timers
+from perdure.server.engine.activity_runs import ActivityRuns
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories
 from perdure.server.engine.matching import Matching, Poller
@@ -632,3 +632,41 @@ def repeated_patch_is_done_again(patch: Patch) -> None:
         return result
 
     patch.setattr(machine, "patched", again)
+
+
+# --- standalone activities
+
+
+@_mutant
+def standalone_answer_before_the_commit(patch: Patch) -> None:
+    """A transition is told before it is durable."""
+
+    async def commit(self: ActivityRuns, slot: Any, tx: ActivityTransition, **fields: Any) -> ActivityRun:
+        self._write(tx, fields.get("expected_current_run_id"))
+        state: ActivityRun = tx.committed()
+        slot.state = state
+        return state
+
+    patch.setattr(ActivityRuns, "_commit", commit)
+
+
+@_mutant
+def standalone_token_of_any_attempt(patch: Patch) -> None:
+    """An attempt that is over may still say how the execution ends."""
+
+    def check_token(tx: ActivityTransition, token: Any, *, may_wait: bool = False) -> None:
+        if not tx.header.is_open:
+            raise NotFoundError("gone")
+
+    patch.setattr(activity_machine, "check_token", check_token)
+
+
+@_mutant
+def standalone_wakeup_without_a_backoff(patch: Patch) -> None:
+    """Nobody is told when the next attempt is due."""
+    real = activity_machine.next_wakeup_ns
+    patch.setattr(
+        activity_machine,
+        "next_wakeup_ns",
+        lambda header: None if header.is_open and header.attempt.backing_off else real(header),
+    )

@@ -12,12 +12,13 @@ from perdure.api.history.v1 import History, HistoryEvent
 from perdure.api.workflowservice.v1 import UpdateWorkflowExecutionResponse
 from perdure.core.errors import InvariantViolation
 from perdure.core.run.invariants import check_history, check_state, check_tasks
-from perdure.core.run.records import RunKey, RunWrite
+from perdure.core.run.records import RunKey, RunKind, RunWrite
 from perdure.core.run.state import RunState, decode_run
 from perdure.store.memory import MemoryStore
 from tests.simulation.interpreter import attributes_of, event_name, value_of, verdict
 from tests.simulation.model import RUNNING, RunModel, check
 from tests.simulation.schedules import ScheduleOracle
+from tests.simulation.standalone_oracle import StandaloneOracle
 from tests.simulation.trace import Trace
 
 T = TypeVar("T")
@@ -68,6 +69,7 @@ class Oracle:
         self._store = store
         self._time_ns = time_ns
         self._trace = trace
+        self.standalone = StandaloneOracle(store, trace, immediate)
         self.models: dict[RunKey, RunModel] = {}
         self.states: dict[RunKey, RunState] = {}
         self.current: dict[tuple[str, str], RunKey] = {}
@@ -87,7 +89,10 @@ class Oracle:
         """Takes a unit that the store has just committed, and checks everything about its runs."""
         self.commits += 1
         for write in unit:
-            self._apply(write)
+            if write.run.kind is RunKind.ACTIVITY:
+                self.standalone.committed(write)
+            else:
+                self._apply(write)
         self._check_pairs({write.run for write in unit})
 
     def _check_pairs(self, written: set[RunKey]) -> None:
@@ -157,6 +162,9 @@ class Oracle:
 
     def removed(self, run: RunKey, now_ns: int) -> None:
         """The store has deleted a run."""
+        if run.kind is RunKind.ACTIVITY:
+            self.standalone.removed(run, now_ns)
+            return
         model = self.models.pop(run)
         state = self.states.pop(run)
         check(model.status != RUNNING, "only closed runs are deleted", run)

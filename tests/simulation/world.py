@@ -24,6 +24,7 @@ from tests.simulation.runtime import WallClock
 from tests.simulation.schedule_client import ScheduleClient
 from tests.simulation.schedules import draw_schedule
 from tests.simulation.server import NAMESPACES, SimServer, server_config
+from tests.simulation.standalone import StandaloneClient
 from tests.simulation.trace import Trace
 from tests.simulation.worker import SimWorker
 
@@ -240,7 +241,11 @@ class World:
         context.start(world, self._turn_the_clock())
         context.start(world, self._stand_still())
         context.start(world, self._take_the_store_down())
-        clients: list[SimClient | ScheduleClient] = [*self._start_clients(), *self._start_schedules()]
+        clients: list[SimClient | ScheduleClient | StandaloneClient] = [
+            *self._start_clients(),
+            *self._start_schedules(),
+            self._start_standalone_client(),
+        ]
         await self.loop.sleep(random.uniform(10, 90))
         context.faults = self.faults.ended()
         context.calm_since_s = self.loop.time()
@@ -280,7 +285,11 @@ class World:
             for plan in plans
         ]
 
-    async def _until_finished(self, clients: Sequence[SimClient | ScheduleClient]) -> None:
+    def _start_standalone_client(self) -> StandaloneClient:
+        node = self.loop.new_node("standalone")
+        return StandaloneClient(self.context, node, "standalone", NAMESPACES, TASK_QUEUE)
+
+    async def _until_finished(self, clients: Sequence[SimClient | ScheduleClient | StandaloneClient]) -> None:
         began = self.loop.time()
         deadline = began + FINISH_WITHIN_S + self._set_back_s
         waiting: dict[tuple[RunKey, TaskKey, str], float] = {}
@@ -300,7 +309,8 @@ class World:
             return
         overdue_ns = self.server.now_ns() - int(FIRED_WITHIN_S * 1e9)
         for run in self._open_runs():
-            wakeup_ns = self.oracle.states[run].wakeup_ns
+            state = self.oracle.standalone.states.get(run) or self.oracle.states[run]
+            wakeup_ns = state.wakeup_ns
             check(wakeup_ns is None or wakeup_ns > overdue_ns, "no deadline is missed", f"{run} {wakeup_ns}")
         self.oracle.schedules.check_timely(self.server.now_ns(), int(FIRED_WITHIN_S * 1e9))
 
@@ -309,8 +319,9 @@ class World:
     ) -> dict[tuple[RunKey, TaskKey, str], float]:
         """Checks that no task waits while a worker waits on its queue. Returns since when each task waits."""
         waiting: dict[tuple[RunKey, TaskKey, str], float] = {}
-        for model in self.oracle.models.values():
-            for task in model.tasks.values():
+        of_workflows = (model.tasks for model in self.oracle.models.values())
+        for tasks in (*of_workflows, *self.oracle.standalone.tasks.values()):
+            for task in tasks.values():
                 if self.server is None or not self.server.has_waiting_poller(task.queue):
                     continue
                 key = (task.run, task.key, task.delivery_id)
@@ -320,7 +331,8 @@ class World:
         return waiting
 
     def _open_runs(self) -> list[Any]:
-        return [run for run, model in self.oracle.models.items() if model.status == 1]
+        open_ones = [run for run, model in self.oracle.models.items() if model.status == 1]
+        return open_ones + self.oracle.standalone.open()
 
     async def _look_back(self) -> None:
         """Everything is over: checks what is left, then that nothing is left once retention is over."""
@@ -339,9 +351,11 @@ class World:
         self.server.check_memory()
         self.clock.offset_ns += int(self.config.retention_s * 1e9) + _HOUR_NS + int(self._set_back_s * 1e9)
         for _ in range(240):
-            if not self.oracle.models:
+            if not self.oracle.models and not self.oracle.standalone.states:
                 break
             await self.loop.sleep(1.0)
+        left = list(self.oracle.standalone.states)[:3]
+        check(not left, "retention deletes every closed activity", left)
         check(not self.oracle.models, "retention deletes every closed run", list(self.oracle.models)[:3])
         await self._stop_server()
 
