@@ -18,7 +18,7 @@ from perdure.core.run.records import (
     TaskKind,
     VisibilityRecord,
 )
-from perdure.store.protocol import ScheduleKey, Store
+from perdure.store.protocol import BatchKey, ScheduleKey, Store
 
 NAMESPACE = "0193a1b2-0000-7000-8000-000000000001"
 OTHER_NAMESPACE = "0193a1b2-0000-7000-8000-000000000002"
@@ -119,6 +119,11 @@ async def dump(
         seen[f"count {queue}"] = await store.count_tasks(queue)
     seen["schedules due"] = await store.due_schedules(NO_LIMIT << 20, None, 1_000_000)
     for namespace_id in (NAMESPACE, OTHER_NAMESPACE):
+        jobs = await store.list_batches(namespace_id, None, 1_000_000)
+        seen[f"batches {namespace_id}"] = [
+            (entry, await store.load_batch(BatchKey(namespace_id, position.job_id)))
+            for position, entry in jobs
+        ]
         listed = await store.list_schedules(namespace_id, "", 1_000_000)
         seen[f"schedules {namespace_id}"] = [
             (entry, await store.load_schedule(ScheduleKey(namespace_id, schedule_id)))

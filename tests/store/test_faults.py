@@ -12,7 +12,15 @@ from perdure.core.errors import StoreUnavailableError, VersionConflictError
 from perdure.core.run.records import ItemChange, RunWrite
 from perdure.store.faults import Call, Fault, FaultyStore, fail_call, fail_method
 from perdure.store.memory import MemoryStore
-from perdure.store.protocol import ScheduleKey, Store, StoredEndpoint, StoredNamespace, StoredSchedule
+from perdure.store.protocol import (
+    BatchKey,
+    ScheduleKey,
+    Store,
+    StoredBatch,
+    StoredEndpoint,
+    StoredNamespace,
+    StoredSchedule,
+)
 from perdure.store.sqlite import SqliteStore
 from tests.store.builders import (
     ALL_EVENTS,
@@ -32,6 +40,8 @@ RUN, NEW = run_key(1), run_key(2)
 DEFAULT = StoredNamespace(NAMESPACE, "default", 1, b"")
 OTHER = StoredNamespace(OTHER_NAMESPACE, "other", 1, b"")
 SCHEDULE = StoredSchedule(ScheduleKey(NAMESPACE, "nightly"), 1, 5, b"entry", b"data")
+BATCH = StoredBatch(BatchKey(NAMESPACE, "job"), 1, 5, None, b"entry", b"data")
+OTHER_BATCH = StoredBatch(BatchKey(NAMESPACE, "other job"), 1, 5, 6, b"entry", b"data")
 OTHER_SCHEDULE = StoredSchedule(ScheduleKey(NAMESPACE, "weekly"), 1, None, b"entry", b"data")
 
 INNER: dict[str, Callable[[Path], Store]] = {
@@ -79,6 +89,10 @@ CALLS: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "list_endpoints": lambda store: store.list_endpoints(),
     "put_endpoint": lambda store: store.put_endpoint(OTHER_ENDPOINT),
     "delete_endpoint": lambda store: store.delete_endpoint(ENDPOINT.endpoint_id),
+    "put_batch": lambda store: store.put_batch(OTHER_BATCH),
+    "load_batch": lambda store: store.load_batch(BATCH.key),
+    "delete_batch": lambda store: store.delete_batch(BATCH.key),
+    "list_batches": lambda store: store.list_batches(NAMESPACE, None, 10),
     "cluster_id": lambda store: store.cluster_id(),
     "is_durable": lambda store: store.is_durable(),
 }
@@ -90,6 +104,8 @@ WRITES = (
     "delete_namespace",
     "put_schedule",
     "delete_schedule",
+    "put_batch",
+    "delete_batch",
     "put_endpoint",
     "delete_endpoint",
 )
@@ -104,6 +120,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> FaultyStore:
 async def _prepare(store: Store) -> None:
     await store.put_namespace(DEFAULT)
     await store.put_schedule(SCHEDULE)
+    await store.put_batch(BATCH)
     await store.put_endpoint(ENDPOINT)
     await store.commit(
         [

@@ -8,12 +8,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Protocol
 
+from google.protobuf.message import Message
+
 from perdure.api.namespace.v1 import NamespaceInfo
+from perdure.api.services import WORKFLOW_SERVICE, method_path
 from perdure.core.errors import PerdureError
 from perdure.core.run.records import RunKind
 from perdure.core.visibility.attributes import AttributeType
 from perdure.server.attribute_removals import AttributeRemovals
 from perdure.server.config import DAY_S, ServerConfig
+from perdure.server.engine.batches import Batches
 from perdure.server.engine.engine import Engine, EngineLimits
 from perdure.server.engine.histories import Histories
 from perdure.server.engine.schedules import Schedules
@@ -22,6 +26,7 @@ from perdure.server.namespaces import DELETED, REGISTERED, Namespace, Namespaces
 from perdure.server.nexus import Nexus
 from perdure.server.nexus_remote import HttpRemote
 from perdure.server.runtime import Runtime
+from perdure.server.service.call import Call
 from perdure.server.service.groups import engine_groups
 from perdure.server.service.namespace_rpcs import NamespaceRpcs, new_config
 from perdure.server.service.search_attributes import SearchAttributeRpcs, check_attribute, with_attributes
@@ -88,6 +93,7 @@ class Server:
             records_cancellations=config.records_nexus_cancellations,
         )
         self.schedules = Schedules(self.engine, Starts(self.engine), Histories(self.engine))
+        self.batches = Batches(self.engine)
         self.time_skipping: TimeSkipping | None = None
         if isinstance(runtime, SkippingRuntime):
             self.time_skipping = TimeSkipping(self.engine, runtime)
@@ -96,6 +102,7 @@ class Server:
         self.service = Service(
             self._groups(), TestService(self.time_skipping) if self.time_skipping is not None else None
         )
+        self.batches.serve, self.batches.has = self._serve, self._has
         self._door: Door | None = None
         if listens:
             self._door = self._new_door(config)
@@ -120,8 +127,17 @@ class Server:
                 list_page_size=self._config.list_page_size,
                 schedules=self.schedules,
                 nexus=self.nexus,
+                batches=self.batches,
             ),
         ]
+
+    async def _serve(self, name: str, request: Message) -> Message:
+        """Serves one of the server's own requests."""
+        return await self.service.call(method_path(WORKFLOW_SERVICE, name), request, Call())
+
+    def _has(self, name: str) -> bool:
+        """Whether an RPC is served."""
+        return self.service.methods[method_path(WORKFLOW_SERVICE, name)].serve is not None
 
     @property
     def port(self) -> int:
@@ -146,6 +162,7 @@ class Server:
             await self.schedules.start(track_deadlines=self.time_skipping is not None)
             if self.time_skipping is not None:
                 await self.time_skipping.start()
+            await self.batches.start()
             for door in self._doors():
                 await door.start()
         except BaseException:  # Also when cancelled: what was opened is closed before anybody hears of it.
@@ -211,6 +228,7 @@ class Server:
         await asyncio.gather(*self._background, return_exceptions=True)
         if self.time_skipping is not None:
             await self.time_skipping.stop()
+        await self.batches.stop()
         await self.schedules.stop()
         await self._removals.stop()
         await self.engine.stop()
@@ -258,6 +276,7 @@ class Server:
         """
         try:
             await self.schedules.delete_all(namespace.namespace_id)
+            await self.batches.delete_all(namespace.namespace_id)
             for kind in RunKind:
                 while (
                     page := await self._store.list_runs(namespace.namespace_id, None, 100, None, kind)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from perdure.core.errors import CurrentRunConflictError, VersionConflictError
 from perdure.core.invariant import invariant
 from perdure.core.run.records import RunWrite
-from perdure.store.protocol import StoredEndpoint, StoredNamespace, StoredSchedule
+from perdure.store.protocol import StoredBatch, StoredEndpoint, StoredNamespace, StoredSchedule
 
 MAX_EVENT_ID = (1 << 24) - 1
 """Highest event id a store must be able to keep. Servers end a run long before (Temporal: 51,200 events)."""
@@ -125,6 +125,13 @@ def endpoint_conflict(endpoint: StoredEndpoint, stored_version: int) -> VersionC
         return VersionConflictError(f"Another Nexus endpoint is named {endpoint.name}.")
     return VersionConflictError(
         f"Nexus endpoint {endpoint.name} has version {stored_version}, not {endpoint.version - 1}."
+    )
+
+
+def batch_conflict(batch: StoredBatch, stored_version: int) -> VersionConflictError:
+    """The error for a batch operation that is not at the expected version."""
+    return VersionConflictError(
+        f"Batch operation {batch.key.job_id} has version {stored_version}, not {batch.version - 1}."
     )
 
 

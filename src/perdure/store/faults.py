@@ -16,11 +16,14 @@ from perdure.core.errors import StoreUnavailableError
 from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunKind, RunWrite, Task
 from perdure.core.visibility import Node
 from perdure.store.protocol import (
+    BatchKey,
+    BatchPosition,
     CurrentRun,
     ListPage,
     ScheduleKey,
     ScheduleWakeup,
     Store,
+    StoredBatch,
     StoredEndpoint,
     StoredNamespace,
     StoredRun,
@@ -206,6 +209,24 @@ class FaultyStore:
     async def delete_endpoint(self, endpoint_id: str) -> bool:
         """See `Store.delete_endpoint`."""
         return await self._do("delete_endpoint", lambda: self.inner.delete_endpoint(endpoint_id))
+
+    async def put_batch(self, batch: StoredBatch) -> None:
+        """See `Store.put_batch`."""
+        await self._do("put_batch", lambda: self.inner.put_batch(batch))
+
+    async def load_batch(self, key: BatchKey) -> StoredBatch | None:
+        """See `Store.load_batch`."""
+        return await self._do("load_batch", lambda: self.inner.load_batch(key))
+
+    async def delete_batch(self, key: BatchKey) -> bool:
+        """See `Store.delete_batch`."""
+        return await self._do("delete_batch", lambda: self.inner.delete_batch(key))
+
+    async def list_batches(
+        self, namespace_id: str, after: BatchPosition | None, limit: int
+    ) -> Sequence[tuple[BatchPosition, bytes]]:
+        """See `Store.list_batches`."""
+        return await self._do("list_batches", lambda: self.inner.list_batches(namespace_id, after, limit))
 
     async def put_schedule(self, schedule: StoredSchedule) -> None:
         """See `Store.put_schedule`."""

@@ -28,6 +28,7 @@ from perdure.core.run.records import (
 from perdure.core.visibility import Node, matches
 from perdure.store.checks import (
     DEFAULT_PRIORITY,
+    batch_conflict,
     check_append,
     check_unit,
     current_run_conflict,
@@ -39,11 +40,14 @@ from perdure.store.checks import (
 from perdure.store.cursor import ListPosition, close_key, decode_cursor, encode_cursor
 from perdure.store.listing import RunSize, copy_record, filter_record, group_of, sort_groups
 from perdure.store.protocol import (
+    BatchKey,
+    BatchPosition,
     CurrentRun,
     ListedRun,
     ListPage,
     ScheduleKey,
     ScheduleWakeup,
+    StoredBatch,
     StoredEndpoint,
     StoredNamespace,
     StoredRun,
@@ -112,6 +116,10 @@ def _list_key(run: RunKey, record: VisibilityRecord) -> tuple[int, int, str]:
     return (-close_key(record.close_time_ns), -record.start_time_ns, run.run_id)
 
 
+def _batch_order(position: BatchPosition) -> tuple[int, int, str]:
+    return (-position.close_key, -position.start_time_ns, position.job_id)
+
+
 class MemoryStore:
     """A `Store` that forgets everything when the process ends.
 
@@ -132,6 +140,7 @@ class MemoryStore:
         self._namespaces: dict[str, StoredNamespace] = {}
         self._schedules: dict[ScheduleKey, StoredSchedule] = {}
         self._endpoints: dict[str, StoredEndpoint] = {}
+        self._batches: dict[BatchKey, StoredBatch] = {}
         self._schedule_order: _SortedSet[ScheduleKey] = _SortedSet()
         self._schedule_wakeups: _SortedSet[ScheduleWakeup] = _SortedSet()
         self._task_sequence = 0
@@ -472,6 +481,41 @@ class MemoryStore:
         if stored.wakeup_ns is not None:
             self._schedule_wakeups.remove(ScheduleWakeup(stored.wakeup_ns, key))
         return True
+
+    async def put_batch(self, batch: StoredBatch) -> None:
+        """See `Store.put_batch`."""
+        self._check_open()
+        stored = self._batches.get(batch.key)
+        stored_version = stored.version if stored else 0
+        if stored_version != batch.version - 1:
+            raise batch_conflict(batch, stored_version)
+        self._batches[batch.key] = batch
+
+    async def load_batch(self, key: BatchKey) -> StoredBatch | None:
+        """See `Store.load_batch`."""
+        self._check_open()
+        return self._batches.get(key)
+
+    async def delete_batch(self, key: BatchKey) -> bool:
+        """See `Store.delete_batch`."""
+        self._check_open()
+        return self._batches.pop(key, None) is not None
+
+    async def list_batches(
+        self, namespace_id: str, after: BatchPosition | None, limit: int
+    ) -> Sequence[tuple[BatchPosition, bytes]]:
+        """See `Store.list_batches`."""
+        self._check_open()
+        found = [
+            (BatchPosition(close_key(batch.close_time_ns), batch.start_time_ns, key.job_id), batch.entry)
+            for key, batch in self._batches.items()
+            if key.namespace_id == namespace_id
+        ]
+        found.sort(key=lambda row: _batch_order(row[0]))
+        rest = (
+            found if after is None else [row for row in found if _batch_order(row[0]) > _batch_order(after)]
+        )
+        return tuple(rest[:limit])
 
     async def list_endpoints(self) -> Sequence[StoredEndpoint]:
         """See `Store.list_endpoints`."""

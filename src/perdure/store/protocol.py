@@ -117,6 +117,41 @@ class StoredSchedule:
     data: bytes
 
 
+class BatchKey(NamedTuple):
+    """Names one batch operation. The namespace is its id (a UUID), not its name."""
+
+    namespace_id: str
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    """A batch operation as it was last committed.
+
+    Attributes:
+        key: which one.
+        version: 1 for a new one.
+        start_time_ns, close_time_ns: nanoseconds since the epoch; None while it is open.
+        entry: what lists show of it.
+        data: its encoded state.
+    """
+
+    key: BatchKey
+    version: int
+    start_time_ns: int
+    close_time_ns: int | None
+    entry: bytes
+    data: bytes
+
+
+class BatchPosition(NamedTuple):
+    """A place in the list of batch operations: open ones first, then by close time, start time and id."""
+
+    close_key: int
+    start_time_ns: int
+    job_id: str
+
+
 class ScheduleWakeup(NamedTuple):
     """A schedule that must be looked at again at `wakeup_ns`."""
 
@@ -280,6 +315,24 @@ class Store(Protocol):
 
     async def delete_endpoint(self, endpoint_id: str) -> bool:
         """Deletes a Nexus endpoint. Returns whether it was there."""
+
+    async def put_batch(self, batch: StoredBatch) -> None:
+        """Creates (version 1) or replaces (version + 1 of the stored one) a batch operation, durably.
+
+        Raises:
+            VersionConflictError: the stored version is not `batch.version - 1`.
+        """
+
+    async def load_batch(self, key: BatchKey) -> StoredBatch | None:
+        """The batch operation as it was last committed, or None."""
+
+    async def delete_batch(self, key: BatchKey) -> bool:
+        """Deletes a batch operation. Returns whether it was there."""
+
+    async def list_batches(
+        self, namespace_id: str, after: BatchPosition | None, limit: int
+    ) -> Sequence[tuple[BatchPosition, bytes]]:
+        """(place, entry) of batch operations, open ones first, then the last closed, strictly after `after`."""
 
     async def is_durable(self) -> bool:
         """Whether a committed write survives the end of the process."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from perdure.server.engine.batches import Batches
 from perdure.server.engine.effects import Effects
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories
@@ -14,6 +15,7 @@ from perdure.server.engine.worker_registry import WorkerRegistry
 from perdure.server.nexus import Nexus
 from perdure.server.service.activity_controls import ActivityControls
 from perdure.server.service.activity_tasks import ActivityTasks
+from perdure.server.service.batch_rpcs import BatchRpcs
 from perdure.server.service.executions import Executions
 from perdure.server.service.multi_operations import MultiOperations
 from perdure.server.service.nexus_endpoint_rpcs import NexusEndpointRpcs
@@ -40,6 +42,7 @@ def engine_groups(
     list_page_size: int = 1_000,
     schedules: Schedules | None = None,
     nexus: Nexus | None = None,
+    batches: Batches | None = None,
 ) -> list[object]:
     """The handler groups that work on an engine's runs and task queues.
 
@@ -52,6 +55,7 @@ def engine_groups(
         list_page_size: rows of a page of a list at most.
         schedules: the engine's schedules; None for a service without their RPCs.
         nexus: the engine's Nexus; None for one without endpoints and without requests by HTTP.
+        batches: the engine's batch operations; None for a service without their RPCs.
     """
     histories = Histories(engine, history_page_batches)
     queries = Queries(engine, histories)
@@ -67,6 +71,8 @@ def engine_groups(
     if schedules is not None:
         schedules.prepare = executions.prepare_start
         groups.append(ScheduleRpcs(engine, schedules))
+    if batches is not None:
+        groups.append(BatchRpcs(batches, engine.namespaces, engine.limits.run))
     return [
         *groups,
         executions,

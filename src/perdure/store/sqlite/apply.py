@@ -18,6 +18,7 @@ from perdure.core.run.records import RunKey, RunKind, RunWrite, Task, Visibility
 from perdure.store.checks import (
     DEFAULT_PRIORITY,
     MAX_EVENT_ID,
+    batch_conflict,
     check_append,
     current_run_conflict,
     endpoint_conflict,
@@ -26,7 +27,14 @@ from perdure.store.checks import (
     version_conflict,
 )
 from perdure.store.cursor import close_key
-from perdure.store.protocol import ScheduleKey, StoredEndpoint, StoredNamespace, StoredSchedule
+from perdure.store.protocol import (
+    BatchKey,
+    ScheduleKey,
+    StoredBatch,
+    StoredEndpoint,
+    StoredNamespace,
+    StoredSchedule,
+)
 from perdure.store.sqlite import queries
 from perdure.store.sqlite.queries import EVENT_ID_BITS
 from perdure.store.sqlite.search_index import DIVISION, Place, SearchIndex, encode_attributes
@@ -318,6 +326,24 @@ class Applier:
     def delete_endpoint(self, endpoint_id: str) -> bool:
         """See `Store.delete_endpoint`."""
         return self._execute(queries.DELETE_ENDPOINT, (endpoint_id,)).rowcount > 0
+
+    def put_batch(self, batch: StoredBatch) -> None:
+        """See `Store.put_batch`."""
+        row = (self._namespace(batch.key.namespace_id), batch.key.job_id)
+        found = self._execute(queries.FIND_BATCH_VERSION, row).fetchone()
+        version = found[0] if found else 0
+        if version != batch.version - 1:
+            raise batch_conflict(batch, version)
+        closed = close_key(batch.close_time_ns)
+        self._execute(
+            queries.PUT_BATCH,
+            (*row, batch.version, batch.start_time_ns, closed, batch.entry, batch.data),
+        )
+
+    def delete_batch(self, key: BatchKey) -> bool:
+        """See `Store.delete_batch`."""
+        row = (self._namespace(key.namespace_id), key.job_id)
+        return self._execute(queries.DELETE_BATCH, row).rowcount > 0
 
     def put_schedule(self, schedule: StoredSchedule) -> None:
         """See `Store.put_schedule`."""

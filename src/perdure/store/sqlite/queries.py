@@ -193,6 +193,25 @@ LIST_SCHEDULES: Final = """
 SELECT schedule_id, entry FROM schedules WHERE namespace = ? AND schedule_id > ? ORDER BY schedule_id LIMIT ?
 """
 
+# --- batch operations
+
+FIND_BATCH_VERSION: Final = "SELECT version FROM batches WHERE namespace = ? AND job_id = ?"
+PUT_BATCH: Final = """
+INSERT INTO batches (namespace, job_id, version, start_time_ns, close_key, entry, data) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (namespace, job_id) DO UPDATE
+SET version = excluded.version, start_time_ns = excluded.start_time_ns, close_key = excluded.close_key,
+    entry = excluded.entry, data = excluded.data
+"""
+DELETE_BATCH: Final = "DELETE FROM batches WHERE namespace = ? AND job_id = ?"
+LOAD_BATCH: Final = (
+    "SELECT version, start_time_ns, close_key, entry, data FROM batches WHERE namespace = ? AND job_id = ?"
+)
+LIST_BATCHES: Final = """
+SELECT close_key, start_time_ns, job_id, entry FROM batches
+WHERE namespace = ? AND close_key <= ? AND (-close_key, -start_time_ns, job_id) > (?, ?, ?)
+ORDER BY close_key DESC, start_time_ns DESC, job_id LIMIT ?
+"""
+
 # --- Nexus endpoints
 
 LIST_ENDPOINTS: Final = "SELECT endpoint_id, name, version, data FROM nexus_endpoints ORDER BY endpoint_id"

@@ -9,10 +9,14 @@ from operator import itemgetter
 
 from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunKind, Task, TaskKey
 from perdure.store.checks import MAX_EVENT_ID
+from perdure.store.cursor import OPEN_CLOSE_KEY
 from perdure.store.protocol import (
+    BatchKey,
+    BatchPosition,
     CurrentRun,
     ScheduleKey,
     ScheduleWakeup,
+    StoredBatch,
     StoredEndpoint,
     StoredNamespace,
     StoredRun,
@@ -192,3 +196,26 @@ def list_schedules(
 ) -> Sequence[tuple[str, bytes]]:
     """See `Store.list_schedules`."""
     return tuple(connection.execute(queries.LIST_SCHEDULES, (namespace, after_id, limit)))
+
+
+def load_batch(connection: sqlite3.Connection, namespace: int, key: BatchKey) -> StoredBatch | None:
+    """See `Store.load_batch`."""
+    found = connection.execute(queries.LOAD_BATCH, (namespace, key.job_id)).fetchone()
+    if found is None:
+        return None
+    version, start_time_ns, closed, entry, data = found
+    return StoredBatch(key, version, start_time_ns, None if closed == OPEN_CLOSE_KEY else closed, entry, data)
+
+
+def list_batches(
+    connection: sqlite3.Connection, namespace: int, after: BatchPosition | None, limit: int
+) -> Sequence[tuple[BatchPosition, bytes]]:
+    """See `Store.list_batches`."""
+    place = (
+        (-OPEN_CLOSE_KEY - 1, 0, "")
+        if after is None
+        else (-after.close_key, -after.start_time_ns, after.job_id)
+    )
+    upper = OPEN_CLOSE_KEY if after is None else after.close_key
+    rows = connection.execute(queries.LIST_BATCHES, (namespace, upper, *place, limit))
+    return tuple((BatchPosition(*row[:3]), row[3]) for row in rows)

@@ -17,10 +17,13 @@ from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunKind, RunW
 from perdure.core.visibility import Node
 from perdure.store.checks import check_unit
 from perdure.store.protocol import (
+    BatchKey,
+    BatchPosition,
     CurrentRun,
     ListPage,
     ScheduleKey,
     ScheduleWakeup,
+    StoredBatch,
     StoredEndpoint,
     StoredNamespace,
     StoredRun,
@@ -191,6 +194,25 @@ class SqliteStore:
     async def delete_namespace(self, namespace_id: str) -> bool:
         """See `Store.delete_namespace`."""
         return await self._open_writer().submit(lambda applier: applier.delete_namespace(namespace_id))
+
+    async def put_batch(self, batch: StoredBatch) -> None:
+        """See `Store.put_batch`."""
+        size = _BYTES_PER_WRITE + len(batch.entry) + len(batch.data)
+        await self._open_writer().submit(lambda applier: applier.put_batch(batch), size)
+
+    async def delete_batch(self, key: BatchKey) -> bool:
+        """See `Store.delete_batch`."""
+        return await self._open_writer().submit(lambda applier: applier.delete_batch(key))
+
+    async def load_batch(self, key: BatchKey) -> StoredBatch | None:
+        """See `Store.load_batch`."""
+        return await self._read(lambda c: reads.load_batch(c, self._number(c, key.namespace_id), key))
+
+    async def list_batches(
+        self, namespace_id: str, after: BatchPosition | None, limit: int
+    ) -> Sequence[tuple[BatchPosition, bytes]]:
+        """See `Store.list_batches`."""
+        return await self._read(lambda c: reads.list_batches(c, self._number(c, namespace_id), after, limit))
 
     async def put_schedule(self, schedule: StoredSchedule) -> None:
         """See `Store.put_schedule`."""
