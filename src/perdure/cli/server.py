@@ -76,7 +76,7 @@ _FLAGS: Final = (
     click.option(
         "--http-port",
         type=_PORT,
-        help="Port for Nexus by HTTP (callers and handlers elsewhere); 0: any.",
+        help="Port of the HTTP API (JSON for every RPC, and Nexus); 0: any.",
     ),
     click.option("--metrics-port", type=_PORT, help="Port of the /metrics endpoint."),
     click.option("--ui-port", type=_PORT, help="Port of the web UI."),

@@ -68,7 +68,8 @@ class ServerConfig:
 
     Attributes:
         host, port: where the gRPC door listens; port 0 takes a free one.
-        http_port: where the HTTP door listens, on the same host; None opens none.
+        http_port: where the HTTP door listens, on the same host; 0 takes a free one, None opens none.
+        http_allowed_hosts: patterns (`*` stands for anything) of what the Host header of HTTP requests may be.
         namespaces: created at start beside `default`.
         search_attributes: name to type number (see AttributeType), added to those namespaces at start.
         cluster_name, server_version: what the cluster says of itself.
@@ -94,6 +95,7 @@ class ServerConfig:
     host: str = "127.0.0.1"
     port: int = 7233
     http_port: int | None = None
+    http_allowed_hosts: tuple[str, ...] = ("*",)
     namespaces: tuple[str, ...] = ()
     search_attributes: Mapping[str, int] = field(default_factory=dict)
     cluster_name: str = "active"
@@ -137,6 +139,12 @@ def _flag(value: Any) -> bool:
     raise ValueError("it must be true or false")
 
 
+def _patterns(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError("it must be a list of texts, in which * stands for anything")
+    return tuple(value)
+
+
 def _share(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
         raise ValueError("it must be a number, 0 or more; 1 is the whole")
@@ -174,6 +182,7 @@ _SERVER_KEYS: Mapping[str, tuple[str, Reader]] = {
     "frontend.keepAliveMinTime": ("min_ping_interval_s", _seconds),
     "system.namespaceMinRetentionLocal": ("min_retention_s", _seconds),
     "history.cacheMaxSize": ("cached_runs", _positive),
+    "frontend.httpAllowedHosts": ("http_allowed_hosts", _patterns),
     "component.callbacks.allowedAddresses": ("callback_addresses", read_rules),
     "callback.allowedAddresses": ("callback_addresses", read_rules),
     "component.nexusoperations.recordCancelRequestCompletionEvents": ("records_nexus_cancellations", _flag),
@@ -189,6 +198,9 @@ _LIMIT_KEYS: Mapping[str, tuple[str, Reader]] = {
     "limit.historyCount.suggestContinueAsNew": ("suggest_continue_as_new_events", _integer),
     "limit.historySize.suggestContinueAsNew": ("suggest_continue_as_new_bytes", _integer),
     "limit.numPendingActivities.error": ("pending_activities", _integer),
+    "limit.numPendingChildExecutions.error": ("pending_children", _integer),
+    "limit.numPendingSignals.error": ("pending_external_signals", _integer),
+    "limit.numPendingCancelRequests.error": ("pending_external_cancels", _integer),
     "component.nexusoperations.limit.operation.concurrency": ("pending_nexus_operations", _integer),
     "component.nexusoperations.limit.service.name.length": ("nexus_name_bytes", _integer),
     "component.nexusoperations.limit.header.size": ("nexus_header_bytes", _integer),

@@ -108,7 +108,7 @@ class Server:
             self._door = self._new_door(config)
         self._http_door: Door | None = None
         if listens and config.http_port is not None:
-            self._http_door = self._new_http_door(config.http_port)
+            self._http_door = self._new_http_door(config.host, config.http_port)
         self._background: set[asyncio.Task[None]] = set()
 
     def _groups(self) -> list[object]:
@@ -193,11 +193,29 @@ class Server:
 
         return GrpcDoor(self.service, config, self._runtime.new_id)
 
-    def _new_http_door(self, port: int) -> Door:
+    async def listen_http(self, host: str, port: int) -> None:
+        """Opens the HTTP door of a started server that has none; does nothing if it has one.
+
+        Raises:
+            PortError: the address cannot be listened on.
+        """
+        if self._http_door is not None:
+            return
+        door = self._http_door = self._new_http_door(host, port)
+        try:
+            await door.start()
+        except BaseException:  # Also when cancelled: another address may be tried.
+            self._http_door = None
+            raise
+
+    def _new_http_door(self, host: str, port: int) -> Door:
         from perdure.server.doors.http import nexus
+        from perdure.server.doors.http.app import HttpApp
         from perdure.server.doors.http.door import HttpDoor
 
-        return HttpDoor(nexus.routes(self.nexus.http), self._config.host, port)
+        config = self._config
+        app = HttpApp(self.service, config.max_receive_bytes, config.http_allowed_hosts, self._runtime.new_id)
+        return HttpDoor([*nexus.routes(self.nexus.http), *app.routes()], host, port)
 
     def _doors(self) -> list[Door]:
         return [door for door in (self._door, self._http_door) if door is not None]

@@ -24,7 +24,7 @@ def test_capabilities_are_exactly_what_clients_can_ask_for() -> None:
 @pytest.mark.parametrize("key", [*config_module._SERVER_KEYS, *config_module._LIMIT_KEYS])
 def test_every_key_changes_the_field_it_names(key: str) -> None:
     name, read = {**config_module._SERVER_KEYS, **config_module._LIMIT_KEYS}[key]
-    value: Any = {"_flag": False, "read_rules": [{"Pattern": "*"}]}.get(read.__name__, 7)
+    value: Any = {"_flag": False, "read_rules": [{"Pattern": "*"}], "_patterns": ["a"]}.get(read.__name__, 7)
     changed, unknown = with_dynamic_values(ServerConfig(), {key: value})
     before: Any = ServerConfig() if hasattr(ServerConfig(), name) else Limits()
     after: Any = changed if hasattr(changed, name) else changed.limits

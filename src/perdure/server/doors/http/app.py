@@ -9,7 +9,6 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from google.protobuf.message import Message
-from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -61,18 +60,13 @@ class HttpApp:
         self._routes = Routes()
         self._description: bytes | None = None
 
-    def starlette(self, more_routes: Sequence[BaseRoute] = ()) -> Starlette:
-        """The ASGI application.
-
-        Args:
-            more_routes: asked before those of the protocol.
-        """
-        own = (
+    def routes(self) -> list[BaseRoute]:
+        """Its routes; the last one matches everything, so that whatever else is served comes before them."""
+        return [
             AppRoute("/openapi.json", self._openapi),
             AppRoute("/openapi.yaml", self._openapi),
             AppRoute("/{path:path}", self._serve, methods=VERBS),
-        )
-        return Starlette(routes=[*more_routes, *own])
+        ]
 
     async def _serve(self, request: Request) -> Response:
         is_pretty, has_short_payloads = _form_of_answer(request)

@@ -11,7 +11,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
-from perdure.server.doors.http2.door import PortError
+from perdure.server.doors.ports import PortError, why
 
 BACKLOG = 1024
 IDLE_S = 120
@@ -52,8 +52,9 @@ class HttpDoor:
         try:
             bound = socket.create_server((self._host, self._asked_port), backlog=BACKLOG)
         except (OSError, OverflowError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise PortError(f"cannot listen on {self._host}:{self._asked_port}: {reason}") from error
+            raise PortError(
+                f"cannot listen for HTTP on {self._host}:{self._asked_port}: {why(error)}"
+            ) from error
         self.port = bound.getsockname()[1]
         config = uvicorn.Config(
             Starlette(routes=list(self._routes)),
