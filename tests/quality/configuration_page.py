@@ -16,9 +16,9 @@ _NANOSECONDS = 1_000_000_000
 _INTRODUCTION = """# Dynamic configuration
 
 The keys of Temporal's dynamic configuration that mean something here. The flag `--dynamic-config-value KEY=JSON` of
-`perdure server start-dev` sets one; keys are not sensitive to case, durations are texts such as `"20s"`. A key that is
-not listed is accepted and named in the log at level `info`; a value of the wrong kind ends the command. In code the same
-are fields of `perdure.server.config.ServerConfig`.
+`perdure server start-dev` sets one; keys are not sensitive to case, durations are texts such as `"20s"`. A key that
+is not listed is accepted and named in the log at level `info`; a value of the wrong kind ends the command. In code the
+same are fields of `perdure.server.config.ServerConfig`.
 
 | key | field | default |
 |---|---|---|
