@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import os
 import random
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from perdure.worker.workflow_code import guards
 
 CALLS = 20_000
 ROUNDS = 7
+_EVENT = threading.Event()
 FUNCTIONS: dict[str, Callable[[], object]] = {
     "time.time": lambda: time.time(),
     "time.monotonic": lambda: time.monotonic(),
@@ -28,6 +30,8 @@ FUNCTIONS: dict[str, Callable[[], object]] = {
     "os.stat": lambda: os.stat("."),
     "os.environ[...]": lambda: os.environ["PATH"],
     "open": lambda: open(os.devnull).close(),
+    "time.sleep(0)": lambda: time.sleep(0),
+    "Event.wait(0)": lambda: _EVENT.wait(0),
 }
 
 

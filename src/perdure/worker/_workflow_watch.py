@@ -10,10 +10,10 @@ import logging
 import os
 import sys
 import threading
-import time
 import traceback
 import weakref
 from collections.abc import Callable
+from time import monotonic, sleep  # bound here: the guards of workflow code put others into the module
 from types import CodeType, FrameType
 from typing import Protocol, TypeVar
 
@@ -179,7 +179,7 @@ class Watchdog:
         while True:
             with self._waking:
                 records = list(self._records)
-            now_s = time.monotonic()
+            now_s = monotonic()
             tick_s = _LONGEST_TICK_S
             for record in records:
                 if record.job:
@@ -199,7 +199,7 @@ class Watchdog:
                 self._counts, self._busy_at_s = counts, now_s
             del records
             if now_s - self._busy_at_s < _PARK_AFTER_S:
-                time.sleep(tick_s)
+                sleep(tick_s)
             else:
                 self._park()
 
@@ -212,7 +212,7 @@ class Watchdog:
         if is_idle:
             self._awake.wait()
         self.is_parked = False
-        self._busy_at_s = time.monotonic()
+        self._busy_at_s = monotonic()
 
 
 watchdog = Watchdog()
@@ -279,7 +279,7 @@ def _settle(record: Watched) -> DeadlockError | None:
     What was thrown may be raised before that, and never after it: up to there it can be repeated.
     """
     while record.is_firing:
-        time.sleep(0)
+        sleep(0)
     raise_in_thread(record.thread_id, None)
     error = record.error
     if record.has_fired:

@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 import traceback
+import types
 import uuid
 import zoneinfo
 from collections.abc import Callable, Iterator
@@ -33,8 +34,9 @@ import pytest
 
 from perdure.api.common.v1 import Payload
 from perdure.converter import CompositePayloadConverter, JSONPlainPayloadConverter
+from perdure.worker._workflow_watch import NO_PROGRESS, run_watched
 from perdure.worker.workflow_code import guards
-from perdure.worker.workflow_code.guards import RestrictedWorkflowAccessError
+from perdure.worker.workflow_code.guards import RestrictedWorkflowAccessError, waits
 from tests.no_skip import OLDER_PYTHON
 
 now_kept_before = datetime.datetime.now
@@ -343,3 +345,11 @@ def test_functions_that_ask_what_the_system_can_do_still_hear_it(guarded: Guarde
     (tmp_path / "file").write_text("x")
     shutil.copy2(tmp_path / "file", tmp_path / "copy")
     assert (tmp_path / "copy").stat().st_mtime_ns == (tmp_path / "file").stat().st_mtime_ns
+
+
+def test_a_log_handler_may_wait_for_a_thread_and_its_limit_is_real_time(guarded: Guarded) -> None:
+    """Workflow time stands still meanwhile."""
+    wait = types.FunctionType((lambda event: event.wait(0.1)).__code__, {"__name__": "logging.handlers"})
+    event = threading.Event()
+    waits.install()
+    assert not run_watched(lambda: guarded(lambda: wait(event)), NO_PROGRESS, 2.0)

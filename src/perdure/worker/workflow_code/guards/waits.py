@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from time import monotonic  # bound here: in workflow code, the one in the module is to give workflow time
 from types import FrameType
 from typing import Any
 
@@ -68,7 +69,7 @@ def _wait_in_slices(condition: Any, timeout: float | None) -> bool:
     """What `Condition.wait` does, but with moments at which an exception thrown into the thread is raised."""
     if not condition._is_owned():
         raise RuntimeError("cannot wait on un-acquired lock")
-    until_s = None if timeout is None else time.monotonic() + timeout
+    until_s = None if timeout is None else monotonic() + timeout
     notified = threading.Lock()
     notified.acquire()
     condition._waiters.append(notified)
@@ -76,7 +77,7 @@ def _wait_in_slices(condition: Any, timeout: float | None) -> bool:
     is_notified = False
     try:
         while not is_notified:
-            left_s = _SLICE_S if until_s is None else min(_SLICE_S, until_s - time.monotonic())
+            left_s = _SLICE_S if until_s is None else min(_SLICE_S, until_s - monotonic())
             if left_s <= 0:
                 is_notified = notified.acquire(blocking=False)
                 break
@@ -94,10 +95,10 @@ def _sleeping(original: Callable[[float], None]) -> Callable[[float], None]:
         if not _is_watched():
             original(seconds)
             return
-        until_s = time.monotonic() + seconds
+        until_s = monotonic() + seconds
         # The first one as it was asked for: what is no number or negative is refused by the original.
         original(min(seconds, _SLICE_S))
-        while (left_s := until_s - time.monotonic()) > 0:
+        while (left_s := until_s - monotonic()) > 0:
             original(min(left_s, _SLICE_S))
 
     return sleep
