@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Sequence
 from typing import Any
 
 
-class WorkflowRunner(ABC):  # noqa: B024 - nothing has to be implemented
+class WorkflowRunner:
     """How workflow code is run. Accepted by `Worker`; what it does is up to the worker."""
 
-    def prepare_workflow(self, defn: Any) -> None:  # noqa: B027 - most runners have nothing to do
+    def prepare_workflow(self, defn: Any) -> None:
         """Prepare a workflow definition. Called once for each when a worker is made."""
 
-    def set_worker_level_failure_exception_types(  # noqa: B027 - most runners have nothing to do
-        self, types: Sequence[type[BaseException]]
-    ) -> None:
+    def set_worker_level_failure_exception_types(self, types: Sequence[type[BaseException]]) -> None:
         """Take note of the worker's `workflow_failure_exception_types`."""
 
 
@@ -23,7 +20,7 @@ class UnsandboxedWorkflowRunner(WorkflowRunner):
     """Runs workflow code without the guards that refuse what would break replay (see `workflow_code.guards`)."""
 
 
-class WorkflowInstance(ABC):  # noqa: B024 - a name for annotations
+class WorkflowInstance:
     """A workflow under execution; the worker's own, named here for annotations."""
 
 

@@ -21,9 +21,12 @@ from perdure.service import (
     DnsLoadBalancingConfig,
     GrpcCompression,
     HttpConnectProxyConfig,
+    RPCError,
+    RPCStatusCode,
     ServiceClient,
     TLSConfig,
 )
+from perdure.service.grpc_transport import GrpcTransport, open_grpc
 
 LIMIT_S = 30.0
 CERTIFICATES = Path(__file__).parent / "certificates"
@@ -234,5 +237,46 @@ def test_compression_and_balancing_are_options_of_the_connection(compression: Gr
                     GetSystemInfoRequest(), metadata={"long": "x" * 3000}
                 )
             assert seen.metadata["user-agent"].startswith("perdure-python/")
+
+    _run(scenario())
+
+
+def test_a_cancelled_answer_in_the_clean_up_of_a_cancelled_task_is_an_error() -> None:
+    """The task was cancelled long ago; this call was not. grpcio says the same of both."""
+
+    async def refuse(request: bytes, context: Any) -> bytes:
+        await context.abort(grpc.StatusCode.CANCELLED, "the server says no")
+        raise AssertionError
+
+    async def clean_up(transport: GrpcTransport) -> RPCError:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+        with pytest.raises(RPCError) as caught:
+            await transport.call(
+                SERVICE,
+                f"/{SERVICE}/X",
+                GetSystemInfoRequest(),
+                GetSystemInfoResponse,
+                metadata={},
+                timeout=20,
+            )
+        return caught.value
+
+    async def scenario() -> None:
+        server = grpc.aio.server()
+        methods: dict[str, Any] = {"X": grpc.unary_unary_rpc_method_handler(refuse)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        transport = await open_grpc(ConnectConfig(f"127.0.0.1:{port}")._to_bridge_config())
+        task = asyncio.create_task(clean_up(transport))
+        await asyncio.sleep(0)
+        task.cancel()
+        error = await task
+        assert (error.status, error.message) == (RPCStatusCode.CANCELLED, "the server says no")
+        await transport.close()
+        await server.stop(None)
 
     _run(scenario())
