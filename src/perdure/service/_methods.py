@@ -157,6 +157,7 @@ class ServiceMethods:
 
 
 def _make_call(client: ServiceClient, service: str, rpc: str) -> UnaryCall:
+    req_type = GetMessageClass(_descriptors(service)[rpc].input_type)
     resp_type = response_class(service, rpc)
 
     def call(
@@ -165,6 +166,8 @@ def _make_call(client: ServiceClient, service: str, rpc: str) -> UnaryCall:
         metadata: Mapping[str, str | bytes] = {},
         timeout: timedelta | None = None,
     ) -> Coroutine[Any, Any, Any]:
+        if type(req) is not req_type:
+            req = _own_request(rpc, req, req_type)
         # Looked up per call, so that a service client whose `_rpc_call` is replaced is obeyed.
         return client._rpc_call(
             rpc, req, resp_type, service=service, retry=retry, metadata=metadata, timeout=timeout
@@ -174,6 +177,22 @@ def _make_call(client: ServiceClient, service: str, rpc: str) -> UnaryCall:
     call.__qualname__ = f"{service}_service.{rpc}"
     call.__doc__ = f"Call `{SERVICES[service]}/{find_method(service, rpc).name}`."
     return call
+
+
+def _own_request(rpc: str, given: Any, req_type: type[Message]) -> Message:
+    """Return a request that was made with the classes of another package, such as the official SDK's, as ours.
+
+    Raises:
+        TypeError: It is no such request.
+    """
+    name = req_type.DESCRIPTOR.full_name
+    if isinstance(given, Message) and given.DESCRIPTOR.full_name == name:
+        return req_type.FromString(given.SerializeToString())
+    what = given.DESCRIPTOR.full_name if isinstance(given, Message) else type(given).__name__
+    raise TypeError(
+        f"{rpc} takes a {name} ({req_type.__module__}.{req_type.__name__}), not a {what}. Inside it, timestamps and "
+        "durations may be given as datetime and timedelta; those of google.protobuf itself are other classes"
+    )
 
 
 class WorkflowService(ServiceMethods):

@@ -7,10 +7,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perdure.api.registry import POOL
 from perdure.api.workflowservice.v1 import (
+    CountWorkflowExecutionsRequest,
     GetSystemInfoRequest,
     GetWorkflowExecutionHistoryRequest,
     PollWorkflowTaskQueueRequest,
@@ -272,3 +277,30 @@ def test_what_is_no_address_is_refused_before_anything_is_tried(address: str, ad
     with pytest.raises(ClientConnectError, match="is no address") as caught:
         asyncio.run(ServiceClient.connect(ConnectConfig(target_host=address)))
     assert advice in str(caught.value)
+
+
+def test_requests_of_other_packages_become_ours_and_what_is_none_is_refused() -> None:
+    """The official SDK's classes have the same names and form; anything else would fail somewhere inside."""
+    pool = DescriptorPool()
+    for file in ("google/protobuf/duration.proto", "temporal/api/workflowservice/v1/request_response.proto"):
+        _add_with_imports(pool, POOL.FindFileByName(file))
+    name = "temporal.api.workflowservice.v1.CountWorkflowExecutionsRequest"
+    foreign = GetMessageClass(pool.FindMessageTypeByName(name))
+
+    async def scenario() -> None:
+        service, transport = fake_service()
+        count = service.workflow_service.count_workflow_executions
+        await count(foreign(namespace="ns", query="q"))
+        [request] = transport.requests("CountWorkflowExecutions")
+        assert request == CountWorkflowExecutionsRequest(namespace="ns", query="q")
+        for wrong in (GetSystemInfoRequest(), {"namespace": "ns"}):
+            with pytest.raises(TypeError, match="count_workflow_executions takes a temporal.api"):
+                await count(wrong)
+
+    asyncio.run(scenario())
+
+
+def _add_with_imports(pool: DescriptorPool, file: FileDescriptor) -> None:
+    for imported in file.dependencies:
+        _add_with_imports(pool, imported)
+    pool.AddSerializedFile(file.serialized_pb)
