@@ -5,7 +5,7 @@ The invariants live in `perdure.core.run.invariants`; the driver compares with t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -20,15 +20,18 @@ from perdure.core.errors import (
     ResourceExhaustedError,
     WorkflowNotReadyError,
 )
-from perdure.core.run import activity_control, child, external, workflow_task
+from perdure.core.nexus import outcomes
+from perdure.core.run import activity_control, child, external, nexus_operation, workflow_task
 from perdure.core.run.completion import Completion, TaskToken
 from perdure.core.run.limits import SECOND_NS, Limits
 from perdure.core.run.records import RunKey
+from perdure.core.run.transition import Transition
 from tests.support.builders import (
     application_failure,
     bare_command,
     cancel_activity,
     cancel_external,
+    cancel_operation,
     cancel_timer,
     cancel_workflow,
     canceled_failure,
@@ -41,6 +44,7 @@ from tests.support.builders import (
     record_marker,
     retry_policy,
     schedule_activity,
+    schedule_operation,
     signal_external,
     start_child,
     start_timer,
@@ -93,12 +97,29 @@ PLAIN = [
     cancel_external("other"),
     modify_memo({"key": payload("value")}),
     upsert_search_attributes({"Kw": payload("word")}),
+    schedule_operation(),
+    schedule_operation(schedule_to_close_timeout=duration(20), schedule_to_start_timeout=duration(6)),
+    schedule_operation(start_to_close_timeout=duration(9)),
 ]
+ANSWERS = st.sampled_from(
+    [
+        outcomes.Started("token"),
+        outcomes.Succeeded(payload("result")),
+        outcomes.Ended(application_failure()),
+        outcomes.Ended(canceled_failure(), is_canceled=True),
+        outcomes.refused("UNAVAILABLE", "not now"),
+        outcomes.refused("BAD_REQUEST", "never"),
+        outcomes.OutOfTime(nexus_operation.SCHEDULE_TO_CLOSE),
+    ]
+)
+NEVER = outcomes.refused("NOT_FOUND", "never")
+ENDS = st.sampled_from([outcomes.Succeeded(None), outcomes.Ended(application_failure())])
 CLUMSY = st.one_of(
     st.builds(schedule_activity, IDS, **ANY_ACTIVITY),
     st.builds(start_timer, IDS, SECONDS),
     st.builds(cancel_timer, IDS),
     st.builds(cancel_activity, st.integers(0, 12)),
+    st.builds(cancel_operation, st.integers(0, 12)),
     st.sampled_from([*PLAIN, bare_command(enums.CommandType.COMMAND_TYPE_START_TIMER)]),
 )
 """Commands of a worker that has lost its way: often bad ones."""
@@ -116,9 +137,14 @@ def sensible(draw: st.DrawFn, driver: Driver) -> list[command.Command]:
         if name_of(event) == "TIMER_FIRED"
     ]
     cancellable = [key for key, pending in state.activities.items() if not pending.cancel_requested_event_id]
+    operations = [key for key, item in state.nexus_operations.items() if not item.cancel_requested_event_id]
     commands: list[command.Command] = []
     for _ in range(draw(st.sampled_from([3, 2, 1, 0]))):
-        kind = draw(st.sampled_from(["activity", "timer", "cancel activity", "cancel timer", "plain"]))
+        kind = draw(
+            st.sampled_from(
+                ["activity", "timer", "cancel activity", "cancel timer", "cancel operation", "plain"]
+            )
+        )
         if kind == "activity" and len(activity_ids) < len(NAMES):
             name = draw(st.sampled_from([name for name in NAMES if name not in activity_ids]))
             activity_ids.add(name)
@@ -129,6 +155,8 @@ def sensible(draw: st.DrawFn, driver: Driver) -> list[command.Command]:
             commands.append(start_timer(name, draw(SECONDS)))
         elif kind == "cancel activity" and cancellable:
             commands.append(cancel_activity(cancellable.pop()))
+        elif kind == "cancel operation" and operations:
+            commands.append(cancel_operation(operations.pop()))
         elif kind == "cancel timer" and (fired or state.timers.keys() & timer_ids):
             name = fired.pop() if fired else min(state.timers.keys() & timer_ids)
             timer_ids.discard(name)
@@ -445,6 +473,46 @@ class Run(RuleBasedStateMachine):
         """Another workflow was signalled or asked to cancel, or was not there."""
         event_id = data.draw(st.sampled_from(sorted(self.driver.state.externals)))
         self.driver.apply(lambda tx: external.settled(tx, self.driver.history[event_id - 1], cause))
+
+    # --- Nexus ---
+
+    def operations(self) -> list[int]:
+        """Operations that are pending."""
+        return sorted(self.driver.state.nexus_operations)
+
+    @precondition(lambda self: bool(self.operations()))
+    @rule(data=st.data(), outcome=ANSWERS, is_late=st.booleans())
+    def answer_operation(self, data: st.DataObject, outcome: Any, is_late: bool) -> None:
+        """A handler answers a request to start, perhaps one that is over."""
+        event_id = data.draw(st.sampled_from(self.operations()))
+        item = self.driver.state.nexus_operations[event_id]
+        attempt = item.attempt - 1 if is_late else item.attempt
+        self._apply(lambda tx: nexus_operation.start_answered(tx, event_id, attempt, outcome))
+
+    @precondition(lambda self: bool(self.operations()))
+    @rule(data=st.data(), outcome=st.sampled_from([None, outcomes.refused("INTERNAL", ""), NEVER]))
+    def answer_cancellation(self, data: st.DataObject, outcome: Any) -> None:
+        """A handler answers a request to cancel, perhaps one that was never made."""
+        event_id = data.draw(st.sampled_from(self.operations()))
+        attempt = self.driver.state.nexus_operations[event_id].cancel_attempt
+        self._apply(lambda tx: nexus_operation.cancel_answered(tx, event_id, attempt, outcome))
+
+    @precondition(lambda self: bool(self.operations()))
+    @rule(data=st.data(), outcome=ENDS, early_s=st.sampled_from([0, 3]))
+    def complete_operation(self, data: st.DataObject, outcome: Any, early_s: int) -> None:
+        """A completion comes, perhaps before the answer to the start."""
+        event_id = data.draw(st.sampled_from(self.operations()))
+        request_id = self.driver.state.nexus_operations[event_id].request_id
+        started_ns = self.driver.now_ns - early_s * SECOND_NS
+        self._apply(
+            lambda tx: nexus_operation.complete(tx, event_id, request_id, outcome, started_ns=started_ns)
+        )
+
+    def _apply(self, change: Callable[[Transition], None]) -> None:
+        tx = self.driver.transition()
+        change(tx)
+        if not tx.is_untouched:
+            self.driver.commit(tx)
 
     # --- time ---
 

@@ -12,7 +12,7 @@ from perdure.core.run import properties, rebuild, reset
 from perdure.core.run.activity_control import PAUSE_INFO
 from perdure.core.run.limits import SECOND_NS
 from perdure.core.run.records import RunKey
-from perdure.core.run.state import RunHeader, RunState
+from perdure.core.run.state import NexusOperation, RunHeader, RunState
 from perdure.core.run.transition import Transition
 from tests.support.builders import (
     application_failure,
@@ -77,6 +77,12 @@ def _told(key: str, blob: bytes) -> bytes:
     return fields.SerializeToString(deterministic=True)
 
 
+def _told_of(item: NexusOperation) -> tuple[object, ...]:
+    """What events say of a Nexus operation."""
+    started = bool(item.started_ns)
+    return item.request_id, item.operation_token, started, item.cancel_requested_event_id, item.cancel_state
+
+
 def check_rebuilt(driver: Driver) -> None:
     """A run's history alone leads to the state that the run is in, but for what events do not say."""
     tx = Transition(RunState(NEW, 0, RunHeader()), driver.now_ns)
@@ -90,6 +96,9 @@ def check_rebuilt(driver: Driver) -> None:
         key: child.run_id for key, child in state.children.items()
     }
     assert {e.initiated_event_id for e in tx.externals} == set(state.externals)
+    assert {o.scheduled_event_id: _told_of(o) for o in tx.nexus_operations} == {
+        key: _told_of(item) for key, item in state.nexus_operations.items()
+    }
     assert {key: blob for key, blob in tx.blobs.changes.items() if blob} == {
         key: told for key, blob in state.blobs.items() if (told := _told(key, blob))
     }
