@@ -20,7 +20,7 @@ from perdure.api.batch.v1 import (
     BatchOperationUpdateWorkflowExecutionOptions,
 )
 from perdure.api.common.v1 import Execution, WorkflowExecution
-from perdure.api.enums.v1 import ExecutionType, ResetType
+from perdure.api.enums.v1 import BatchOperationType, ExecutionType, ResetType
 from perdure.api.protobuf import FieldMask
 from perdure.api.workflow.v1 import WorkflowExecutionOptions
 from perdure.api.workflowservice.v1 import (
@@ -53,6 +53,7 @@ from tests.unit.server.local_client import LocalClient, serving
 from tests.unit.server.support import run
 
 QUEUE = "batched"
+TERMINATE = BatchOperationType.Value("BATCH_OPERATION_TYPE_TERMINATE_WORKFLOW")
 FAST = 1_000.0
 
 
@@ -138,7 +139,11 @@ def test_a_query_is_worked_off_page_by_page_and_leaves_others_alone() -> None:
             described = await closed(client)
             assert described.state == COMPLETED
             assert counts(described) == (2 * batches.PAGE + 4, 2 * batches.PAGE + 4, 0)
-            assert (described.identity, described.reason, described.operation_type) == ("me", "tidying", 1)
+            assert (described.identity, described.reason, described.operation_type) == (
+                "me",
+                "tidying",
+                TERMINATE,
+            )
             assert described.query == f"TaskQueue = '{QUEUE}'"
             assert described.start_time.ToNanoseconds() < described.close_time.ToNanoseconds()
             assert await count(client, "ExecutionStatus = 'Running'") == 1
@@ -374,7 +379,7 @@ def test_jobs_are_listed_in_pages_and_go_when_closed_workflows_do() -> None:
                 if not token:
                     break
             assert found == ["job 2", "job 1", "job 0"]
-            assert {info.operation_type for info in page.operation_info} == {1}
+            assert {info.operation_type for info in page.operation_info} == {TERMINATE}
 
             store = client.server.engine.store
             namespace_id = client.server.namespaces.get("default").namespace_id

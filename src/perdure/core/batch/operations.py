@@ -337,23 +337,32 @@ def _activity(message: type[Message], *, says_why: bool) -> Build:
 OPERATIONS: Final = {
     operation.name: operation
     for operation in (
-        Operation("termination_operation", "TERMINATE", "TerminateWorkflowExecution", _terminate, _nothing),
-        Operation("cancellation_operation", "CANCEL", "RequestCancelWorkflowExecution", _cancel, _nothing),
-        Operation("signal_operation", "SIGNAL", "SignalWorkflowExecution", _signal, _check_signal),
+        Operation(
+            "termination_operation", "TERMINATE_WORKFLOW", "TerminateWorkflowExecution", _terminate, _nothing
+        ),
+        Operation(
+            "cancellation_operation", "CANCEL_WORKFLOW", "RequestCancelWorkflowExecution", _cancel, _nothing
+        ),
+        Operation("signal_operation", "SIGNAL_WORKFLOW", "SignalWorkflowExecution", _signal, _check_signal),
         Operation(
             "deletion_operation",
-            "DELETE",
+            "DELETE_WORKFLOW",
             "DeleteWorkflowExecution",
             _delete,
             _nothing,
             is_for_open=False,
         ),
         Operation(
-            "reset_operation", "RESET", "ResetWorkflowExecution", _reset, _check_reset, is_for_open=False
+            "reset_operation",
+            "RESET_WORKFLOW",
+            "ResetWorkflowExecution",
+            _reset,
+            _check_reset,
+            is_for_open=False,
         ),
         Operation(
             "update_workflow_options_operation",
-            "UPDATE_EXECUTION_OPTIONS",
+            "UPDATE_WORKFLOW_EXECUTION_OPTIONS",
             "UpdateWorkflowExecutionOptions",
             _update_options,
             _check_options,

@@ -139,6 +139,8 @@ def _shown(payload: Payload) -> str:
         value = json.loads(payload.data)
     except (ValueError, RecursionError):
         return f"value from <{payload.metadata.get('encoding', b'').decode(errors='replace')} payload>"
+    if isinstance(value, list):
+        return f"[{' '.join(map(str, value))}]"
     return str(value)
 
 

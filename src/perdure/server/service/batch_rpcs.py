@@ -16,7 +16,7 @@ from perdure.core.batch import operations
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.run.limits import Limits
 from perdure.server.engine.batches import Batches
-from perdure.server.namespaces import Namespace, Namespaces
+from perdure.server.namespaces import Namespaces
 from perdure.server.service import checks
 from perdure.server.service.call import Call
 from perdure.store.cursor import ListPosition, decode_cursor, encode_cursor
@@ -45,8 +45,8 @@ class BatchRpcs:
         self, request: StartBatchOperationRequest, call: Call
     ) -> StartBatchOperationResponse:
         """StartBatchOperation: once per job id."""
-        operations.check(request)
         namespace = self._namespaces.get(request.namespace)
+        operations.check(request)
         if checks.too_long(request.job_id, self._limits):
             raise InvalidArgumentError("JobId length exceeds limit.")
         if checks.too_long(request.reason, self._limits):
@@ -77,7 +77,7 @@ class BatchRpcs:
         self, request: ListBatchOperationsRequest, call: Call
     ) -> ListBatchOperationsResponse:
         """ListBatchOperations: open ones first, then the last closed."""
-        namespace = self._namespace(request.namespace)
+        namespace = self._namespaces.get(request.namespace)
         size = request.page_size if 0 < request.page_size <= MAX_PAGE else MAX_PAGE
         after = BatchPosition(*decode_cursor(request.next_page_token)) if request.next_page_token else None
         shown, last = await self._batches.listed(namespace, after, size)
@@ -85,11 +85,7 @@ class BatchRpcs:
         return ListBatchOperationsResponse(operation_info=shown, next_page_token=token)
 
     def _key(self, request: StopBatchOperationRequest | DescribeBatchOperationRequest) -> BatchKey:
+        namespace = self._namespaces.get(request.namespace)
         if not request.job_id:
             raise InvalidArgumentError("JobId is not set on request.")
-        return BatchKey(self._namespace(request.namespace).namespace_id, request.job_id)
-
-    def _namespace(self, name: str) -> Namespace:
-        if not name:
-            raise InvalidArgumentError("Namespace is not set on request.")
-        return self._namespaces.get(name)
+        return BatchKey(namespace.namespace_id, request.job_id)
