@@ -11,24 +11,29 @@ from typing import Any
 import pytest
 
 from perdure.api.batch.v1 import (
+    BatchOperationCancelActivities,
     BatchOperationCancellation,
+    BatchOperationDeleteActivities,
     BatchOperationDeletion,
     BatchOperationReset,
     BatchOperationSignal,
+    BatchOperationTerminateActivities,
     BatchOperationTermination,
     BatchOperationUnpauseActivities,
     BatchOperationUpdateWorkflowExecutionOptions,
 )
-from perdure.api.common.v1 import Execution, WorkflowExecution
+from perdure.api.common.v1 import ActivityType, Execution, WorkflowExecution
 from perdure.api.enums.v1 import BatchOperationType, ExecutionType, ResetType
-from perdure.api.protobuf import FieldMask
+from perdure.api.protobuf import Duration, FieldMask
 from perdure.api.workflow.v1 import WorkflowExecutionOptions
 from perdure.api.workflowservice.v1 import (
+    CountActivityExecutionsRequest,
     CountWorkflowExecutionsRequest,
     DescribeBatchOperationRequest,
     DescribeBatchOperationResponse,
     ListBatchOperationsRequest,
     ListBatchOperationsResponse,
+    StartActivityExecutionRequest,
     StartBatchOperationRequest,
     StopBatchOperationRequest,
 )
@@ -200,6 +205,42 @@ def test_each_operation_does_what_its_rpc_does() -> None:
             await client.invoke(start("d", deletion_operation=BatchOperationDeletion(identity="me")))
             assert counts(await closed(client, "d")) == (4, 4, 0)
             assert await count(client, "") == 0
+
+    run(scenario())
+
+
+def test_standalone_activities_are_found_cancelled_terminated_and_deleted() -> None:
+    """By their own lists; a workflow of the same queue is left alone."""
+
+    async def scenario() -> None:
+        async with serving() as client:
+            await client.start("w", QUEUE)
+            for number in range(3):
+                await client.invoke(
+                    StartActivityExecutionRequest(
+                        namespace="default",
+                        activity_id=f"a{number}",
+                        activity_type=ActivityType(name="A"),
+                        task_queue=queue(QUEUE),
+                        start_to_close_timeout=Duration(seconds=60),
+                        request_id=f"start {number}",
+                    )
+                )
+            cancel = BatchOperationCancelActivities(identity="me", reason="enough")
+            one = [Execution(type=ExecutionType.Value("EXECUTION_TYPE_ACTIVITY"), business_id="a0")]
+            await client.invoke(start("c", target_executions=one, cancel_activities_operation=cancel))
+            assert counts(await closed(client, "c")) == (1, 1, 0)
+            terminate = BatchOperationTerminateActivities(identity="me", reason="enough")
+            await client.invoke(start("t", terminate_activities_operation=terminate))
+            described = await closed(client, "t")
+            assert described.failure_operation_count == 0
+            assert described.complete_operation_count in (2, 3)
+            delete = BatchOperationDeleteActivities()
+            await client.invoke(start("d", delete_activities_operation=delete))
+            assert counts(await closed(client, "d")) == (3, 3, 0)
+            left: Any = await client.invoke(CountActivityExecutionsRequest(namespace="default"))
+            assert left.count == 0
+            assert await count(client, "ExecutionStatus = 'Running'") == 1
 
     run(scenario())
 
