@@ -286,7 +286,9 @@ def test_an_encrypted_payload_that_was_changed_is_refused() -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("name", ["trip_booking", "subscription", "approval", "fan_out", "encryption"])
+@pytest.mark.parametrize(
+    "name", ["trip_booking", "subscription", "approval", "fan_out", "encryption", "price_service"]
+)
 def test_each_example_runs_as_its_docstring_says(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"examples.{name}"],

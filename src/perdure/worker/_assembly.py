@@ -126,14 +126,14 @@ def make_environment(config: WorkerConfig, client: Client, metric_meter: Any) ->
 
 
 def assemble(
-    config: WorkerConfig, environment: Environment, on_fatal: Callable[[BaseException], None]
+    config: WorkerConfig, environment: Environment, on_fatal: Callable[[str, BaseException], None]
 ) -> Parts:
     """Make the parts of a worker.
 
     Args:
         config: Checked.
         environment: What the parts share.
-        on_fatal: Called when a part cannot go on.
+        on_fatal: Called with "Activity" or "Nexus" when that part cannot go on.
 
     Raises:
         TypeError: Activities or workflows that are none.
@@ -154,14 +154,14 @@ def assemble(
         )
         executor, manager = config.get("activity_executor"), config.get("shared_state_manager")
         registry = ActivityRegistry(activities, executor, manager)
-        runner = ActivityRunner(environment, registry, executor, manager, on_fatal)
+        runner = ActivityRunner(environment, registry, executor, manager, partial(on_fatal, "Activity"))
         activity_worker = ActivityWorker(runner, make("activity", tuner._get_activity_task_slot_supplier()))
         local_slots = make("local-activity", tuner._get_local_activity_task_slot_supplier())
         local_activities = LocalActivities(runner, local_slots)
     nexus_worker: NexusWorker | None = None
     if config.get("nexus_service_handlers"):
         slots = make("nexus", tuner._get_nexus_slot_supplier())
-        nexus_worker = _nexus_worker(config, environment, slots, on_fatal)
+        nexus_worker = _nexus_worker(config, environment, slots, partial(on_fatal, "Nexus"))
     workflow_slots = make("workflow", tuner._get_workflow_task_slot_supplier())
     sticky_queue = None
     workflow_worker: WorkflowWorker | None = None

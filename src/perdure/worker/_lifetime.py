@@ -78,12 +78,14 @@ class WorkerLifetime:
         if self._eager is not None:
             sign_off(self._service, *self._queue, self._eager)
 
-    async def run_until(self, shutdown: asyncio.Event, fatal: list[BaseException]) -> BaseException | None:
+    async def run_until(
+        self, shutdown: asyncio.Event, fatal: list[tuple[str, BaseException]]
+    ) -> BaseException | None:
         """Poll until the shutdown is asked for or a part cannot go on.
 
         Args:
             shutdown: Set when the worker is to end.
-            fatal: Errors with which it was set.
+            fatal: The parts and errors because of which it was set.
 
         Returns:
             Why the worker has to end; None if it was asked to.
@@ -99,7 +101,7 @@ class WorkerLifetime:
         finally:
             asked.cancel()
         if fatal:
-            return _failed("Activity", fatal[0])
+            return _failed(*fatal[0])
         for group, task in zip(self._groups, self._polling, strict=True):
             error = task.exception() if task.done() else None
             if error is not None:

@@ -119,7 +119,7 @@ class Worker:
         self._started = False
         self._shutdown_event = asyncio.Event()
         self._shutdown_complete_event = asyncio.Event()
-        self._fatal: list[BaseException] = []
+        self._fatal: list[tuple[str, BaseException]] = []
         self._lifetime: WorkerLifetime | None = None
         self._inner_task: asyncio.Task[Any] | None = None
         self._run_task: asyncio.Task[None] | None = None
@@ -239,8 +239,8 @@ class Worker:
         if error is not None:
             raise error
 
-    def _on_fatal(self, error: BaseException) -> None:
-        self._fatal.append(error)
+    def _on_fatal(self, part: str, error: BaseException) -> None:
+        self._fatal.append((part, error))
         self._shutdown_event.set()
 
     async def _tell(self, error: BaseException) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -212,3 +213,37 @@ async def test_errors_of_operations_and_handlers_are_told_apart(callers: Callers
     assert isinstance(handler_error, NexusOperationError)
     assert isinstance(handler_error.cause, nexusrpc.HandlerError)
     assert handler_error.cause.type is nexusrpc.HandlerErrorType.BAD_REQUEST
+
+
+def test_a_broken_executor_of_handlers_ends_the_worker() -> None:
+    """And its error says which part could not go on."""
+
+    @nexus_handler.service_handler(name="Orders")
+    class Threaded:
+        @nexus_handler.sync_operation
+        def price(self, ctx: nexus_handler.StartOperationContext, input: int) -> int:
+            raise NotImplementedError
+
+    class Broken(ThreadPoolExecutor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+            raise BrokenExecutor("gone")
+
+    async def scenario(client: Client) -> None:
+        queue = unique("nexus")
+        environment = WorkflowEnvironment.from_client(client)
+        endpoint = await environment.create_nexus_endpoint(unique("endpoint"), queue)
+        worker = Worker(
+            client,
+            task_queue=queue,
+            workflows=[Call],
+            nexus_service_handlers=[Threaded()],
+            nexus_task_executor=Broken(1),
+            max_concurrent_nexus_tasks=1,
+        )
+        arguments = [endpoint.spec.name, "price", 1, 0]
+        await client.start_workflow(Call.run, args=arguments, id=queue, task_queue=queue)
+        with pytest.raises(RuntimeError, match="Nexus worker failed") as caught:
+            await worker.run()
+        assert isinstance(caught.value.__cause__, BrokenExecutor)
+
+    Target("embedded").run(scenario)
