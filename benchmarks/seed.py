@@ -11,10 +11,11 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import fields, replace
 from temporalio.api.command.v1 import Command
 from temporalio.api.enums.v1 import CommandType
 from temporalio.api.workflowservice.v1 import PollWorkflowTaskQueueResponse

@@ -16,8 +16,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from benchmarks.micro.store_cost import HEADER, NAMESPACE, run_key, visibility, workflow
 from perdure.core.run.records import AttributeValue, RunWrite, Text

@@ -6,10 +6,9 @@ Some were real ones once. A mutant that survives says what the simulator does no
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -315,24 +314,6 @@ def long_polls_show_what_is_not_durable(patch: Patch) -> None:
 
 
 @_mutant
-def repeated_requests_do_not_wait(patch: Patch) -> None:
-    """A request whose effect is on its way already is answered at once."""
-
-    async def hasty(self: RunSlot) -> bool:
-        return True if self.state is not None else await settle(self)
-
-    settle = RunSlot.settle
-    patch.setattr(RunSlot, "settle", hasty)
-    patch.setattr(RunSlot, "alone", _only_locked)
-
-
-@contextlib.asynccontextmanager
-async def _only_locked(self: RunSlot) -> AsyncIterator[None]:
-    async with self.lock:
-        yield
-
-
-@_mutant
 def write_behind_a_failed_one_is_done(patch: Patch) -> None:
     """The store does what was computed on a write that never happened, wherever that leads."""
     check_expectations = MemoryStore._check_expectations
@@ -388,16 +369,6 @@ def remote_workers_are_taken_for_local_ones(patch: Patch) -> None:
         self.is_local = True
 
     patch.setattr(Poller, "__init__", local)
-
-
-@_mutant
-def queries_tell_what_is_not_durable(patch: Patch) -> None:
-    """A worker that was given events before they were durable answers a query from them."""
-
-    async def hasty(self: Queries, run: Any, query: Any, timeout_s: float) -> Any:
-        return await self._ask(run, query, timeout_s)
-
-    patch.setattr(Queries, "ask", hasty)
 
 
 @_mutant

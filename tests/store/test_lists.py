@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.run.records import RunKey, Text, VisibilityRecord
@@ -267,7 +267,7 @@ def records(draw: st.DrawFn, run: RunKey) -> VisibilityRecord:
         state_transition_count=draw(small),
         parent_workflow_id=draw(st.none() | WORDS),
         parent_run_id=draw(st.none() | WORDS),
-        attributes=draw(attributes()),  # type: ignore[arg-type]
+        attributes=draw(attributes()),
     )
 
 

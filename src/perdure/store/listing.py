@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import msgspec
 
 from perdure.core.run.records import RunKey, VisibilityRecord
 
@@ -22,7 +24,7 @@ def copy_record(record: VisibilityRecord) -> VisibilityRecord:
     attributes = {
         name: value[:] if isinstance(value, list) else value for name, value in record.attributes.items()
     }
-    return replace(record, attributes=attributes)
+    return msgspec.structs.replace(record, attributes=attributes)
 
 
 def filter_record(run: RunKey, record: VisibilityRecord, size: RunSize) -> dict[str, object]:

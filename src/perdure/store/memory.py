@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
+import msgspec
+
 from perdure.core.errors import StoreUnavailableError
 from perdure.core.invariant import invariant
 from perdure.core.run.records import (
@@ -419,7 +421,7 @@ class MemoryStore:
             if done == limit:
                 break
             kept = {key: value for key, value in record.attributes.items() if key != name}
-            stored.visibility = replace(record, attributes=kept)
+            stored.visibility = msgspec.structs.replace(record, attributes=kept)
             done += 1
         return done
 

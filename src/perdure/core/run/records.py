@@ -6,9 +6,10 @@ All times are integers of nanoseconds since the Unix epoch (`*_ns`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
+
+import msgspec
 
 
 class Text(str):
@@ -63,8 +64,7 @@ class TaskKey(NamedTuple):
     scheduled_event_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(msgspec.Struct, frozen=True, gc=False):
     """A task waiting for a worker. Exists exactly as long as its run's state says 'scheduled, not started'."""
 
     run: RunKey
@@ -79,8 +79,7 @@ class Task:
     """Which dispatch of the task this is (run-unique); a start that names another dispatch is stale."""
 
 
-@dataclass(frozen=True, slots=True)
-class EventBatch:
+class EventBatch(msgspec.Struct, frozen=True, gc=False):
     """Consecutive events of one run, written together.
 
     `data` is a serialised `temporal.api.history.v1.History`; the concatenation of consecutive batches' data is a valid
@@ -92,8 +91,7 @@ class EventBatch:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ItemChange:
+class ItemChange(msgspec.Struct, frozen=True, gc=False):
     """One piece of a run's state beside its header: written when `data` is bytes, deleted when None.
 
     `kind` names the primitive that owns it ("activity", "timer", "buffered", "signal", "memo", ...).
@@ -104,8 +102,7 @@ class ItemChange:
     data: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class VisibilityRecord:
+class VisibilityRecord(msgspec.Struct, frozen=True, gc=False):
     """A run as lists show it."""
 
     workflow_type: str
@@ -129,8 +126,7 @@ class VisibilityRecord:
     """The search attributes decoded, custom and predefined, for filters."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunWrite:
+class RunWrite(msgspec.Struct, frozen=True, gc=False):
     """Everything one transition changes of one run; written whole or not at all."""
 
     run: RunKey

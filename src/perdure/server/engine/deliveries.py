@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+
+import msgspec
 
 from perdure.api.history.v1 import HistoryEvent
 from perdure.api.nexus.v1 import Request
@@ -14,8 +15,7 @@ from perdure.core.run.records import QueueKey, RunKey
 from perdure.core.run.state import Activity, RunHeader
 
 
-@dataclass(frozen=True, slots=True)
-class WorkflowTaskDelivery:
+class WorkflowTaskDelivery(msgspec.Struct, frozen=True):
     """A started workflow task.
 
     Attributes:
@@ -52,8 +52,7 @@ class WorkflowTaskDelivery:
         return self.header.task_started_ns + self.header.task_timeout_ns
 
 
-@dataclass(frozen=True, slots=True)
-class ActivityDelivery:
+class ActivityDelivery(msgspec.Struct, frozen=True):
     """A started activity attempt. `scheduled_event` is None when it must be read from the history."""
 
     run: RunKey
@@ -69,8 +68,7 @@ class ActivityDelivery:
         return activity.started_ns + activity.start_to_close_ns if activity.start_to_close_ns else 0
 
 
-@dataclass(frozen=True, slots=True)
-class StandaloneActivityDelivery:
+class StandaloneActivityDelivery(msgspec.Struct, frozen=True):
     """A started attempt of a standalone activity; `state` is never changed."""
 
     state: ActivityRun
@@ -83,8 +81,7 @@ class StandaloneActivityDelivery:
         return attempt.started_ns + attempt.start_to_close_ns if attempt.start_to_close_ns else 0
 
 
-@dataclass(frozen=True, slots=True)
-class QueryDelivery:
+class QueryDelivery(msgspec.Struct, frozen=True):
     """A question to a workflow, asked outside of a workflow task."""
 
     run: RunKey
@@ -96,8 +93,7 @@ class QueryDelivery:
     expires_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class NexusDelivery:
+class NexusDelivery(msgspec.Struct, frozen=True):
     """A request to a Nexus handler. Whoever made it waits for the answer, and withdraws it when its time is over.
 
     Attributes:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+import msgspec
 
 from perdure.api.history.v1 import History, HistoryEvent
 from perdure.core.errors import (
@@ -394,7 +396,7 @@ class Engine:
             if poller.is_local and task.key.kind is TaskKind.WORKFLOW:
                 pending.reserved.remove(reserved)
                 delivery = self.workflow_task_delivery(slot, pending.tx, task)
-                self.matching.deliver(poller, replace(delivery, committing=committing))
+                self.matching.deliver(poller, msgspec.structs.replace(delivery, committing=committing))
                 return  # a run has one workflow task at a time
 
     def drop(self, unit: Sequence[Pending]) -> None:
