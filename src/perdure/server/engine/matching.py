@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from perdure.api.common.v1 import WorkerVersionStamp
 from perdure.core.run.records import QueueKey, Task
 from perdure.server.engine.deliveries import Delivery, NexusDelivery, QueryDelivery, WorkflowTaskDelivery
+from perdure.server.engine.rate_limits import RateLimit
 from perdure.server.runtime import Runtime
 from perdure.store.protocol import Store
 
@@ -62,6 +64,9 @@ class _Queue:
     active_polls: int = 0
     last_poll_ns: int = 0
     seen: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    limit: RateLimit | None = None
+    permit_timer: asyncio.TimerHandle | None = None
+    """Waits for the next permit while tasks and pollers wait."""
 
     def waiting_poller(self) -> Poller | None:
         while self.pollers:
@@ -127,7 +132,7 @@ class Matching:
         try:
             while not self._closed:
                 item: Delivery | Task | None = self._ready(queue)
-                if item is None and (queue.backlog or queue.more_in_store):
+                if item is None and (queue.backlog or queue.more_in_store) and self._has_permit(key, queue):
                     # A delivery may have come while the store was read.
                     item = await self._from_backlog(key, queue) or self._ready(queue)
                 if item is None:
@@ -195,11 +200,20 @@ class Matching:
 
     async def _from_backlog(self, key: QueueKey, queue: _Queue) -> Task | None:
         while not queue.backlog and queue.more_in_store:
-            if queue.loading is None:
-                queue.loading = asyncio.ensure_future(self._load(key, queue))
-                queue.loading.add_done_callback(_read_error)
-            await asyncio.shield(queue.loading)
-        return heapq.heappop(queue.backlog)[2] if queue.backlog else None
+            await asyncio.shield(self._loading(key, queue))
+        return self._pop(key, queue)
+
+    def _pop(self, key: QueueKey, queue: _Queue) -> Task | None:
+        """The next task of the backlog, if there is one and the queue's limit has a permit for it."""
+        if not queue.backlog or not self._take_permit(key, queue):
+            return None
+        return heapq.heappop(queue.backlog)[2]
+
+    def _loading(self, key: QueueKey, queue: _Queue) -> asyncio.Future[None]:
+        if queue.loading is None:
+            queue.loading = asyncio.ensure_future(self._load(key, queue))
+            queue.loading.add_done_callback(_read_error)
+        return queue.loading
 
     async def _load(self, key: QueueKey, queue: _Queue) -> None:
         queue.missed = False
@@ -223,23 +237,28 @@ class Matching:
         The caller must `deliver` to it or `release` it.
         """
         queue = self._queues.get(key)
-        return queue.waiting_poller() if queue is not None else None
+        if queue is None:
+            return None
+        poller = queue.waiting_poller()
+        if poller is not None and not self._take_permit(key, queue):
+            self._to_front(queue, poller)
+            return None
+        return poller
 
     def release(self, key: QueueKey, poller: Poller) -> None:
         """The commit failed: the poller gets what came while it was reserved, or goes back to the front of the line."""
         if poller.future.done():
             return
         queue = self._queue(key)
-        delivery = self._ready(queue)
-        if delivery is not None:
-            poller.future.set_result(delivery)
-        elif queue.backlog:
-            poller.future.set_result(heapq.heappop(queue.backlog)[2])
-        elif queue.more_in_store:
+        if queue.limit is not None:
+            queue.limit.put_back()
+        item: Delivery | Task | None = self._ready(queue) or self._pop(key, queue)
+        if item is not None:
+            poller.future.set_result(item)
+        elif queue.more_in_store and not queue.backlog:
             _resolve_empty(poller.future)  # it polls again, and the store is read
         else:
-            queue.pollers.appendleft(poller)
-            poller.in_line = True
+            self._to_front(queue, poller)
 
     def deliver(self, poller: Poller, delivery: Delivery) -> None:
         """Answers a reserved poller; if it is gone meanwhile, the next one gets the delivery."""
@@ -256,7 +275,7 @@ class Matching:
             is_stored: its row was committed, so that forgetting it does no harm.
         """
         queue = self._queue(task.queue)
-        poller = queue.waiting_poller()
+        poller = self.reserve(task.queue)
         if poller is not None:
             poller.future.set_result(task)
         elif not is_stored:
@@ -294,6 +313,72 @@ class Matching:
             return False
         queue.ready.remove(delivery)
         return True
+
+    # --- limits of queues ---
+
+    def limit(self, key: QueueKey, per_second: float) -> None:
+        """Limits how many tasks a second a queue gives out. The last poll that asks for a limit sets it.
+
+        Args:
+            key: the queue.
+            per_second: tasks a second; 0 gives out none.
+        """
+        queue, now_s = self._queue(key), asyncio.get_running_loop().time()
+        if queue.limit is None:
+            queue.limit = RateLimit(per_second, now_s)
+        elif queue.limit.per_second != per_second:
+            queue.limit.change(per_second, now_s)
+            self._await_permit(key, queue)
+
+    def limit_of(self, key: QueueKey) -> float | None:
+        """The limit of a queue, tasks a second; None if it has none."""
+        queue = self._queues.get(key)
+        return queue.limit.per_second if queue is not None and queue.limit is not None else None
+
+    def _has_permit(self, key: QueueKey, queue: _Queue) -> bool:
+        if queue.limit is None or queue.limit.wait_s(asyncio.get_running_loop().time()) <= 0:
+            return True
+        self._await_permit(key, queue)
+        return False
+
+    def _take_permit(self, key: QueueKey, queue: _Queue) -> bool:
+        if queue.limit is None or queue.limit.take(asyncio.get_running_loop().time()):
+            return True
+        self._await_permit(key, queue)
+        return False
+
+    def _await_permit(self, key: QueueKey, queue: _Queue) -> None:
+        """Gives out the next task when there is a permit for it."""
+        if queue.permit_timer is not None:
+            queue.permit_timer.cancel()
+            queue.permit_timer = None
+        loop = asyncio.get_running_loop()
+        wait_s = queue.limit.wait_s(loop.time()) if queue.limit is not None else 0.0
+        if wait_s < math.inf:
+            queue.permit_timer = loop.call_later(wait_s, self._give_out, key, queue)
+
+    def _give_out(self, key: QueueKey, queue: _Queue) -> None:
+        queue.permit_timer = None
+        if self._closed:
+            return
+        while queue.backlog and (poller := queue.waiting_poller()) is not None:
+            task = self._pop(key, queue)
+            if task is None:
+                self._to_front(queue, poller)
+                return
+            poller.future.set_result(task)
+        if queue.more_in_store and not queue.backlog and queue.pollers:
+            self._loading(key, queue).add_done_callback(lambda loading: self._loaded(key, queue, loading))
+
+    def _loaded(self, key: QueueKey, queue: _Queue, loading: asyncio.Future[None]) -> None:
+        if not loading.cancelled() and loading.exception() is None:
+            self._give_out(key, queue)
+        elif (poller := queue.waiting_poller()) is not None:
+            _resolve_empty(poller.future)  # it polls again, and is told of the error if that lasts
+
+    def _to_front(self, queue: _Queue, poller: Poller) -> None:
+        queue.pollers.appendleft(poller)
+        poller.in_line = True
 
     # --- what is known of pollers ---
 
@@ -354,7 +439,9 @@ class Matching:
     def _drop_idle(self) -> None:
         before_ns = self._runtime.now_ns() - POLLER_MEMORY_NS
         for key in [key for key, queue in self._queues.items() if queue.is_idle(before_ns)]:
-            del self._queues[key]
+            timer = self._queues.pop(key).permit_timer
+            if timer is not None:
+                timer.cancel()
 
 
 def _read_error(loading: asyncio.Future[None]) -> None:

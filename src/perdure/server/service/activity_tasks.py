@@ -103,6 +103,8 @@ class ActivityTasks:
         name = checks.task_queue(request.task_queue if request.HasField("task_queue") else None, self._limits)
         key = QueueKey(namespace.namespace_id, name, TaskKind.ACTIVITY)
         matching = self._engine.matching
+        if request.task_queue_metadata.HasField("max_tasks_per_second"):
+            matching.limit(key, max(request.task_queue_metadata.max_tasks_per_second.value, 0.0))
         delivery = await matching.poll(key, request.identity, self._engine.runtime.new_id(), timeout_s)
         if delivery is None:
             return PollActivityTaskQueueResponse()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perdure.api.enums.v1 import DescribeTaskQueueMode, TaskQueueType
+from perdure.api.enums.v1 import DescribeTaskQueueMode, RateLimitSource, TaskQueueType
 from perdure.api.taskqueue.v1 import PollerInfo, TaskQueueStats
 from perdure.api.workflowservice.v1 import (
     DescribeTaskQueueRequest,
@@ -21,6 +21,7 @@ _NEXUS = TaskQueueType.Value("TASK_QUEUE_TYPE_NEXUS")
 _WORKFLOW = TaskQueueType.Value("TASK_QUEUE_TYPE_WORKFLOW")
 _KINDS = {_WORKFLOW: TaskKind.WORKFLOW, _ACTIVITY: TaskKind.ACTIVITY, _NEXUS: TaskKind.NEXUS}
 _ENHANCED = DescribeTaskQueueMode.Value("DESCRIBE_TASK_QUEUE_MODE_ENHANCED")
+_SET_BY_WORKER = RateLimitSource.Value("RATE_LIMIT_SOURCE_WORKER")
 _POLLS_PER_SECOND = 100_000.0
 
 
@@ -44,6 +45,10 @@ class TaskQueues:
         asked = [_KINDS[kind] for kind in dict.fromkeys(kinds) if kind in _KINDS] or [TaskKind.WORKFLOW]
         key = QueueKey(namespace.namespace_id, name, asked[0])
         response.pollers.extend(self._pollers(key))
+        per_second = self._engine.matching.limit_of(key)
+        if per_second is not None:
+            response.effective_rate_limit.requests_per_second = per_second
+            response.effective_rate_limit.rate_limit_source = _SET_BY_WORKER
         if request.report_stats or request.include_task_queue_status:
             stats = await self._stats(key)
             response.stats.CopyFrom(stats)
