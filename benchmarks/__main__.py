@@ -13,6 +13,7 @@ from rich.console import Console
 from benchmarks import profiling, report
 from benchmarks.applications import compare
 from benchmarks.rounds import RunOptions, run_all
+from benchmarks.schedules import run_schedules
 from benchmarks.targets import DEFAULT_TARGETS, TARGETS
 
 RESULTS = Path(__file__).parent / "results"
@@ -127,6 +128,21 @@ def size(options: RunOptions, closed: int, opened: int, database: Path | None, o
         result = run_size(path, {"closed": closed, "open": opened}, replace(options, only="raw"), tell)
     report.write(result, output)
     report.show_size(result, console)
+    sys.exit(0 if result["valid"] else 1)
+
+
+@main.command()
+@click.option("--count", default=10_000, show_default=True, help="Schedules; each acts once a minute.")
+@click.option("--minutes", default=2, show_default=True, help="How long they act.")
+@click.option("--way", type=click.Choice(["spread", "together", "both"]), default="both", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), default=RESULTS / "schedules.json")
+def schedules(count: int, minutes: int, way: str, output: Path) -> None:
+    """Measure how late schedules start their workflows: spread over the minute, and all at one second."""
+    ways = {"spread": [False], "together": [True], "both": [False, True]}[way]
+    result = run_schedules(count, minutes, ways, tell)
+    report.write(result, output)
+    for reason in result["invalid_reasons"]:
+        tell(f"INVALID {reason}")
     sys.exit(0 if result["valid"] else 1)
 
 

@@ -216,7 +216,11 @@ class SimServer:
         """Checks what the server holds in memory when nothing is under way: bounded, and equal to what is stored."""
         runs = self.server.engine.runs
         schedules = self.server.schedules
-        check(not schedules._slots and not schedules._watched, "no deleted schedule is remembered", schedules)
+        check(
+            not (schedules._slots or schedules._watched or schedules._watching),
+            "no deleted schedule is remembered",
+            schedules,
+        )
         check(len(runs) <= self._cached_runs + 16, "caches are bounded", len(runs))
         for slot in runs.slots():
             check(not slot.pins, "nobody holds a run for ever", slot.key)

@@ -78,7 +78,7 @@ def filled(schedule: Schedule) -> Schedule:
 def created(state: ScheduleState, patch: SchedulePatch | None, now_ns: int) -> ScheduleState:
     """A schedule that begins now; what its creator wants at once is begun."""
     state = state.copy()
-    state.schedule = filled(state.schedule)
+    state.set_schedule(filled(state.schedule))
     state.processed_ns = now_ns
     set_timestamp(state.info.create_time, now_ns)
     if patch is not None:
@@ -115,7 +115,7 @@ def updated(
     state = state.copy()
     _remember(state, request_id)
     _take_due(state, now_ns)
-    state.schedule = filled(schedule)
+    state.set_schedule(filled(schedule))
     if attributes is not None:
         state.search_attributes = attributes
     if memo is not None:
@@ -163,14 +163,27 @@ def _patch(state: ScheduleState, patch: SchedulePatch, now_ns: int) -> None:
 
 
 def advanced(state: ScheduleState, now_ns: int) -> ScheduleState:
-    """Takes the actions that are due, as far as policies allow now."""
-    state = state.copy()
+    """Takes the actions that are due, as far as policies allow now. The same state if nothing changes."""
+    if not _may_change(state, now_ns):
+        return state
+    before, state = state, state.copy()
     if may_act(state):
         _take_due(state, now_ns)
     _take_backfills(state, now_ns)
     while _begin(state):
         pass
-    return state
+    return before if state.encode() == before.encode() else state
+
+
+def _may_change(state: ScheduleState, now_ns: int) -> bool:
+    if state.buffer or state.backfills:
+        return True
+    if not may_act(state):
+        return False
+    found = state.spec.next(state.processed_ns)
+    if found is None:
+        return False
+    return (found.until_ns if isinstance(found, Barren) else found.time_ns) <= now_ns
 
 
 def next_ns(state: ScheduleState, now_ns: int) -> int | None:
@@ -181,9 +194,9 @@ def next_ns(state: ScheduleState, now_ns: int) -> int | None:
     if state.backfills and len(state.buffer) < MAX_BUFFER // 2:
         times.append(_backfill_ns(state, now_ns))
     if may_act(state):
-        for found in state.spec.walk(state.processed_ns):
+        found = state.spec.next(state.processed_ns)
+        if found is not None:
             times.append(found.until_ns if isinstance(found, Barren) else found.time_ns)
-            break
     return min(times, default=None)
 
 

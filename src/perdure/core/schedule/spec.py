@@ -21,6 +21,8 @@ from perdure.core.schedule.month_days import calendars
 
 MAX_TRIES = 2_000
 """Times looked at, whether excluded or not, before others get their turn."""
+FOUND_KEPT = 16
+"""Actions of a specification that are remembered."""
 _END_OF_TIME_S = 4_133_980_800
 """The end of the year 2100."""
 _CONFLICTING_ZONES = "conflicting timezone names"
@@ -109,6 +111,12 @@ class CompiledSpec:
         self._jitter_ns = max(duration_ns(spec.jitter), 0)
         self._seed = seed.encode()
         self._barren_s = (0, 0)
+        self._found: dict[int, Action] = {}
+        """Actions found lately by the second after which they were looked for: the same few are asked for again."""
+
+    def next(self, after_ns: int) -> Action | Barren | None:
+        """The first action after `after_ns`, or up to when there is none; None if there will be none any more."""
+        return self._search(after_ns, MAX_TRIES)[0]
 
     def walk(self, after_ns: int, tries: int = MAX_TRIES) -> Iterator[Action | Barren]:
         """The actions after `after_ns`, each found from the time of the one before.
@@ -130,6 +138,9 @@ class CompiledSpec:
     def _search(self, after_ns: int, tries: int) -> tuple[Action | Barren | None, int]:
         """The first action after `after_ns`, None if there will be none; and how many tries are left."""
         after_s = first_s = max(after_ns, self._start_ns - SECOND_NS) // SECOND_NS
+        known = self._found.get(after_s)
+        if known is not None:
+            return known, tries - 1
         barren_s, until_s = self._barren_s
         if barren_s <= after_s < until_s:  # the same question as before
             return Barren(until_s * SECOND_NS), 0
@@ -146,7 +157,11 @@ class CompiledSpec:
                 default=None,
             )
             if end_s is None:
-                return self._with_jitter(found_s), left
+                action = self._with_jitter(found_s)
+                if len(self._found) >= FOUND_KEPT:
+                    self._found.clear()
+                self._found[first_s] = action
+                return action, left
             after_s = end_s
         if tries >= MAX_TRIES:
             self._barren_s = (first_s, after_s)

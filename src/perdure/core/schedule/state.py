@@ -124,16 +124,25 @@ class ScheduleState:
     last_failure: Failure | None = None
     backfilled_ns: int = 0
     request_ids: list[str] = field(default_factory=list)
+    _spec: CompiledSpec | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def spec(self) -> CompiledSpec:
         """When it acts."""
-        seed = f"{self.namespace_id}-{self.schedule_id}"
-        return compile_spec(self.schedule.spec.SerializeToString(deterministic=True), seed)
+        if self._spec is None:
+            seed = f"{self.namespace_id}-{self.schedule_id}"
+            self._spec = compile_spec(self.schedule.spec.SerializeToString(deterministic=True), seed)
+        return self._spec
+
+    def set_schedule(self, schedule: Schedule) -> None:
+        """Replaces what its users set."""
+        self.schedule, self._spec = schedule, None
 
     def copy(self) -> ScheduleState:
         """A copy that shares nothing that can be changed."""
-        return decode(self.namespace_id, self.schedule_id, self.encode())
+        copy = decode(self.namespace_id, self.schedule_id, self.encode())
+        copy._spec = self._spec
+        return copy
 
     def encode(self) -> bytes:
         """As it is stored."""

@@ -47,6 +47,9 @@ CHECK_NS = 60 * SECOND_NS
 MAX_ROUNDS = 100
 """Rounds of one wake-up before others get their turn."""
 _PAST_ATTENTION = ScheduleWakeup(ATTENTION_NS + 1, ScheduleKey("", ""))
+CONCURRENT = 512
+"""Schedules worked on at the same time. Each waits for three commits one after the other, and those that wait
+together share a write to the disk; often many are due at one second."""
 REMOVE_PAGE = 100
 _COMPLETED = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_COMPLETED")
 _FAILED = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_FAILED")
@@ -82,9 +85,11 @@ class Schedules:
         self._engine = engine
         self._starts = starts
         self._histories = histories
-        self._timers = Timers(self, engine.runtime, self._wake)
+        self._timers = Timers(self, engine.runtime, self._wake, CONCURRENT)
         self._slots: dict[ScheduleKey, _Slot] = {}
         self._watched: dict[tuple[str, str], ScheduleKey] = {}
+        self._watching: dict[ScheduleKey, set[tuple[str, str]]] = {}
+        """The running workflows whose ends are waited for, and the same by schedule."""
         self._attended: set[ScheduleKey] = set()
         self._may_be_lost = True
         """A row that wants attention may be one that the timer service does not hold."""
@@ -269,18 +274,27 @@ class Schedules:
         self._attended.discard(key)
         self._timers.note(_run(key), None)
         self._set_deadline(key, None)
-        for workflow in [workflow for workflow, by in self._watched.items() if by == key]:
-            del self._watched[workflow]
+        for workflow in list(self._watching.get(key, ())):
+            self._unwatch(key, workflow)
 
     async def _commit(
-        self, key: ScheduleKey, stored: StoredSchedule | None, state: ScheduleState
+        self,
+        key: ScheduleKey,
+        stored: StoredSchedule | None,
+        state: ScheduleState,
+        *,
+        is_passing: bool = False,
     ) -> StoredSchedule:
+        """Commits a state. One that is passing is followed by another at once, and lists need not show it."""
         now_ns = self._engine.runtime.now_ns()
         has_to_do = state.starting or state.ending or state.buffer or state.info.running_workflows
         next_ns = machine.next_ns(state, now_ns)
         wakeup_ns = ATTENTION_NS if has_to_do else next_ns or machine.expires_ns(state, next_ns)
-        entry = messages.list_entry(state, now_ns).SerializeToString()
         version = 1 if stored is None else stored.version + 1
+        if is_passing and stored is not None:
+            entry = stored.entry
+        else:
+            entry = messages.list_entry(state, now_ns).SerializeToString()
         written = StoredSchedule(key, version, wakeup_ns, entry, state.encode())
         try:
             await self._engine.store.put_schedule(written)
@@ -332,7 +346,8 @@ class Schedules:
                 slot.is_poked = False
                 before, state = state, await self._advance(state)
                 if state is not before:
-                    stored = await self._commit(key, stored, state)
+                    is_passing = bool(state.starting) and state.conflict_token == before.conflict_token
+                    stored = await self._commit(key, stored, state, is_passing=is_passing)
                 before, state = state, await self._act(state)
                 if state is not before:
                     stored = await self._commit(key, stored, state)
@@ -363,16 +378,26 @@ class Schedules:
             closed = await self._closed(state, running.workflow_id, running.run_id)
             if closed is not None:
                 news = machine.closed(news, closed)
-                self._watched.pop((state.namespace_id, running.workflow_id), None)
-        advanced = machine.advanced(news, self._engine.runtime.now_ns())
-        return state if advanced.encode() == state.encode() else advanced
+                key = ScheduleKey(state.namespace_id, state.schedule_id)
+                self._unwatch(key, (state.namespace_id, running.workflow_id))
+        return machine.advanced(news, self._engine.runtime.now_ns())
+
+    def _unwatch(self, key: ScheduleKey, workflow: tuple[str, str]) -> None:
+        if self._watched.get(workflow) == key:
+            del self._watched[workflow]
+        mine = self._watching.get(key, set())
+        mine.discard(workflow)
+        if not mine:
+            self._watching.pop(key, None)
 
     async def _closed(
         self, state: ScheduleState, workflow_id: str, first_run_id: str
     ) -> machine.Closed | None:
         """How a workflow that the schedule started ended, or None while its chain goes on."""
         namespace_id = state.namespace_id
-        self._watched[namespace_id, workflow_id] = ScheduleKey(namespace_id, state.schedule_id)
+        key = ScheduleKey(namespace_id, state.schedule_id)
+        self._watched[namespace_id, workflow_id] = key
+        self._watching.setdefault(key, set()).add((namespace_id, workflow_id))
         current = await self._engine.reading(self._engine.store.current_run(namespace_id, workflow_id))
         if current is None or current.first_run_id != first_run_id:
             return machine.Closed(workflow_id, _UNKNOWN)

@@ -60,9 +60,10 @@ class Timers:
         store: the truth about wake-ups.
         runtime: the clock.
         fire: looks at a run again; must commit a later `wakeup_ns` or none.
+        concurrent: how many wake-ups are worked on at the same time; CONCURRENT unless given.
     """
 
-    def __init__(self, store: Wakeups, runtime: Runtime, fire: Fire) -> None:
+    def __init__(self, store: Wakeups, runtime: Runtime, fire: Fire, concurrent: int = 0) -> None:
         self._store = store
         self._runtime = runtime
         self._fire = fire
@@ -73,7 +74,7 @@ class Timers:
         """What was noted while the store was being asked: newer than its answer. None when it is not asked."""
         self._slept_at_ns = 0
         self._working: set[RunKey] = set()
-        self._slots = asyncio.Semaphore(CONCURRENT)
+        self._slots = asyncio.Semaphore(concurrent or CONCURRENT)
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._jobs: set[asyncio.Task[None]] = set()
