@@ -66,6 +66,9 @@ class WorkerHeartbeats:
         self._environment = parts.environment
         self._groups = groups
         self._plugins = plugins
+        storage = parts.environment.data_converter.external_storage
+        # Asked once: they are the user's code, and what they raise must not end heartbeats or the shutdown.
+        self._drivers = sorted({driver.type() for driver in storage.drivers}) if storage else []
         self._interval = runtime._worker_heartbeat_interval
         self._tells_environment = not runtime._disable_environment_info
         self._started_ns = time.time_ns()
@@ -125,8 +128,7 @@ class WorkerHeartbeats:
         self._fill_work(heartbeat)
         for name in self._plugins:
             heartbeat.plugins.add(name=name)
-        storage = environment.data_converter.external_storage
-        for driver_type in sorted({driver.type() for driver in storage.drivers} if storage else ()):
+        for driver_type in self._drivers:
             heartbeat.drivers.add(type=driver_type)
         if self._tells_environment:
             heartbeat.environment.CopyFrom(_environment_info())
