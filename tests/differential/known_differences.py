@@ -104,6 +104,11 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
             "standalone_options",
         )
     ),
+    KnownDifference(
+        "options_priority",
+        "described without.priority_key",
+        "a priority that was taken away is gone; the official server says so and keeps it",
+    ),
     *(KnownDifference("standalone_lists", path, reason) for path, reason in _STANDALONE_LISTS.items()),
     KnownDifference(
         "standalone_requests_refused",

@@ -150,6 +150,8 @@ def start(tx: Transition, request: StartWorkflowExecutionRequest, context: Start
         header.retry_policy = request.retry_policy.SerializeToString()
     if request.HasField("priority"):
         header.priority = request.priority.SerializeToString()
+    if request.HasField("versioning_override"):
+        header.versioning_override = request.versioning_override.SerializeToString()
     if request.HasField("user_metadata"):
         header.user_metadata = request.user_metadata.SerializeToString()
     event = _started_event(tx, request, backoff_ns, context)

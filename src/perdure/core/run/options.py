@@ -1,4 +1,8 @@
-"""What a request leaves on a run that was open already: a start that found it attaches its request id and links."""
+"""Options of a run that change while it is open, and what requests leave on it: both are one event that workers ignore.
+
+A start that found the run attaches its request id, links and callbacks. An operator changes its priority, or which
+worker version it goes to.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,11 @@ from collections.abc import Iterable, Sequence
 
 from perdure.api.common.v1 import Callback, Link
 from perdure.api.enums.v1 import EventType
+from perdure.api.history.v1 import WorkflowExecutionOptionsUpdatedEventAttributes
+from perdure.api.workflow.v1 import WorkflowExecutionOptions
+from perdure.core.errors import InvalidArgumentError
 from perdure.core.run import callback
+from perdure.core.run.state import RunHeader
 from perdure.core.run.transition import Transition
 
 _UPDATED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED")
@@ -33,3 +41,84 @@ def attach(
     tx.append(event)
     if callbacks:
         callback.register(tx, request_id, callbacks)
+
+
+def of(header: RunHeader) -> WorkflowExecutionOptions:
+    """The options that a run has now."""
+    options = WorkflowExecutionOptions()
+    if header.versioning_override:
+        options.versioning_override.ParseFromString(header.versioning_override)
+    if header.priority:
+        options.priority.ParseFromString(header.priority)
+    return options
+
+
+def update(
+    tx: Transition, wanted: WorkflowExecutionOptions, paths: set[str], identity: str
+) -> WorkflowExecutionOptions:
+    """Changes the options that `paths` name; nothing is recorded when they are what they were.
+
+    Args:
+        tx: the transition.
+        wanted: new values; an option that is named and not given is taken away.
+        paths: which, in the words of the message's fields.
+        identity: whose wish it is.
+
+    Returns:
+        all options as they are now.
+
+    Raises:
+        InvalidArgumentError: parts of the versioning override are named, which changes as a whole.
+    """
+    before = of(tx.header)
+    merged = of(tx.header)
+    _merge(merged, wanted, paths)
+    if merged == before:
+        return merged
+    event = tx.new_event(_UPDATED)
+    event.worker_may_ignore = True
+    attributes = event.workflow_execution_options_updated_event_attributes
+    attributes.identity = identity
+    if merged.HasField("versioning_override"):
+        attributes.versioning_override.CopyFrom(merged.versioning_override)
+    else:
+        attributes.unset_versioning_override = True
+    if merged.HasField("priority"):
+        attributes.priority.CopyFrom(merged.priority)
+    take(tx.header, attributes)
+    tx.append(event)
+    return merged
+
+
+def take(header: RunHeader, attributes: WorkflowExecutionOptionsUpdatedEventAttributes) -> None:
+    """What an event of changed options says of the run's options; one that attaches something says nothing."""
+    has_override = attributes.HasField("versioning_override")
+    if not has_override and not attributes.unset_versioning_override:
+        return
+    header.versioning_override = attributes.versioning_override.SerializeToString() if has_override else b""
+    header.priority = attributes.priority.SerializeToString() if attributes.HasField("priority") else b""
+
+
+def _merge(target: WorkflowExecutionOptions, wanted: WorkflowExecutionOptions, paths: set[str]) -> None:
+    old_form = {"versioning_override.behavior", "versioning_override.deployment"}
+    named = {path for path in paths if path.startswith("versioning_override.")}
+    if named & old_form and not old_form <= named:
+        raise InvalidArgumentError(
+            "error applying update_options: versioning_override fields must be updated together"
+        )
+    if named - old_form:
+        raise InvalidArgumentError(
+            "error applying update_options: versioning_override doesn't support partial updates"
+        )
+    if named or "versioning_override" in paths:
+        target.ClearField("versioning_override")
+        if wanted.HasField("versioning_override"):
+            target.versioning_override.CopyFrom(wanted.versioning_override)
+    if "priority" in paths:
+        target.ClearField("priority")
+        if wanted.HasField("priority"):
+            target.priority.CopyFrom(wanted.priority)
+    for name in ("priority_key", "fairness_key", "fairness_weight"):
+        if f"priority.{name}" in paths:
+            setattr(target.priority, name, getattr(wanted.priority, name))
+            target.priority.SetInParent()

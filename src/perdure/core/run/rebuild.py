@@ -11,7 +11,7 @@ from typing import Any
 
 from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
-from perdure.core.run import activity, callback, lifecycle, nexus_operation, properties
+from perdure.core.run import activity, callback, lifecycle, nexus_operation, options, properties
 from perdure.core.run.protos import duration_ns
 from perdure.core.run.state import Child, External, Timer, Update
 from perdure.core.run.transition import Transition
@@ -68,7 +68,7 @@ def _started(
         header.parent_workflow_id, header.parent_run_id = parent.workflow_id, parent.run_id
         header.parent_initiated_event_id = attributes.parent_initiated_event_id
         header.root_workflow_id, header.root_run_id = root.workflow_id, root.run_id
-    for name in ("priority", "retry_policy"):
+    for name in ("priority", "retry_policy", "versioning_override"):
         if attributes.HasField(name):
             setattr(header, name, getattr(attributes, name).SerializeToString())
     if event.HasField("user_metadata"):
@@ -103,6 +103,7 @@ def _options_updated(tx: Transition, event: HistoryEvent, attributes: Any) -> No
     if attributes.attached_request_id:
         tx.attached_requests.put(attributes.attached_request_id, event.event_id)
     callback.register(tx, attributes.attached_request_id, attributes.attached_completion_callbacks)
+    options.take(tx.header, attributes)
 
 
 # --- workflow tasks ---

@@ -41,6 +41,9 @@ class RunHeader(Record):
     priority: bytes = b""
     """Serialised temporal.api.common.v1.Priority, empty when none was given."""
 
+    versioning_override: bytes = b""
+    """Serialised temporal.api.workflow.v1.VersioningOverride, empty when there is none."""
+
     start_ns: int = 0
     execution_ns: int = 0
     """Start plus first-task backoff."""

@@ -16,6 +16,7 @@ from perdure.server.nexus import Nexus
 from perdure.server.service.activity_controls import ActivityControls
 from perdure.server.service.activity_tasks import ActivityTasks
 from perdure.server.service.batch_rpcs import BatchRpcs
+from perdure.server.service.execution_options import ExecutionOptions
 from perdure.server.service.executions import Executions
 from perdure.server.service.multi_operations import MultiOperations
 from perdure.server.service.nexus_endpoint_rpcs import NexusEndpointRpcs
@@ -84,6 +85,7 @@ def engine_groups(
         StandaloneActivities(engine, history_wait_s, list_page_size),
         ActivityControls(engine, histories),
         Pauses(engine, histories),
+        ExecutionOptions(engine, histories),
         ResetRpcs(engine, histories, Resets(engine, histories, effects)),
         MultiOperations(engine, starts, updates, executions),
         TaskQueues(engine),

@@ -257,6 +257,8 @@ class Readings:
         info.state_transition_count = header.transition_count
         if header.priority:
             info.priority.ParseFromString(header.priority)
+        if header.versioning_override:
+            info.versioning_info.versioning_override.ParseFromString(header.versioning_override)
         self._extended(response, state)
         for pending in state.activities.values():
             response.pending_activities.append(_pending_activity(pending, self._engine.runtime.now_ns()))

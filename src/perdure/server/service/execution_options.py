@@ -1,0 +1,85 @@
+"""The RPC that changes the options of an open workflow execution: its priority and its versioning override."""
+
+from __future__ import annotations
+
+from google.protobuf.descriptor import Descriptor
+
+from perdure.api.workflow.v1 import WorkflowExecutionOptions
+from perdure.api.workflowservice.v1 import (
+    UpdateWorkflowExecutionOptionsRequest,
+    UpdateWorkflowExecutionOptionsResponse,
+)
+from perdure.core.errors import InvalidArgumentError, NotFoundError, UnimplementedError
+from perdure.core.run import activity, options
+from perdure.core.run.state import RunState
+from perdure.core.run.transition import Transition
+from perdure.server.engine.engine import Engine, RunNotFoundError
+from perdure.server.engine.histories import Histories, not_found
+from perdure.server.service import checks
+from perdure.server.service.call import Call
+
+_NO_VERSIONS = "this release of Perdure routes no tasks by worker version, so that none can be pinned"
+
+
+class ExecutionOptions:
+    """The handler.
+
+    Args:
+        engine: the runs.
+        histories: finds runs by workflow id.
+    """
+
+    def __init__(self, engine: Engine, histories: Histories) -> None:
+        self._engine = engine
+        self._histories = histories
+
+    async def update_workflow_execution_options(
+        self, request: UpdateWorkflowExecutionOptionsRequest, call: Call
+    ) -> UpdateWorkflowExecutionOptionsResponse:
+        """UpdateWorkflowExecutionOptions: workers need not hear of it, so it makes no workflow task."""
+        namespace = self._engine.namespaces.get(request.namespace)
+        named = request.workflow_execution
+        if not named.workflow_id:
+            raise InvalidArgumentError("WorkflowId is not set on request.")
+        if not request.HasField("update_mask"):
+            raise InvalidArgumentError("UpdateMask is required")
+        if not request.HasField("workflow_execution_options"):
+            raise InvalidArgumentError("WorkflowExecutionOptions is required")
+        paths = set(request.update_mask.paths)
+        for path in request.update_mask.paths:
+            _check_path(path)
+        wanted = request.workflow_execution_options
+        checks.priority(wanted.priority)
+        if wanted.HasField("time_skipping_config"):
+            raise UnimplementedError("The Time-Skipping feature is not enabled for namespace.")
+        override = wanted.versioning_override
+        if override.WhichOneof("override") in ("pinned", "one_time") or override.pinned_version:
+            raise UnimplementedError(_NO_VERSIONS)
+        if named.run_id and not checks.is_uuid(named.run_id):
+            raise InvalidArgumentError("RunId is not valid UUID.")
+        run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
+
+        def apply(state: RunState, now_ns: int) -> tuple[Transition, WorkflowExecutionOptions]:
+            if not state.header.is_open:
+                raise NotFoundError(activity.RUN_CLOSED)
+            tx = Transition(state, now_ns)
+            return tx, options.update(tx, wanted, paths, request.identity)
+
+        try:
+            changed = await self._engine.transact(run, apply)
+        except RunNotFoundError as error:
+            raise not_found(run) from error
+        return UpdateWorkflowExecutionOptionsResponse(workflow_execution_options=changed)
+
+
+def _check_path(path: str) -> None:
+    """Checks that a field mask's path leads to a field of the options."""
+    descriptor: Descriptor | None = WorkflowExecutionOptions.DESCRIPTOR
+    for name in path.split("."):
+        field = None if descriptor is None else descriptor.fields_by_name.get(name)
+        if field is None:
+            raise InvalidArgumentError(
+                f'error parsing UpdateMask: proto:\u00a0invalid path "{path}" for message '
+                f'"{WorkflowExecutionOptions.DESCRIPTOR.full_name}"'
+            )
+        descriptor = field.message_type
