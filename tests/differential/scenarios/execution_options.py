@@ -91,3 +91,29 @@ async def options_refused(ctx: Context) -> None:
     nowhere = _update(run, "priority")
     nowhere.namespace = "no-such-namespace"
     await ctx.attempt("unknown namespace", nowhere)
+
+
+@scenario
+async def options_after_a_reset(ctx: Context) -> None:
+    """Options that were changed before and after the point of a reset are those of the new run."""
+    run = await ctx.start()
+    await ctx.client.invoke(_update(run, "priority", priority=common.Priority(priority_key=2)))
+    await run.step(schedule_activity("a", run.task_queue))
+    override = workflow.VersioningOverride(auto_upgrade=True)
+    await ctx.client.invoke(_update(run, "versioning_override", versioning_override=override))
+    await run.signal()
+    answer = await ctx.attempt(
+        "reset",
+        workflowservice.ResetWorkflowExecutionRequest(
+            namespace=ctx.client.namespace,
+            workflow_execution=run.execution,
+            workflow_task_finish_event_id=5,
+            request_id=ctx.id("reset"),
+            reason="why",
+        ),
+    )
+    assert answer is not None
+    again = Run(ctx, run.workflow_id, answer.run_id, run.task_queue)
+    await again.record_history("new run")
+    described = await again.describe()
+    ctx.record("priority", described.workflow_execution_info.priority)

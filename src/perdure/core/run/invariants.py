@@ -627,7 +627,8 @@ def _tasks_follow(step: Step) -> str | None:
             return f"deletes {key}, which is not there"
         del rows[key]
     for task in step.write.tasks_put:
-        if rows.get(task.key) == _dispatch(task):
+        same_priority = step.before.header.priority == step.after.header.priority
+        if rows.get(task.key) == _dispatch(task) and same_priority:
             return f"puts {task.key} again, unchanged"
         rows[task.key] = _dispatch(task)
     wanted = derived_tasks(step.after)

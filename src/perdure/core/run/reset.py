@@ -13,7 +13,7 @@ from perdure.api.enums.v1 import EventType, ResetReapplyExcludeType, ResetReappl
 from perdure.api.failure.v1 import Failure
 from perdure.api.history.v1 import HistoryEvent
 from perdure.core.errors import InvalidArgumentError
-from perdure.core.run import activity, lifecycle, rebuild, workflow_task
+from perdure.core.run import activity, callback, lifecycle, options, rebuild, workflow_task
 from perdure.core.run.ids import derived_id
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import text_payloads
@@ -27,6 +27,7 @@ _EXCLUDE_UPDATES = ResetReapplyExcludeType.Value("RESET_REAPPLY_EXCLUDE_TYPE_UPD
 _ONLY_SIGNALS = ResetReapplyType.Value("RESET_REAPPLY_TYPE_SIGNAL")
 _NOTHING = ResetReapplyType.Value("RESET_REAPPLY_TYPE_NONE")
 _SIGNALED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED")
+_OPTIONS_UPDATED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED")
 _CHILD_STARTED = EventType.Value("EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED")
 _CHILD_OUTCOMES = {
     EventType.Value(f"EVENT_TYPE_{name}"): f"{name.lower()}_event_attributes"
@@ -85,6 +86,8 @@ def is_done_again(event: HistoryEvent, excluded: frozenset[int], *, of_base: boo
     """
     if event.event_type == _SIGNALED:
         return _EXCLUDE_SIGNALS not in excluded
+    if event.event_type == _OPTIONS_UPDATED:
+        return True
     return of_base and (event.event_type == _CHILD_STARTED or event.event_type in _CHILD_OUTCOMES)
 
 
@@ -144,6 +147,8 @@ def _apply_again(tx: Transition, event: HistoryEvent, plan: Plan) -> None:
             "external_workflow_execution"
         ):
             tx.signal_request_ids.put(request_id, 0)
+    elif kind == _OPTIONS_UPDATED:
+        _change_options_again(tx, event)
     elif kind == _CHILD_STARTED:
         attributes = event.child_workflow_execution_started_event_attributes
         item = tx.children.get(attributes.initiated_event_id)
@@ -161,12 +166,26 @@ def _apply_again(tx: Transition, event: HistoryEvent, plan: Plan) -> None:
             tx.children.delete(outcome.initiated_event_id)
 
 
+def _change_options_again(tx: Transition, event: HistoryEvent) -> None:
+    """Options that were changed are changed, and what was attached is attached, unless the request is known here."""
+    attributes = event.workflow_execution_options_updated_event_attributes
+    request_id = attributes.attached_request_id
+    if request_id and request_id in tx.attached_requests:
+        return
+    if request_id:
+        tx.attached_requests.put(request_id, 0)
+    _repeat(tx, event)
+    options.take(tx.header, attributes)
+    callback.register(tx, request_id, attributes.attached_completion_callbacks)
+
+
 def _repeat(tx: Transition, event: HistoryEvent) -> HistoryEvent:
     """Writes an event once more, as of now."""
     repeated = tx.new_event(event.event_type)
     field = str(event.WhichOneof("attributes"))
     getattr(repeated, field).CopyFrom(getattr(event, field))
     repeated.links.extend(event.links)
+    repeated.worker_may_ignore = event.worker_may_ignore
     return tx.append(repeated)
 
 
