@@ -634,3 +634,14 @@ async def standalone_shares_queue(ctx: Context) -> None:
     await ctx.client.complete_activity(standalone.task_token, payloads("s"))
     await outcome(ctx)
     await run.record_history()
+
+
+@scenario
+async def standalone_worker_library(ctx: Context) -> None:
+    """A description says with which library the last attempt was taken."""
+    await ctx.client.invoke(start(ctx))
+    poll = workflowservice.PollActivityTaskQueueRequest(
+        namespace=ctx.client.namespace, task_queue=queue(queue_of(ctx)), identity="w"
+    )
+    await ctx.client.invoke(poll, metadata=(("client-name", "temporal-python"), ("client-version", "1.31.0")))
+    await describe(ctx, "started")

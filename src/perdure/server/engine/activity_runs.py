@@ -229,7 +229,7 @@ class ActivityRuns:
             if current is None or current.delivery_id != task.delivery_id:
                 return None, None
             tx = ActivityTransition(state, now_ns)
-            machine.take(tx, poller.request_id, poller.identity)
+            machine.take(tx, poller.request_id, poller.identity, *poller.sdk)
             return tx, tx
 
         try:
@@ -264,7 +264,7 @@ class ActivityRuns:
         write: RunWrite | None = None
         try:
             if poller is not None:
-                machine.take(tx, poller.request_id, poller.identity)
+                machine.take(tx, poller.request_id, poller.identity, *poller.sdk)
             write = self._write(tx, expected_current_run_id)
             await engine.store.commit([write])
         except BaseException as error:  # whatever it was: what is in memory is not known to be true any more

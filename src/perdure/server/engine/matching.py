@@ -43,6 +43,7 @@ class Poller:
         future: resolved with a delivery, with a task to start, or with None to end the poll empty.
         is_local: the worker dies with this process, so it may be given workflow tasks before they are durable.
         in_line: it stands in its queue's line.
+        sdk: name and version of the worker's library, as far as it says.
     """
 
     identity: str
@@ -51,6 +52,7 @@ class Poller:
     future: asyncio.Future[Delivery | Task | None]
     is_local: bool = False
     in_line: bool = False
+    sdk: tuple[str, str] = ("", "")
 
 
 @dataclass(slots=True)
@@ -108,6 +110,7 @@ class Matching:
         version: WorkerVersionStamp | None = None,
         *,
         is_local: bool = False,
+        sdk: tuple[str, str] = ("", ""),
     ) -> Delivery | None:
         """Waits for work on a queue.
 
@@ -117,7 +120,7 @@ class Matching:
             request_id: an id for this poll.
             timeout_s: how long to wait at most.
             version: the worker's, if it says.
-            is_local: see `Poller`.
+            is_local, sdk: see `Poller`.
 
         Returns:
             the work, started and committed (for a local poller: on its way to that); None when there was none in
@@ -128,7 +131,7 @@ class Matching:
         self._note_poller(queue, identity)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        poller = Poller(identity, request_id, version, loop.create_future(), is_local)
+        poller = Poller(identity, request_id, version, loop.create_future(), is_local, sdk=sdk)
         try:
             while not self._closed:
                 item: Delivery | Task | None = self._ready(queue)
@@ -139,7 +142,7 @@ class Matching:
                     item = await self._wait(queue, poller, deadline)
                     if item is None:
                         return None
-                    poller = Poller(identity, request_id, version, loop.create_future(), is_local)
+                    poller = Poller(identity, request_id, version, loop.create_future(), is_local, sdk=sdk)
                 if not isinstance(item, Task):
                     return item
                 delivery = await self._start(item, poller)

@@ -105,7 +105,10 @@ class ActivityTasks:
         matching = self._engine.matching
         if request.task_queue_metadata.HasField("max_tasks_per_second"):
             matching.limit(key, max(request.task_queue_metadata.max_tasks_per_second.value, 0.0))
-        delivery = await matching.poll(key, request.identity, self._engine.runtime.new_id(), timeout_s)
+        sdk = (call.metadata.get("client-name", ""), call.metadata.get("client-version", ""))
+        delivery = await matching.poll(
+            key, request.identity, self._engine.runtime.new_id(), timeout_s, sdk=sdk
+        )
         if delivery is None:
             return PollActivityTaskQueueResponse()
         try:
