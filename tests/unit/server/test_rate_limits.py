@@ -33,6 +33,8 @@ def test_never_more_than_a_seconds_worth_at_once_and_the_rate_in_the_long_run(
         while taken < 10_000 and limit.take(now_s):
             taken += 1
         assert taken <= math.ceil(per_second) + now_s * per_second + 1
+        if taken >= 10_000:
+            return  # enough was looked at; permits are left
         wait_s = limit.wait_s(now_s)
         assert 0 < wait_s <= 1 / per_second
         assert limit.take(now_s + wait_s), "whoever waits as long as it is told gets a permit"
