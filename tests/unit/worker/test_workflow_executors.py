@@ -193,16 +193,16 @@ def test_a_job_that_keeps_entering_code_is_no_deadlock(kind: str, pool: ThreadPo
         activation_count = 0
 
     async def scenario() -> None:
-        executor = _make(kind, pool, 0.1)
+        executor = _make(kind, pool, 1.5)
         run, pause = Run(), threading.Event()
 
         def many_steps() -> int:
-            for _ in range(20):
+            for _ in range(15):
                 run.activation_count += 1
-                pause.wait(0.02)
+                pause.wait(0.15)
             return run.activation_count
 
-        assert await executor.run(many_steps, run) == 20
+        assert await executor.run(many_steps, run) == 15
 
     asyncio.run(scenario())
 

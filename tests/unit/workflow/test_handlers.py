@@ -444,3 +444,53 @@ def test_several_queries_in_one_activation_are_all_answered() -> None:
         "q1",
         "q2",
     ]
+
+
+@workflow.defn
+class Takes:
+    """A workflow that is told things, and handlers that take one argument, or fail inside."""
+
+    @workflow.run
+    async def run(self, name: str) -> str:
+        await workflow.wait_condition(lambda: False)
+        return name
+
+    @workflow.signal
+    def told(self, what: str) -> None:
+        pass
+
+    @workflow.query
+    def fails_inside(self) -> None:
+        len(5)  # type: ignore[arg-type]
+
+    @workflow.update
+    async def change(self, what: str) -> str:
+        return what
+
+
+def test_a_workflow_that_is_started_with_other_arguments_says_what_to_do() -> None:
+    failure = Driver(Takes, "a", "b").task_failure(Driver(Takes, "a", "b").first_job)
+    assert "Workflow Takes came with 2 arguments, which Takes.run(self, name: 'str')" in failure.message
+    assert "give a new parameter a default" in failure.message
+
+
+def test_a_signal_with_other_arguments_says_what_to_do() -> None:
+    run = Driver(Takes, "a")
+    run.start()
+    assert "Signal 'told' came with 0 arguments, which Takes.told" in run.task_failure(signal("told")).message
+
+
+def test_an_update_with_other_arguments_is_rejected_before_it_can_fail_tasks() -> None:
+    run = Driver(Takes, "a")
+    run.start()
+    rejected = only(run.send(update("change")), UpdateRejected)
+    assert "Update 'change' came with 0 arguments" in rejected.failure.message
+    assert kinds(run.send(update("change", "x", id="2"))) == ["UpdateAccepted", "UpdateCompleted"]
+
+
+def test_a_type_error_of_the_handlers_own_stays_as_it_is() -> None:
+    run = Driver(Takes, "a")
+    run.start()
+    failure = run.query("fails_inside").failure
+    assert failure is not None
+    assert failure.message == "object of type 'int' has no len()"

@@ -17,6 +17,7 @@ from perdure.core.replay.activation import DoUpdate, QueryWorkflow, SignalWorkfl
 from perdure.core.replay.instructions import AnswerQuery, UpdateAccepted, UpdateCompleted, UpdateRejected
 from perdure.exceptions import CancelledError
 from perdure.worker.interceptor_workflow import HandleQueryInput, HandleSignalInput, HandleUpdateInput
+from perdure.worker.workflow_code.arguments import check_arguments
 from perdure.workflow import (
     ContinueAsNewError,
     HandlerUnfinishedPolicy,
@@ -217,7 +218,13 @@ class Handlers:
             args=self._arguments(definition, job.name, job.input),
             headers=job.header.fields,
         )
-        if job.run_validator and definition.validator is not None:
+        if not job.run_validator:
+            return handled
+        handler = self.bound(definition)
+        if handler is not None:
+            # Once it is accepted, arguments that do not fit would fail its workflow task again and again.
+            check_arguments(f"Update '{job.name}'", handler, handled.args)
+        if definition.validator is not None:
             with self._instance.recorder.read_only(is_query_or_validator=True):
                 self._instance.inbound.handle_update_validator(handled)
                 # The handler must not see what the validator did to the arguments.

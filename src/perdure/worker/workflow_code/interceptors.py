@@ -22,6 +22,7 @@ from perdure.worker.interceptor_workflow import (
     WorkflowInboundInterceptor,
     WorkflowOutboundInterceptor,
 )
+from perdure.worker.workflow_code.arguments import call_user_code
 from perdure.worker.workflow_code.completion import ContinueAsNewRequest
 from perdure.workflow import ActivityHandle, ChildWorkflowHandle, Info, NexusOperationHandle
 
@@ -29,13 +30,12 @@ if TYPE_CHECKING:
     from perdure.worker.workflow_code.instance import WorkflowInstance
 
 
-async def _call(handler: Callable[..., Any] | None, args: Any) -> Any:
+async def _call(what: str, handler: Callable[..., Any] | None, args: Any) -> Any:
     invariant(handler is not None, "a handler was there a moment ago")
     if handler is None:
         return None
-    if inspect.iscoroutinefunction(handler):
-        return await handler(*args)
-    return handler(*args)
+    answer = call_user_code(what, handler, args)
+    return await answer if inspect.iscoroutinefunction(handler) else answer
 
 
 class InnermostInbound(WorkflowInboundInterceptor):
@@ -49,17 +49,20 @@ class InnermostInbound(WorkflowInboundInterceptor):
         self._instance.outbound = outbound
 
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
-        return await input.run_fn(self._instance.object, *input.args)
+        args = (self._instance.object, *input.args)
+        return await call_user_code(
+            f"Workflow {self._instance.info.workflow_type}", input.run_fn, args, own=1
+        )
 
     async def handle_signal(self, input: HandleSignalInput) -> None:
         handlers = self._instance.handlers
         definition = handlers.signals.get(input.signal) or handlers.signals.get(None)
-        await _call(handlers.bound(definition), input.args)
+        await _call(f"Signal '{input.signal}'", handlers.bound(definition), input.args)
 
     async def handle_query(self, input: HandleQueryInput) -> Any:
         handlers = self._instance.handlers
         definition = handlers.queries.get(input.query) or handlers.queries.get(None)
-        return await _call(handlers.bound(definition), input.args)
+        return await _call(f"Query '{input.query}'", handlers.bound(definition), input.args)
 
     def handle_update_validator(self, input: HandleUpdateInput) -> None:
         validator = self._instance.handlers.validator(input.update)
@@ -69,7 +72,7 @@ class InnermostInbound(WorkflowInboundInterceptor):
     async def handle_update_handler(self, input: HandleUpdateInput) -> Any:
         handlers = self._instance.handlers
         definition = handlers.updates.get(input.update) or handlers.updates.get(None)
-        return await _call(handlers.bound(definition), input.args)
+        return await _call(f"Update '{input.update}'", handlers.bound(definition), input.args)
 
 
 class InnermostOutbound(WorkflowOutboundInterceptor):
