@@ -10,6 +10,7 @@ import pytest
 
 from perdure.core.errors import StoreUnavailableError, VersionConflictError
 from perdure.core.run.records import ItemChange, RunWrite
+from perdure.core.visibility import Attribute, AttributeType, OrderBy
 from perdure.store.faults import Call, Fault, FaultyStore, fail_call, fail_method
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import (
@@ -40,6 +41,7 @@ RUN, NEW = run_key(1), run_key(2)
 DEFAULT = StoredNamespace(NAMESPACE, "default", 1, b"")
 OTHER = StoredNamespace(OTHER_NAMESPACE, "other", 1, b"")
 SCHEDULE = StoredSchedule(ScheduleKey(NAMESPACE, "nightly"), 1, 5, b"entry", b"data")
+ORDER = OrderBy(Attribute("StartTime", AttributeType.DATETIME), descending=True)
 BATCH = StoredBatch(BatchKey(NAMESPACE, "job"), 1, 5, None, b"entry", b"data")
 OTHER_BATCH = StoredBatch(BatchKey(NAMESPACE, "other job"), 1, 5, 6, b"entry", b"data")
 OTHER_SCHEDULE = StoredSchedule(ScheduleKey(NAMESPACE, "weekly"), 1, None, b"entry", b"data")
@@ -80,6 +82,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "list_runs": lambda store: store.list_runs(NAMESPACE, None, 10, None),
     "count_runs": lambda store: store.count_runs(NAMESPACE, None, None),
     "purge_attribute": lambda store: store.purge_attribute(NAMESPACE, "Customer", 10),
+    "list_runs_ordered": lambda store: store.list_runs_ordered(NAMESPACE, None, ORDER, 10, None),
     "list_namespaces": lambda store: store.list_namespaces(),
     "put_schedule": lambda store: store.put_schedule(OTHER_SCHEDULE),
     "load_schedule": lambda store: store.load_schedule(SCHEDULE.key),

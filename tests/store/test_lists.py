@@ -28,6 +28,7 @@ from perdure.core.visibility import (
     Not,
     Operator,
     Or,
+    OrderBy,
     StartsWith,
 )
 from perdure.store.memory import MemoryStore
@@ -346,7 +347,7 @@ async def _write(store: Store, version: int, rows: Rows) -> None:
     await asyncio.gather(*(store.commit([one]) for one in writes))
 
 
-async def _answers(store: Store, rows: Rows, wheres: list[Node]) -> list[object]:
+async def _answers(store: Store, rows: Rows, wheres: list[Node], order: OrderBy) -> list[object]:
     namespace = next(iter(rows)).namespace_id
     found: list[object] = []
     for where in wheres:
@@ -358,22 +359,54 @@ async def _answers(store: Store, rows: Rows, wheres: list[Node]) -> list[object]
         found.append(await store.count_runs(namespace, where, None))
         for group in ("ExecutionStatus", "TemporalNamespaceDivision", "Keyword"):
             found.append(await store.count_runs(namespace, where, group))
+    found.append([row.run for row in await _in_order(store, namespace, wheres[0], order)])
     return found
 
 
+ORDERS = [
+    OrderBy(Attribute(name, kind), descending)
+    for name, kind in (
+        ("StartTime", AttributeType.DATETIME),
+        ("CloseTime", AttributeType.DATETIME),
+        ("Keyword", AttributeType.KEYWORD),
+        ("Double", AttributeType.DOUBLE),
+    )
+    for descending in (False, True)
+]
+
+
+async def _in_order(store: Store, namespace: str, where: Node | None, order: OrderBy) -> list[ListedRun]:
+    """An ordered list, put together from pages of three."""
+    rows: list[ListedRun] = []
+    cursor: bytes | None = None
+    while True:
+        page = await store.list_runs_ordered(namespace, where, order, 3, cursor)
+        assert len(page.rows) == 3 or page.next_cursor is None
+        rows += page.rows
+        cursor = page.next_cursor
+        if cursor is None:
+            return rows
+
+
 async def _lives(
-    store: Store, first: Rows, second: Rows, deleted: list[RunKey], removed: str, wheres: list[Node]
+    store: Store,
+    first: Rows,
+    second: Rows,
+    deleted: list[RunKey],
+    removed: str,
+    wheres: list[Node],
+    order: OrderBy,
 ) -> list[object]:
     """What is found of runs as they come, change and go, and lose an attribute."""
     await _write(store, 0, first)
-    found = await _answers(store, first, wheres)
+    found = await _answers(store, first, wheres, order)
     await _write(store, 1, second)
-    found += await _answers(store, first, wheres)
+    found += await _answers(store, first, wheres, order)
     for run in deleted:
         await store.delete_run(run)
     while await store.purge_attribute(next(iter(first)).namespace_id, removed, 2):
         pass
-    return found + await _answers(store, first, wheres)
+    return found + await _answers(store, first, wheres, order)
 
 
 @pytest.mark.parametrize("gather_limit", [plans.GATHER_LIMIT, 1], ids=["looked up", "walked"])
@@ -394,11 +427,12 @@ def test_a_database_answers_every_filter_like_the_model(
     deleted = data.draw(st.lists(st.sampled_from(runs), unique=True, max_size=3))
     removed = data.draw(st.sampled_from(sorted(CUSTOM.keys() - {"TemporalNamespaceDivision"})))
     wheres = data.draw(st.lists(NODES, min_size=1, max_size=4))
+    order = data.draw(st.sampled_from(ORDERS))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plans, "GATHER_LIMIT", gather_limit)
         patch.setattr(plans, "LARGE_GATHER_LIMIT", 2 * gather_limit)
         expected, found = (
-            loop.run_until_complete(_lives(store, first, second, deleted, removed, wheres))
+            loop.run_until_complete(_lives(store, first, second, deleted, removed, wheres, order))
             for store in stores
         )
     assert found == expected
@@ -430,6 +464,20 @@ async def test_an_attribute_is_taken_out_of_all_runs_some_at_a_time(store: Store
     numbered = Comparison(Attribute("Customer", AttributeType.INT), Operator.GREATER, 4)
     assert await _numbers(store, numbered) == [8]
     assert await _numbers(store, customer) == []
+
+
+async def test_an_ordered_list_shows_the_runs_without_a_value_last(store: Store) -> None:
+    """Each run once, in both directions, with equal values in the order of run ids."""
+    for number, amount in enumerate((5, -1, None, 5, 7, None), start=1):
+        given = {} if amount is None else {"Amount": amount}
+        await _add(store, number, start_ns=number, attributes=given)
+    by_amount = Attribute("Amount", AttributeType.INT)
+    for descending, expected in ((False, [2, 1, 4, 5, 6, 3]), (True, [5, 1, 4, 2, 6, 3])):
+        rows = await _in_order(store, NAMESPACE, None, OrderBy(by_amount, descending))
+        assert [int(row.run.run_id[-6:]) for row in rows] == expected
+    for cursor in (b"\x02", b"\x02[1]", b'\x02["text", "r"]', b"\x02{}", b"\x03"):
+        with pytest.raises(InvalidArgumentError):
+            await store.list_runs_ordered(NAMESPACE, None, OrderBy(by_amount, False), 3, cursor)
 
 
 # --- counts

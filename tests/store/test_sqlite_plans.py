@@ -95,7 +95,7 @@ def _list_plan(connection: sqlite3.Connection, where: Node | None) -> list[str]:
     plan = plans.for_list(connection, 1, where)
     condition = " AND ".join(plan.conditions)
     statement = (
-        f"SELECT {lists._COLUMNS} FROM {plan.tables} WHERE {condition} {lists._ORDER.format(plan.ordered_by)}"
+        f"SELECT {lists.COLUMNS} FROM {plan.tables} WHERE {condition} {lists._ORDER.format(plan.ordered_by)}"
     )
     return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", plan.parameters)]
 
@@ -189,7 +189,7 @@ def test_pages_continue_where_the_last_one_ended(connection: sqlite3.Connection)
     position = ListPosition(5, 4, "run")
     for condition, parameters in lists._ranges_after(position, "v"):
         statement = (
-            f"SELECT {lists._COLUMNS} FROM visibility AS v WHERE v.namespace = ? AND {condition} "
+            f"SELECT {lists.COLUMNS} FROM visibility AS v WHERE v.namespace = ? AND {condition} "
             + lists._ORDER.format("v")
         )
         plan = _plan(connection, statement, 1 + len(parameters))

@@ -58,7 +58,7 @@ class Capabilities:
     poller_autoscaling_auto_enroll: bool = False
     workflow_task_completion_pagination: bool = False
     standalone_activity_start_delay: bool = True
-    standalone_activity_batch_operations: bool = False
+    standalone_activity_batch_operations: bool = True
     standalone_activity_operator_commands: bool = True
 
 

@@ -6,12 +6,15 @@ move.
 
 from __future__ import annotations
 
+import json
 import struct
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from perdure.core.errors import InvalidArgumentError
+from perdure.core.visibility import AttributeType
 
 _VERSION = 1
+_ORDERED_VERSION = 2
 _HEAD = struct.Struct(">Bqq")
 
 OPEN_CLOSE_KEY = (1 << 63) - 1
@@ -51,3 +54,40 @@ def decode_cursor(cursor: bytes) -> ListPosition:
     if version != _VERSION or not run_id:
         raise InvalidArgumentError("Invalid next page token: it was not given by this server.")
     return ListPosition(closed, started, run_id)
+
+
+class OrderedPosition(NamedTuple):
+    """A place in a list that is ordered by an attribute, among the runs that have it."""
+
+    value: str | int | float
+    run_id: str
+
+
+_ORDERED_TYPES: Final = {
+    AttributeType.KEYWORD: (str,),
+    AttributeType.INT: (int, bool),
+    AttributeType.DOUBLE: (int, float, bool),
+    AttributeType.DATETIME: (int, bool),
+}
+
+
+def encode_ordered_cursor(position: OrderedPosition) -> bytes:
+    """Makes the cursor that continues after `position`."""
+    return bytes([_ORDERED_VERSION]) + json.dumps(position).encode()
+
+
+def decode_ordered_cursor(cursor: bytes, attribute_type: AttributeType) -> OrderedPosition | ListPosition:
+    """Reads a cursor of an ordered list: a place among the runs that have the attribute, or among the others.
+
+    Raises:
+        InvalidArgumentError: it is none, or of another order.
+    """
+    if cursor[:1] != bytes([_ORDERED_VERSION]):
+        return decode_cursor(cursor)
+    try:
+        value, run_id = json.loads(cursor[1:])
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InvalidArgumentError("Invalid next page token: it was not given by this server.") from error
+    if type(value) not in _ORDERED_TYPES[attribute_type] or not isinstance(run_id, str):
+        raise InvalidArgumentError("Invalid next page token: it was given for a list in another order.")
+    return OrderedPosition(value, run_id)

@@ -14,7 +14,7 @@ from typing import TypeAlias, TypeVar
 
 from perdure.core.errors import StoreUnavailableError
 from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunKind, RunWrite, Task
-from perdure.core.visibility import Node
+from perdure.core.visibility import Node, OrderBy
 from perdure.store.protocol import (
     BatchKey,
     BatchPosition,
@@ -166,6 +166,15 @@ class FaultyStore:
         """See `Store.list_runs`."""
         return await self._do(
             "list_runs", lambda: self.inner.list_runs(namespace_id, where, page_size, cursor, kind)
+        )
+
+    async def list_runs_ordered(
+        self, namespace_id: str, where: Node | None, order: OrderBy, page_size: int, cursor: bytes | None
+    ) -> ListPage:
+        """See `Store.list_runs_ordered`."""
+        return await self._do(
+            "list_runs_ordered",
+            lambda: self.inner.list_runs_ordered(namespace_id, where, order, page_size, cursor),
         )
 
     async def count_runs(

@@ -27,7 +27,7 @@ from perdure.core.run.records import (
     TaskKey,
     VisibilityRecord,
 )
-from perdure.core.visibility import Node, matches
+from perdure.core.visibility import Node, OrderBy, matches, value_of
 from perdure.store.checks import (
     DEFAULT_PRIORITY,
     batch_conflict,
@@ -39,7 +39,15 @@ from perdure.store.checks import (
     schedule_conflict,
     version_conflict,
 )
-from perdure.store.cursor import ListPosition, close_key, decode_cursor, encode_cursor
+from perdure.store.cursor import (
+    ListPosition,
+    OrderedPosition,
+    close_key,
+    decode_cursor,
+    decode_ordered_cursor,
+    encode_cursor,
+    encode_ordered_cursor,
+)
 from perdure.store.listing import RunSize, copy_record, filter_record, group_of, sort_groups
 from perdure.store.protocol import (
     BatchKey,
@@ -116,6 +124,13 @@ class _Run:
 def _list_key(run: RunKey, record: VisibilityRecord) -> tuple[int, int, str]:
     """Sorts a run as lists show it: ascending order of this key."""
     return (-close_key(record.close_time_ns), -record.start_time_ns, run.run_id)
+
+
+def _is_behind(pair: tuple[Any, ListedRun], after: OrderedPosition, descending: bool) -> bool:
+    value, row = pair
+    if value == after.value:
+        return row.run.run_id > after.run_id
+    return bool(value < after.value if descending else value > after.value)
 
 
 def _batch_order(position: BatchPosition) -> tuple[int, int, str]:
@@ -394,6 +409,39 @@ class MemoryStore:
                 return ListPage(tuple(rows), encode_cursor(position))
             rows.append(replace(row, record=copy_record(row.record)))
         return ListPage(tuple(rows), None)
+
+    async def list_runs_ordered(
+        self, namespace_id: str, where: Node | None, order: OrderBy, page_size: int, cursor: bytes | None
+    ) -> ListPage:
+        """See `Store.list_runs_ordered`."""
+        self._check_open()
+        after = decode_ordered_cursor(cursor, order.attribute.type) if cursor else None
+        found: list[tuple[Any, ListedRun]] = []
+        others: list[ListedRun] = []
+        for row in self._listed(namespace_id, where, None, RunKind.WORKFLOW):
+            value = value_of(order.attribute, filter_record(row.run, row.record, RunSize(0, 0, 0)))
+            if value is None:
+                others.append(row)
+            elif not isinstance(after, ListPosition):
+                found.append((value, row))
+        found.sort(key=lambda pair: pair[1].run.run_id)
+        found.sort(key=lambda pair: pair[0], reverse=order.descending)
+        if isinstance(after, OrderedPosition):
+            found = [pair for pair in found if _is_behind(pair, after, order.descending)]
+        elif after is not None:
+            place = (-after.close_key, -after.start_time_ns, after.run_id)
+            others = [row for row in others if _list_key(row.run, row.record) > place]
+        rows = [*(row for _, row in found), *others]
+        shown = tuple(replace(row, record=copy_record(row.record)) for row in rows[:page_size])
+        if len(rows) <= page_size:
+            return ListPage(shown, None)
+        if page_size <= len(found):
+            value, last = found[page_size - 1]
+            return ListPage(shown, encode_ordered_cursor(OrderedPosition(value, last.run.run_id)))
+        last = shown[-1]
+        closed = close_key(last.record.close_time_ns)
+        position = ListPosition(closed, last.record.start_time_ns, last.run.run_id)
+        return ListPage(shown, encode_cursor(position))
 
     async def count_runs(
         self,

@@ -22,7 +22,7 @@ from perdure.core.run.records import (
     Task,
     VisibilityRecord,
 )
-from perdure.core.visibility import Node
+from perdure.core.visibility import Node, OrderBy
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +245,17 @@ class Store(Protocol):
 
         `page_size` is at least 1. Of a record, `close_time_ns` is None exactly while the run is open, and statuses 1
         (running) and 2 to 7 (closed) agree with it.
+
+        Raises:
+            InvalidArgumentError: `cursor` is not one of ours.
+        """
+
+    async def list_runs_ordered(
+        self, namespace_id: str, where: Node | None, order: OrderBy, page_size: int, cursor: bytes | None
+    ) -> ListPage:
+        """Runs of workflows that match: by an attribute's value and run id, then those without it as in `list_runs`.
+
+        The attribute is StartTime, CloseTime, or a search attribute of type Keyword, Int, Double or Datetime.
 
         Raises:
             InvalidArgumentError: `cursor` is not one of ours.

@@ -19,7 +19,7 @@ from perdure.core.visibility.attributes import (
     is_definable,
 )
 from perdure.core.visibility.cache import QueryCache
-from perdure.core.visibility.evaluate import matches
+from perdure.core.visibility.evaluate import matches, value_of
 from perdure.core.visibility.nodes import (
     And,
     Between,
@@ -35,7 +35,7 @@ from perdure.core.visibility.nodes import (
     Query,
     StartsWith,
 )
-from perdure.core.visibility.parse import MAX_NESTING, MAX_QUERY_CHARS, parse_query
+from perdure.core.visibility.parse import MAX_NESTING, MAX_QUERY_CHARS, check_order, parse_query
 from perdure.core.visibility.sql import numbered_dollars, question_marks, to_sql
 from perdure.core.visibility.text import text_tokens
 
@@ -62,6 +62,7 @@ __all__ = [
     "Query",
     "QueryCache",
     "StartsWith",
+    "check_order",
     "is_definable",
     "matches",
     "numbered_dollars",
@@ -69,4 +70,5 @@ __all__ = [
     "question_marks",
     "text_tokens",
     "to_sql",
+    "value_of",
 ]

@@ -74,6 +74,9 @@ SYSTEM_ATTRIBUTES: Final[Mapping[str, AttributeType]] = MappingProxyType(
 CLOSED_ONLY_ATTRIBUTES: Final[frozenset[str]] = frozenset({"CloseTime", EXECUTION_DURATION})
 """System attributes that are missing (NULL) while a run is open."""
 
+SORTABLE_SYSTEM_ATTRIBUTES: Final[frozenset[str]] = frozenset({"StartTime", "CloseTime"})
+"""System attributes that lists can be ordered by."""
+
 PREDEFINED_ATTRIBUTES: Final[Mapping[str, AttributeType]] = MappingProxyType(
     {
         "TemporalChangeVersion": AttributeType.KEYWORD_LIST,

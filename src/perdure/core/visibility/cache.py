@@ -21,9 +21,17 @@ class QueryCache:
     Args:
         capacity: how many queries to keep; each text has at most `MAX_QUERY_CHARS` characters.
         aliases: other names of built-in attributes, for lists of another kind of run than a workflow's.
+        allow_order_by: whether queries may have an order.
     """
 
-    def __init__(self, capacity: int, aliases: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        aliases: Mapping[str, str] = MappingProxyType({}),
+        *,
+        allow_order_by: bool = False,
+    ) -> None:
+        self._allow_order_by = allow_order_by
         invariant(capacity > 0, "a query cache holds at least one query", capacity=capacity)
         self._capacity = capacity
         self._aliases = aliases
@@ -48,7 +56,7 @@ class QueryCache:
         key = (schema, text)
         query = self._queries.get(key)
         if query is None:
-            query = parse_query(text, attributes, aliases=self._aliases)
+            query = parse_query(text, attributes, aliases=self._aliases, allow_order_by=self._allow_order_by)
             self._queries[key] = query
             if len(self._queries) > self._capacity:
                 self._queries.popitem(last=False)

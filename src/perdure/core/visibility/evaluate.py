@@ -69,7 +69,7 @@ def truth(node: Node, record: Record) -> Truth:
     return _EVALUATORS[type(node)](node, record)
 
 
-def _value(attribute: Attribute, record: Record) -> Any:
+def value_of(attribute: Attribute, record: Record) -> Any:
     """The record's value; None if it is missing or of another type, as after a redefinition."""
     value = record.get(attribute.name)
     expected = (int,) if attribute.name == EXECUTION_STATUS else _PYTHON_TYPES[attribute.type]
@@ -77,27 +77,27 @@ def _value(attribute: Attribute, record: Record) -> Any:
 
 
 def _comparison(node: Comparison, record: Record) -> Truth:
-    value = _value(node.attribute, record)
+    value = value_of(node.attribute, record)
     return None if value is None else _COMPARE[node.operator](value, node.value)
 
 
 def _in_list(node: InList, record: Record) -> Truth:
-    value = _value(node.attribute, record)
+    value = value_of(node.attribute, record)
     return None if value is None else value in node.values
 
 
 def _between(node: Between, record: Record) -> Truth:
-    value = _value(node.attribute, record)
+    value = value_of(node.attribute, record)
     return None if value is None else bool(node.low <= value <= node.high)
 
 
 def _starts_with(node: StartsWith, record: Record) -> Truth:
-    value = _value(node.attribute, record)
+    value = value_of(node.attribute, record)
     return None if value is None else bool(value.startswith(node.prefix))
 
 
 def _contains_any(node: ContainsAny, record: Record) -> Truth:
-    value = _value(node.attribute, record)
+    value = value_of(node.attribute, record)
     if value is None:
         return False
     members: Sequence[str] = text_tokens(value) if node.attribute.type is AttributeType.TEXT else value
@@ -105,7 +105,7 @@ def _contains_any(node: ContainsAny, record: Record) -> Truth:
 
 
 def _is_null(node: IsNull, record: Record) -> Truth:
-    return _value(node.attribute, record) is None
+    return value_of(node.attribute, record) is None
 
 
 def _and(node: And, record: Record) -> Truth:

@@ -6,14 +6,25 @@ how text is cut and parsed (`grammar.py`), how single values are read (`values.p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from perdure.core.visibility.attributes import AttributeType
-from perdure.core.visibility.nodes import Query
-from perdure.core.visibility.values import invalid
+from perdure.core.visibility.attributes import (
+    NAMESPACE_DIVISION,
+    SORTABLE_SYSTEM_ATTRIBUTES,
+    SYSTEM_ATTRIBUTES,
+    AttributeType,
+)
+from perdure.core.visibility.nodes import OrderBy, Query
+from perdure.core.visibility.values import invalid, not_supported
 
+_SORTABLE_TYPES: Final = (
+    AttributeType.KEYWORD,
+    AttributeType.INT,
+    AttributeType.DOUBLE,
+    AttributeType.DATETIME,
+)
 MAX_QUERY_CHARS: Final = 10_000
 MAX_NESTING: Final = 20
 """Parentheses and NOTs that may be open at once. The parser spends about 30 Python frames on each."""
@@ -54,6 +65,19 @@ def parse_query(
     from perdure.core.visibility.grammar import parse_select
 
     return Checker(attributes, aliases).query(parse_select(text, MAX_NESTING), allow_order_by=allow_order_by)
+
+
+def check_order(order_by: Sequence[OrderBy]) -> None:
+    """Refuses an order that lists cannot have at little cost: other than that of one attribute indexed by its value.
+
+    Raises:
+        InvalidArgumentError: in the words for stores without any order.
+    """
+    attribute = order_by[0].attribute
+    is_indexed = attribute.name in SORTABLE_SYSTEM_ATTRIBUTES or attribute.name not in SYSTEM_ATTRIBUTES
+    is_scalar = attribute.type in _SORTABLE_TYPES and attribute.name != NAMESPACE_DIVISION
+    if len(order_by) != 1 or not is_indexed or not is_scalar:
+        raise not_supported("'ORDER BY' clause")
 
 
 def _is_storable(text: str) -> bool:

@@ -36,6 +36,7 @@ from perdure.core.visibility import (
     Operator,
     Query,
     QueryCache,
+    check_order,
 )
 from perdure.core.visibility.attributes import EXECUTION_STATUS
 from perdure.core.visibility.values import EXECUTION_STATUSES
@@ -72,6 +73,7 @@ class VisibilityRpcs:
         self._namespaces = namespaces
         self._page_size = config.list_page_size
         self._queries = QueryCache(QUERY_CACHE_SIZE)
+        self._list_queries = QueryCache(QUERY_CACHE_SIZE, allow_order_by=True)
 
     async def list_workflow_executions(
         self, request: ListWorkflowExecutionsRequest, call: Call
@@ -156,12 +158,18 @@ class VisibilityRpcs:
         self, request: ListWorkflowExecutionsRequest | ScanWorkflowExecutionsRequest
     ) -> tuple[Sequence[WorkflowExecutionInfo], bytes]:
         namespace = self._namespaces.get(request.namespace)
-        query = self._query(request.query, namespace)
+        schema = (namespace.namespace_id, namespace.version)
+        query = self._list_queries.parse(schema, request.query, namespace.search_attributes)
         page = await self._page(namespace, query, request.page_size, request.next_page_token)
         return _infos(page, namespace), page.next_cursor or b""
 
     async def _page(self, namespace: Namespace, query: Query, size: int, token: bytes) -> ListPage:
         size = size if 0 < size <= self._page_size else self._page_size
+        if query.order_by:
+            check_order(query.order_by)
+            return await self._store.list_runs_ordered(
+                namespace.namespace_id, query.filter, query.order_by[0], size, token or None
+            )
         return await self._store.list_runs(namespace.namespace_id, query.filter, size, token or None)
 
 

@@ -16,7 +16,7 @@ from perdure.store.sqlite import plans
 from perdure.store.sqlite.columns import column_of
 from perdure.store.sqlite.reads import snapshot
 
-_COLUMNS: Final = """
+COLUMNS: Final = """
     v.workflow_id, v.run_id, v.workflow_type, v.task_queue, v.status, v.start_time_ns, v.execution_time_ns, v.close_key,
     v.history_length, v.history_size_bytes, v.state_transition_count, v.parent_workflow_id, v.parent_run_id,
     v.root_workflow_id, v.root_run_id, v.memo, v.search_attributes, v.attributes
@@ -41,19 +41,17 @@ def list_runs(
         for range_condition, range_parameters in _ranges_after(position, plan.ordered_by):
             condition = " AND ".join([*plan.conditions, range_condition])
             found = connection.execute(
-                f"SELECT {_COLUMNS} FROM {plan.tables} WHERE {condition} "  # noqa: S608
+                f"SELECT {COLUMNS} FROM {plan.tables} WHERE {condition} "  # noqa: S608
                 f"{_ORDER.format(plan.ordered_by)} LIMIT ?",
                 (*plan.parameters, *range_parameters, page_size + 1 - len(rows)),
             ).fetchall()
-            rows.extend(_listed(namespace_id, row, kind) for row in found)
+            rows.extend(listed(namespace_id, row, kind) for row in found)
             if len(rows) > page_size:
                 break
     if len(rows) <= page_size:
         return ListPage(tuple(rows), None)
     del rows[page_size:]
-    last = rows[-1]
-    position = ListPosition(close_key(last.record.close_time_ns), last.record.start_time_ns, last.run.run_id)
-    return ListPage(tuple(rows), encode_cursor(position))
+    return ListPage(tuple(rows), cursor_after(rows[-1]))
 
 
 def count_runs(
@@ -82,7 +80,14 @@ def _ranges_after(position: ListPosition | None, alias: str) -> Iterator[tuple[s
     yield f"{alias}.close_key < ?", (closed,)
 
 
-def _listed(namespace_id: str, row: tuple[Any, ...], kind: RunKind) -> ListedRun:
+def cursor_after(last: ListedRun) -> bytes:
+    """The cursor of the page after the one that ends with this run."""
+    closed = close_key(last.record.close_time_ns)
+    return encode_cursor(ListPosition(closed, last.record.start_time_ns, last.run.run_id))
+
+
+def listed(namespace_id: str, row: tuple[Any, ...], kind: RunKind = RunKind.WORKFLOW) -> ListedRun:
+    """A row of `COLUMNS` as lists show it."""
     closed, attributes = row[7], row[17]
     record = VisibilityRecord(
         workflow_type=row[2],

@@ -119,6 +119,11 @@ def for_count(
     return _best(connection, namespace, where, sources)
 
 
+def few(connection: sqlite3.Connection, namespace: int, where: Node) -> Plan | None:
+    """The plan that looks up the runs of a filter, if they are few."""
+    return _gather(connection, namespace, where, list(_sources(connection, namespace, where)), GATHER_LIMIT)
+
+
 def _best(connection: sqlite3.Connection, namespace: int, where: Node, sources: Sequence[_Source]) -> Plan:
     """Few runs looked up, or many walked in their order, or more of them looked up, or the list."""
     walked = next((source for source in sources if source.walk is not None), None)

@@ -14,7 +14,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from perdure.core.errors import InvariantViolation, StoreError, StoreOpenError, StoreUnavailableError
 from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunKind, RunWrite, Task
-from perdure.core.visibility import Node
+from perdure.core.visibility import Node, OrderBy
 from perdure.store.checks import check_unit
 from perdure.store.protocol import (
     BatchKey,
@@ -31,7 +31,7 @@ from perdure.store.protocol import (
     TaskCursor,
     Wakeup,
 )
-from perdure.store.sqlite import lists, queries, reads
+from perdure.store.sqlite import lists, ordered_lists, queries, reads
 from perdure.store.sqlite.apply import Applier
 from perdure.store.sqlite.lock import FileLock
 from perdure.store.sqlite.opening import check_file, check_pragmas, connect_reader, connect_writer, prepare
@@ -364,6 +364,22 @@ class SqliteStore:
                 page_size,
                 cursor,
                 kind,
+            )
+        )
+
+    async def list_runs_ordered(
+        self, namespace_id: str, where: Node | None, order: OrderBy, page_size: int, cursor: bytes | None
+    ) -> ListPage:
+        """See `Store.list_runs_ordered`."""
+        return await self._read_long(
+            lambda c: ordered_lists.list_runs_ordered(
+                c,
+                self._list_namespaces.number(c, namespace_id),
+                namespace_id,
+                where,
+                order,
+                page_size,
+                cursor,
             )
         )
 
