@@ -42,6 +42,8 @@ COMMAND_EVENTS = {
     "START_CHILD_WORKFLOW_EXECUTION_INITIATED": "START_CHILD_WORKFLOW_EXECUTION",
     "SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED": "SIGNAL_EXTERNAL_WORKFLOW_EXECUTION",
     "REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED": "REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION",
+    "NEXUS_OPERATION_SCHEDULED": "SCHEDULE_NEXUS_OPERATION",
+    "NEXUS_OPERATION_CANCEL_REQUESTED": "REQUEST_CANCEL_NEXUS_OPERATION",
 }
 """Events that a command makes, and the command."""
 
@@ -71,7 +73,12 @@ def payloads(value: Any) -> Payloads:
 
 def value_of(given: Payloads) -> Any:
     """The value in payloads made by `payloads`."""
-    return json.loads(given.payloads[0].data) if given.payloads else None
+    return value_of_payload(given.payloads[0]) if given.payloads else None
+
+
+def value_of_payload(given: Payload) -> Any:
+    """The value in a payload made by `payload`."""
+    return json.loads(given.data)
 
 
 def event_name(event: HistoryEvent) -> str:
@@ -119,6 +126,7 @@ class Interpreter:
         self._outcomes: dict[str, Any] = {}
         self._timers: dict[str, bool] = {}
         self._local_results: dict[str, str] = {}
+        self._operations: dict[int, str] = {}
         self._initiated: dict[int, str] = {}
         self._begun: set[str] = set()
         self._chain = ""
@@ -239,6 +247,8 @@ class Interpreter:
         if name == "ACTIVITY_TASK_SCHEDULED":
             self._activities[attributes.activity_id] = event.event_id
             self._scheduled[event.event_id] = attributes.activity_id
+        elif name == "NEXUS_OPERATION_SCHEDULED":
+            self._operations[event.event_id] = value_of_payload(attributes.input)["id"]
         elif name.endswith("EXECUTION_INITIATED"):
             named = attributes if name.startswith("START") else attributes.workflow_execution
             self._initiated[event.event_id] = named.workflow_id
@@ -293,6 +303,8 @@ class Interpreter:
             if self._timers.get(attributes.timer_id) is not False:
                 raise NonDeterminism(f"{event.event_id}: timer {attributes.timer_id} is not running")
             self._timers[attributes.timer_id] = True
+        elif name.startswith("NEXUS_OPERATION_"):
+            self._hear_of_operation(event, name, attributes)
         elif "initiated_event_id" in attributes.DESCRIPTOR.fields_by_name:
             self._hear_of(event, name, attributes)
         elif name.startswith("ACTIVITY_TASK_") and name != "ACTIVITY_TASK_STARTED":
@@ -315,6 +327,24 @@ class Interpreter:
             self._outcomes[key] = value_of(attributes.result)
         else:
             self._outcomes[key] = [name.rsplit("_", 1)[1].lower()]
+
+    def _hear_of_operation(self, event: HistoryEvent, name: str, attributes: Any) -> None:
+        """Something became of a Nexus operation that this run scheduled."""
+        about = self._operations.get(attributes.scheduled_event_id)
+        if about is None:
+            raise NonDeterminism(f"{event.event_id} {name}: no operation was scheduled")
+        if "CANCEL_REQUEST_" in name:
+            return
+        if about in self._outcomes:
+            raise NonDeterminism(f"{event.event_id} {name}: operation {about} is over")
+        if name == "NEXUS_OPERATION_STARTED":
+            if about in self._begun:
+                raise NonDeterminism(f"{event.event_id}: operation {about} starts once more")
+            self._begun.add(about)
+        elif name == "NEXUS_OPERATION_COMPLETED":
+            self._outcomes[about] = value_of_payload(attributes.result)
+        else:
+            self._outcomes[about] = [name.rsplit("_", 1)[1].lower()]
 
     def _finish_activity(self, event: HistoryEvent, name: str, attributes: Any) -> None:
         activity_id = self._scheduled.get(attributes.scheduled_event_id)
@@ -527,6 +557,45 @@ class Interpreter:
         while str(event_id) not in self._outcomes:
             yield
         results[index] = self._outcomes[str(event_id)]
+
+    def _call(self, operation_id: str, operation: str, program: Program) -> None:
+        attributes = self._command("SCHEDULE_NEXUS_OPERATION").schedule_nexus_operation_command_attributes
+        attributes.endpoint = self.origin["namespace"]
+        attributes.service, attributes.operation = "simulated", operation
+        document = {"id": operation_id, "program": program, "origin": self.origin}
+        attributes.input.CopyFrom(payload(document))
+
+    def _run_operation(
+        self, results: list[Any], index: int, operation_id: str, operation: str, program: Program
+    ) -> Thread:
+        self._call(operation_id, operation, program)
+        while operation_id not in self._outcomes:
+            yield
+        results[index] = self._outcomes[operation_id]
+
+    def _run_drop(
+        self,
+        results: list[Any],
+        index: int,
+        operation_id: str,
+        operation: str,
+        program: Program,
+        timer_id: str,
+        seconds: float,
+    ) -> Thread:
+        self._call(operation_id, operation, program)
+        self._start_timer(timer_id, seconds)
+        while operation_id not in self._outcomes and not self._timers[timer_id]:
+            yield
+        if operation_id not in self._outcomes:
+            cancel = self._command("REQUEST_CANCEL_NEXUS_OPERATION")
+            scheduled = next(key for key, name in self._operations.items() if name == operation_id)
+            cancel.request_cancel_nexus_operation_command_attributes.scheduled_event_id = scheduled
+            while operation_id not in self._outcomes:
+                yield
+        else:
+            self._cancel_timer(timer_id)
+        results[index] = self._outcomes[operation_id]
 
     def _run_guard(
         self, results: list[Any], index: int, timer_id: str, seconds: float, steps: list[Step]

@@ -27,6 +27,9 @@ _CHILD_ENDS = frozenset(
     f"CHILD_WORKFLOW_EXECUTION_{end}"
     for end in ("COMPLETED", "FAILED", "TIMED_OUT", "CANCELED", "TERMINATED")
 )
+_OPERATION_ENDS = frozenset(
+    f"NEXUS_OPERATION_{end}" for end in ("COMPLETED", "FAILED", "TIMED_OUT", "CANCELED")
+)
 _OUTCOMES = frozenset(
     (
         "EXTERNAL_WORKFLOW_EXECUTION_SIGNALED",
@@ -35,13 +38,14 @@ _OUTCOMES = frozenset(
         "REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_FAILED",
     )
 )
-_ENDS = _ACTIVITY_ENDS | _CHILD_ENDS
+_ENDS = _ACTIVITY_ENDS | _CHILD_ENDS | _OPERATION_ENDS
 _NEWS = (
     _ENDS
     | _OUTCOMES
     | {
         "START_CHILD_WORKFLOW_EXECUTION_FAILED",
         "CHILD_WORKFLOW_EXECUTION_STARTED",
+        "NEXUS_OPERATION_STARTED",
         "WORKFLOW_EXECUTION_STARTED",
         "WORKFLOW_EXECUTION_SIGNALED",
         "WORKFLOW_EXECUTION_CANCEL_REQUESTED",
@@ -58,6 +62,7 @@ _WAITING = frozenset(
         "WORKFLOW_EXECUTION_SIGNALED",
         "WORKFLOW_EXECUTION_CANCEL_REQUESTED",
         "CHILD_WORKFLOW_EXECUTION_STARTED",
+        "NEXUS_OPERATION_STARTED",
         "START_CHILD_WORKFLOW_EXECUTION_FAILED",
     )
 )
@@ -113,6 +118,7 @@ class RunModel:
         self.started_event: HistoryEvent | None = None
         self._activities: dict[int, tuple[str, int]] = {}
         self._timers: dict[str, tuple[int, int]] = {}
+        self._operations: set[int] = set()
         self._task_scheduled = 0
         self._task_started = 0
         self._last_completed_started = 0
@@ -156,6 +162,10 @@ class RunModel:
                 known = attributes.started_event_id == pending[1]
                 check(known, "an activity's end names its start", f"{name} {event.event_id}")
                 self.finished[pending[0]] = name
+        elif name in _OPERATION_ENDS:
+            pending_operation = attributes.scheduled_event_id in self._operations
+            check(pending_operation, "an operation ends once", f"{name} {event.event_id}")
+            self._operations.discard(attributes.scheduled_event_id)
         elif name in _STATUS:
             self.status = _STATUS[name]
             self.close_event = event
@@ -213,6 +223,9 @@ class RunModel:
         if pending is not None:
             self._activities[attributes.scheduled_event_id] = (pending[0], event.event_id)
 
+    def _on_nexus_operation_scheduled(self, event: HistoryEvent, attributes: Any) -> None:
+        self._operations.add(event.event_id)
+
     def _on_timer_started(self, event: HistoryEvent, attributes: Any) -> None:
         check(attributes.timer_id not in self._timers, "timer ids are unique", attributes.timer_id)
         fire_ns = event.event_time.ToNanoseconds() + attributes.start_to_fire_timeout.ToNanoseconds()
@@ -243,7 +256,13 @@ class RunModel:
         self._check_tasks(state)
         check(self._wakes(state), "the wake-up is not after any deadline", state.wakeup_ns)
         if self.status != RUNNING:
-            left = (state.activities, state.timers, state.buffered, state.externals)
+            left = (
+                state.activities,
+                state.timers,
+                state.buffered,
+                state.externals,
+                state.nexus_operations,
+            )
             check(not any(left) and not header.has_pending_task, "a closed run has nothing pending", left)
             closed = record is not None and record.close_time_ns == header.close_ns
             check(closed and header.close_event_id == self.next_event_id - 1, "a run closes once", header)
@@ -270,6 +289,15 @@ class RunModel:
         activities = sorted([*state.activities, *ended])
         check(
             activities == sorted(self._activities), "pending activities are those of the events", activities
+        )
+        operations = sorted(
+            [
+                *state.nexus_operations,
+                *(attributes.scheduled_event_id for name, attributes in waiting if name in _OPERATION_ENDS),
+            ]
+        )
+        check(
+            operations == sorted(self._operations), "pending operations are those of the events", operations
         )
         fired = [
             (attributes.timer_id, attributes.started_event_id)

@@ -14,6 +14,8 @@ A program is plain JSON, so that a worker knows it from the history alone. Steps
     ["child", id, program, policy]        run a child workflow and keep its result
     ["abort", id, program, timer_id, s]   run a child and ask it to cancel after a time
     ["poke", id, workflow_id]             signal another workflow, which may not be there
+    ["operation", id, kind, program]      a Nexus operation; "workflow" ones run a program and have its result
+    ["drop", id, kind, program, timer_id, s]   the same, and ask it to cancel after a time
 
 A program may have a "next" one: it then ends by continuing as new with it.
 """
@@ -79,9 +81,11 @@ def _random_program(random: Random, names: _Names, waits_for_signals: bool, most
 
 def _random_reach(random: Random, names: _Names) -> Step:
     """A step that does something to another workflow."""
-    kind = random.choice(("child", "child", "abort", "poke"))
+    kind = random.choice(("child", "child", "abort", "poke", "operation", "operation", "drop"))
     if kind == "poke":
         return [kind, names.next("p"), random.choice(("nobody", *(f"w{number}" for number in range(1, 8))))]
+    if kind in ("operation", "drop"):
+        return _random_operation(random, names, kind)
     name = names.next("w")
     body = _random_program(random, names, False, 2)
     body["signals"] = []
@@ -90,6 +94,17 @@ def _random_reach(random: Random, names: _Names) -> Step:
     if kind == "child":
         return [kind, name, body, random.choice(POLICIES)]
     return [kind, name, body, names.next("t"), random.choice((0.0, 0.5, 3.0))]
+
+
+def _random_operation(random: Random, names: _Names, kind: str) -> Step:
+    operation = random.choice(("value", "fails", "workflow", "workflow"))
+    name = names.next("n")
+    body = _random_program(random, names, False, 2)
+    body["signals"] = []
+    if random.random() < 0.2:
+        body["next"] = _random_program(random, names, False, 1)
+    step = [kind, name, operation, body]
+    return step if kind == "operation" else [*step, names.next("t"), random.choice((0.0, 0.5, 3.0))]
 
 
 def _random_step(random: Random, names: _Names, depth: int, waits_for_signals: bool) -> Step:
@@ -203,9 +218,20 @@ def _predict_step(step: Step) -> Any:
     if kind == "child":
         last = final(step[2])
         return predict(last) if last["ends"] == "complete" else ["failed"]
-    if kind in ("abort", "poke"):
+    if kind == "operation":
+        return _predict_operation(*step[1:])
+    if kind in ("abort", "poke", "drop"):
         return ANY
     return step[1]
+
+
+def _predict_operation(operation_id: str, operation: str, program: Program) -> Any:
+    if operation == "value":
+        return activity_value(operation_id)
+    last = final(program)
+    if operation == "fails" or last["ends"] != "complete":
+        return ["failed"]
+    return predict(last)
 
 
 def _predict_activity(activity_id: str, spec: dict[str, Any]) -> Any:

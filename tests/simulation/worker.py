@@ -38,6 +38,7 @@ from tests.simulation.interpreter import Interpreter, payloads, verdict
 from tests.simulation.loop import Node
 from tests.simulation.model import check
 from tests.simulation.network import CallFailed
+from tests.simulation.nexus_worker import NexusWorker
 
 _TASK_STARTED = EventType.Value("EVENT_TYPE_WORKFLOW_TASK_STARTED")
 POLL_DEADLINE_S = 65.0
@@ -73,6 +74,9 @@ class SimWorker:
         context.start(node, self._poll(self._sticky_queue, sticky=True))
         for _ in range(self._random.randint(1, 2)):
             context.start(node, self._activities.poll())
+        operations = NexusWorker(context, context.stream(f"nexus worker {name}"), namespace, task_queue, name)
+        for _ in range(2):
+            context.start(node, operations.poll())
 
     async def say_goodbye(self) -> None:
         """Tells the server that this worker shuts down."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+from perdure.api.operatorservice.v1 import CreateNexusEndpointRequest
 from perdure.core.run.records import QueueKey, RunKey, TaskKey, TaskKind
 from perdure.store.memory import MemoryStore
 from tests.simulation import knobs
@@ -226,6 +227,11 @@ class World:
         assert self.server is not None
         for name in NAMESPACES:
             self.context.namespace_ids[name] = self.server.server.namespaces.get(name).namespace_id
+            request = CreateNexusEndpointRequest()
+            request.spec.name = name
+            request.spec.target.worker.namespace = name
+            request.spec.target.worker.task_queue = TASK_QUEUE
+            await self.server.serve_local(request, 10.0)
 
     async def run(self) -> None:
         """The whole life of the world."""

@@ -7,6 +7,7 @@ from typing import Any
 from tests.differential.context import POLL_TIMEOUT_S, Context, Run, ScenarioError
 from tests.differential.registry import scenario
 from tests.differential.scenarios.chains import TRANSITIONS
+from tests.differential.scenarios.resets import do_reset
 from tests.support.builders import (
     any_command,
     application_failure,
@@ -21,6 +22,8 @@ from tests.support.builders import (
 from tests.support.proto import enums, failure, nexus, operatorservice, workflowservice
 
 EventType = enums.EventType
+STARTED = EventType.Value("EVENT_TYPE_NEXUS_OPERATION_STARTED")
+COMPLETED = EventType.Value("EVENT_TYPE_NEXUS_OPERATION_COMPLETED")
 ENDED = tuple(
     EventType.Value(f"EVENT_TYPE_NEXUS_OPERATION_{name}")
     for name in ("COMPLETED", "FAILED", "CANCELED", "TIMED_OUT")
@@ -642,6 +645,32 @@ async def nexus_buffered(ctx: Context) -> None:
     )
     await run.complete(held)
     await record(run)
+
+
+@scenario
+async def nexus_reset(ctx: Context) -> None:
+    """What became of operations that the copied part scheduled is told to the new run, too, unless it must not."""
+    name, task_queue = await endpoint(ctx)
+    run = await ctx.start()
+    await run.step(schedule(name), schedule(name, operation="other"))
+    await run.signal()
+    await run.step()
+    for _ in range(2):
+        task = await poll_nexus(ctx, task_queue)
+        is_done = task.request.start_operation.operation == "operation"
+        await answer(ctx, task, **(done() if is_done else started()))
+    await until_has(run, STARTED, COMPLETED)
+    events = await run.events()
+    finish = [e.event_id for e in events if e.HasField("workflow_task_completed_event_attributes")][1]
+    new = await do_reset(run, finish)
+    await new.record_history("new")
+    found = await new.describe()
+    ctx.record("states", [[p.operation, int(p.state)] for p in found.pending_nexus_operations])
+    excluded = [enums.ResetReapplyExcludeType.RESET_REAPPLY_EXCLUDE_TYPE_NEXUS]
+    third = await do_reset(
+        run, finish, "reset once more", request_id=ctx.id("other"), reset_reapply_exclude_types=excluded
+    )
+    await third.record_history("without")
 
 
 @scenario

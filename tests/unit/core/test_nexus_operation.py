@@ -302,6 +302,31 @@ def test_a_reset_keeps_operations_and_their_request_ids(is_started: bool) -> Non
     assert (START in pending(new)) != is_started
 
 
+@pytest.mark.parametrize(
+    ("outcome", "told", "is_pending"),
+    [
+        (Started("token"), "NEXUS_OPERATION_STARTED", True),
+        (Succeeded(payload("r")), "NEXUS_OPERATION_COMPLETED", False),
+        (FINAL, "NEXUS_OPERATION_FAILED", False),
+    ],
+)
+@pytest.mark.parametrize("is_excluded", [False, True])
+def test_what_became_of_an_operation_later_is_told_after_a_reset(
+    outcome: StartOutcome, told: str, is_pending: bool, is_excluded: bool
+) -> None:
+    driver = scheduled()
+    driver.signal()
+    driver.poll()
+    finish = driver.header.task_started_event_id + 1
+    driver.respond()
+    answered(driver, outcome)
+    nexus_events = enums.ResetReapplyExcludeType.RESET_REAPPLY_EXCLUDE_TYPE_NEXUS
+    new = reset_to(driver, finish, excluded=[nexus_events] if is_excluded else [])
+    assert (told in new.types()) != is_excluded
+    assert (5 in new.state.nexus_operations) == (is_pending or is_excluded)
+    assert (START in pending(new)) == is_excluded
+
+
 def test_refusals_say_whether_trying_again_may_help() -> None:
     assert [TRANSIENT.may_retry, FINAL.may_retry] == [True, False]
     assert isinstance(FINAL, Refused)

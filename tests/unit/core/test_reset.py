@@ -61,8 +61,9 @@ def reset_to(
         frozenset(excluded),
     )
     copied, rest = driver.history[: finish_event_id - 1], driver.history[finish_event_id - 1 :]
+    again = [event for event in rest if reset.is_done_again(event, plan.excluded, of_base=True)]
     tx = new.transition()
-    reset.begin(tx, plan, copied, [*rest, *later], driver.limits)
+    reset.begin(tx, plan, copied, [*again, *later], driver.limits)
     new.commit(tx)
     driver.apply(lambda left: reset.leave(left, NEW.run_id, "why", is_base=True))
     return new

@@ -337,6 +337,16 @@ def complete(
 # --- events
 
 
+def started(tx: Transition, scheduled_event_id: int, token: str) -> None:
+    """What a started event, written elsewhere, says of an operation."""
+    operation = tx.nexus_operations.edit(scheduled_event_id)
+    operation.started_ns = tx.now_ns
+    operation.operation_token = token
+    operation.attempt, operation.last_attempt_ns = 1, tx.now_ns
+    if operation.cancel_requested_event_id:
+        operation.cancel_requested_ns = tx.now_ns
+
+
 def _start(
     tx: Transition, operation: NexusOperation, token: str, links: Iterable[Link], event_ns: int
 ) -> None:

@@ -203,12 +203,7 @@ def _operation_scheduled(tx: Transition, event: HistoryEvent, attributes: Any) -
 
 
 def _operation_started(tx: Transition, event: HistoryEvent, attributes: Any) -> None:
-    operation = tx.nexus_operations.edit(attributes.scheduled_event_id)
-    operation.started_ns = tx.now_ns
-    operation.operation_token = attributes.operation_token
-    operation.attempt, operation.last_attempt_ns = 1, tx.now_ns
-    if operation.cancel_requested_event_id:
-        operation.cancel_requested_ns = tx.now_ns
+    nexus_operation.started(tx, attributes.scheduled_event_id, attributes.operation_token)
 
 
 def _operation_cancel_requested(tx: Transition, event: HistoryEvent, attributes: Any) -> None:

@@ -1,7 +1,7 @@
 """Reset: a new run that begins with a copy of another one's history, and does what came after once more.
 
-Signals that came later are received again, and so is what became of children that the copied part started. Requests to
-cancel are not.
+Signals that came later are received again, and so is what became of children and Nexus operations that the copied part
+started. Requests to cancel are not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from perdure.api.enums.v1 import EventType, ResetReapplyExcludeType, ResetReappl
 from perdure.api.failure.v1 import Failure
 from perdure.api.history.v1 import HistoryEvent
 from perdure.core.errors import InvalidArgumentError
-from perdure.core.run import activity, callback, lifecycle, options, rebuild, workflow_task
+from perdure.core.run import activity, callback, lifecycle, nexus_operation, options, rebuild, workflow_task
 from perdure.core.run.ids import derived_id
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import text_payloads
@@ -24,6 +24,7 @@ RESETTER = "history-resetter"
 _RESET = WorkflowTaskFailedCause.Value("WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW")
 _EXCLUDE_SIGNALS = ResetReapplyExcludeType.Value("RESET_REAPPLY_EXCLUDE_TYPE_SIGNAL")
 _EXCLUDE_UPDATES = ResetReapplyExcludeType.Value("RESET_REAPPLY_EXCLUDE_TYPE_UPDATE")
+_EXCLUDE_OPERATIONS = ResetReapplyExcludeType.Value("RESET_REAPPLY_EXCLUDE_TYPE_NEXUS")
 _ONLY_SIGNALS = ResetReapplyType.Value("RESET_REAPPLY_TYPE_SIGNAL")
 _NOTHING = ResetReapplyType.Value("RESET_REAPPLY_TYPE_NONE")
 _SIGNALED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED")
@@ -39,6 +40,11 @@ _CHILD_OUTCOMES = {
         "CHILD_WORKFLOW_EXECUTION_TIMED_OUT",
         "CHILD_WORKFLOW_EXECUTION_TERMINATED",
     )
+}
+_OPERATION_STARTED = EventType.Value("EVENT_TYPE_NEXUS_OPERATION_STARTED")
+_OPERATION_OUTCOMES = {
+    EventType.Value(f"EVENT_TYPE_NEXUS_OPERATION_{name}"): f"nexus_operation_{name.lower()}_event_attributes"
+    for name in ("COMPLETED", "FAILED", "CANCELED", "TIMED_OUT")
 }
 
 
@@ -82,8 +88,10 @@ def is_done_again(event: HistoryEvent, excluded: frozenset[int], *, of_base: boo
     Args:
         event: the event.
         excluded: see `Plan`.
-        of_base: it is the base run's; children of the runs that followed are not the new run's.
+        of_base: it is the base run's; children and operations of the runs that followed are not the new run's.
     """
+    if event.event_type == _OPERATION_STARTED or event.event_type in _OPERATION_OUTCOMES:
+        return of_base and _EXCLUDE_OPERATIONS not in excluded
     if event.event_type == _SIGNALED:
         return _EXCLUDE_SIGNALS not in excluded
     if event.event_type == _OPTIONS_UPDATED:
@@ -164,6 +172,23 @@ def _apply_again(tx: Transition, event: HistoryEvent, plan: Plan) -> None:
                 item = tx.children.get(outcome.initiated_event_id)
                 again.started_event_id = item.started_event_id if item is not None else 0
             tx.children.delete(outcome.initiated_event_id)
+    elif kind == _OPERATION_STARTED or kind in _OPERATION_OUTCOMES:
+        _tell_of_operation(tx, event)
+
+
+def _tell_of_operation(tx: Transition, event: HistoryEvent) -> None:
+    """What became of an operation is told once more if the copied part scheduled it and does not know that yet."""
+    if event.event_type in _OPERATION_OUTCOMES:
+        scheduled_event_id = getattr(event, _OPERATION_OUTCOMES[event.event_type]).scheduled_event_id
+        if scheduled_event_id in tx.nexus_operations:
+            tx.nexus_operations.delete(scheduled_event_id)
+            _repeat(tx, event)
+        return
+    attributes = event.nexus_operation_started_event_attributes
+    operation = tx.nexus_operations.get(attributes.scheduled_event_id)
+    if operation is not None and not operation.started_ns:
+        nexus_operation.started(tx, attributes.scheduled_event_id, attributes.operation_token)
+        _repeat(tx, event)
 
 
 def _change_options_again(tx: Transition, event: HistoryEvent) -> None:
