@@ -124,5 +124,7 @@ def test_programs_are_many_and_predictable() -> None:
         "child",
         "abort",
         "poke",
+        "operation",
+        "drop",
     }
     assert all(len(predict(program)) == len(program["steps"]) for program in programs)
