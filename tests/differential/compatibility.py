@@ -7,7 +7,7 @@ RPCs, the core's table of commands, and the scenarios. The results of the offici
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -17,7 +17,9 @@ from perdure.server.config import COMPATIBLE_VERSION, ServerConfig
 from perdure.server.runtime import SystemRuntime
 from perdure.server.server import Server
 from perdure.store.memory import MemoryStore
-from tests.differential.known_differences import KNOWN_DIFFERENCES
+from tests.compat.cli_differences import CLI_DIFFERENCES
+from tests.compat.cli_scenarios import SCENARIOS
+from tests.differential.known_differences import KNOWN_DIFFERENCES, KnownDifference
 from tests.differential.registry import all_scenarios
 
 OWN_SDK_RESULTS = Path(__file__).resolve().parents[1] / "compat" / "own_sdk_results.md"
@@ -49,17 +51,41 @@ entry of the list that nothing needs any more.
 ## Known differences
 """
 
+_COMMAND_LINE = """\
+## The official `temporal` command
+
+{scenarios} scenarios of {steps} steps run the command, as it comes with the official server, against both servers.
+Its JSON output, its errors and its exit codes are compared after ids, times, sizes and tokens have been replaced.
+
+    pytest tests/compat/test_cli_same.py                        # all, under a minute
+
+{count} commands: {verbs}.
+
+What differs:
+"""
+
 
 def page() -> str:
     """The whole page."""
     head = _HEAD.format(version=COMPATIBLE_VERSION, count=len(all_scenarios()))
-    return "\n".join([head, *_differences(), "", *_commands(), "", *_rpcs(), "", OWN_SDK_RESULTS.read_text()])
+    sections = (_differences(KNOWN_DIFFERENCES), _command_line(), _commands(), _rpcs())
+    lines = [line for section in sections for line in (*section, "")]
+    return "\n".join([head, *lines, OWN_SDK_RESULTS.read_text()])
 
 
-def _differences() -> Iterator[str]:
+def _command_line() -> Iterator[str]:
+    verbs = {verb for scenario in SCENARIOS for step in scenario.steps if (verb := step.verb)}
+    steps = sum(len(scenario.steps) for scenario in SCENARIOS)
+    yield _COMMAND_LINE.format(
+        scenarios=len(SCENARIOS), steps=steps, count=len(verbs), verbs=", ".join(sorted(verbs))
+    )
+    yield from _differences(CLI_DIFFERENCES)
+
+
+def _differences(known: Sequence[KnownDifference]) -> Iterator[str]:
     yield "| where | why |"
     yield "|---|---|"
-    by_reason = sorted(KNOWN_DIFFERENCES, key=lambda entry: entry.reason)
+    by_reason = sorted(known, key=lambda entry: entry.reason)
     for reason, group in groupby(by_reason, key=lambda entry: entry.reason):
         entries = list(group)
         scenarios = list(dict.fromkeys(entry.scenario for entry in entries))

@@ -11,6 +11,7 @@ _DURABLE = "workflow code: a durable timer, not a wait of the test"
 _UNDER_TEST = "in the table of calls that are refused, so it sleeps only when the test fails"
 
 ALLOWED_SLEEPS: dict[str, str] = {
+    "tests/compat/cli_runner.py::CliRun._step": _POLLS_ANOTHER_PROCESS,
     "tests/compat/official_suite.py::wait_for_port": _POLLS_ANOTHER_PROCESS,
     "tests/differential/context.py::Context.pause": _REAL_SERVER,
     "tests/differential/context.py::Context.until": _POLLS_ANOTHER_PROCESS,

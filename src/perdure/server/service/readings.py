@@ -132,6 +132,9 @@ class Readings:
         if not header.is_open:
             last = await self._histories.event(run, header.close_event_id)
             response.history.events.append(last)
+        elif header.paused_ns and not wait:
+            # Whoever sees a status other than running asks for the event behind it: of a pause, the newest event.
+            response.history.events.append(await self._histories.event(run, header.next_event_id - 1))
         elif wait:
             response.next_page_token = self._token(run, 1, 0)
         return response

@@ -59,10 +59,10 @@ class TaskQueues:
     async def _describe_enhanced(
         self, namespace_id: str, name: str, request: DescribeTaskQueueRequest
     ) -> DescribeTaskQueueResponse:
-        """The mode that the official command uses: both kinds of tasks, by version (there is one)."""
+        """The mode that the official command uses: tasks of workflows and activities, by version (there is one)."""
         response = DescribeTaskQueueResponse()
         unversioned = response.versions_info[""]
-        for number in dict.fromkeys(request.task_queue_types or _KINDS):
+        for number in dict.fromkeys(request.task_queue_types or (_WORKFLOW, _ACTIVITY)):
             if number not in _KINDS:
                 continue
             key = QueueKey(namespace_id, name, _KINDS[number])

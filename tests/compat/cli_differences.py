@@ -1,0 +1,83 @@
+"""The differences in what the official command prints that are intended, each with its reason."""
+
+from __future__ import annotations
+
+from tests.differential.known_differences import KnownDifference
+
+_VERSIONED = "what a run shows of its workers' versions comes with worker deployments"
+_ZERO = "the command sends durations of zero, which mean no limit: a limit that does not exist is not shown"
+_EMPTY = "a message without content is not shown"
+_TRANSITIONS = "a task that goes to a waiting worker at once is one transition with what made it"
+_CLOSED = "a closed run shows nothing as pending: it can no longer happen"
+_PARSER = "the query is refused for the same reason, in the words of another parser"
+_CAPABILITY = "only capabilities that work are reported, so that clients turn off what is not there yet"
+_SCHEDULE = "a schedule is not a workflow here: what is missing is called a schedule"
+_QUEUE = "a task queue has one partition and neither levels nor blocks of task ids"
+_MISSING = "not there yet: the command is told that the RPC is not implemented"
+
+_EVERYWHERE = {
+    "*.executionConfig.workflowExecutionTimeout": (_ZERO, '"0s"'),
+    "*.executionConfig.workflowRunTimeout": (_ZERO, '"0s"'),
+    "*.info.startDelay": (_ZERO, '"0s"'),
+    "*.priority": (_EMPTY, "{}"),
+    "*.autoResetPoints": (_VERSIONED, "*"),
+    "*.mostRecentWorkerVersionStamp": (_VERSIONED, "*"),
+    "*.searchAttributes.indexedFields": (_VERSIONED, "*"),
+    "*.searchAttributes.indexedFields.BuildIds": (_VERSIONED, "*"),
+    "*.stateTransitionCount": (_TRANSITIONS, "*"),
+}
+EVERYWHERE: tuple[KnownDifference, ...] = tuple(
+    KnownDifference("*", path, reason, real) for path, (reason, real) in _EVERYWHERE.items()
+)
+_BY_SCENARIO: dict[str, dict[str, str]] = {
+    "workflow_start_options": {"first run.output.pendingWorkflowTask": _CLOSED},
+    "workflow_pending": {
+        "closed.output.pendingActivities": _CLOSED,
+        "closed.output.pendingChildren": _CLOSED,
+    },
+    "workflow_reset": {
+        "in the middle.errors": "an event inside of what was written together is refused in other words",
+    },
+    "batch_*": {
+        "history.output.events[2].*.identity": "what a batch does is done in the name of who started it",
+        "bad query.errors": _PARSER,
+    },
+    "workflow_list": {"syntax.errors": _PARSER},
+    "activity_standalone": {
+        "listed.*.TemporalNamespaceDivision": "what tells kinds of runs apart is not shown",
+        "bad query.errors": _PARSER,
+    },
+    "workflow_update_options": {
+        "described again.output.workflowExecutionInfo.versioningInfo": _EMPTY,
+        "pinned to nothing.errors": "no task is routed by its version yet, so that none can be pinned",
+        "shown.output.events[2].*.versioningOverride.behavior": "the override is written in its older form, too",
+    },
+    "schedule_nobody_there": {"*.errors": _SCHEDULE},
+    "operator_namespace": {"*.capabilities.*": _CAPABILITY},
+    "operator_nexus": {"updated.output.createdTime": "an endpoint keeps the time of its creation"},
+    "operator_cluster": {
+        "system.output.capabilities.*": _CAPABILITY,
+        "*.supportedClients.Nexus-go-sdk": "a bound on a client's version that has not come",
+        "*Store": "each server names the store that it has",
+        "list.*": _MISSING,
+        "remove.*": _MISSING,
+    },
+    "task_queue_describe": {
+        "*.worker_version_capabilities": _VERSIONED,
+        "*.versioning_info": _VERSIONED,
+        "reachable.*": _VERSIONED,
+        "*.taskQueues*": _QUEUE,
+        "partitions.*": _QUEUE,
+    },
+    "task_queue_config": {"*": _MISSING},
+    "workers": {"bad query.errors": _PARSER},
+}
+
+CLI_DIFFERENCES: tuple[KnownDifference, ...] = (
+    *EVERYWHERE,
+    *(
+        KnownDifference(scenario, path, reason)
+        for scenario, paths in _BY_SCENARIO.items()
+        for path, reason in paths.items()
+    ),
+)

@@ -1,0 +1,100 @@
+"""The official `temporal` command on the official dev server and on ours: what it prints must be the same.
+
+All scenarios run once on each server before the first comparison; each test compares one. An intended difference
+belongs into `cli_differences`, with its reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.compat.cli_differences import CLI_DIFFERENCES
+from tests.compat.cli_runner import Output, run_all
+from tests.compat.cli_scenarios import SCENARIOS, Scenario
+from tests.differential.compare import Record, differences, unified
+from tests.differential.known_differences import unexpected, unused
+from tests.differential.runner import DYNAMIC_CONFIG, SEARCH_ATTRIBUTES
+from tests.support.servers import PerdureServer, RealServer
+
+pytestmark = [pytest.mark.serial, pytest.mark.timeout(200)]
+
+Recordings = Mapping[str, Sequence[Record]]
+
+
+@dataclass(frozen=True)
+class Printed:
+    """What every scenario printed on each side."""
+
+    real: Recordings
+    perdure: Recordings
+
+
+async def _run_both() -> Printed:
+    options: dict[str, Any] = {"dynamic_config": DYNAMIC_CONFIG, "search_attributes": SEARCH_ATTRIBUTES}
+    async with RealServer(**options) as real, PerdureServer(**options) as perdure:
+        return Printed(
+            *await asyncio.gather(run_all(SCENARIOS, real.address), run_all(SCENARIOS, perdure.address))
+        )
+
+
+@pytest.fixture(scope="module")
+def printed() -> Printed:
+    """Both servers started, all scenarios run on both, both stopped."""
+    return asyncio.run(_run_both())
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_prints_the_same(scenario: Scenario, printed: Printed) -> None:
+    """One scenario prints the same on both servers, apart from the known differences."""
+    real, perdure = printed.real[scenario.name], printed.perdure[scenario.name]
+    broken = [record.label for record in real if isinstance(record.data, dict) and "never" in record.data]
+    assert not broken, f"the scenario itself does not work: {broken}"
+    found = unexpected(scenario.name, differences(real, perdure), CLI_DIFFERENCES)
+    if found:
+        paths = "\n".join(f"  {difference}" for difference in found)
+        pytest.fail(
+            f"{scenario.purpose}\n{len(found)} differences:\n{paths}\n\n{unified(real, perdure)}",
+            pytrace=False,
+        )
+
+
+def test_known_differences_still_exist(printed: Printed) -> None:
+    """An entry of the list that accepts nothing any more must be removed."""
+    found = [
+        (name, difference)
+        for name, records in printed.real.items()
+        for difference in differences(records, printed.perdure[name])
+    ]
+    left_over = [f"{entry.scenario}: {entry.path}" for entry in unused(found, CLI_DIFFERENCES)]
+    assert not left_over
+
+
+def test_known_differences_say_why() -> None:
+    """Each entry of the list has a reason a reader can judge, and each scenario a name of its own."""
+    assert all(len(entry.reason) > 20 for entry in CLI_DIFFERENCES)
+    assert len({scenario.name for scenario in SCENARIOS}) == len(SCENARIOS)
+
+
+def test_only_what_differs_by_nature_is_replaced() -> None:
+    """Times, ids and sizes become placeholders; a state, a time far away and a payload's content stay."""
+    printed = {
+        "startTime": "2026-01-02T03:04:05Z",
+        "fixed": "2090-01-01T00:00:00Z",
+        "runId": "01234567-89ab-cdef-0123-456789abcdef",
+        "historySizeBytes": "17",
+        "state": "RUNNING",
+        "input": {"metadata": {"encoding": "anNvbi9wbGFpbg=="}, "data": "ImhlbGxvIg=="},
+    }
+    assert Output("token").data(printed) == {
+        "startTime": "<time>",
+        "fixed": "2090-01-01T00:00:00Z",
+        "runId": "<id 1>",
+        "historySizeBytes": "<size>",
+        "state": "RUNNING",
+        "input": {"metadata": {"encoding": "json/plain"}, "data": '"hello"'},
+    }
