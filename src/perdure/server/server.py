@@ -214,8 +214,9 @@ class Server:
         from perdure.server.doors.http.door import HttpDoor
 
         config = self._config
-        app = HttpApp(self.service, config.max_receive_bytes, config.http_allowed_hosts, self._runtime.new_id)
-        return HttpDoor([*nexus.routes(self.nexus.http), *app.routes()], host, port)
+        app = HttpApp(self.service, config.max_receive_bytes, self._runtime.new_id)
+        routes = [*nexus.routes(self.nexus.http), *app.routes()]
+        return HttpDoor(routes, host, port, config.http_allowed_hosts)
 
     def _doors(self) -> list[Door]:
         return [door for door in (self._door, self._http_door) if door is not None]

@@ -78,6 +78,8 @@ def test_only_allowed_hosts_are_answered() -> None:
             assert (await send(server, "GET", "/system-info", Host=host)).status == 200
         refused = await send(server, "GET", "/system-info", Host="evil.example.com")
         assert (refused.status, refused.body["code"]) == (403, 7)
+        operation = "/nexus/endpoints/e/services/s/o"
+        assert (await send(server, "POST", operation, Host="evil.example.com")).status == 403
 
     with_server(scenario, config=ServerConfig(http_allowed_hosts=("localhost", "*.example.org")))
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.routing import Route as AppRoute
 
-from perdure.core.errors import InvalidArgumentError, PermissionDeniedError
+from perdure.core.errors import InvalidArgumentError
 from perdure.server.doors.http import openapi
 from perdure.server.doors.http.messages import read_request, write_message, write_status
 from perdure.server.doors.http.routes import NoRouteError, Routes
@@ -42,7 +41,6 @@ class HttpApp:
     Args:
         service: what is served.
         max_body_bytes: largest body of a request.
-        allowed_hosts: patterns of what the Host header may be.
         new_id: makes ids by which a masked error is found in the log.
     """
 
@@ -50,12 +48,10 @@ class HttpApp:
         self,
         service: Service,
         max_body_bytes: int,
-        allowed_hosts: Sequence[str],
         new_id: Callable[[], str],
     ) -> None:
         self._service = service
         self._max_body_bytes = max_body_bytes
-        self._allowed_hosts = tuple(pattern.lower() for pattern in allowed_hosts)
         self._new_id = new_id
         self._routes = Routes()
         self._description: bytes | None = None
@@ -82,9 +78,6 @@ class HttpApp:
         return Response(body, media_type=CONTENT_TYPE)
 
     async def _answer(self, request: Request) -> Message:
-        host = request.headers.get("host", "")
-        if not any(fnmatchcase(host.lower(), pattern) for pattern in self._allowed_hosts):
-            raise PermissionDeniedError("Host not allowed")
         raw_path = request.scope.get("raw_path", request.url.path.encode()).decode("latin-1")
         route, path_values = self._routes.find(request.method, raw_path)
         body = await self._body(request) if route.has_body else b""

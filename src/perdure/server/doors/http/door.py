@@ -11,6 +11,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
+from perdure.server.doors.http.hosts import AllowedHosts
 from perdure.server.doors.ports import PortError, why
 
 BACKLOG = 1024
@@ -33,10 +34,13 @@ class HttpDoor:
     Args:
         routes: what is served.
         host, port: where; port 0 takes a free one.
+        allowed_hosts: patterns of what the Host header may be.
     """
 
-    def __init__(self, routes: Sequence[BaseRoute], host: str, port: int) -> None:
-        self._routes = routes
+    def __init__(
+        self, routes: Sequence[BaseRoute], host: str, port: int, allowed_hosts: Sequence[str] = ("*",)
+    ) -> None:
+        self._app = AllowedHosts(Starlette(routes=list(routes)), allowed_hosts)
         self._host = host
         self._asked_port = port
         self._server: _Quiet | None = None
@@ -57,7 +61,7 @@ class HttpDoor:
             ) from error
         self.port = bound.getsockname()[1]
         config = uvicorn.Config(
-            Starlette(routes=list(self._routes)),
+            self._app,
             lifespan="off",
             log_config=None,
             access_log=False,
