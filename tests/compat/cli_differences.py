@@ -57,7 +57,6 @@ _BY_SCENARIO: dict[str, dict[str, str]] = {
     "operator_nexus": {"updated.output.createdTime": "an endpoint keeps the time of its creation"},
     "operator_cluster": {
         "system.output.capabilities.*": _CAPABILITY,
-        "*.supportedClients.Nexus-go-sdk": "a bound on a client's version that has not come",
         "*Store": "each server names the store that it has",
         "list.*": _MISSING,
         "remove.*": _MISSING,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.compat.cli_scenarios.model import Scenario, Step, at, there
+from tests.compat.cli_scenarios.model import Scenario, Step, at, settled, there
 
 _OF_WORKFLOW = "-w {wf} --activity-id a"
 _START_BUSY = "workflow start --type Busy --task-queue {queue} -w {wf} --input '\"{nobody}\"'"
@@ -15,7 +15,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "An activity of a workflow is paused, goes on, is reset and given other options.",
         (
             Step("start", _START_BUSY),
-            Step("pending", _DESCRIBE, until=there("pendingActivities"), drop=("pendingChildren",)),
+            Step("pending", _DESCRIBE, until=settled("pendingChildren.0.runId"), drop=("pendingChildren",)),
             Step("pause", f"activity pause {_OF_WORKFLOW} --reason 'a break'"),
             Step(
                 "paused", _DESCRIBE, until=at("pendingActivities.0.paused", True), drop=("pendingChildren",)

@@ -86,3 +86,8 @@ def length(count: int) -> Condition:
 def ended(status: str) -> Condition:
     """The output describes a workflow that ended (or stands) like this."""
     return at("workflowExecutionInfo.status", f"WORKFLOW_EXECUTION_STATUS_{status}")
+
+
+def settled(path: str) -> Condition:
+    """The output describes a workflow that has something at this path and no workflow task to do."""
+    return lambda output: bool(find(output, path)) and find(output, "pendingWorkflowTask") is None

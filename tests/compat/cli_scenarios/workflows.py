@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.compat.cli_scenarios.model import Scenario, Step, at, ended, find, length, there
+from tests.compat.cli_scenarios.model import Scenario, Step, at, ended, find, length, settled
 
 _START = "workflow start --type Everyday --task-queue {queue} -w {wf}"
 _START_NOBODY = "workflow start --type Everyday --task-queue {nobody} -w {wf}"
@@ -364,7 +364,12 @@ SCENARIOS: tuple[Scenario, ...] = (
         "A workflow with an activity, a timer and a child describes what is pending.",
         (
             Step("start", "workflow start --type Busy --task-queue {queue} -w {wf} --input '\"{nobody}\"'"),
-            Step("described", _DESCRIBE, until=there("pendingChildren"), drop=("pendingChildren.0.runId",)),
+            Step(
+                "described",
+                _DESCRIBE,
+                until=settled("pendingChildren.0.runId"),
+                drop=("pendingChildren.0.runId",),
+            ),
             Step("terminate", "workflow terminate -w {wf} --reason enough"),
             Step("closed", _DESCRIBE, until=ended("TERMINATED")),
             Step("children", "workflow list --query \"ParentWorkflowId = '{wf}'\"", until=length(1)),

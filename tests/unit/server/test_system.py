@@ -31,3 +31,4 @@ def test_cluster_info_reports_the_identity_of_the_database() -> None:
     assert answer.cluster_name == "active"
     assert (answer.persistence_store, answer.visibility_store) == ("sqlite", "sqlite")
     assert answer.supported_clients["temporal-cli"] == "<2.0.0"
+    assert answer.supported_clients["Nexus-go-sdk"] == "<2.0.0"

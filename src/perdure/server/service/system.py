@@ -15,6 +15,7 @@ from perdure.server.service.call import Call
 from perdure.store.protocol import Store
 
 SUPPORTED_CLIENTS: Mapping[str, str] = {
+    "Nexus-go-sdk": "<2.0.0",
     "temporal-cli": "<2.0.0",
     "temporal-go": "<2.0.0",
     "temporal-java": "<2.0.0",
