@@ -1,4 +1,4 @@
-"""What descriptions leave to a second question: the event behind a status, and the kinds of tasks that were not named."""
+"""What descriptions leave to a second question: the event behind a status, kinds of tasks that were not named."""
 
 from __future__ import annotations
 
