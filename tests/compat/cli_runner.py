@@ -162,6 +162,7 @@ class CliRun:
             printed["output"] = output
         for name, path in step.keep.items():
             self._names[name] = str(find(output, path) or f"no-{name}")
+        _drop(output, step.drop)
         return printed
 
     def _filled(self, text: str) -> str:
@@ -176,13 +177,6 @@ class CliRun:
             output = [item for item in output if wanted in json.dumps(item)]
             if not step.in_order:
                 output.sort(key=lambda item: _sort_key(self._output.data(item)))
-        for path in step.drop:
-            parent, _, member = path.rpartition(".")
-            holder = find(output, parent) if parent else output
-            if isinstance(holder, dict):
-                holder.pop(member, None)
-            elif isinstance(holder, list) and int(member) < len(holder):
-                holder.pop(int(member))
         return output
 
     async def _command(self, words: Sequence[str]) -> dict[str, Any]:
@@ -210,6 +204,17 @@ class CliRun:
         if errors.strip():
             printed["errors"] = errors.decode().strip()
         return printed
+
+
+def _drop(output: Any, paths: Sequence[str]) -> None:
+    """Take members and items out of the output."""
+    for path in paths:
+        parent, _, member = path.rpartition(".")
+        holder = find(output, parent) if parent else output
+        if isinstance(holder, dict):
+            holder.pop(member, None)
+        elif isinstance(holder, list) and int(member) < len(holder):
+            holder.pop(int(member))
 
 
 def _parsed(text: str) -> Any:
