@@ -365,6 +365,7 @@ def test_runs_of_a_database_from_before_the_search_index_are_found_by_it(path: P
         {"Customer": "a", "Amount": 5, "Tags": ["x", "y", "x"], "Flag": True, "Ratio": 0.5},
         {"Customer": "b", "TemporalNamespaceDivision": "system"},
         {"Amount": 2.5, "Tags": ["y"]},
+        {"Amount": 0.1 + 0.2, "Ratio": 1.2345678901234567},
         {},
     ]
 
@@ -394,7 +395,7 @@ def test_runs_of_a_database_from_before_the_search_index_are_found_by_it(path: P
 
     asyncio.run(fill())
     written = index()
-    assert len(written[1]) == 9
+    assert len(written[1]) == 11
     connection = sqlite3.connect(path)
     connection.executescript(BEFORE_SEARCH_INDEX)
     connection.close()

@@ -81,9 +81,10 @@ class NexusEndpoints:
 
     async def load(self) -> None:
         """Reads every endpoint; called once at start."""
+        found = await self._store.list_endpoints()
         self._by_id.clear()
         self._by_name.clear()
-        for stored in await self._store.list_endpoints():
+        for stored in found:
             self._remember(_decode(stored))
 
     def by_id(self, endpoint_id: str) -> Endpoint | None:

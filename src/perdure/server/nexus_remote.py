@@ -6,8 +6,10 @@ Made with the standard library on a few threads: such requests are rare, and eac
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
+import socket
 import ssl
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,21 +42,49 @@ class _Answer(NamedTuple):
     body: bytes
 
 
+class _Request:
+    """One request under way, which can be ended from outside of its thread."""
+
+    __slots__ = ("_is_over", "_socket")
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self._is_over = False
+
+    def connected(self, connection: http.client.HTTPConnection) -> None:
+        """The connection is open.
+
+        Raises:
+            TimeoutError: nobody waits for it any more.
+        """
+        self._socket = connection.sock
+        if self._is_over:
+            raise TimeoutError("nobody waits for the request any more")
+
+    def end(self) -> None:
+        """Whatever its thread waits for ends: a peer that sends a byte now and then would hold it for ever."""
+        self._is_over = True
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+
 class HttpRemote:
     """Reaches handlers and addresses by HTTP.
 
-    Args:
-        callback_url: where handlers outside of this server send completions; `{namespace}` in it is replaced. Empty:
-            they are given the address that only this server knows.
+    Handlers are given the address of completions that only this server knows, so those that are reached by URL can
+    only answer at once.
     """
 
-    def __init__(self, callback_url: str = "") -> None:
-        self._callback_url = callback_url
+    def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="perdure-nexus")
+        self._under_way: set[_Request] = set()
 
     def close(self) -> None:
-        """Takes no more requests; those under way end by themselves."""
+        """Takes no more requests and ends those under way."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        for request in self._under_way:
+            request.end()
 
     async def start(
         self, url: str, request: Request, timeout_s: float, operation_timeout_s: float
@@ -70,8 +100,8 @@ class HttpRemote:
         headers += [(protocol.REQUEST_ID, asked.request_id), (protocol.FAILURE_SUPPORT, "true")]
         headers += _limits(timeout_s, operation_timeout_s)
         headers += list(request.header.items())
-        back = self._callback_url or asked.callback
-        address = f"{_operation(url, asked.service, asked.operation)}?{urlencode({'callback': back})}"
+        back = urlencode({"callback": asked.callback})
+        address = f"{_operation(url, asked.service, asked.operation)}?{back}"
         answer = await self._send(address, headers, body, timeout_s)
         if isinstance(answer, Refused):
             return answer
@@ -109,17 +139,23 @@ class HttpRemote:
         return Refusal(text or "the callback failed", refused.may_retry if refused is not None else True)
 
     async def _send(self, url: str, headers: Headers, body: bytes, timeout_s: float) -> _Answer | Refused:
-        loop = asyncio.get_running_loop()
+        loop, request = asyncio.get_running_loop(), _Request()
+        self._under_way.add(request)
         try:
             async with asyncio.timeout(timeout_s):
-                return await loop.run_in_executor(self._threads, _post, url, headers, body, timeout_s)
+                return await loop.run_in_executor(
+                    self._threads, _post, request, url, headers, body, timeout_s
+                )
         except TimeoutError:
             return outcomes.refused(outcomes.UPSTREAM_TIMEOUT, "request timed out")
         except (OSError, http.client.HTTPException, ValueError) as error:
             return outcomes.refused("UNAVAILABLE", str(error) or type(error).__name__)
+        finally:
+            self._under_way.discard(request)
+            request.end()
 
 
-def _post(url: str, headers: Headers, body: bytes, timeout_s: float) -> _Answer:
+def _post(request: _Request, url: str, headers: Headers, body: bytes, timeout_s: float) -> _Answer:
     """One request, on a thread. Redirections are not followed: addresses were checked, others were not."""
     parts = urlsplit(url)
     if parts.hostname is None:
@@ -133,6 +169,8 @@ def _post(url: str, headers: Headers, body: bytes, timeout_s: float) -> _Answer:
     else:
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
     try:
+        connection.connect()
+        request.connected(connection)
         connection.putrequest("POST", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
         connection.putheader("User-Agent", _AGENT)
         connection.putheader("Content-Length", str(len(body)))
@@ -179,7 +217,7 @@ def _read_start(answer: _Answer) -> StartOutcome:
         if info.get("state") != "running" or not isinstance(token, str):
             raise ValueError("invalid operation state in response info")
         return Started(token, found)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         return outcomes.refused("INTERNAL", f"malformed answer: {error}")
 
 

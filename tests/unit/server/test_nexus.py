@@ -638,3 +638,17 @@ def test_a_completion_follows_a_reset() -> None:
 def test_a_config_without_http_opens_no_door() -> None:
     server = Server(_LastingStore(), replace(ServerConfig(port=0)), SystemRuntime(), "memory")
     assert server.http_port == 0
+
+
+def test_a_token_that_is_nested_without_end_is_no_token() -> None:
+    """Anybody may send one; the run whose callback has it could not be ended or deleted any more."""
+
+    async def scenario() -> None:
+        async with served() as client:
+            token = {"temporal-callback-token": "[" * 8000}
+            callback = common.Callback(nexus=common.Callback.Nexus(url="temporal://system", header=token))
+            await client.start("w", "w", completion_callbacks=[callback])
+            await step(client, "w", complete_workflow(payloads("r")))
+            await until_callback(client, "w", State.CALLBACK_STATE_FAILED)
+
+    asyncio.run(scenario())

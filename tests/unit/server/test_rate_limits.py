@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perdure.core.errors import InvalidArgumentError
 from perdure.core.run.records import QueueKey, TaskKind
 from perdure.server.engine.rate_limits import RateLimit
 from tests.support.builders import schedule_activity
@@ -111,5 +112,35 @@ def test_a_task_made_while_its_poller_waits_waits_for_a_permit_too() -> None:
             assert not poll.done()
             client.server.engine.matching.limit(key, 100)
             assert (await poll).activity_id in {str(number) for number in range(COUNT)}
+
+    run(scenario())
+
+
+def test_what_waits_longer_goes_first_and_a_task_that_is_gone_costs_nothing() -> None:
+    """At 2 a second, ten activities of runs that ended meanwhile would else hold the next one up for five seconds."""
+
+    async def scenario() -> None:
+        async with serving() as client:
+            for number in range(10):
+                await client.start(f"gone {number}", "q")
+                task = await client.poll_workflow_task("q")
+                await client.complete_workflow_task(task.task_token, [schedule_activity("gone", "q")])
+                await client.terminate(f"gone {number}")
+            await _scheduled(client)
+            begun_s = asyncio.get_running_loop().time()
+            found = await client.poll_activity_task("q", task_queue_metadata=_limited(2))
+            assert found.workflow_execution.workflow_id == "w"
+            assert asyncio.get_running_loop().time() - begun_s < 4
+
+    run(scenario())
+
+
+def test_a_limit_without_end_is_none_and_what_is_no_number_is_refused() -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            await _scheduled(client)
+            assert (await client.poll_activity_task("q", task_queue_metadata=_limited(math.inf))).task_token
+            with pytest.raises(InvalidArgumentError, match="no number"):
+                await client.poll_activity_task("q", task_queue_metadata=_limited(math.nan))
 
     run(scenario())

@@ -88,14 +88,18 @@ def to_temporal(failure: NexusFailure, depth: int = 0) -> Failure:
 def _embedded(failure: NexusFailure) -> Failure | None:
     try:
         return json_format.Parse(failure.details or b"{}", Failure(), ignore_unknown_fields=True)
-    except json_format.ParseError:
+    except (
+        json_format.ParseError,
+        ValueError,
+        RecursionError,
+    ):  # bytes that are no text, text that is no JSON
         return None
 
 
 def _known_error(kind: str, failure: NexusFailure) -> Failure | None:
     try:
         details = json.loads(failure.details or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(details, dict):
         return None
@@ -115,7 +119,7 @@ def _known_error(kind: str, failure: NexusFailure) -> Failure | None:
         try:
             text = urlsafe_b64decode(str(attributes) + "=" * (-len(str(attributes)) % 4))
             json_format.Parse(text, made.encoded_attributes)
-        except (ValueError, json_format.ParseError):
+        except (ValueError, RecursionError, json_format.ParseError):
             return None
     return made
 
@@ -144,7 +148,7 @@ def document(failure: NexusFailure, depth: int = 0) -> dict[str, Any]:
     if failure.details:
         try:
             made["details"] = json.loads(failure.details)
-        except ValueError:
+        except (ValueError, RecursionError):
             made["details"] = failure.details.decode("utf-8", "replace")
     if failure.HasField("cause") and depth < MAX_DEPTH:
         made["cause"] = document(failure.cause, depth + 1)

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 from perdure.api.failure.v1 import Failure
 from perdure.api.nexus.v1 import Failure as NexusFailure
 from perdure.api.nexus.v1 import Link
-from perdure.core.nexus import content, failures
+from perdure.core.nexus import content, failures, outcomes
 from perdure.core.nexus.outcomes import Ended, Refused
 
 STATE: Final = "nexus-operation-state"
@@ -196,19 +196,11 @@ def read_unsuccessful(headers: Mapping[str, str], body: bytes) -> Ended | None:
     if failure.metadata.get("type") == "nexus.OperationError":
         try:
             state = json.loads(failure.details or b"{}").get("state", state)
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             return None
     if state not in ("failed", "canceled"):
         return None
-    cause = failures.to_temporal(unwrapped(failure))
-    is_canceled = state == "canceled"
-    if is_canceled and not cause.HasField("canceled_failure_info"):
-        canceled = Failure(message=cause.message, stack_trace=cause.stack_trace)
-        canceled.canceled_failure_info.SetInParent()
-        if cause.HasField("cause"):
-            canceled.cause.CopyFrom(cause.cause)
-        cause = canceled
-    return Ended(cause, is_canceled)
+    return outcomes.ended(failures.to_temporal(unwrapped(failure)), is_canceled=state == "canceled")
 
 
 def _read_failure(headers: Mapping[str, str], body: bytes) -> NexusFailure | None:
@@ -216,7 +208,7 @@ def _read_failure(headers: Mapping[str, str], body: bytes) -> NexusFailure | Non
         return None
     try:
         return failures.of_document(json.loads(body))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -62,8 +62,6 @@ _STATE_STARTED = PendingNexusOperationState.Value("PENDING_NEXUS_OPERATION_STATE
 FIRST_RETRY_NS = SECOND_NS
 LONGEST_RETRY_NS = 3600 * SECOND_NS
 _RETRY_COEFFICIENT = 2.0
-SYSTEM_ENDPOINT = "__temporal_system"
-"""The endpoint of operations that the server itself does."""
 DISALLOWED_HEADERS = frozenset(
     (
         "request-timeout",

@@ -409,15 +409,15 @@ class Batches:
     async def _purge(self, namespace: Namespace) -> None:
         """Deletes jobs that have been closed for as long as closed workflows are kept; some of them at a time."""
         oldest_ns = self._engine.runtime.now_ns() - namespace.retention_ns
-        after: BatchPosition | None = None
+        # Behind it in the list are only jobs that closed before that.
+        after = BatchPosition(oldest_ns, 0, "")
         for _ in range(PURGE_PAGES):
             rows = await self._engine.reading(
                 self._engine.store.list_batches(namespace.namespace_id, after, PAGE)
             )
             for position, _ in rows:
-                if position.close_key < oldest_ns:
-                    key = BatchKey(namespace.namespace_id, position.job_id)
-                    await self._engine.reading(self._engine.store.delete_batch(key))
+                key = BatchKey(namespace.namespace_id, position.job_id)
+                await self._engine.reading(self._engine.store.delete_batch(key))
             if len(rows) < PAGE:
                 return
             after = rows[-1][0]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
 from typing import Final, NamedTuple
 
 from perdure.core.errors import InvalidArgumentError
@@ -46,7 +45,7 @@ def unseal(tokens: TokenSealer, token: str) -> Waiting:
         if not isinstance(document, dict) or document.get("v") != _VERSION:
             raise InvalidArgumentError(INVALID)
         sealed = urlsafe_b64decode(str(document.get("d", "")))
-    except (ValueError, Base64Error) as error:
+    except (ValueError, RecursionError) as error:  # RecursionError: nested as deeply as the header is long
         raise InvalidArgumentError(INVALID) from error
     fields = tokens.open(_KIND, sealed, INVALID)
     return Waiting(RunKey(*fields[:3]), int(fields[3]), str(fields[4]))

@@ -147,7 +147,8 @@ class Effects:
         tx = Transition(state, self._engine.runtime.now_ns())
         found = effects.pending(tx, self._engine.requests_under_way(run))
         requests = [effect for effect in found if is_request(effect, state)]
-        return [effect for effect in found if effect not in requests], requests
+        made_beside = set(requests)
+        return [effect for effect in found if effect not in made_beside], requests
 
     async def _deliver_one(self, run: RunKey, effect: Effect) -> bool:
         """Returns whether it was done (or need not be done any more); False: not now."""
@@ -317,7 +318,8 @@ class Effects:
             started, request, lifecycle.StartContext(tx.header.namespace, retention_ns, parent=parent)
         )
         pending = engine.prepare(slot, started)
-        pending.becomes_current = True
+        # A start of a client's may be faster: no worker is to run the code of a child that then never was.
+        pending.becomes_current = pending.is_patient = True
         pending.expected_current_run_id = current.run.run_id if current is not None else None
         return pending
 

@@ -104,6 +104,8 @@ class Engine:
         self.before_stop: list[Callable[[], Awaitable[None]]] = []
         self.is_stopping = False
         self._working: set[asyncio.Future[Any]] = set()
+        self.starting: dict[tuple[str, str], asyncio.Future[None]] = {}
+        """New runs on their way to the disk, by namespace id and workflow id."""
 
     async def start(self) -> None:
         """Makes the engine ready: what was pending when the process ended goes on. The store must be open."""
@@ -233,6 +235,8 @@ class Engine:
         self._working.add(committing)
         for pending, write in zip(unit, writes, strict=True):
             pending.go_ahead(write)
+            if pending.becomes_current:
+                self._note_start(pending, waiter)
             if pending.reserved:
                 self._hand_over_early(pending, committing)
 
@@ -261,6 +265,18 @@ class Engine:
 
         committing.add_done_callback(answered)
         return waiter
+
+    def _note_start(self, pending: Pending, waiter: asyncio.Future[None]) -> None:
+        """Others of the same workflow id may lose the race to this run, or this one to a run that is ahead of it."""
+        workflow = pending.slot.key[:2]
+        pending.is_patient = pending.is_patient or workflow in self.starting
+        self.starting[workflow] = waiter
+
+        def forget(_: asyncio.Future[None]) -> None:
+            if self.starting.get(workflow) is waiter:
+                del self.starting[workflow]
+
+        waiter.add_done_callback(forget)
 
     async def finish_anyway(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Runs `work` to its end even if the caller is cancelled while it waits."""

@@ -148,6 +148,7 @@ class Matching:
                 delivery = await self._start(item, poller)
                 if delivery is not None:
                     return delivery
+                self._put_back_permit(key, queue)
             return None
         finally:
             queue.active_polls -= 1
@@ -184,7 +185,7 @@ class Matching:
         try:
             return await self._start_task(task, poller)
         except BaseException:  # whatever it was: the task may still wait, and nobody else remembers it
-            self.offer(task)
+            self.give_back(task)
             raise
 
     def _give_back_result(self, starting: asyncio.Future[Delivery | None]) -> None:
@@ -242,6 +243,10 @@ class Matching:
         queue = self._queues.get(key)
         if queue is None:
             return None
+        if queue.limit is not None and queue.backlog and queue.pollers:
+            # Permits are for those who wait longer, or are more urgent.
+            self._await_permit(key, queue)
+            return None
         poller = queue.waiting_poller()
         if poller is not None and not self._take_permit(key, queue):
             self._to_front(queue, poller)
@@ -250,11 +255,13 @@ class Matching:
 
     def release(self, key: QueueKey, poller: Poller) -> None:
         """The commit failed: the poller gets what came while it was reserved, or goes back to the front of the line."""
+        queue = self._queue(key)
+        self._put_back_permit(key, queue)
         if poller.future.done():
             return
-        queue = self._queue(key)
-        if queue.limit is not None:
-            queue.limit.put_back()
+        if self._closed:
+            _resolve_empty(poller.future)
+            return
         item: Delivery | Task | None = self._ready(queue) or self._pop(key, queue)
         if item is not None:
             poller.future.set_result(item)
@@ -294,6 +301,7 @@ class Matching:
         if item is None:
             return
         if isinstance(item, Task):
+            self._put_back_permit(item.queue, self._queue(item.queue))
             self.offer(item)
             return
         if isinstance(item, WorkflowTaskDelivery) and item.committing is not None:
@@ -350,12 +358,21 @@ class Matching:
         self._await_permit(key, queue)
         return False
 
+    def _put_back_permit(self, key: QueueKey, queue: _Queue) -> None:
+        """What a permit was taken for did not happen."""
+        if queue.limit is not None:
+            queue.limit.put_back()
+            if queue.backlog:
+                self._await_permit(key, queue)
+
     def _await_permit(self, key: QueueKey, queue: _Queue) -> None:
         """Gives out the next task when there is a permit for it."""
+        loop = asyncio.get_running_loop()
         if queue.permit_timer is not None:
+            if queue.permit_timer.when() <= loop.time():
+                return  # It is about to.
             queue.permit_timer.cancel()
             queue.permit_timer = None
-        loop = asyncio.get_running_loop()
         wait_s = queue.limit.wait_s(loop.time()) if queue.limit is not None else 0.0
         if wait_s < math.inf:
             queue.permit_timer = loop.call_later(wait_s, self._give_out, key, queue)

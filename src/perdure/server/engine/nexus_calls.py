@@ -69,15 +69,6 @@ class Refusal:
     may_retry: bool = False
 
 
-class System(Protocol):
-    """Operations that the server does itself."""
-
-    async def start(
-        self, run: RunKey, scheduled: NexusOperationScheduledEventAttributes, link: Link
-    ) -> StartOutcome:
-        """Does the operation."""
-
-
 class NexusCalls:
     """Makes the requests that runs owe.
 
@@ -90,7 +81,6 @@ class NexusCalls:
         records_cancellations: events say what came of requests to cancel.
 
     Attributes:
-        system: does operations of the server's own endpoint; None where there are none.
     """
 
     def __init__(
@@ -109,7 +99,6 @@ class NexusCalls:
         self._endpoints = endpoints
         self._remote = remote
         self._records = records_cancellations
-        self.system: System | None = None
         self._under_way: dict[RunKey, dict[Effect, asyncio.Task[None]]] = {}
         self._count = 0
         self._is_stopping = False
@@ -152,6 +141,9 @@ class NexusCalls:
         except PerdureError as error:
             again = True
             logger.warning("%s of run %s failed, trying again: %s", effect.kind.value, run.run_id, error)
+        except Exception:  # A bug: it must not pass in silence, nor end with an error that nobody reads.
+            again = True
+            logger.exception("%s of run %s failed, trying again", effect.kind.value, run.run_id)
         finally:
             working = self._under_way[run]
             del working[effect]
@@ -191,8 +183,6 @@ class NexusCalls:
         caller.workflow_id, caller.run_id = run.workflow_id, run.run_id
         caller.event_ref.event_id = event.event_id
         caller.event_ref.event_type = _SCHEDULED
-        if operation.endpoint == nexus_operation.SYSTEM_ENDPOINT and self.system is not None:
-            return await self.system.start(run, scheduled, link)
         endpoint = self._endpoint(operation)
         if endpoint is None:
             return outcomes.refused("NOT_FOUND", "endpoint not registered")

@@ -40,7 +40,8 @@ class Pending:
         tx: the transition.
         reserved: pollers that get a task of this transition.
         becomes_current, expected_current_run_id: for a new run, see RunWrite.
-        on_commit: called once the transition is committed, before anything of it is handed over.
+        on_commit: called once the transition is committed, before anything of it is handed over; a workflow task may
+            be on its way already to a worker of this process, unless `is_patient` is set.
         is_patient: nothing of it is handed over before that, not even to workers of this process.
         before: the header that it was computed on.
         generation: the slot's, when it was handed to the store.

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Final
+
+NO_LIMIT: Final = 1e9
+"""Tasks a second that no queue reaches."""
 
 
 class RateLimit:

@@ -115,7 +115,8 @@ class Resets:
                 reset.leave(left, new.run_id, request.reason, is_base=run == base)
                 unit.append(engine.prepare(slots[run], left))
             pending = engine.prepare(slots[new], tx)
-            pending.becomes_current = True
+            # A start of a client's may be faster.
+            pending.becomes_current = pending.is_patient = True
             pending.expected_current_run_id = current.run.run_id if current is not None else None
             await engine.commit([*unit, pending])
             return new.run_id

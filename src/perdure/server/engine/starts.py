@@ -85,8 +85,6 @@ class Starts:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._starting: dict[tuple[str, str], asyncio.Future[None]] = {}
-        """Starts on their way to the disk, by namespace id and workflow id."""
 
     async def start(
         self, namespace: Namespace, request: StartWorkflowExecutionRequest, on_new: NewRun | None = None
@@ -110,7 +108,7 @@ class Starts:
         engine = self._engine
         workflow = (namespace.namespace_id, request.workflow_id)
         for _ in range(CONFLICT_RETRIES):
-            while (ahead := self._starting.get(workflow)) is not None:
+            while (ahead := engine.starting.get(workflow)) is not None:
                 await asyncio.wait((ahead,))
             current = await engine.reading(engine.store.current_run(*workflow))
             try:
@@ -242,7 +240,7 @@ class Starts:
         replaced: list[tuple[RunSlot, RunState]],
     ) -> Started:
         engine = self._engine
-        if (namespace.namespace_id, request.workflow_id) in self._starting:
+        if (namespace.namespace_id, request.workflow_id) in engine.starting:
             raise CurrentRunConflictError("another start was faster")
         run = RunKey(namespace.namespace_id, request.workflow_id, engine.runtime.new_run_id())
         slot = engine.runs.pin(run)
@@ -265,22 +263,11 @@ class Starts:
             if on_new is not None and on_new.once_committed is not None:
                 pending.on_commit, pending.is_patient = on_new.once_committed, True
             pending.expected_current_run_id = current.run.run_id if current is not None else None
-            await self._committed(pending, [*unit, pending])
+            await engine.commit([*unit, pending])
             task = self._eager_task(slot, tx) if eager else None
             return Started(run, run.run_id, True, RUNNING, task)
         finally:
             engine.runs.unpin(slot)
-
-    async def _committed(self, pending: Pending, unit: list[Pending]) -> None:
-        """Commits a start. Others of the same workflow id wait for it: its first workflow task may be under way
-        before it is durable, and must not be of a run that loses a race."""
-        workflow = pending.slot.key[:2]
-        committing = self._starting[workflow] = self._engine.commit(unit)
-        try:
-            await committing
-        finally:
-            if self._starting.get(workflow) is committing:
-                del self._starting[workflow]
 
     def terminated(self, slot: RunSlot, state: RunState, now_ns: int, new_run: RunKey) -> Pending:
         """The end of a run that makes room for a new one of its id. The slot's lock must be held."""

@@ -181,6 +181,9 @@ class Timers:
         except PerdureError as error:
             retry = True
             logger.warning("wake-up of run %s failed, trying again: %s", run.run_id, error)
+        except Exception:  # A bug: it must not take along what else the run has to do.
+            retry = True
+            logger.exception("wake-up of run %s failed, trying again", run.run_id)
         finally:
             self._working.discard(run)
             # A deadline noted while we worked was skipped when it came due: put it back in line.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Protocol
 
 from perdure.api.common.v1 import Payloads, WorkerVersionStamp
@@ -34,6 +35,7 @@ from perdure.core.run.failures import oversized, server_failure
 from perdure.core.run.records import QueueKey, RunKey, RunKind, TaskKind
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories
+from perdure.server.engine.rate_limits import NO_LIMIT
 from perdure.server.service import checks
 from perdure.server.service.activity_answers import Answers, StandaloneAnswers, WorkflowAnswers, find
 from perdure.server.service.call import Call
@@ -104,7 +106,10 @@ class ActivityTasks:
         key = QueueKey(namespace.namespace_id, name, TaskKind.ACTIVITY)
         matching = self._engine.matching
         if request.task_queue_metadata.HasField("max_tasks_per_second"):
-            matching.limit(key, max(request.task_queue_metadata.max_tasks_per_second.value, 0.0))
+            per_second = request.task_queue_metadata.max_tasks_per_second.value
+            if math.isnan(per_second):
+                raise InvalidArgumentError("max_tasks_per_second is no number")
+            matching.limit(key, min(max(per_second, 0.0), NO_LIMIT))
         sdk = (call.metadata.get("client-name", ""), call.metadata.get("client-version", ""))
         delivery = await matching.poll(
             key, request.identity, self._engine.runtime.new_id(), timeout_s, sdk=sdk

@@ -68,13 +68,13 @@ class HttpApp:
         is_pretty, has_short_payloads = _form_of_answer(request)
         try:
             message = await self._answer(request)
+            body = write_message(message, is_pretty=is_pretty, has_short_payloads=has_short_payloads)
         except NoRouteError as error:
             return _failure(_OTHER_VERB if error.is_other_verb else _NOT_FOUND, is_pretty)
         except ClientDisconnect:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
         except Exception as error:  # The door's boundary: every error becomes an answer, bugs a masked one.
             return _failure(answer_to(error, request.url.path, self._new_id), is_pretty)
-        body = write_message(message, is_pretty=is_pretty, has_short_payloads=has_short_payloads)
         return Response(body, media_type=CONTENT_TYPE)
 
     async def _answer(self, request: Request) -> Message:

@@ -72,8 +72,8 @@ def _data(value: Any) -> str:
 def _value(payload: dict[str, Any], otherwise: Any) -> Any:
     try:
         return json.loads(base64.b64decode(payload.get("data", "")), parse_constant=refuse_constant)
-    except ValueError:
-        # Not JSON, whatever it says of itself.
+    except (ValueError, RecursionError):
+        # Not JSON that can be read, whatever it says of itself.
         return otherwise
 
 

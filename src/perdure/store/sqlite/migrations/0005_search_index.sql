@@ -30,12 +30,19 @@ FROM visibility AS v CROSS JOIN json_each(v.attributes) AS a
 WHERE v.attributes <> '{}' AND a.key <> 'TemporalNamespaceDivision'
 GROUP BY v.namespace, a.key;
 
+-- Values as they are: through JSON again, numbers would lose digits.
+INSERT INTO attribute_values
+SELECT k.attribute, a.atom, v.close_key, v.start_time_ns, v.run_row, v.status, v.division
+FROM visibility AS v CROSS JOIN json_each(v.attributes) AS a
+CROSS JOIN attribute_keys AS k ON k.namespace = v.namespace AND k.name = a.key
+WHERE v.attributes <> '{}' AND a.type <> 'array';
+
 INSERT INTO attribute_values
 SELECT DISTINCT k.attribute, m.value, v.close_key, v.start_time_ns, v.run_row, v.status, v.division
 FROM visibility AS v CROSS JOIN json_each(v.attributes) AS a
 CROSS JOIN attribute_keys AS k ON k.namespace = v.namespace AND k.name = a.key
-CROSS JOIN json_each(CASE a.type WHEN 'array' THEN a.value ELSE json_array(a.value) END) AS m
-WHERE v.attributes <> '{}';
+CROSS JOIN json_each(a.value) AS m
+WHERE v.attributes <> '{}' AND a.type = 'array';
 
 -- How many runs there are of each type, status and division; kept by the triggers. A missing division is 0.
 CREATE TABLE visibility_counts (
