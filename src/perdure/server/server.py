@@ -15,6 +15,7 @@ from perdure.api.services import WORKFLOW_SERVICE, method_path
 from perdure.core.errors import PerdureError
 from perdure.core.run.records import RunKind
 from perdure.core.visibility.attributes import AttributeType
+from perdure.server import collector
 from perdure.server.attribute_removals import AttributeRemovals
 from perdure.server.config import DAY_S, ServerConfig
 from perdure.server.engine.batches import Batches
@@ -110,6 +111,7 @@ class Server:
         if listens and config.http_port is not None:
             self._http_door = self._new_http_door(config.host, config.http_port)
         self._background: set[asyncio.Task[None]] = set()
+        self._has_started = False
 
     def _groups(self) -> list[object]:
         """The handler groups; the first that has a method for an RPC serves it."""
@@ -153,6 +155,8 @@ class Server:
             InvalidArgumentError: a requested namespace or search attribute is not possible.
         """
         await self._store.open()
+        collector.server_started()
+        self._has_started = True
         try:
             await self.namespaces.load()
             await self.nexus.endpoints.load()
@@ -252,6 +256,9 @@ class Server:
         await self._removals.stop()
         await self.engine.stop()
         self._remote.close()
+        if self._has_started:
+            self._has_started = False
+            collector.server_stopped()
         await self._store.close()
 
     async def _prepare_namespaces(self) -> None:
