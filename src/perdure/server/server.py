@@ -18,9 +18,11 @@ from perdure.core.visibility.attributes import AttributeType
 from perdure.server import collector
 from perdure.server.attribute_removals import AttributeRemovals
 from perdure.server.config import DAY_S, ServerConfig
+from perdure.server.deployments import Deployments
 from perdure.server.engine.batches import Batches
 from perdure.server.engine.engine import Engine, EngineLimits
 from perdure.server.engine.histories import Histories
+from perdure.server.engine.rerouting import Rerouting
 from perdure.server.engine.schedules import Schedules
 from perdure.server.engine.starts import Starts
 from perdure.server.namespaces import DELETED, REGISTERED, Namespace, Namespaces
@@ -93,6 +95,8 @@ class Server:
             config.callback_addresses,
             records_cancellations=config.records_nexus_cancellations,
         )
+        self.deployments = Deployments(store, runtime)
+        self._rerouting = Rerouting(self.engine, self.deployments)
         self.schedules = Schedules(self.engine, Starts(self.engine), Histories(self.engine))
         self.batches = Batches(self.engine)
         self.time_skipping: TimeSkipping | None = None
@@ -129,6 +133,7 @@ class Server:
                 list_page_size=self._config.list_page_size,
                 schedules=self.schedules,
                 nexus=self.nexus,
+                deployments=self.deployments,
                 batches=self.batches,
             ),
         ]
@@ -160,9 +165,11 @@ class Server:
         try:
             await self.namespaces.load()
             await self.nexus.endpoints.load()
+            await self.deployments.load()
             await self._prepare_namespaces()
             self._removals.start()
             await self.engine.start()
+            self._rerouting.start()
             await self.schedules.start(track_deadlines=self.time_skipping is not None)
             if self.time_skipping is not None:
                 await self.time_skipping.start()
@@ -312,6 +319,7 @@ class Server:
                             await self.engine.activity_runs.delete(row.run)
                         else:
                             await self.engine.delete_run(row.run)
+            await self.deployments.delete_all(namespace.namespace_id)
             await self.namespaces.delete(namespace)
         except PerdureError as error:
             logger.error("namespace %s could not be removed: %s", namespace.name, error)

@@ -10,7 +10,13 @@ from collections.abc import Sequence
 from perdure.core.errors import CurrentRunConflictError, VersionConflictError
 from perdure.core.invariant import invariant
 from perdure.core.run.records import RunWrite
-from perdure.store.protocol import StoredBatch, StoredEndpoint, StoredNamespace, StoredSchedule
+from perdure.store.protocol import (
+    StoredBatch,
+    StoredDeployment,
+    StoredEndpoint,
+    StoredNamespace,
+    StoredSchedule,
+)
 
 MAX_EVENT_ID = (1 << 24) - 1
 """Highest event id a store must be able to keep. Servers end a run long before (Temporal: 51,200 events)."""
@@ -132,6 +138,13 @@ def batch_conflict(batch: StoredBatch, stored_version: int) -> VersionConflictEr
     """The error for a batch operation that is not at the expected version."""
     return VersionConflictError(
         f"Batch operation {batch.key.job_id} has version {stored_version}, not {batch.version - 1}."
+    )
+
+
+def deployment_conflict(deployment: StoredDeployment, stored_version: int) -> VersionConflictError:
+    """The error for a worker deployment that is not at the expected version."""
+    return VersionConflictError(
+        f"Worker deployment {deployment.name} has version {stored_version}, not {deployment.version - 1}."
     )
 
 

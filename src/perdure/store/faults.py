@@ -24,6 +24,7 @@ from perdure.store.protocol import (
     ScheduleWakeup,
     Store,
     StoredBatch,
+    StoredDeployment,
     StoredEndpoint,
     StoredNamespace,
     StoredRun,
@@ -206,6 +207,18 @@ class FaultyStore:
     async def delete_namespace(self, namespace_id: str) -> bool:
         """See `Store.delete_namespace`."""
         return await self._do("delete_namespace", lambda: self.inner.delete_namespace(namespace_id))
+
+    async def list_deployments(self) -> Sequence[StoredDeployment]:
+        """See `Store.list_deployments`."""
+        return await self._do("list_deployments", self.inner.list_deployments)
+
+    async def put_deployment(self, deployment: StoredDeployment) -> None:
+        """See `Store.put_deployment`."""
+        await self._do("put_deployment", lambda: self.inner.put_deployment(deployment))
+
+    async def delete_deployment(self, namespace_id: str, name: str) -> bool:
+        """See `Store.delete_deployment`."""
+        return await self._do("delete_deployment", lambda: self.inner.delete_deployment(namespace_id, name))
 
     async def list_endpoints(self) -> Sequence[StoredEndpoint]:
         """See `Store.list_endpoints`."""

@@ -34,6 +34,7 @@ from perdure.store.checks import (
     check_append,
     check_unit,
     current_run_conflict,
+    deployment_conflict,
     endpoint_conflict,
     namespace_conflict,
     schedule_conflict,
@@ -58,6 +59,7 @@ from perdure.store.protocol import (
     ScheduleKey,
     ScheduleWakeup,
     StoredBatch,
+    StoredDeployment,
     StoredEndpoint,
     StoredNamespace,
     StoredRun,
@@ -157,6 +159,7 @@ class MemoryStore:
         self._namespaces: dict[str, StoredNamespace] = {}
         self._schedules: dict[ScheduleKey, StoredSchedule] = {}
         self._endpoints: dict[str, StoredEndpoint] = {}
+        self._deployments: dict[tuple[str, str], StoredDeployment] = {}
         self._batches: dict[BatchKey, StoredBatch] = {}
         self._schedule_order: _SortedSet[ScheduleKey] = _SortedSet()
         self._schedule_wakeups: _SortedSet[ScheduleWakeup] = _SortedSet()
@@ -566,6 +569,26 @@ class MemoryStore:
             found if after is None else [row for row in found if _batch_order(row[0]) > _batch_order(after)]
         )
         return tuple(rest[:limit])
+
+    async def list_deployments(self) -> Sequence[StoredDeployment]:
+        """See `Store.list_deployments`."""
+        self._check_open()
+        return tuple(self._deployments[key] for key in sorted(self._deployments))
+
+    async def put_deployment(self, deployment: StoredDeployment) -> None:
+        """See `Store.put_deployment`."""
+        self._check_open()
+        key = (deployment.namespace_id, deployment.name)
+        stored = self._deployments.get(key)
+        stored_version = stored.version if stored is not None else 0
+        if stored_version != deployment.version - 1:
+            raise deployment_conflict(deployment, stored_version)
+        self._deployments[key] = deployment
+
+    async def delete_deployment(self, namespace_id: str, name: str) -> bool:
+        """See `Store.delete_deployment`."""
+        self._check_open()
+        return self._deployments.pop((namespace_id, name), None) is not None
 
     async def list_endpoints(self) -> Sequence[StoredEndpoint]:
         """See `Store.list_endpoints`."""

@@ -84,6 +84,16 @@ class StoredEndpoint:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class StoredDeployment:
+    """A worker deployment; `data` is its encoded state."""
+
+    namespace_id: str
+    name: str
+    version: int
+    data: bytes
+
+
 class TaskCursor(NamedTuple):
     """Position in a task queue: tasks come by priority (1 first, 0 counts as 3), then in order of arrival."""
 
@@ -344,6 +354,20 @@ class Store(Protocol):
         self, namespace_id: str, after: BatchPosition | None, limit: int
     ) -> Sequence[tuple[BatchPosition, bytes]]:
         """(place, entry) of batch operations, open ones first, then the last closed, strictly after `after`."""
+
+    async def list_deployments(self) -> Sequence[StoredDeployment]:
+        """Every worker deployment, by namespace id and name."""
+
+    async def put_deployment(self, deployment: StoredDeployment) -> None:
+        """Creates (version 1) or replaces (version + 1 of the stored one) a worker deployment, durably, before it
+        returns.
+
+        Raises:
+            VersionConflictError: the stored version is not `deployment.version - 1`.
+        """
+
+    async def delete_deployment(self, namespace_id: str, name: str) -> bool:
+        """Deletes a worker deployment. Returns whether it was there."""
 
     async def is_durable(self) -> bool:
         """Whether a committed write survives the end of the process."""

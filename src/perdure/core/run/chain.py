@@ -20,7 +20,7 @@ from perdure.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAt
 from perdure.api.workflowservice.v1 import StartWorkflowExecutionRequest
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.invariant import invariant
-from perdure.core.run import attributes, callback, cron, lifecycle, retry
+from perdure.core.run import attributes, callback, cron, lifecycle, retry, versioning
 from perdure.core.run.ids import derived_id, derived_run_id
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import checked_duration_ns, duration_ns, set_duration
@@ -152,7 +152,7 @@ def continue_as_new(
     next_run_id = _next_run_id(tx)
     attempt = header.attempt + 1 if command.initiator == BY_RETRY else 1
     following = Following(0, command.initiator or BY_WORKFLOW, delay_ns)
-    _start_next(tx, request, next_run_id, following, attempt)
+    _start_next(tx, request, next_run_id, following, attempt, int(command.initial_versioning_behavior))
     lifecycle.continue_as_new(tx, command, completed_event_id, next_run_id)
 
 
@@ -285,6 +285,7 @@ def _start_next(
     run_id: str,
     following: Following,
     attempt: int,
+    initial_behavior: int = 0,
 ) -> None:
     header, run = tx.header, tx.state.run
     request.request_id = derived_id(run.run_id, "next")
@@ -308,8 +309,18 @@ def _start_next(
             header.root_workflow_id,
             header.root_run_id,
         )
+    inherited = versioning.inheritance(
+        header,
+        same_version=request.task_queue.name == header.task_queue,
+        has_override=request.HasField("versioning_override"),
+        initial_behavior=initial_behavior,
+    )
     context = lifecycle.StartContext(
-        header.namespace, header.retention_ns, predecessor=predecessor, parent=parent
+        header.namespace,
+        header.retention_ns,
+        predecessor=predecessor,
+        parent=parent,
+        inherited=inherited,
     )
     lifecycle.start(successor, request, context)
     tx.successor = successor

@@ -25,7 +25,7 @@ from perdure.api.enums.v1 import (
 )
 from perdure.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
 from perdure.api.workflowservice.v1 import StartWorkflowExecutionRequest
-from perdure.core.run import callback, cron, properties, workflow_task
+from perdure.core.run import callback, cron, properties, versioning, workflow_task
 from perdure.core.run.attributes import is_nil
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import duration_ns, set_duration, set_timestamp
@@ -109,6 +109,8 @@ class StartContext:
     """The first workflow task goes back to the client in the start's own answer."""
     predecessor: Predecessor | None = None
     parent: Parent | None = None
+    inherited: WorkflowExecutionStartedEventAttributes | None = None
+    """What the started event takes over from the parent or predecessor of worker versions."""
 
 
 def start(tx: Transition, request: StartWorkflowExecutionRequest, context: StartContext) -> None:
@@ -150,13 +152,12 @@ def start(tx: Transition, request: StartWorkflowExecutionRequest, context: Start
         header.retry_policy = request.retry_policy.SerializeToString()
     if request.HasField("priority"):
         header.priority = request.priority.SerializeToString()
-    if request.HasField("versioning_override"):
-        header.versioning_override = request.versioning_override.SerializeToString()
     if request.HasField("user_metadata"):
         header.user_metadata = request.user_metadata.SerializeToString()
     event = _started_event(tx, request, backoff_ns, context)
     tx.append(event)
     put_properties(tx, event)
+    versioning.started(tx, event.workflow_execution_started_event_attributes)
     if request.completion_callbacks:
         callback.register(tx, request.request_id, request.completion_callbacks)
     tx.visibility_changed = True
@@ -223,6 +224,8 @@ def _started_event(
     elif request.cron_schedule:
         attributes.initiator = _BY_CRON
     copy_properties(request, attributes)
+    if context.inherited is not None:
+        attributes.MergeFrom(context.inherited)
     attributes.completion_callbacks.extend(request.completion_callbacks)
     event.links.extend(request.links)
     if request.HasField("user_metadata"):

@@ -13,7 +13,7 @@ from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import WorkflowExecutionOptionsUpdatedEventAttributes
 from perdure.api.workflow.v1 import WorkflowExecutionOptions
 from perdure.core.errors import InvalidArgumentError
-from perdure.core.run import callback
+from perdure.core.run import callback, versioning
 from perdure.core.run.state import RunHeader
 from perdure.core.run.transition import Transition
 
@@ -46,8 +46,8 @@ def attach(
 def of(header: RunHeader) -> WorkflowExecutionOptions:
     """The options that a run has now."""
     options = WorkflowExecutionOptions()
-    if header.versioning_override:
-        options.versioning_override.ParseFromString(header.versioning_override)
+    if header.versioning is not None and header.versioning.override:
+        options.versioning_override.ParseFromString(header.versioning.override)
     if header.priority:
         options.priority.ParseFromString(header.priority)
     return options
@@ -85,18 +85,18 @@ def update(
         attributes.unset_versioning_override = True
     if merged.HasField("priority"):
         attributes.priority.CopyFrom(merged.priority)
-    take(tx.header, attributes)
     tx.append(event)
-    return merged
+    take(tx, attributes)
+    return of(tx.header)
 
 
-def take(header: RunHeader, attributes: WorkflowExecutionOptionsUpdatedEventAttributes) -> None:
+def take(tx: Transition, attributes: WorkflowExecutionOptionsUpdatedEventAttributes) -> None:
     """What an event of changed options says of the run's options; one that attaches something says nothing."""
     has_override = attributes.HasField("versioning_override")
     if not has_override and not attributes.unset_versioning_override:
         return
-    header.versioning_override = attributes.versioning_override.SerializeToString() if has_override else b""
-    header.priority = attributes.priority.SerializeToString() if attributes.HasField("priority") else b""
+    versioning.overridden(tx, attributes.versioning_override if has_override else None)
+    tx.header.priority = attributes.priority.SerializeToString() if attributes.HasField("priority") else b""
 
 
 def _merge(target: WorkflowExecutionOptions, wanted: WorkflowExecutionOptions, paths: set[str]) -> None:

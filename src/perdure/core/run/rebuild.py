@@ -11,7 +11,7 @@ from typing import Any
 
 from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
-from perdure.core.run import activity, callback, lifecycle, nexus_operation, options, properties
+from perdure.core.run import activity, callback, lifecycle, nexus_operation, options, properties, versioning
 from perdure.core.run.protos import duration_ns
 from perdure.core.run.state import Child, External, Timer, Update
 from perdure.core.run.transition import Transition
@@ -68,12 +68,13 @@ def _started(
         header.parent_workflow_id, header.parent_run_id = parent.workflow_id, parent.run_id
         header.parent_initiated_event_id = attributes.parent_initiated_event_id
         header.root_workflow_id, header.root_run_id = root.workflow_id, root.run_id
-    for name in ("priority", "retry_policy", "versioning_override"):
+    for name in ("priority", "retry_policy"):
         if attributes.HasField(name):
             setattr(header, name, getattr(attributes, name).SerializeToString())
     if event.HasField("user_metadata"):
         header.user_metadata = event.user_metadata.SerializeToString()
     lifecycle.put_properties(tx, event)
+    versioning.started(tx, attributes)
     callback.register(tx, "", attributes.completion_callbacks)
 
 
@@ -103,7 +104,7 @@ def _options_updated(tx: Transition, event: HistoryEvent, attributes: Any) -> No
     if attributes.attached_request_id:
         tx.attached_requests.put(attributes.attached_request_id, event.event_id)
     callback.register(tx, attributes.attached_request_id, attributes.attached_completion_callbacks)
-    options.take(tx.header, attributes)
+    options.take(tx, attributes)
 
 
 # --- workflow tasks ---
@@ -124,6 +125,7 @@ def _task_started(tx: Transition, event: HistoryEvent, attributes: Any) -> None:
 
 def _task_completed(tx: Transition, event: HistoryEvent, attributes: Any) -> None:
     tx.header.last_completed_task_started_event_id = attributes.started_event_id
+    versioning.completed(tx, attributes)
     _task_ended(tx, event, attributes)
 
 

@@ -200,7 +200,7 @@ def _change_options_again(tx: Transition, event: HistoryEvent) -> None:
     if request_id:
         tx.attached_requests.put(request_id, 0)
     _repeat(tx, event)
-    options.take(tx.header, attributes)
+    options.take(tx, attributes)
     callback.register(tx, request_id, attributes.attached_completion_callbacks)
 
 

@@ -26,6 +26,32 @@ class Record(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Base of what is encoded: a header or an item."""
 
 
+class Versioning(Record):
+    """What a run knows of worker versions, each written `deployment:build`. It is replaced, never changed."""
+
+    behavior: int = 0
+    """temporal.api.enums.v1.VersioningBehavior number, as its last completed workflow task said or as inherited."""
+    version: str = ""
+    """Of the worker that completed its last workflow task, or inherited."""
+    override: bytes = b""
+    """Serialised temporal.api.workflow.v1.VersioningOverride, empty when there is none."""
+    override_version: str = ""
+    """The version that the override names; empty for one to follow the routing."""
+    override_once: bool = False
+    """The override ends when its version has completed a workflow task."""
+    is_moving: bool = False
+    """A worker of another version took the workflow task, and none of that version has completed one yet."""
+    moving_to: str = ""
+    revision: int = 0
+    """Of the routing that sent the run where it is."""
+    initial_behavior: int = 0
+    """temporal.api.enums.v1.ContinueAsNewVersioningBehavior number that the run was continued with."""
+    notified_revision: int = 0
+    """Of the routing that the worker of the pinned run was told of; 0: it was told nothing."""
+    declined_revision: int = 0
+    """Of the routing that the run before was told of, and did not follow."""
+
+
 class RunHeader(Record):
     """Everything about a run that is not one of many: written with every transition, so kept small."""
 
@@ -40,9 +66,6 @@ class RunHeader(Record):
     cron_schedule: str = ""
     priority: bytes = b""
     """Serialised temporal.api.common.v1.Priority, empty when none was given."""
-
-    versioning_override: bytes = b""
-    """Serialised temporal.api.workflow.v1.VersioningOverride, empty when there is none."""
 
     start_ns: int = 0
     execution_ns: int = 0
@@ -118,6 +141,10 @@ class RunHeader(Record):
     root_workflow_id: str = ""
     root_run_id: str = ""
     most_recent_build_id: str = ""
+    versioning: Versioning | None = None
+    """None while the run has nothing to do with worker versions."""
+    task_version: str = ""
+    """The worker version whose queue the pending workflow task waits on; empty for workers without one."""
     paused_ns: int = 0
     """When the run was paused; 0: it is not. No workflow task or activity of a paused run is handed out."""
     pause_identity: str = ""
@@ -185,6 +212,8 @@ class Activity(Record):
     cancel_requested_event_id: int = 0
     """0: no cancellation was requested."""
 
+    version: str = ""
+    """The worker version that the attempt waits for; empty for workers without one."""
     paused_ns: int = 0
     """When it was paused; 0: it is not."""
     pause_identity: str = ""

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from perdure.api.common.v1 import WorkerVersionStamp
 from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import HistoryEvent
+from perdure.core.deployment.routes import queue_name
 from perdure.core.invariant import invariant
 from perdure.core.run import task_events
 from perdure.core.run.protos import set_timestamp, varint
@@ -527,7 +528,7 @@ class Transition:
         if header.task_started_event_id or not header.task_scheduled_event_id or header.status != RUNNING:
             return None
         sticky = header.task_on_sticky_queue and not header.task_rerouted
-        queue = header.sticky_queue if sticky else header.task_queue
+        queue = header.sticky_queue if sticky else queue_name(header.task_queue, header.task_version)
         run = self.state.run
         return Task(
             run,
@@ -560,7 +561,7 @@ class Transition:
         return Task(
             run,
             TaskKey(TaskKind.ACTIVITY, activity.scheduled_event_id),
-            QueueKey(run.namespace_id, activity.task_queue, TaskKind.ACTIVITY),
+            QueueKey(run.namespace_id, queue_name(activity.task_queue, activity.version), TaskKind.ACTIVITY),
             activity.scheduled_ns,
             priority_key(activity.priority) or priority_key(header.priority),
             False,

@@ -18,7 +18,7 @@ from perdure.api.history.v1 import HistoryEvent
 from perdure.api.workflowservice.v1 import RespondWorkflowTaskCompletedRequest
 from perdure.core.errors import NotFoundError
 from perdure.core.invariant import invariant
-from perdure.core.run import task_events
+from perdure.core.run import task_events, versioning
 from perdure.core.run.limits import MINUTE_NS, SECOND_NS, Limits
 from perdure.core.run.state import RunHeader
 from perdure.core.run.transition import Transition
@@ -267,12 +267,11 @@ def complete(tx: Transition, request: RespondWorkflowTaskCompletedRequest) -> in
         if request.HasField(name):
             target = "worker_version" if name == "worker_version_stamp" else name
             getattr(attributes, target).CopyFrom(getattr(request, name))
-    attributes.worker_deployment_name = (
-        request.deployment_options.deployment_name or request.deployment.series_name
-    )
+    versioning.describe_completion(request, attributes)
     header.last_completed_task_started_event_id = header.task_started_event_id
     header.task_attempt = 1
     _clear(header)
+    versioning.completed(tx, attributes)
     tx.append(event)
     return event.event_id
 

@@ -27,10 +27,10 @@ from perdure.core.errors import (
     VersionConflictError,
     WorkflowAlreadyStartedError,
 )
-from perdure.core.run import callback, child, effects, external, lifecycle
+from perdure.core.run import callback, child, effects, external, lifecycle, versioning
 from perdure.core.run.effects import Effect, Kind
 from perdure.core.run.nexus_operation import NOT_FOUND
-from perdure.core.run.records import RunKey
+from perdure.core.run.records import RunKey, TaskKind
 from perdure.core.run.state import RUNNING, RunHeader, RunState
 from perdure.core.run.transition import Transition
 from perdure.server.engine import callback_tokens
@@ -314,9 +314,16 @@ class Effects:
         namespace = engine.namespaces.by_id(slot.key.namespace_id)
         retention_ns = namespace.retention_ns if namespace is not None else tx.header.retention_ns
         started = Transition(RunState(slot.key, 0, RunHeader()), tx.now_ns)
-        lifecycle.start(
-            started, request, lifecycle.StartContext(tx.header.namespace, retention_ns, parent=parent)
+        queue = (request.task_queue.name, TaskKind.WORKFLOW)
+        inherited = versioning.inheritance(
+            tx.header,
+            same_version=engine.routes(slot.key.namespace_id).has(versioning.version(tx.header), *queue),
+            has_override=request.HasField("versioning_override"),
         )
+        context = lifecycle.StartContext(
+            tx.header.namespace, retention_ns, parent=parent, inherited=inherited
+        )
+        lifecycle.start(started, request, context)
         pending = engine.prepare(slot, started)
         # A start of a client's may be faster: no worker is to run the code of a child that then never was.
         pending.becomes_current = pending.is_patient = True

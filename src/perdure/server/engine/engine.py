@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from perdure.api.history.v1 import History, HistoryEvent
+from perdure.core.deployment.routes import Routes
 from perdure.core.errors import (
     CurrentRunConflictError,
     NotFoundError,
@@ -25,7 +26,7 @@ from perdure.core.errors import (
     VersionConflictError,
 )
 from perdure.core.invariant import invariant
-from perdure.core.run import activity, completion, deadlines, effects, listing, workflow_task
+from perdure.core.run import activity, completion, deadlines, effects, listing, versioning, workflow_task
 from perdure.core.run.effects import NONE, Effect
 from perdure.core.run.limits import Limits
 from perdure.core.run.records import RunKey, RunKind, RunWrite, Task, TaskKind
@@ -50,6 +51,7 @@ Compute = Callable[[RunState, int], tuple[Transition | None, Result]]
 """From a run's state and the time to a transition (None: nothing changes) and what the caller wants to know."""
 
 CONFLICT_RETRIES = 10
+_NO_ROUTES = Routes()
 BUSY_RUN = "the workflow is being changed by others; try again"
 
 
@@ -83,6 +85,7 @@ class Engine:
         deliver_effects: does what a run has yet to do to other runs; set by whoever builds the engine.
         on_closed: called after the commit that closed a run; for whoever waits for its end.
         requests_under_way: what of the effects of a run is seen to beside it; set by whoever does.
+        routes: the routes of worker versions by namespace id; set by whoever knows them.
         before_stop: awaited, in order, before the engine stops.
     """
 
@@ -101,6 +104,7 @@ class Engine:
         self.deliver_effects: Callable[[RunKey], Awaitable[None]] | None = None
         self.on_closed: Callable[[RunKey], None] = _nothing
         self.requests_under_way: Callable[[RunKey], Set[Effect]] = _no_requests
+        self.routes: Callable[[str], Routes] = _no_routes
         self.before_stop: list[Callable[[], Awaitable[None]]] = []
         self.is_stopping = False
         self._working: set[asyncio.Future[Any]] = set()
@@ -365,6 +369,7 @@ class Engine:
         completion.overflow_buffer(tx, limits)
         completion.end_oversized_run(tx, limits)
         workflow_task.schedule_if_needed(tx)
+        versioning.route(tx, self.routes(slot.key.namespace_id))
         return Pending(slot, tx, self._hand_over(slot, tx))
 
     def _hand_over(self, slot: RunSlot, tx: Transition) -> list[Reserved]:
@@ -389,18 +394,25 @@ class Engine:
                 continue
             reserved.append(Reserved(poller, task, None))
             if task.key.kind is TaskKind.WORKFLOW:
-                workflow_task.start(
-                    tx,
-                    poller.request_id,
-                    poller.identity,
-                    self.limits.run,
-                    poller.version,
-                    counts_new_events=True,
-                    updates_waiting=slot.updates_waiting,
-                )
+                self._start_for(poller, slot, tx, counts_new_events=True)
             else:
                 activity.start(tx, task.key.scheduled_event_id, poller.request_id, poller.identity)
                 reserved[-1] = Reserved(poller, task, _activity_delivery(tx, task))
+
+    def _start_for(
+        self, poller: Poller, slot: RunSlot, tx: Transition, *, counts_new_events: bool = False
+    ) -> None:
+        """Starts the pending workflow task for a poller."""
+        versioning.taken_by(tx, poller.deployment_version, self.routes(slot.key.namespace_id))
+        workflow_task.start(
+            tx,
+            poller.request_id,
+            poller.identity,
+            self.limits.run,
+            poller.version,
+            counts_new_events=counts_new_events,
+            updates_waiting=slot.updates_waiting,
+        )
 
     def _hand_over_early(self, pending: Pending, committing: asyncio.Future[None]) -> None:
         """Gives a worker of this process its workflow task while the disk writes; what it answers goes behind."""
@@ -516,14 +528,7 @@ class Engine:
         invariant(task is not None, "a workflow task was just scheduled", run=slot.key)
         poller = self.matching.reserve(task.queue)  # type: ignore[union-attr]  # checked above
         if poller is not None:
-            workflow_task.start(
-                tx,
-                poller.request_id,
-                poller.identity,
-                self.limits.run,
-                poller.version,
-                updates_waiting=slot.updates_waiting,
-            )
+            self._start_for(poller, slot, tx)
         self._keep(slot, tx)
         if poller is None:
             self.matching.offer(task, is_stored=False)  # type: ignore[arg-type]  # checked above
@@ -534,6 +539,7 @@ class Engine:
         """A transition that makes a speculative workflow task pending, on a queue that somebody polls if possible."""
         tx = Transition(state, self.runtime.now_ns())
         workflow_task.schedule_speculative(tx, self.limits.run)
+        versioning.route(tx, self.routes(state.run.namespace_id))
         task = tx.waiting_workflow_task(tx.header)
         if task is not None and task.sticky and not self.matching.is_alive(task.queue):
             workflow_task.reroute_to_normal_queue(tx)
@@ -639,14 +645,7 @@ class Engine:
             return None
         delivery: ActivityDelivery | None = None
         if task.key.kind is TaskKind.WORKFLOW:
-            workflow_task.start(
-                tx,
-                poller.request_id,
-                poller.identity,
-                self.limits.run,
-                poller.version,
-                updates_waiting=slot.updates_waiting,
-            )
+            self._start_for(poller, slot, tx)
             if tx.is_in_memory:
                 self._keep(slot, tx)
                 return tx, None, None
@@ -738,6 +737,10 @@ def _unavailable(error: StoreError) -> UnavailableError:
 
 def _nothing(run: RunKey) -> None:
     pass
+
+
+def _no_routes(namespace_id: str) -> Routes:
+    return _NO_ROUTES
 
 
 def _no_requests(run: RunKey) -> Set[Effect]:

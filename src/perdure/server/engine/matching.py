@@ -42,6 +42,7 @@ class Poller:
         version: the worker's, written into WorkflowTaskStarted events; None if it does not say.
         future: resolved with a delivery, with a task to start, or with None to end the poll empty.
         is_local: the worker dies with this process, so it may be given workflow tasks before they are durable.
+        deployment_version: `deployment:build` of a worker whose tasks are routed by version; else empty.
         in_line: it stands in its queue's line.
         sdk: name and version of the worker's library, as far as it says.
     """
@@ -51,6 +52,7 @@ class Poller:
     version: WorkerVersionStamp | None
     future: asyncio.Future[Delivery | Task | None]
     is_local: bool = False
+    deployment_version: str = ""
     in_line: bool = False
     sdk: tuple[str, str] = ("", "")
 
@@ -111,6 +113,7 @@ class Matching:
         *,
         is_local: bool = False,
         sdk: tuple[str, str] = ("", ""),
+        deployment_version: str = "",
     ) -> Delivery | None:
         """Waits for work on a queue.
 
@@ -120,7 +123,7 @@ class Matching:
             request_id: an id for this poll.
             timeout_s: how long to wait at most.
             version: the worker's, if it says.
-            is_local, sdk: see `Poller`.
+            is_local, sdk, deployment_version: see `Poller`.
 
         Returns:
             the work, started and committed (for a local poller: on its way to that); None when there was none in
@@ -131,7 +134,12 @@ class Matching:
         self._note_poller(queue, identity)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        poller = Poller(identity, request_id, version, loop.create_future(), is_local, sdk=sdk)
+
+        def new_poller() -> Poller:
+            future = loop.create_future()
+            return Poller(identity, request_id, version, future, is_local, deployment_version, sdk=sdk)
+
+        poller = new_poller()
         try:
             while not self._closed:
                 item: Delivery | Task | None = self._ready(queue)
@@ -142,7 +150,7 @@ class Matching:
                     item = await self._wait(queue, poller, deadline)
                     if item is None:
                         return None
-                    poller = Poller(identity, request_id, version, loop.create_future(), is_local, sdk=sdk)
+                    poller = new_poller()
                 if not isinstance(item, Task):
                     return item
                 delivery = await self._start(item, poller)

@@ -13,6 +13,7 @@ from perdure.api.common.v1 import Payloads
 from perdure.api.enums.v1 import QueryResultType
 from perdure.api.query.v1 import WorkflowQuery, WorkflowQueryResult
 from perdure.api.workflowservice.v1 import RespondQueryTaskCompletedRequest
+from perdure.core.deployment.routes import queue_name
 from perdure.core.errors import (
     DeadlineExceededError,
     FailedPreconditionError,
@@ -21,6 +22,7 @@ from perdure.core.errors import (
     UnavailableError,
     WorkflowNotReadyError,
 )
+from perdure.core.run import versioning
 from perdure.core.run.completion import Completion
 from perdure.core.run.records import QueueKey, RunKey, TaskKind
 from perdure.core.run.state import RunHeader
@@ -162,7 +164,10 @@ class Queries:
                     return await self._offer(run, header, query, sticky, partial_history=True)
             except TimeoutError:
                 pass  # the worker that has the run in its cache does not answer: any worker may
-        normal = QueueKey(run.namespace_id, header.task_queue, TaskKind.WORKFLOW)
+        version = versioning.workflow_task_version(
+            header, run.workflow_id, self._engine.routes(run.namespace_id)
+        )
+        normal = QueueKey(run.namespace_id, queue_name(header.task_queue, version), TaskKind.WORKFLOW)
         return await self._offer(run, header, query, normal, partial_history=False, deadline=deadline)
 
     async def _offer(

@@ -33,6 +33,7 @@ from perdure.core.errors import InvalidArgumentError, UnavailableError
 from perdure.core.run.activity import ActivityToken
 from perdure.core.run.failures import oversized, server_failure
 from perdure.core.run.records import QueueKey, RunKey, RunKind, TaskKind
+from perdure.server.deployments import Deployments
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories
 from perdure.server.engine.rate_limits import NO_LIMIT
@@ -41,6 +42,7 @@ from perdure.server.service.activity_answers import Answers, StandaloneAnswers, 
 from perdure.server.service.call import Call
 from perdure.server.service.task_responses import ACTIVITY_TASK, STANDALONE_TASK, TaskResponses
 from perdure.server.service.worker_tasks import open_any_token
+from perdure.server.service.worker_versions import polled_queue, worker_version
 
 Named = tuple[Answers, RunKey, ActivityToken]
 """Who takes an answer, and what it is about."""
@@ -79,16 +81,23 @@ class ActivityTasks:
         engine: the runs.
         histories: finds runs by workflow id.
         responses: builds answers to polls.
+        deployments: where versions of workers are noted.
         long_poll_s: how long a poll waits at most.
     """
 
     def __init__(
-        self, engine: Engine, histories: Histories, responses: TaskResponses, long_poll_s: float = 60.0
+        self,
+        engine: Engine,
+        histories: Histories,
+        responses: TaskResponses,
+        deployments: Deployments,
+        long_poll_s: float = 60.0,
     ) -> None:
         self._engine = engine
         self._limits = engine.limits.run
         self._histories = histories
         self._responses = responses
+        self._deployments = deployments
         self._long_poll_s = long_poll_s
         self._of_workflows: Answers = WorkflowAnswers(engine)
         self._standalone: Answers = StandaloneAnswers(engine)
@@ -101,9 +110,12 @@ class ActivityTasks:
         timeout_s = checks.long_poll_s(call, self._long_poll_s)
         if checks.too_long(request.identity, self._limits):
             raise InvalidArgumentError("Identity length exceeds limit.")
-        checks.unversioned(request.worker_version_capabilities, request.deployment_options)
+        version = worker_version(
+            request.worker_version_capabilities, request.deployment_options, self._limits
+        )
         name = checks.task_queue(request.task_queue if request.HasField("task_queue") else None, self._limits)
         key = QueueKey(namespace.namespace_id, name, TaskKind.ACTIVITY)
+        key = await polled_queue(self._deployments, key, request.task_queue, version)
         matching = self._engine.matching
         if request.task_queue_metadata.HasField("max_tasks_per_second"):
             per_second = request.task_queue_metadata.max_tasks_per_second.value

@@ -11,11 +11,10 @@ from typing import Final
 
 from google.protobuf.message import Message
 
-from perdure.api.common.v1 import Link, Payload, Priority, WorkerVersionCapabilities, WorkflowExecution
-from perdure.api.deployment.v1 import WorkerDeploymentOptions
+from perdure.api.common.v1 import Link, Payload, Priority, WorkflowExecution
 from perdure.api.enums.v1 import WorkerVersioningMode
 from perdure.api.taskqueue.v1 import TaskQueue
-from perdure.core.errors import DeadlineTooShortError, InvalidArgumentError, UnimplementedError
+from perdure.core.errors import DeadlineTooShortError, InvalidArgumentError
 from perdure.core.run.limits import Limits
 from perdure.server.service.call import Call
 
@@ -157,21 +156,3 @@ def links(values: Sequence[Link]) -> None:
             raise InvalidArgumentError(
                 "workflow event link ref cannot have an unspecified event type and a non-zero event ID"
             )
-
-
-def unversioned(capabilities: WorkerVersionCapabilities, options: WorkerDeploymentOptions) -> None:
-    """Refuses a poll of a worker that relies on tasks being routed by its version, which does not exist yet.
-
-    Raises:
-        UnimplementedError: it does.
-        InvalidArgumentError: its build id is too long.
-    """
-    if capabilities.use_versioning or options.worker_versioning_mode == _VERSIONED:
-        raise UnimplementedError(
-            "routing of tasks by worker version is not supported by this release of Perdure; start the worker without "
-            "versioning (its build id is recorded all the same)"
-        )
-    if len(capabilities.build_id.encode()) > MAX_BUILD_ID_BYTES:
-        raise InvalidArgumentError(
-            "Build ID exceeds configured limit.workerBuildIdSize, use a shorter build ID."
-        )

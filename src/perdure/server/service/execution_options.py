@@ -17,8 +17,7 @@ from perdure.server.engine.engine import Engine, RunNotFoundError
 from perdure.server.engine.histories import Histories, not_found
 from perdure.server.service import checks
 from perdure.server.service.call import Call
-
-_NO_VERSIONS = "this release of Perdure routes no tasks by worker version, so that none can be pinned"
+from perdure.server.service.worker_versions import check_override
 
 
 class ExecutionOptions:
@@ -52,9 +51,6 @@ class ExecutionOptions:
         checks.priority(wanted.priority)
         if wanted.HasField("time_skipping_config"):
             raise UnimplementedError("The Time-Skipping feature is not enabled for namespace.")
-        override = wanted.versioning_override
-        if override.WhichOneof("override") in ("pinned", "one_time") or override.pinned_version:
-            raise UnimplementedError(_NO_VERSIONS)
         if named.run_id and not checks.is_uuid(named.run_id):
             raise InvalidArgumentError("RunId is not valid UUID.")
         run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
@@ -62,6 +58,11 @@ class ExecutionOptions:
         def apply(state: RunState, now_ns: int) -> tuple[Transition, WorkflowExecutionOptions]:
             if not state.header.is_open:
                 raise NotFoundError(activity.RUN_CLOSED)
+            if wanted.HasField("versioning_override"):
+                routes = self._engine.routes(run.namespace_id)
+                check_override(
+                    wanted.versioning_override, routes, state.header.task_queue, self._engine.limits.run
+                )
             tx = Transition(state, now_ns)
             return tx, options.update(tx, wanted, paths, request.identity)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from perdure.server.deployments import Deployments
 from perdure.server.engine.batches import Batches
 from perdure.server.engine.effects import Effects
 from perdure.server.engine.engine import Engine
@@ -16,6 +17,7 @@ from perdure.server.nexus import Nexus
 from perdure.server.service.activity_controls import ActivityControls
 from perdure.server.service.activity_tasks import ActivityTasks
 from perdure.server.service.batch_rpcs import BatchRpcs
+from perdure.server.service.deployment_rpcs import DeploymentRpcs
 from perdure.server.service.execution_options import ExecutionOptions
 from perdure.server.service.executions import Executions
 from perdure.server.service.multi_operations import MultiOperations
@@ -43,6 +45,7 @@ def engine_groups(
     list_page_size: int = 1_000,
     schedules: Schedules | None = None,
     nexus: Nexus | None = None,
+    deployments: Deployments | None = None,
     batches: Batches | None = None,
 ) -> list[object]:
     """The handler groups that work on an engine's runs and task queues.
@@ -55,6 +58,7 @@ def engine_groups(
         query_wait_s: how long a query waits whose caller sets no deadline.
         list_page_size: rows of a page of a list at most.
         schedules: the engine's schedules; None for a service without their RPCs.
+        deployments: the registry of worker deployments; None for an empty one.
         nexus: the engine's Nexus; None for one without endpoints and without requests by HTTP.
         batches: the engine's batch operations; None for a service without their RPCs.
     """
@@ -65,6 +69,8 @@ def engine_groups(
     workers = WorkerRegistry(engine.runtime)
     starts = Starts(engine)
     nexus = nexus or Nexus(engine)
+    deployments = deployments or Deployments(engine.store, engine.runtime)
+    engine.routes = deployments.routes
     effects = Effects(engine, histories, starts, nexus.calls, nexus.completions)
     engine.deliver_effects = effects.deliver
     executions = Executions(engine, starts, histories, responses, nexus.callback_rules)
@@ -77,9 +83,11 @@ def engine_groups(
     return [
         *groups,
         executions,
-        WorkerTasks(engine, histories, queries, responses, workers, nexus.endpoints, long_poll_s),
+        WorkerTasks(
+            engine, histories, queries, responses, workers, nexus.endpoints, deployments, long_poll_s
+        ),
         WorkerRpcs(engine, workers),
-        ActivityTasks(engine, histories, responses, long_poll_s),
+        ActivityTasks(engine, histories, responses, deployments, long_poll_s),
         Readings(engine, histories, queries, history_wait_s, query_wait_s),
         UpdateRpcs(engine, histories, updates),
         StandaloneActivities(engine, history_wait_s, list_page_size),
@@ -89,6 +97,7 @@ def engine_groups(
         ResetRpcs(engine, histories, Resets(engine, histories, effects)),
         MultiOperations(engine, starts, updates, executions),
         TaskQueues(engine),
-        NexusTaskRpcs(engine, nexus.tasks, workers, long_poll_s),
+        DeploymentRpcs(engine, deployments, list_page_size),
+        NexusTaskRpcs(engine, nexus.tasks, workers, deployments, long_poll_s),
         NexusEndpointRpcs(nexus.endpoints, engine.namespaces, engine.runtime, engine.limits.run),
     ]

@@ -19,6 +19,7 @@ from perdure.core.invariant import invariant
 from perdure.core.nexus.outcomes import Answer
 from perdure.core.run.limits import Limits
 from perdure.core.run.records import QueueKey, TaskKind
+from perdure.server.deployments import Deployments
 from perdure.server.engine.deliveries import NexusDelivery
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.nexus_tasks import NEXUS_TASK, NexusTasks
@@ -26,6 +27,7 @@ from perdure.server.engine.worker_registry import WorkerRegistry
 from perdure.server.service import checks
 from perdure.server.service.call import Call
 from perdure.server.service.worker_tasks import open_token
+from perdure.server.service.worker_versions import polled_queue, worker_version
 
 
 class NexusTaskRpcs:
@@ -35,15 +37,22 @@ class NexusTaskRpcs:
         engine: for matching and tokens.
         tasks: requests that wait for answers.
         workers: a poll may bring heartbeats.
+        deployments: where versions of workers are noted.
         long_poll_s: how long a poll waits at most.
     """
 
     def __init__(
-        self, engine: Engine, tasks: NexusTasks, workers: WorkerRegistry, long_poll_s: float = 60.0
+        self,
+        engine: Engine,
+        tasks: NexusTasks,
+        workers: WorkerRegistry,
+        deployments: Deployments,
+        long_poll_s: float = 60.0,
     ) -> None:
         self._engine = engine
         self._tasks = tasks
         self._workers = workers
+        self._deployments = deployments
         self._limits: Limits = engine.limits.run
         self._long_poll_s = long_poll_s
 
@@ -55,11 +64,14 @@ class NexusTaskRpcs:
         timeout_s = checks.long_poll_s(call, self._long_poll_s)
         if checks.too_long(request.identity, self._limits):
             raise InvalidArgumentError("Identity length exceeds limit.")
-        checks.unversioned(request.worker_version_capabilities, request.deployment_options)
+        version = worker_version(
+            request.worker_version_capabilities, request.deployment_options, self._limits
+        )
         name = checks.task_queue(request.task_queue if request.HasField("task_queue") else None, self._limits)
         if request.worker_heartbeat:
             self._workers.record(namespace.namespace_id, request.worker_heartbeat)
         key = QueueKey(namespace.namespace_id, name, TaskKind.NEXUS)
+        key = await polled_queue(self._deployments, key, request.task_queue, version)
         matching = self._engine.matching
         delivery = await matching.poll(key, request.identity, self._engine.runtime.new_id(), timeout_s)
         if delivery is None:

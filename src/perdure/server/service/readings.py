@@ -22,7 +22,7 @@ from perdure.api.workflowservice.v1 import (
     QueryWorkflowResponse,
 )
 from perdure.core.errors import InvalidArgumentError
-from perdure.core.run import callback, lifecycle, listing, nexus_operation, workflow_task
+from perdure.core.run import callback, lifecycle, listing, nexus_operation, versioning, workflow_task
 from perdure.core.run.protos import set_duration, set_timestamp
 from perdure.core.run.records import RunKey
 from perdure.core.run.state import RUNNING, Activity, Child, RunHeader, RunState
@@ -260,8 +260,9 @@ class Readings:
         info.state_transition_count = header.transition_count
         if header.priority:
             info.priority.ParseFromString(header.priority)
-        if header.versioning_override:
-            info.versioning_info.versioning_override.ParseFromString(header.versioning_override)
+        versions = versioning.info(header)
+        if versions is not None:
+            info.versioning_info.CopyFrom(versions)
         self._extended(response, state)
         for pending in state.activities.values():
             response.pending_activities.append(_pending_activity(pending, self._engine.runtime.now_ns()))

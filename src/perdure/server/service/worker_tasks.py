@@ -29,6 +29,7 @@ from perdure.core.run.records import QueueKey, RunKey, TaskKey, TaskKind
 from perdure.core.run.records import Task as TaskRecord
 from perdure.core.run.state import RunState
 from perdure.core.run.transition import Transition
+from perdure.server.deployments import Deployments
 from perdure.server.engine.deliveries import ActivityDelivery, Delivery, WorkflowTaskDelivery
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories
@@ -40,6 +41,7 @@ from perdure.server.nexus_endpoints import NexusEndpoints
 from perdure.server.service import checks
 from perdure.server.service.call import Call
 from perdure.server.service.task_responses import QUERY_TASK, WORKFLOW_TASK, TaskResponses
+from perdure.server.service.worker_versions import polled_queue, worker_version
 
 BAD_TOKEN = "Error deserializing task token."
 NO_TOKEN = "Task token not set on request."
@@ -83,6 +85,7 @@ class WorkerTasks:
         responses: builds answers to polls.
         workers: a worker that shuts down sends its last heartbeat.
         endpoints: of Nexus, for operations that workflows schedule.
+        deployments: where versions of workers are noted.
         long_poll_s: how long a poll waits at most.
     """
 
@@ -94,6 +97,7 @@ class WorkerTasks:
         responses: TaskResponses,
         workers: WorkerRegistry,
         endpoints: NexusEndpoints,
+        deployments: Deployments,
         long_poll_s: float = 60.0,
     ) -> None:
         self._engine = engine
@@ -104,6 +108,7 @@ class WorkerTasks:
         self._responses = responses
         self._workers = workers
         self._endpoints = endpoints
+        self._deployments = deployments
         self._long_poll_s = long_poll_s
 
     async def poll_workflow_task_queue(
@@ -115,14 +120,21 @@ class WorkerTasks:
         if checks.too_long(request.identity, self._limits):
             raise InvalidArgumentError("Identity length exceeds limit.")
         capabilities = request.worker_version_capabilities
-        checks.unversioned(capabilities, request.deployment_options)
+        deployed = worker_version(capabilities, request.deployment_options, self._limits)
         version = WorkerVersionStamp(build_id=capabilities.build_id) if capabilities.build_id else None
         name = checks.task_queue(request.task_queue if request.HasField("task_queue") else None, self._limits)
         key = QueueKey(namespace.namespace_id, name, TaskKind.WORKFLOW)
+        key = await polled_queue(self._deployments, key, request.task_queue, deployed)
         matching = self._engine.matching
         request_id = self._engine.runtime.new_id()
         delivery = await matching.poll(
-            key, request.identity, request_id, timeout_s, version, is_local=call.is_local
+            key,
+            request.identity,
+            request_id,
+            timeout_s,
+            version,
+            is_local=call.is_local,
+            deployment_version=deployed,
         )
         if delivery is None:
             return PollWorkflowTaskQueueResponse()

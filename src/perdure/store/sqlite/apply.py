@@ -21,6 +21,7 @@ from perdure.store.checks import (
     batch_conflict,
     check_append,
     current_run_conflict,
+    deployment_conflict,
     endpoint_conflict,
     namespace_conflict,
     schedule_conflict,
@@ -31,6 +32,7 @@ from perdure.store.protocol import (
     BatchKey,
     ScheduleKey,
     StoredBatch,
+    StoredDeployment,
     StoredEndpoint,
     StoredNamespace,
     StoredSchedule,
@@ -344,6 +346,19 @@ class Applier:
         """See `Store.delete_batch`."""
         row = (self._namespace(key.namespace_id), key.job_id)
         return self._execute(queries.DELETE_BATCH, row).rowcount > 0
+
+    def put_deployment(self, deployment: StoredDeployment) -> None:
+        """See `Store.put_deployment`."""
+        key = (deployment.namespace_id, deployment.name)
+        found = self._execute(queries.FIND_DEPLOYMENT_VERSION, key).fetchone()
+        version = found[0] if found is not None else 0
+        if version != deployment.version - 1:
+            raise deployment_conflict(deployment, version)
+        self._execute(queries.PUT_DEPLOYMENT, (*key, deployment.version, deployment.data))
+
+    def delete_deployment(self, namespace_id: str, name: str) -> bool:
+        """See `Store.delete_deployment`."""
+        return self._execute(queries.DELETE_DEPLOYMENT, (namespace_id, name)).rowcount > 0
 
     def put_schedule(self, schedule: StoredSchedule) -> None:
         """See `Store.put_schedule`."""

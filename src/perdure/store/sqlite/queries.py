@@ -222,3 +222,16 @@ INSERT INTO nexus_endpoints (endpoint_id, name, version, data) VALUES (?, ?, ?, 
 ON CONFLICT (endpoint_id) DO UPDATE SET name = excluded.name, version = excluded.version, data = excluded.data
 """
 DELETE_ENDPOINT: Final = "DELETE FROM nexus_endpoints WHERE endpoint_id = ?"
+
+
+# --- worker deployments
+
+LIST_DEPLOYMENTS: Final = (
+    "SELECT namespace_id, name, version, data FROM deployments ORDER BY namespace_id, name"
+)
+FIND_DEPLOYMENT_VERSION: Final = "SELECT version FROM deployments WHERE namespace_id = ? AND name = ?"
+PUT_DEPLOYMENT: Final = """
+INSERT INTO deployments (namespace_id, name, version, data) VALUES (?, ?, ?, ?)
+ON CONFLICT (namespace_id, name) DO UPDATE SET version = excluded.version, data = excluded.data
+"""
+DELETE_DEPLOYMENT: Final = "DELETE FROM deployments WHERE namespace_id = ? AND name = ?"

@@ -17,6 +17,7 @@ from perdure.store.protocol import (
     ScheduleKey,
     ScheduleWakeup,
     StoredBatch,
+    StoredDeployment,
     StoredEndpoint,
     StoredNamespace,
     StoredRun,
@@ -174,6 +175,11 @@ def list_namespaces(connection: sqlite3.Connection) -> Sequence[StoredNamespace]
 def list_endpoints(connection: sqlite3.Connection) -> Sequence[StoredEndpoint]:
     """See `Store.list_endpoints`."""
     return tuple(StoredEndpoint(*row) for row in connection.execute(queries.LIST_ENDPOINTS))
+
+
+def list_deployments(connection: sqlite3.Connection) -> Sequence[StoredDeployment]:
+    """See `Store.list_deployments`."""
+    return tuple(StoredDeployment(*row) for row in connection.execute(queries.LIST_DEPLOYMENTS))
 
 
 def load_schedule(connection: sqlite3.Connection, namespace: int, key: ScheduleKey) -> StoredSchedule | None:

@@ -24,6 +24,7 @@ from perdure.store.protocol import (
     ScheduleKey,
     ScheduleWakeup,
     StoredBatch,
+    StoredDeployment,
     StoredEndpoint,
     StoredNamespace,
     StoredRun,
@@ -223,6 +224,14 @@ class SqliteStore:
         """See `Store.delete_schedule`."""
         return await self._open_writer().submit(lambda applier: applier.delete_schedule(key))
 
+    async def put_deployment(self, deployment: StoredDeployment) -> None:
+        """See `Store.put_deployment`."""
+        await self._open_writer().submit(lambda applier: applier.put_deployment(deployment))
+
+    async def delete_deployment(self, namespace_id: str, name: str) -> bool:
+        """See `Store.delete_deployment`."""
+        return await self._open_writer().submit(lambda applier: applier.delete_deployment(namespace_id, name))
+
     async def put_endpoint(self, endpoint: StoredEndpoint) -> None:
         """See `Store.put_endpoint`."""
         await self._open_writer().submit(lambda applier: applier.put_endpoint(endpoint))
@@ -304,6 +313,10 @@ class SqliteStore:
     async def list_namespaces(self) -> Sequence[StoredNamespace]:
         """See `Store.list_namespaces`."""
         return await self._read(reads.list_namespaces)
+
+    async def list_deployments(self) -> Sequence[StoredDeployment]:
+        """See `Store.list_deployments`."""
+        return await self._read(reads.list_deployments)
 
     async def list_endpoints(self) -> Sequence[StoredEndpoint]:
         """See `Store.list_endpoints`."""

@@ -1,0 +1,251 @@
+"""How a deployment changes: from its state and what is asked for to the next state, or to a typed error.
+
+Source: workflowservice.v1 requests on worker deployments; the messages of errors are what clients know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from msgspec.structs import replace
+
+from perdure.core.deployment.routes import version_text
+from perdure.core.deployment.state import Deployment, Version
+from perdure.core.errors import FailedPreconditionError, NotFoundError, ResourceExhaustedError
+
+MAX_VERSIONS = 100
+MAX_QUEUES = 100
+
+
+def token_at(now_ns: int, revision: int) -> bytes:
+    """The conflict token of a change: its time, and the revision that tells changes of one instant apart."""
+    return now_ns.to_bytes(8, "big") + revision.to_bytes(8, "big")
+
+
+def registered(
+    name: str, deployment: Deployment, build_id: str, queue: tuple[str, int], now_ns: int
+) -> Deployment:
+    """After a worker of a version polled a queue. Returns the same state if that was known.
+
+    Raises:
+        ResourceExhaustedError: too many versions or queues.
+    """
+    version = deployment.versions.get(build_id)
+    if version is not None and queue in version.queues and not version.is_created_by_hand:
+        return deployment
+    if version is None:
+        deployment = with_version(name, deployment, build_id, Version(created_ns=now_ns))
+        version = deployment.versions[build_id]
+    if queue not in version.queues and len(version.queues) >= MAX_QUEUES:
+        raise ResourceExhaustedError(
+            f"cannot add task queue {queue[0]} since maximum number of task queues ({MAX_QUEUES}) have been "
+            "registered in deployment"
+        )
+    queues = version.queues if queue in version.queues else tuple(sorted({*version.queues, queue}))
+    return _put(deployment, {build_id: replace(version, queues=queues, is_created_by_hand=False)})
+
+
+def with_version(name: str, deployment: Deployment, build_id: str, version: Version) -> Deployment:
+    """With one more version.
+
+    Raises:
+        ResourceExhaustedError: there are too many.
+    """
+    if len(deployment.versions) >= MAX_VERSIONS:
+        raise ResourceExhaustedError(
+            f"cannot add version {version_text(name, build_id)} since maximum number of versions ({MAX_VERSIONS}) have "
+            "been registered in the deployment"
+        )
+    return _put(deployment, {build_id: version})
+
+
+def set_current(
+    name: str,
+    deployment: Deployment,
+    build_id: str,
+    now_ns: int,
+    *,
+    identity: str,
+    token: bytes = b"",
+    may_create: bool = False,
+) -> Deployment:
+    """With another current version; build id "" for none. Returns the same state if nothing changes.
+
+    Raises:
+        FailedPreconditionError: the conflict token is another one, or the manager is somebody else.
+        NotFoundError: there is no such version.
+    """
+    if deployment.current == build_id and deployment.last_modifier == identity:
+        return deployment
+    _check(name, deployment, build_id, identity, token, may_create)
+    if build_id and build_id not in deployment.versions:
+        deployment = with_version(name, deployment, build_id, Version(created_ns=now_ns))
+    before = deployment.current
+    revision = deployment.revision
+    changes: dict[str, Version] = {}
+    if before != build_id:
+        revision += 1
+        if before:
+            changes[before] = _deactivated(deployment.versions[before], now_ns)
+        if build_id:
+            changes[build_id] = replace(
+                deployment.versions[build_id],
+                current_since_ns=now_ns,
+                last_current_ns=now_ns,
+                ramping_since_ns=0,
+                routing_changed_ns=now_ns,
+                first_activation_ns=deployment.versions[build_id].first_activation_ns or now_ns,
+            )
+        deployment = replace(deployment, current=build_id, current_changed_ns=now_ns)
+        if deployment.ramping == build_id:
+            deployment = replace(
+                deployment,
+                ramping=None,
+                percentage=0.0,
+                ramping_changed_ns=now_ns,
+                percentage_changed_ns=now_ns,
+            )
+    return _changed(_put(deployment, changes), revision, now_ns, identity)
+
+
+def set_ramping(
+    name: str,
+    deployment: Deployment,
+    build_id: str | None,
+    percentage: float,
+    now_ns: int,
+    *,
+    identity: str,
+    token: bytes = b"",
+    may_create: bool = False,
+) -> Deployment:
+    """With another ramping version or percentage; None for no ramp. Returns the same state if nothing changes.
+
+    Raises:
+        FailedPreconditionError: the conflict token is another one, the manager is somebody else, or the version is the
+            current one.
+        NotFoundError: there is no such version.
+    """
+    is_same = deployment.ramping == build_id and deployment.percentage == percentage
+    if is_same and deployment.last_modifier == identity:
+        return deployment
+    if token and token != deployment.token:
+        raise FailedPreconditionError("conflict token mismatch")
+    if build_id is not None and deployment.current == build_id:
+        shown = version_text(name, build_id).replace(":", ".", 1) if build_id else "__unversioned__"
+        raise FailedPreconditionError(f"requested ramping version {shown} is already current")
+    _check(name, deployment, build_id or "", identity, token, may_create)
+    if build_id and build_id not in deployment.versions:
+        deployment = with_version(name, deployment, build_id, Version(created_ns=now_ns))
+    if is_same:
+        return _changed(deployment, deployment.revision, now_ns, identity)
+    before = deployment.ramping
+    changes: dict[str, Version] = {}
+    if before != build_id:
+        if before:
+            changes[before] = _deactivated(deployment.versions[before], now_ns)
+        deployment = replace(deployment, ramping=build_id, ramping_changed_ns=now_ns)
+    if build_id:
+        version = deployment.versions[build_id]
+        changes[build_id] = replace(
+            version,
+            ramping_since_ns=version.ramping_since_ns or now_ns,
+            routing_changed_ns=now_ns,
+            first_activation_ns=version.first_activation_ns or now_ns,
+        )
+    deployment = replace(
+        deployment, percentage=percentage if build_id is not None else 0.0, percentage_changed_ns=now_ns
+    )
+    return _changed(_put(deployment, changes), deployment.revision + 1, now_ns, identity)
+
+
+def set_manager(
+    deployment: Deployment, manager: str, now_ns: int, *, identity: str, token: bytes
+) -> Deployment:
+    """With another manager; "" for none. Returns the same state if nothing changes.
+
+    Raises:
+        FailedPreconditionError: the conflict token is another one.
+    """
+    if deployment.manager == manager and deployment.last_modifier == identity:
+        return deployment
+    if token and token != deployment.token:
+        raise FailedPreconditionError("conflict token mismatch")
+    return _changed(replace(deployment, manager=manager), deployment.revision, now_ns, identity)
+
+
+def without_version(name: str, deployment: Deployment, build_id: str, *, identity: str) -> Deployment:
+    """Without a version. Whether it still has workers or runs is checked by the caller.
+
+    Raises:
+        FailedPreconditionError: it is current or ramping, or the manager is somebody else.
+    """
+    if build_id in (deployment.current, deployment.ramping):
+        raise FailedPreconditionError(
+            f"version '{version_text(name, build_id)}' cannot be deleted since it is current or ramping"
+        )
+    check_manager(deployment, identity)
+    left = {build: version for build, version in deployment.versions.items() if build != build_id}
+    return replace(deployment, versions=left)
+
+
+def with_metadata(
+    deployment: Deployment,
+    build_id: str,
+    upserts: Mapping[str, bytes],
+    removals: Iterable[str],
+    identity: str,
+) -> Deployment:
+    """With other metadata of a version."""
+    version = deployment.versions[build_id]
+    metadata = {**version.metadata, **upserts}
+    for key in removals:
+        metadata.pop(key, None)
+    return _put(deployment, {build_id: replace(version, metadata=metadata, last_modifier=identity)})
+
+
+def check_manager(deployment: Deployment, identity: str) -> None:
+    """Raises FailedPreconditionError if the deployment has a manager and it is somebody else."""
+    if deployment.manager and deployment.manager != identity:
+        raise FailedPreconditionError(
+            f"ManagerIdentity '{deployment.manager}' is set and does not match user identity '{identity}'; to proceed, "
+            "set your own identity as the ManagerIdentity, remove the ManagerIdentity, or wait for the other client to "
+            "do so"
+        )
+
+
+def missing_queues(deployment: Deployment, build_id: str) -> list[tuple[str, int]]:
+    """Queues of the current version that another version was never polled on."""
+    if not deployment.current or not build_id:
+        return []
+    version = deployment.versions.get(build_id)
+    known = set(version.queues) if version is not None else set()
+    return [queue for queue in deployment.versions[deployment.current].queues if queue not in known]
+
+
+def _check(
+    name: str, deployment: Deployment, build_id: str, identity: str, token: bytes, may_create: bool
+) -> None:
+    if token and token != deployment.token:
+        raise FailedPreconditionError("conflict token mismatch")
+    if build_id and build_id not in deployment.versions and not may_create:
+        raise NotFoundError(f"build ID '{build_id}' not found in Worker Deployment '{name}'")
+    check_manager(deployment, identity)
+
+
+def _deactivated(version: Version, now_ns: int) -> Version:
+    return replace(
+        version,
+        current_since_ns=0,
+        ramping_since_ns=0,
+        routing_changed_ns=now_ns,
+        last_deactivation_ns=now_ns,
+    )
+
+
+def _put(deployment: Deployment, changes: Mapping[str, Version]) -> Deployment:
+    return replace(deployment, versions={**deployment.versions, **changes}) if changes else deployment
+
+
+def _changed(deployment: Deployment, revision: int, now_ns: int, identity: str) -> Deployment:
+    return replace(deployment, revision=revision, last_modifier=identity, token=token_at(now_ns, revision))

@@ -1,0 +1,358 @@
+"""What a run knows of worker versions, and which version its tasks are for.
+
+Two parts: what events say of versions (behaviour and version of the last completed workflow task, override, what was
+inherited), and the move to another version that begins when one of its workers takes a workflow task. Which version is
+current is not known here: `core/deployment` is asked.
+"""
+
+from __future__ import annotations
+
+import json
+
+from msgspec.structs import replace
+
+from perdure.api.common.v1 import Payload, SearchAttributes
+from perdure.api.enums.v1 import ContinueAsNewVersioningBehavior, VersioningBehavior, WorkerVersioningMode
+from perdure.api.history.v1 import (
+    WorkflowExecutionStartedEventAttributes,
+    WorkflowTaskCompletedEventAttributes,
+)
+from perdure.api.workflow.v1 import VersioningOverride, WorkflowExecutionVersioningInfo
+from perdure.api.workflowservice.v1 import RespondWorkflowTaskCompletedRequest
+from perdure.core.deployment.routes import Routes, message_text, split_version, version_message
+from perdure.core.run import properties
+from perdure.core.run.records import TaskKey, TaskKind
+from perdure.core.run.state import Activity, RunHeader, Versioning
+from perdure.core.run.transition import Transition
+
+PINNED = VersioningBehavior.Value("VERSIONING_BEHAVIOR_PINNED")
+AUTO_UPGRADE = VersioningBehavior.Value("VERSIONING_BEHAVIOR_AUTO_UPGRADE")
+VERSIONED = WorkerVersioningMode.Value("WORKER_VERSIONING_MODE_VERSIONED")
+_USE_RAMP = ContinueAsNewVersioningBehavior.Value("CONTINUE_AS_NEW_VERSIONING_BEHAVIOR_USE_RAMPING_VERSION")
+_PINNED_OVERRIDE = VersioningOverride.PinnedOverrideBehavior.Value("PINNED_OVERRIDE_BEHAVIOR_PINNED")
+_SHOWN: dict[int, str] = {PINNED: "Pinned", AUTO_UPGRADE: "AutoUpgrade"}
+_NOTHING = Versioning()
+_DEPLOYMENT, _VERSION = "TemporalWorkerDeployment", "TemporalWorkerDeploymentVersion"
+_BEHAVIOR, _USED = "TemporalWorkflowVersioningBehavior", "TemporalUsedWorkerDeploymentVersions"
+
+
+# --- what holds now ---
+
+
+def behavior(header: RunHeader) -> int:
+    """The VersioningBehavior that holds: of the move under way, the override, or the last completed task."""
+    known = header.versioning
+    if known is None:
+        return 0
+    if known.is_moving:
+        return AUTO_UPGRADE
+    if known.override:
+        return PINNED if known.override_version else AUTO_UPGRADE
+    return known.behavior
+
+
+def version(header: RunHeader) -> str:
+    """The version that holds; "" for none."""
+    known = header.versioning
+    if known is None:
+        return ""
+    if known.is_moving:
+        return known.moving_to
+    if known.override_version:
+        return known.override_version
+    return known.version if behavior(header) else ""
+
+
+def info(header: RunHeader) -> WorkflowExecutionVersioningInfo | None:
+    """What descriptions show; None for a run that never had to do with versions."""
+    known = header.versioning
+    if known is None:
+        return None
+    shown = WorkflowExecutionVersioningInfo(
+        behavior=known.behavior,  # type: ignore[arg-type]  # an enum number
+        revision_number=known.revision,
+        continue_as_new_initial_versioning_behavior=known.initial_behavior,  # type: ignore[arg-type]  # an enum number
+    )
+    if known.version:
+        shown.deployment_version.CopyFrom(version_message(known.version))
+        shown.version = _dotted(known.version)
+    if known.override:
+        shown.versioning_override.ParseFromString(known.override)
+    if known.is_moving:
+        shown.version_transition.SetInParent()
+        if known.moving_to:
+            shown.version_transition.deployment_version.CopyFrom(version_message(known.moving_to))
+            shown.version_transition.version = _dotted(known.moving_to)
+    return shown
+
+
+def _dotted(version: str) -> str:
+    return ".".join(split_version(version))
+
+
+# --- events ---
+
+
+def started(tx: Transition, attributes: WorkflowExecutionStartedEventAttributes) -> None:
+    """Takes over what a run is started with: its override, and what it inherits."""
+    known = _NOTHING
+    if attributes.HasField("inherited_pinned_version"):
+        known = replace(known, behavior=PINNED, version=message_text(attributes.inherited_pinned_version))
+    elif attributes.HasField("inherited_auto_upgrade_info"):
+        source = attributes.inherited_auto_upgrade_info
+        known = replace(
+            known,
+            behavior=AUTO_UPGRADE,
+            version=message_text(source.source_deployment_version),
+            revision=source.source_deployment_revision_number,
+            initial_behavior=source.continue_as_new_initial_versioning_behavior,
+        )
+    if attributes.HasField("versioning_override"):
+        known = _overridden(known, attributes.versioning_override)
+    if known != _NOTHING:
+        _set(tx, known)
+
+
+def overridden(tx: Transition, override: VersioningOverride | None) -> None:
+    """Sets the override, or takes it away; a move that was under way ends."""
+    header = tx.header
+    known = header.versioning or _NOTHING
+    if (override is None and not known.override) or (
+        override is not None and normalized(override).SerializeToString() == known.override
+    ):
+        return
+    known = replace(known, is_moving=False, moving_to="", notified_revision=0)
+    if override is None:
+        known = replace(known, override=b"", override_version="", override_once=False)
+    else:
+        known = _overridden(known, override)
+    _set(tx, known)
+    header.sticky_queue, header.sticky_timeout_ns = "", 0
+    if header.has_pending_task and not header.has_started_task:
+        header.task_rerouted = header.task_on_sticky_queue
+        header.task_stamp += 1
+
+
+def _overridden(known: Versioning, override: VersioningOverride) -> Versioning:
+    wanted = normalized(override)
+    once = wanted.HasField("one_time")
+    target = ""
+    if once:
+        target = message_text(wanted.one_time.target_deployment_version)
+    elif wanted.HasField("pinned"):
+        target = message_text(wanted.pinned.version)
+    return replace(known, override=wanted.SerializeToString(), override_version=target, override_once=once)
+
+
+def normalized(override: VersioningOverride) -> VersioningOverride:
+    """An override in its present form; earlier ones said it with a behaviour, a deployment or a dotted version."""
+    if override.WhichOneof("override") is not None:
+        return override
+    wanted = VersioningOverride()
+    if override.behavior == AUTO_UPGRADE:
+        wanted.auto_upgrade = True
+    elif override.behavior == PINNED:
+        wanted.pinned.behavior = _PINNED_OVERRIDE
+        if override.HasField("deployment"):
+            names = (override.deployment.series_name, override.deployment.build_id)
+        else:
+            name, _, build_id = override.pinned_version.partition(".")
+            names = (name, build_id)
+        wanted.pinned.version.deployment_name, wanted.pinned.version.build_id = names
+    return wanted
+
+
+def describe_completion(
+    request: RespondWorkflowTaskCompletedRequest, attributes: WorkflowTaskCompletedEventAttributes
+) -> None:
+    """Writes what a worker says of its version into the event of the task that it completed."""
+    options = request.deployment_options
+    attributes.worker_deployment_name = options.deployment_name or request.deployment.series_name
+    is_versioned = options.worker_versioning_mode == VERSIONED
+    if is_versioned or not request.HasField("deployment_options"):
+        attributes.versioning_behavior = request.versioning_behavior
+    if is_versioned:
+        attributes.deployment_version.deployment_name = options.deployment_name
+        attributes.deployment_version.build_id = options.build_id
+        attributes.worker_deployment_version = f"{options.deployment_name}.{options.build_id}"
+
+
+def completed(tx: Transition, attributes: WorkflowTaskCompletedEventAttributes) -> None:
+    """A workflow task was completed: the run is of the worker's version now, and behaves as the worker says."""
+    before = tx.header.versioning
+    worker = message_text(attributes.deployment_version)
+    if before is None and not worker:
+        return
+    known = before or _NOTHING
+    if known.is_moving:
+        if known.moving_to == worker:
+            known = replace(known, is_moving=False, moving_to="")
+        else:
+            tx.needs_task = True  # the task was under way before the move began
+    known = replace(
+        known,
+        behavior=attributes.versioning_behavior,
+        version=worker if attributes.versioning_behavior else "",
+    )
+    if known.override_once and known.override_version == worker:
+        known = replace(known, override=b"", override_version="", override_once=False)
+    if known != before:
+        _set(tx, known, used=worker)
+
+
+def _set(tx: Transition, known: Versioning, used: str = "") -> None:
+    tx.header.versioning = known
+    shown = known.override_version or known.version
+    how = _SHOWN.get(known.behavior, "")
+    if known.override:
+        how = _SHOWN[PINNED if known.override_version else AUTO_UPGRADE]
+    wanted: dict[str, object] = {
+        _DEPLOYMENT: split_version(shown)[0] if shown else "",
+        _VERSION: shown,
+        _BEHAVIOR: how,
+    }
+    fields = properties.search_attributes(tx)
+    before = fields.SerializeToString(deterministic=True)
+    if used:
+        wanted[_USED] = _with(fields, used)
+    for name, value in wanted.items():
+        if value:
+            label = b"KeywordList" if name == _USED else b"Keyword"
+            fields.indexed_fields[name].CopyFrom(_payload(value, label))
+        elif name in fields.indexed_fields:
+            del fields.indexed_fields[name]
+    after = fields.SerializeToString(deterministic=True)
+    if after != before:
+        tx.blobs.put(properties.SEARCH_ATTRIBUTES, after)
+        tx.visibility_changed = True
+
+
+def _with(fields: SearchAttributes, version: str) -> list[str]:
+    used: list[str] = json.loads(fields.indexed_fields[_USED].data) if _USED in fields.indexed_fields else []
+    return used if version in used else [*used, version]
+
+
+def _payload(value: object, label: bytes) -> Payload:
+    data = json.dumps(value, separators=(",", ":")).encode()
+    return Payload(metadata={"encoding": b"json/plain", "type": label}, data=data)
+
+
+# --- runs that follow ---
+
+
+def inheritance(
+    header: RunHeader, *, same_version: bool, has_override: bool, initial_behavior: int = 0
+) -> WorkflowExecutionStartedEventAttributes | None:
+    """What a child, or the next run of a chain, takes over into its started event; None if it is nothing.
+
+    Args:
+        header: of the parent, or of the run before.
+        same_version: the version that holds has workers on the new run's task queue.
+        has_override: the new run has an override of its own.
+        initial_behavior: how the next run is to begin, as the continue-as-new command says.
+    """
+    known = header.versioning
+    if known is None:
+        return None
+    target = WorkflowExecutionStartedEventAttributes()
+    if known.override_version and not known.override_once and not has_override:
+        target.versioning_override.ParseFromString(known.override)
+    now, holds = version(header), behavior(header)
+    if not same_version or not now or not holds:
+        return target
+    if holds == PINNED and not initial_behavior:
+        target.inherited_pinned_version.CopyFrom(version_message(now))
+    elif known.revision or initial_behavior:
+        source = target.inherited_auto_upgrade_info
+        source.source_deployment_version.CopyFrom(version_message(now))
+        source.source_deployment_revision_number = known.revision
+        source.continue_as_new_initial_versioning_behavior = initial_behavior  # type: ignore[assignment]  # enum number
+    return target
+
+
+# --- tasks ---
+
+
+def taken_by(tx: Transition, worker: str, routes: Routes) -> None:
+    """A worker of a version ("" for none) takes the pending workflow task: the run may begin to move there."""
+    header = tx.header
+    if header.versioning is None and not worker:
+        return
+    known = header.versioning or _NOTHING
+    wanted, revision = _target(header, tx.state.run.workflow_id, routes)
+    if behavior(header) != PINNED:
+        if version(header) != worker:
+            known = replace(known, is_moving=True, moving_to=worker, revision=revision)
+            header.sticky_queue, header.sticky_timeout_ns = "", 0
+    elif known.override or wanted == version(header):
+        known = replace(known, notified_revision=0)
+    elif wanted and revision > known.declined_revision:
+        known = replace(known, notified_revision=revision)
+    header.versioning = known if known != _NOTHING else header.versioning
+
+
+def target_changed(header: RunHeader) -> bool:
+    """Whether a pinned run's worker is told that new runs go to another version."""
+    known = header.versioning
+    return known is not None and bool(known.notified_revision) and behavior(header) == PINNED
+
+
+def route(tx: Transition, routes: Routes) -> None:
+    """Says where the tasks wait that this transition dispatches."""
+    header, before = tx.header, tx.state.header
+    if header.has_pending_task and not header.has_started_task:
+        is_new = not tx.state.version or header.task_stamp != before.task_stamp
+        if is_new:
+            header.task_version = workflow_task_version(header, tx.state.run.workflow_id, routes)
+            leaves = header.task_version != version(header)
+            if header.task_on_sticky_queue and not header.task_rerouted and leaves:
+                header.task_rerouted = True
+    if not header.is_open:
+        return
+    for key, changed in list(tx.activities.changes.items()):
+        if changed is None or changed.started_ns:
+            continue
+        wanted = activity_version(header, changed, tx.state.run.workflow_id, routes)
+        if changed.version != wanted:
+            tx.activities.edit(key).version = wanted
+
+
+def redispatch(tx: Transition, key: TaskKey, routes: Routes) -> bool:
+    """Sends a waiting task where the routes lead now. Returns whether that is somewhere else."""
+    header, workflow_id = tx.header, tx.state.run.workflow_id
+    if key.kind is TaskKind.WORKFLOW:
+        task = tx.waiting_workflow_task(header)
+        if task is None or task.key != key:
+            return False
+        if header.task_version == workflow_task_version(header, workflow_id, routes):
+            return False
+        header.task_stamp += 1
+        return True
+    activity = tx.activities.get(key.scheduled_event_id)
+    if activity is None or activity.started_ns or tx.activity_dispatch(activity) is None:
+        return False
+    if activity.version == activity_version(header, activity, workflow_id, routes):
+        return False
+    tx.activities.edit(key.scheduled_event_id).stamp += 1
+    return True
+
+
+def workflow_task_version(header: RunHeader, workflow_id: str, routes: Routes) -> str:
+    """The version whose workers the run's next workflow task is for."""
+    if behavior(header) == PINNED:
+        return version(header)
+    return _target(header, workflow_id, routes)[0]
+
+
+def activity_version(header: RunHeader, activity: Activity, workflow_id: str, routes: Routes) -> str:
+    """The version whose workers an activity is for: the run's own where that has the queue, else the queue's."""
+    queue = (activity.task_queue, TaskKind.ACTIVITY)
+    if behavior(header) == PINNED and routes.has(version(header), *queue):
+        return version(header)
+    return routes.route(*queue).target(workflow_id)[0]
+
+
+def _target(header: RunHeader, workflow_id: str, routes: Routes) -> tuple[str, int]:
+    known = header.versioning
+    prefers_ramp = known is not None and known.initial_behavior == _USE_RAMP
+    return routes.route(header.task_queue, TaskKind.WORKFLOW).target(workflow_id, prefers_ramp=prefers_ramp)

@@ -1,0 +1,89 @@
+"""Sends waiting tasks where the routes of worker versions lead, after a change of routes and after a restart.
+
+Each task is one transition of its run, which does nothing if the task waits in the right place already: doing it again,
+or not getting to the end of it before the process ends, does no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from perdure.core.deployment.routes import queue_name
+from perdure.core.errors import NotFoundError, PerdureError
+from perdure.core.run import versioning
+from perdure.core.run.records import QueueKey, RunKind, Task
+from perdure.core.run.state import RunState
+from perdure.core.run.transition import Transition
+from perdure.server.deployments import Deployments, RouteChange
+from perdure.server.engine.engine import Engine
+
+logger = logging.getLogger(__name__)
+
+_PAGE = 100
+"""Tasks sent on at once."""
+
+
+class Rerouting:
+    """Watches the routes of an engine's namespaces.
+
+    Args:
+        engine: whose tasks wait.
+        deployments: the routes.
+    """
+
+    def __init__(self, engine: Engine, deployments: Deployments) -> None:
+        self._engine = engine
+        self._deployments = deployments
+        self._under_way: set[asyncio.Task[None]] = set()
+        engine.routes = deployments.routes
+        engine.before_stop.append(self._stop)
+        deployments.on_routes = self._begin
+
+    def start(self) -> None:
+        """Looks at every queue with versions: the process may have ended before its tasks were sent on."""
+        for namespace_id, queues in self._deployments.all_routes():
+            self._begin(namespace_id, queues)
+
+    async def _stop(self) -> None:
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    def _begin(self, namespace_id: str, changed: Sequence[RouteChange]) -> None:
+        task = asyncio.create_task(self._send_on(namespace_id, changed), name="reroute tasks")
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def _send_on(self, namespace_id: str, changed: Sequence[RouteChange]) -> None:
+        try:
+            for change in changed:
+                name, kind = change.queue
+                for version in sorted(change.versions):
+                    await self._empty(QueueKey(namespace_id, queue_name(name, version), kind))
+        except PerdureError as error:
+            logger.error(
+                "tasks of namespace %s wait for a version that is not theirs: %s", namespace_id, error
+            )
+
+    async def _empty(self, queue: QueueKey) -> None:
+        engine, cursor = self._engine, None
+        while True:
+            rows = await engine.reading(engine.store.read_tasks(queue, cursor, _PAGE))
+            if not rows:
+                return
+            cursor = rows[-1][0]
+            await asyncio.gather(*(self._send(task) for _, task in rows if task.run.kind is RunKind.WORKFLOW))
+
+    async def _send(self, task: Task) -> None:
+        routes = self._engine.routes(task.run.namespace_id)
+
+        def apply(state: RunState, now_ns: int) -> tuple[Transition | None, None]:
+            tx = Transition(state, now_ns)
+            return (tx if versioning.redispatch(tx, task.key, routes) else None), None
+
+        try:
+            await self._engine.transact(task.run, apply)
+        except NotFoundError:
+            pass  # the run is gone, and its task with it
