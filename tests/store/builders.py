@@ -105,6 +105,7 @@ async def dump(
     """
     seen: dict[str, object] = {
         "namespaces": await store.list_namespaces(),
+        "deployments": await store.list_deployments(),
         "endpoints": await store.list_endpoints(),
         "wakeups": await store.due_wakeups(NO_LIMIT << 20, None, 1_000_000),
     }

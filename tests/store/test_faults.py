@@ -18,6 +18,7 @@ from perdure.store.protocol import (
     ScheduleKey,
     Store,
     StoredBatch,
+    StoredDeployment,
     StoredEndpoint,
     StoredNamespace,
     StoredSchedule,
@@ -65,6 +66,7 @@ _UNIT = [
     write(NEW, events=(batch(1, 3),), tasks_put=(task(NEW),), visibility=record(NEW)),
 ]
 
+DEPLOYMENT = StoredDeployment("namespace id", "deployment", 1, b"data")
 ENDPOINT = StoredEndpoint("endpoint id", "endpoint", 1, b"data")
 OTHER_ENDPOINT = StoredEndpoint("other id", "other", 1, b"data")
 
@@ -89,6 +91,9 @@ CALLS: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "delete_schedule": lambda store: store.delete_schedule(SCHEDULE.key),
     "due_schedules": lambda store: store.due_schedules(NO_LIMIT, None, 10),
     "list_schedules": lambda store: store.list_schedules(NAMESPACE, "", 10),
+    "list_deployments": lambda store: store.list_deployments(),
+    "put_deployment": lambda store: store.put_deployment(replace(DEPLOYMENT, name="other")),
+    "delete_deployment": lambda store: store.delete_deployment("namespace id", "deployment"),
     "list_endpoints": lambda store: store.list_endpoints(),
     "put_endpoint": lambda store: store.put_endpoint(OTHER_ENDPOINT),
     "delete_endpoint": lambda store: store.delete_endpoint(ENDPOINT.endpoint_id),
@@ -111,6 +116,8 @@ WRITES = (
     "delete_batch",
     "put_endpoint",
     "delete_endpoint",
+    "put_deployment",
+    "delete_deployment",
 )
 
 
@@ -125,6 +132,7 @@ async def _prepare(store: Store) -> None:
     await store.put_schedule(SCHEDULE)
     await store.put_batch(BATCH)
     await store.put_endpoint(ENDPOINT)
+    await store.put_deployment(DEPLOYMENT)
     await store.commit(
         [
             write(
