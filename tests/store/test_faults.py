@@ -92,7 +92,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "due_schedules": lambda store: store.due_schedules(NO_LIMIT, None, 10),
     "list_schedules": lambda store: store.list_schedules(NAMESPACE, "", 10),
     "list_deployments": lambda store: store.list_deployments(),
-    "put_deployment": lambda store: store.put_deployment(replace(DEPLOYMENT, name="other")),
+    "put_deployment": lambda store: store.put_deployment(StoredDeployment("namespace id", "other", 1, b"")),
     "delete_deployment": lambda store: store.delete_deployment("namespace id", "deployment"),
     "list_endpoints": lambda store: store.list_endpoints(),
     "put_endpoint": lambda store: store.put_endpoint(OTHER_ENDPOINT),

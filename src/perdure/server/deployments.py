@@ -111,7 +111,7 @@ class Deployments:
             namespace_id,
             name,
             lambda state: changes.registered(name, state, build_id, (queue, int(kind)), now_ns),
-            create=Deployment(created_ns=now_ns),
+            create=Deployment(created_ns=now_ns, token=changes.token_at(now_ns, 0)),
         )
 
     async def change(

@@ -8,6 +8,7 @@ import pytest
 
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.run import options
+from perdure.core.run.transition import Transition
 from tests.support.builders import complete_workflow
 from tests.support.proto import common, workflow
 from tests.unit.core.driver import Driver, begun
@@ -124,5 +125,6 @@ def test_an_attachment_changes_no_options() -> None:
     before = driver.header.priority
     attach(driver)
     event = driver.last("WORKFLOW_EXECUTION_OPTIONS_UPDATED")
-    options.take(driver.header, event.workflow_execution_options_updated_event_attributes)
-    assert driver.header.priority == before
+    tx = Transition(driver.state, driver.now_ns)
+    options.take(tx, event.workflow_execution_options_updated_event_attributes)
+    assert tx.header.priority == before

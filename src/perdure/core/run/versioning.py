@@ -34,6 +34,7 @@ _SHOWN: dict[int, str] = {PINNED: "Pinned", AUTO_UPGRADE: "AutoUpgrade"}
 _NOTHING = Versioning()
 _DEPLOYMENT, _VERSION = "TemporalWorkerDeployment", "TemporalWorkerDeploymentVersion"
 _BEHAVIOR, _USED = "TemporalWorkflowVersioningBehavior", "TemporalUsedWorkerDeploymentVersions"
+_BUILD_IDS = "BuildIds"
 
 
 # --- what holds now ---
@@ -174,7 +175,6 @@ def describe_completion(
     if is_versioned:
         attributes.deployment_version.deployment_name = options.deployment_name
         attributes.deployment_version.build_id = options.build_id
-        attributes.worker_deployment_version = f"{options.deployment_name}.{options.build_id}"
 
 
 def completed(tx: Transition, attributes: WorkflowTaskCompletedEventAttributes) -> None:
@@ -210,6 +210,7 @@ def _set(tx: Transition, known: Versioning, used: str = "") -> None:
         _DEPLOYMENT: split_version(shown)[0] if shown else "",
         _VERSION: shown,
         _BEHAVIOR: how,
+        _BUILD_IDS: [f"pinned:{shown}"] if shown and how == _SHOWN[PINNED] else [],
     }
     fields = properties.search_attributes(tx)
     before = fields.SerializeToString(deterministic=True)
@@ -217,7 +218,7 @@ def _set(tx: Transition, known: Versioning, used: str = "") -> None:
         wanted[_USED] = _with(fields, used)
     for name, value in wanted.items():
         if value:
-            label = b"KeywordList" if name == _USED else b"Keyword"
+            label = b"KeywordList" if isinstance(value, list) else b"Keyword"
             fields.indexed_fields[name].CopyFrom(_payload(value, label))
         elif name in fields.indexed_fields:
             del fields.indexed_fields[name]

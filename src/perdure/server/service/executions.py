@@ -39,6 +39,7 @@ from perdure.server.namespaces import STARTABLE_STATES, Namespace
 from perdure.server.service import callback_checks, checks
 from perdure.server.service.call import Call
 from perdure.server.service.task_responses import TaskResponses
+from perdure.server.service.worker_versions import check_override
 
 _STARTED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_STARTED")
 _OPTIONS_UPDATED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED")
@@ -198,6 +199,9 @@ class Executions:
         if checks.too_long(request.workflow_type.name, limits):
             raise InvalidArgumentError("WorkflowType length exceeds limit.")
         checks.task_queue(request.task_queue if request.HasField("task_queue") else None, limits)
+        if request.HasField("versioning_override"):
+            routes = self._engine.routes(namespace.namespace_id)
+            check_override(request.versioning_override, routes, request.task_queue.name, limits)
         if not request.task_queue.kind:
             request.task_queue.kind = "TASK_QUEUE_KIND_NORMAL"  # type: ignore[assignment]  # names are accepted
         self._timeouts(request)
