@@ -29,26 +29,17 @@ VERSIONED = options(Mode.WORKER_VERSIONING_MODE_VERSIONED)
 UNVERSIONED = options(Mode.WORKER_VERSIONING_MODE_UNVERSIONED)
 
 
-@pytest.mark.parametrize(
-    ("capabilities", "deployment"),
-    [
-        (common.WorkerVersionCapabilities(build_id="b", use_versioning=True), None),
-        (None, VERSIONED),
-        (common.WorkerVersionCapabilities(build_id="b"), VERSIONED),
-    ],
-)
-def test_a_worker_that_relies_on_versioning_is_told_that_there_is_none(
-    capabilities: common.WorkerVersionCapabilities | None, deployment: WorkerDeploymentOptions | None
-) -> None:
+def test_a_worker_that_relies_on_version_sets_is_told_that_there_are_none() -> None:
+    """They came before deployments."""
+
     async def scenario() -> None:
+        fields: dict[str, Any] = {
+            "worker_version_capabilities": common.WorkerVersionCapabilities(build_id="b", use_versioning=True)
+        }
         async with serving() as client:
-            fields: dict[str, Any] = {
-                "worker_version_capabilities": capabilities,
-                "deployment_options": deployment,
-            }
-            with pytest.raises(UnimplementedError, match="start the worker without versioning"):
+            with pytest.raises(UnimplementedError, match="use worker deployments"):
                 await client.poll_workflow_task("q", **fields)
-            with pytest.raises(UnimplementedError, match="start the worker without versioning"):
+            with pytest.raises(UnimplementedError, match="use worker deployments"):
                 await client.poll_activity_task("q", **fields)
 
     run(scenario())

@@ -1,0 +1,111 @@
+"""Worker deployments without a server: what changes them, and where the tasks of a queue go."""
+
+from __future__ import annotations
+
+import pytest
+
+from perdure.core.deployment import changes
+from perdure.core.deployment.routes import UNVERSIONED, Route, Routes, queue_name, version_text
+from perdure.core.deployment.state import Deployment, routes
+from perdure.core.errors import FailedPreconditionError, NotFoundError, ResourceExhaustedError
+from perdure.core.run.records import TaskKind
+
+QUEUE = ("orders", int(TaskKind.WORKFLOW))
+WORKFLOWS = [f"workflow-{number}" for number in range(2_000)]
+
+
+def deployed(*build_ids: str) -> Deployment:
+    """A deployment whose versions were all polled on the queue."""
+    deployment = Deployment(created_ns=1)
+    for now_ns, build_id in enumerate(build_ids, 1):
+        deployment = changes.registered("shop", deployment, build_id, QUEUE, now_ns)
+    return deployment
+
+
+def route_of(deployment: Deployment) -> Route:
+    """Where the queue's tasks go."""
+    return routes([("shop", deployment)]).route("orders", TaskKind.WORKFLOW)
+
+
+def test_until_a_version_is_current_tasks_go_to_workers_without_one() -> None:
+    """Deploying workers alone moves nothing."""
+    assert route_of(deployed("1")).target("any") == (UNVERSIONED, 0)
+
+
+def test_the_current_version_gets_the_tasks_and_the_one_before_ceases_to_be_current() -> None:
+    """One at a time."""
+    first = changes.set_current("shop", deployed("1", "2"), "1", 10, identity="op")
+    second = changes.set_current("shop", first, "2", 20, identity="op", token=first.token)
+    assert route_of(first).target("any") == ("shop:1", 1)
+    assert route_of(second).target("any") == ("shop:2", 2)
+    assert (second.versions["1"].current_since_ns, second.versions["1"].last_deactivation_ns) == (0, 20)
+    assert changes.set_current("shop", second, "2", 30, identity="op") is second
+
+
+@pytest.mark.parametrize("percentage", [0.0, 1.0, 37.5, 100.0])
+def test_a_ramp_gets_its_share_and_always_the_same_workflows(percentage: float) -> None:
+    """By the hash of the workflow's id."""
+    deployment = changes.set_current("shop", deployed("1", "2"), "1", 10, identity="op")
+    route = route_of(changes.set_ramping("shop", deployment, "2", percentage, 20, identity="op"))
+    chosen = {workflow for workflow in WORKFLOWS if route.target(workflow)[0] == "shop:2"}
+    assert abs(len(chosen) / len(WORKFLOWS) * 100 - percentage) < 3
+    more = route_of(
+        changes.set_ramping("shop", deployment, "2", min(percentage + 10, 100), 20, identity="op")
+    )
+    assert all(more.target(workflow)[0] == "shop:2" for workflow in chosen)
+    assert route.target("any", prefers_ramp=True)[0] == "shop:2"
+
+
+def test_a_ramping_version_that_becomes_current_ramps_no_more() -> None:
+    """And gets all."""
+    deployment = changes.set_current("shop", deployed("1", "2"), "1", 10, identity="op")
+    deployment = changes.set_ramping("shop", deployment, "2", 50, 20, identity="op")
+    deployment = changes.set_current("shop", deployment, "2", 30, identity="op")
+    assert (deployment.ramping, deployment.percentage) == (None, 0.0)
+    assert {route_of(deployment).target(workflow)[0] for workflow in WORKFLOWS} == {"shop:2"}
+
+
+def test_a_queue_follows_the_deployment_that_changed_last() -> None:
+    """A queue may move from one deployment to another."""
+    older = changes.set_current("shop", deployed("1"), "1", 10, identity="op")
+    newer = changes.set_current("mart", deployed("1"), "1", 20, identity="op")
+    for order in ([("shop", older), ("mart", newer)], [("mart", newer), ("shop", older)]):
+        assert routes(order).route("orders", TaskKind.WORKFLOW).current == "mart:1"
+
+
+def test_what_is_refused() -> None:
+    """Each with the error that clients know."""
+    deployment = changes.set_current("shop", deployed("1", "2"), "1", 10, identity="op")
+    with pytest.raises(FailedPreconditionError, match="conflict token mismatch"):
+        changes.set_current("shop", deployment, "2", 20, identity="op", token=b"another")
+    with pytest.raises(NotFoundError, match="build ID '9' not found"):
+        changes.set_current("shop", deployment, "9", 20, identity="op")
+    with pytest.raises(FailedPreconditionError, match="already current"):
+        changes.set_ramping("shop", deployment, "1", 5, 20, identity="op")
+    with pytest.raises(FailedPreconditionError, match="current or ramping"):
+        changes.without_version("shop", deployment, "1", identity="op")
+    managed = changes.set_manager(deployment, "boss", 20, identity="boss", token=b"")
+    with pytest.raises(FailedPreconditionError, match="ManagerIdentity 'boss'"):
+        changes.set_current("shop", managed, "2", 30, identity="op")
+    assert changes.set_current("shop", managed, "2", 30, identity="boss").current == "2"
+
+
+def test_versions_and_queues_have_limits() -> None:
+    """They are all in memory."""
+    full = deployed(*(str(number) for number in range(changes.MAX_VERSIONS)))
+    with pytest.raises(ResourceExhaustedError, match="maximum number of versions"):
+        changes.registered("shop", full, "one more", QUEUE, 1)
+    deployment = deployed("1")
+    for number in range(1, changes.MAX_QUEUES):
+        deployment = changes.registered("shop", deployment, "1", (f"queue {number}", 1), 1)
+    with pytest.raises(ResourceExhaustedError, match="maximum number of task queues"):
+        changes.registered("shop", deployment, "1", ("one more", 1), 1)
+
+
+def test_a_versions_part_of_a_queue_cannot_be_mistaken_for_another() -> None:
+    """Names may hold any character."""
+    names = [("a/b", "d:c"), ("a", "b/d:c"), ("a/b/d:c", ""), ("a", "d:b/c")]
+    assert len({queue_name(name, version) for name, version in names}) == len(names)
+    assert queue_name("orders", UNVERSIONED) == "orders"
+    assert Routes().route("orders", TaskKind.WORKFLOW) == Route()
+    assert version_text("shop", "1:2").partition(":")[0] == "shop"
