@@ -12,6 +12,7 @@ _CLOSED = "a closed run shows nothing as pending: it can no longer happen"
 _PARSER = "the query is refused for the same reason, in the words of another parser"
 _CAPABILITY = "only capabilities that work are reported, so that clients turn off what is not there yet"
 _SCHEDULE = "a schedule is not a workflow here: what is missing is called a schedule"
+_DEPLOYMENT = "a deployment is not a workflow here: what is missing is called what it is"
 _QUEUE = "a task queue has one partition and neither levels nor blocks of task ids"
 _MISSING = "not there yet: the command is told that the RPC is not implemented"
 
@@ -22,7 +23,7 @@ _EVERYWHERE = {
     "*.priority": (_EMPTY, "{}"),
     "*.autoResetPoints": (_VERSIONED, "*"),
     "*.mostRecentWorkerVersionStamp": (_VERSIONED, "*"),
-    "*.searchAttributes.indexedFields": (_VERSIONED, "*"),
+    "*.searchAttributes.indexedFields": (_VERSIONED, '{"BuildIds": {*}}'),
     "*.searchAttributes.indexedFields.BuildIds": (_VERSIONED, "*"),
     "*.stateTransitionCount": (_TRANSITIONS, "*"),
 }
@@ -48,8 +49,6 @@ _BY_SCENARIO: dict[str, dict[str, str]] = {
         "bad query.errors": _PARSER,
     },
     "workflow_update_options": {
-        "described again.output.workflowExecutionInfo.versioningInfo": _EMPTY,
-        "pinned to nothing.errors": "no task is routed by its version yet, so that none can be pinned",
         "shown.output.events[2].*.versioningOverride.behavior": "the override is written in its older form, too",
     },
     "schedule_nobody_there": {"*.errors": _SCHEDULE},
@@ -70,6 +69,11 @@ _BY_SCENARIO: dict[str, dict[str, str]] = {
     },
     "task_queue_config": {"*": _MISSING},
     "workers": {"bad query.errors": _PARSER},
+    "worker_deployment": {"metadata.errors": _DEPLOYMENT},
+    "worker_deployment_nobody_there": {
+        "update-version-metadata.errors": _DEPLOYMENT,
+        "delete-version.errors": _DEPLOYMENT,
+    },
 }
 
 CLI_DIFFERENCES: tuple[KnownDifference, ...] = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.compat.cli_scenarios import activities, operator, queues, schedules, workflows
+from tests.compat.cli_scenarios import activities, deployments, operator, queues, schedules, workflows
 from tests.compat.cli_scenarios.model import Scenario
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -11,6 +11,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     *schedules.SCENARIOS,
     *operator.SCENARIOS,
     *queues.SCENARIOS,
+    *deployments.SCENARIOS,
 )
 """Every scenario; their names are unique."""
 
