@@ -194,7 +194,7 @@ class SimWorker:
             try:
                 page = await self._context.network.call(request, GetWorkflowExecutionHistoryResponse)
             except CallFailed as error:
-                self._context.accept(error, "NotFoundError")
+                self._context.accept(error, "NotFoundError", "RunNotFoundError")
                 return None
             events += page.history.events
             token = page.next_page_token
@@ -369,7 +369,7 @@ class SimWorker:
         try:
             await self._context.network.call(request, RespondWorkflowTaskFailedResponse)
         except CallFailed as error:
-            self._context.accept(error, "NotFoundError")
+            self._context.accept(error, "NotFoundError", "RunNotFoundError")
 
     async def _answer_query(self, task: PollWorkflowTaskQueueResponse, run: Interpreter) -> None:
         self._context.trace.reach("query answered directly")
@@ -380,7 +380,7 @@ class SimWorker:
         try:
             await self._context.network.call(request, RespondQueryTaskCompletedResponse)
         except CallFailed as error:
-            self._context.accept(error, "NotFoundError")
+            self._context.accept(error, "NotFoundError", "RunNotFoundError")
 
 
 def _view(run: Interpreter) -> dict[str, Any]:

@@ -152,7 +152,7 @@ async def test_a_full_disk_fails_the_group_and_heals_when_there_is_space(
 
 
 async def test_a_database_that_reaches_its_size_limit_still_reads_and_takes_what_fits(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "small.db", {"max_page_count": "60"})
+    store = SqliteStore(tmp_path / "small.db", {"max_page_count": "75"})
     await store.open()
     await store.commit([write(run_key(1))])
     units = [[write(run_key(number), events=(batch(1, data=b"x" * 100_000),))] for number in (2, 3, 4)]

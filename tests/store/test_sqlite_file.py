@@ -314,6 +314,7 @@ def test_an_older_database_is_migrated_and_keeps_its_content(
 
 
 BEFORE_SEARCH_INDEX = """
+DROP TABLE deployments;
 DROP TABLE batches;
 DROP TRIGGER visibility_counts_insert;
 DROP TRIGGER visibility_counts_update;

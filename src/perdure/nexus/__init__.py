@@ -9,8 +9,10 @@ May live here: what a handler is written with. May not: the life of a task (`per
 
 try:
     import nexusrpc  # noqa: F401  said here once for all modules below
-except ImportError as error:
-    raise ImportError("perdure.nexus needs the package nexus-rpc: pip install 'perdure[nexus]'") from error
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "perdure.nexus needs the package nexus-rpc: pip install 'perdure[nexus]'", name=error.name
+    ) from error
 
 from perdure.nexus._decorators import (
     TemporalOperationStartHandlerFunc,

@@ -15,6 +15,7 @@ from perdure.core.run.state import (
     Activity,
     RunHeader,
     Timer,
+    Versioning,
     clone,
     decode,
     decode_run,
@@ -24,6 +25,7 @@ from tests.support.builders import payload, schedule_activity, start_timer, upse
 from tests.unit.core.driver import QUEUE, RUN, Driver, begun
 
 KINDS = (RunHeader, Activity, Timer)
+VERSIONING = "perdure.core.run.state.Versioning | None"
 
 
 def _name(kind: Any) -> str:
@@ -40,6 +42,7 @@ def _values(field: msgspec.structs.FieldInfo) -> st.SearchStrategy[Any]:
         "float": st.floats(allow_nan=False, allow_infinity=False),
         "list[int]": st.lists(st.integers(), min_size=1),
         "list[str]": st.lists(st.text(alphabet="abc"), min_size=1),
+        VERSIONING: st.builds(Versioning, version=st.text(alphabet="abc", min_size=1)),
     }[_name(field.type)]
 
 

@@ -25,7 +25,10 @@ for module in pkgutil.walk_packages(perdure.__path__, "perdure.", onerror=lambda
 _ANSWER = """\
 perdure.contrib.opentelemetry: perdure.contrib.opentelemetry needs OpenTelemetry: pip install 'perdure[opentelemetry]'
 perdure.contrib.pydantic: perdure.contrib.pydantic needs Pydantic 2: pip install 'perdure[pydantic]'
+perdure.nexus: perdure.nexus needs the package nexus-rpc: pip install 'perdure[nexus]'
 perdure.testing.pytest_plugin: import of pytest halted; None in sys.modules
+perdure.worker._nexus_errors: import of nexusrpc halted; None in sys.modules
+perdure.worker._nexus_worker: import of nexusrpc halted; None in sys.modules
 """
 
 

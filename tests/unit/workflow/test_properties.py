@@ -101,6 +101,13 @@ class Attributes:
         ]
 
 
+def test_what_one_run_upserts_no_other_has() -> None:
+    """A run that is started without search attributes has none of anybody else's."""
+    Driver(Attributes).start()
+    assert list(TypedSearchAttributes.empty) == []
+    assert Driver(Attributes).started.search_attributes.indexed_fields == {}
+
+
 def test_search_attributes_change_at_once_and_in_history() -> None:
     """In the typed and in the old form."""
     run = Driver(Attributes)

@@ -53,7 +53,8 @@ def new_info(
         start_time=_datetime(first_task_ns),
         task_queue=task_queue,
         task_timeout=_timedelta(started.workflow_task_timeout) or timedelta(),
-        typed_search_attributes=TypedSearchAttributes.empty
+        # Not the one that is shared: upserts change it.
+        typed_search_attributes=TypedSearchAttributes([])
         if attributes is None
         else decode_typed_search_attributes(attributes),
         workflow_id=job.workflow_id,
