@@ -70,6 +70,11 @@ def _unpack(packed: AnyMessage) -> Message:
     return cast(Message, message_class.FromString(packed.value))
 
 
+def _ended_with_its_deadline(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the server's end of the stream at the deadline was faster than grpc's own timer."""
+    return error.code() is grpc.StatusCode.CANCELLED and "RST_STREAM" in (error.details() or "")
+
+
 def to_rpc_error(error: grpc.aio.AioRpcError) -> RpcError:
     """Turn grpc's error into code, message and unpacked details."""
     details: list[Message] = []
@@ -144,6 +149,8 @@ class RawClient:
                 request, timeout=timeout_s, wait_for_ready=wait_for_ready, metadata=tuple(metadata)
             )
         except grpc.aio.AioRpcError as error:
+            if timeout_s is not None and _ended_with_its_deadline(error):
+                raise RpcError("DEADLINE_EXCEEDED", "Deadline Exceeded", ()) from None
             raise to_rpc_error(error) from None
         return cast(Message, response)
 
