@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from perdure.server import collector
 from perdure.server.collector import THRESHOLDS
 from perdure.server.lifetime import Server
 
@@ -15,8 +16,10 @@ DEFAULT = (700, 10, 10)
 
 
 @pytest.fixture(autouse=True)
-def thresholds() -> Iterator[None]:
-    """The process's are put back."""
+def thresholds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The process's are put back, and a server that another test's fixture keeps running does not count."""
+    monkeypatch.setattr(collector, "_servers", 0)
+    monkeypatch.setattr(collector, "_before", None)
     before = gc.get_threshold()
     yield
     gc.set_threshold(*before)
