@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from google.protobuf.message import Message
@@ -238,6 +239,23 @@ async def activity_schedule_to_close_timeout(ctx: Context) -> None:
         await run.step(complete_workflow())
         await run.record_history(label)
     await ctx.attempt("late completion", ctx.client.complete_activity(task.task_token))
+
+
+@slow_scenario
+async def activity_schedule_to_close_with_a_waiting_worker(ctx: Context) -> None:
+    """The worker takes the activity at once, so that its own limits are as long as the activity's: the latter count."""
+    runs = {}
+    for label, attempts in (("one attempt", 1), ("more", 0)):
+        run = await ctx.start(label.replace(" ", "-"))
+        poll = asyncio.create_task(run.poll_activity())
+        policy = retry_policy(attempts=attempts)
+        limits = {"start_to_close_s": None, "schedule_to_close_s": 1, "heartbeat_s": 1}
+        await run.step(schedule_activity("a", run.task_queue, retry=policy, **limits))
+        await poll
+        runs[label] = run
+    for label, run in runs.items():
+        await run.step(complete_workflow())
+        await run.record_history(label)
 
 
 @slow_scenario

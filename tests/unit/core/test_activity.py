@@ -276,8 +276,13 @@ def test_each_timeout_closes_the_activity(
     assert driver.header.has_pending_task
 
 
-def test_the_time_for_the_whole_activity_is_over_while_it_runs() -> None:
-    driver = started(schedule_to_close_s=4, start_to_close_s=10)
+@pytest.mark.parametrize("attempts_allowed", [0, 1])
+@pytest.mark.parametrize("limits", [{"start_to_close_s": 10}, {"start_to_close_s": None, "heartbeat_s": 4}])
+def test_the_time_for_the_whole_activity_is_over_while_it_runs(
+    limits: dict[str, Any], attempts_allowed: int
+) -> None:
+    """A worker that waited takes it in the instant in which it is scheduled: its own limits are then as long."""
+    driver = started(schedule_to_close_s=4, retry=retry_policy(attempts=attempts_allowed), **limits)
     driver.sleep(4)
     driver.wake()
     attributes = _timed_out(driver)

@@ -6,6 +6,8 @@ standalone activity's outcome) is said by those who call them; nothing of that m
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from perdure.api.common.v1 import Payloads
 from perdure.api.failure.v1 import Failure
 from perdure.core.run import retry
@@ -82,19 +84,27 @@ def deadlines(activity: Activity) -> list[tuple[int, int]]:
     """(time, timeout type) of every timeout that runs now, and (time, DISPATCH) for the end of a backoff. What a
     pause changes about it is the caller's."""
     found: list[tuple[int, int]] = []
-    if activity.schedule_to_close_ns:
-        found.append((activity.expiration_ns, retry.SCHEDULE_TO_CLOSE))
+    end_ns = activity.expiration_ns
+    if end_ns:
+        found.append((end_ns, retry.SCHEDULE_TO_CLOSE))
     if activity.started_ns:
-        if activity.start_to_close_ns:
-            found.append((activity.started_ns + activity.start_to_close_ns, retry.START_TO_CLOSE))
-        if activity.heartbeat_ns:
-            alive_ns = max(activity.started_ns, activity.last_heartbeat_ns)
-            found.append((alive_ns + activity.heartbeat_ns, retry.HEARTBEAT))
+        # A waiting worker takes an activity in the instant in which it is scheduled. With equal limits the whole
+        # activity's time is over then, as it is for a worker that came later.
+        found += [limit for limit in _attempt_limits(activity) if not end_ns or limit[0] < end_ns]
     elif activity.backing_off:
         found.append((activity.scheduled_ns, DISPATCH))
     elif activity.schedule_to_start_ns:
         found.append((activity.scheduled_ns + activity.schedule_to_start_ns, retry.SCHEDULE_TO_START))
     return found
+
+
+def _attempt_limits(activity: Activity) -> Iterator[tuple[int, int]]:
+    """(time, timeout type) of what a started attempt has to keep to."""
+    if activity.start_to_close_ns:
+        yield activity.started_ns + activity.start_to_close_ns, retry.START_TO_CLOSE
+    if activity.heartbeat_ns:
+        alive_ns = max(activity.started_ns, activity.last_heartbeat_ns)
+        yield alive_ns + activity.heartbeat_ns, retry.HEARTBEAT
 
 
 def timeout_failure(timeout_type: int, source: str = "") -> Failure:
