@@ -1,10 +1,10 @@
 """Runs the official Python SDK's own test suite against this server, the real dev server, or both; or on our SDK.
 
 A command, not a test: `python tests/compat/official_suite.py CHECKOUT --python VENV/bin/python [--real]`.
-CHECKOUT is a checkout of temporalio/sdk-python at the tag of the release installed in VENV; none of its code
-lives here. Each test file runs in a pytest of its own with a bound on its time; after a test that hangs, the
-rest of its file runs in another. Results go to the terminal, to a JSON file and to a Markdown table (passed,
-failed, skipped by file).
+CHECKOUT is a checkout of temporalio/sdk-python at the tag of the release installed in VENV, or with
+`--suite samples` one of temporalio/samples-python; none of their code lives here. Each test file runs in a
+pytest of its own with a bound on its time; after a test that hangs, the rest of its file runs in another.
+Results go to the terminal, to a JSON file and to a Markdown table (passed, failed, skipped by file).
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ SOURCES: Final = HERE.parents[1] / "src"
 RECORDER: Final = "official_suite_recorder"
 ALIAS: Final = "official_sdk_alias"
 RESULTS_VARIABLE: Final = "PERDURE_SUITE_RESULTS"
+DEV_SERVER_VARIABLE: Final = "PERDURE_SUITE_DEV_SERVER"
+TEST_SERVER_VARIABLE: Final = "PERDURE_SUITE_TEST_SERVER"
 
 AI_CONTRIBS: Final = (
     "google_adk_agents", "google_genai", "langgraph", "langsmith", "openai_agents", "strands",
@@ -60,6 +62,30 @@ DYNAMIC_CONFIG: Final = (
     "history.enableUpdateCallbacks=true",
 )
 """What the suite's own configuration gives the dev server that it starts."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Where a repository has its tests, and how they are told of a server."""
+
+    patterns: tuple[str, ...]
+    """Of the names of test files."""
+    left_out: tuple[str, ...]
+    """Folders that are no part of the protocol."""
+    copied: tuple[str, ...]
+    """Files and folders that the tests need; none: all."""
+    address_option: str
+
+
+SUITES: Final = {
+    "sdk": Suite(
+        patterns=("test_*.py",), left_out=AI_CONTRIBS, address_option="-E",
+        copied=("tests", "scripts", "pyproject.toml", "CHANGELOG.md", "README.md"),
+    ),
+    "samples": Suite(
+        patterns=("test_*.py", "*_test.py"), left_out=(), address_option="--workflow-environment", copied=(),
+    ),
+}  # fmt: skip
 
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 10.0
@@ -106,6 +132,7 @@ class Options:
     output: Path
     against: Path | None
     own_sdk: bool
+    suite: Suite
 
 
 def free_port() -> int:
@@ -174,12 +201,13 @@ class Server:
                 self._process.wait()
 
 
-def test_files(tests: Path, select: Sequence[str]) -> list[str]:
+def test_files(suite: Suite, tests: Path, select: Sequence[str]) -> list[str]:
     """The suite's test files, relative to its root, longest first so that parallel jobs end together."""
     found = [
         path
-        for path in tests.rglob("test_*.py")
-        if not any(part in AI_CONTRIBS for part in path.parts)
+        for pattern in suite.patterns
+        for path in tests.rglob(pattern)
+        if not any(part in suite.left_out for part in path.parts)
         and (not select or any(word in str(path.relative_to(tests.parent)) for word in select))
     ]
     found.sort(key=lambda path: (-path.stat().st_size, str(path)))
@@ -187,16 +215,16 @@ def test_files(tests: Path, select: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def suite_copy(checkout: Path) -> Iterator[Path]:
+def suite_copy(suite: Suite, checkout: Path) -> Iterator[Path]:
     """A folder with only the suite in it, so that `import temporalio` finds the installed release."""
+    names = suite.copied or [path.name for path in checkout.iterdir() if path.name != ".git"]
     with tempfile.TemporaryDirectory(prefix="official-suite-") as name:
         folder = Path(name)
-        shutil.copytree(checkout / "tests", folder / "tests")
-        if (checkout / "scripts").is_dir():
-            shutil.copytree(checkout / "scripts", folder / "scripts")
-        for extra in ("pyproject.toml", "CHANGELOG.md", "README.md"):
-            if (checkout / extra).exists():
-                shutil.copy(checkout / extra, folder / extra)
+        for path in (checkout / each for each in names):
+            if path.is_dir():
+                shutil.copytree(path, folder / path.name)
+            elif path.exists():
+                shutil.copy(path, folder / path.name)
         yield folder
 
 
@@ -226,7 +254,7 @@ def run_file(options: Options, root: Path, file: str, target: str) -> FileResult
     server = Server(target, options.commands[target], root)
     started = time.monotonic()
     try:
-        output = run_pytest(options, root, server.address, results_path, result)
+        output = run_pytest(options, root, target, server.address, results_path, result)
         result.note = server.death()
     finally:
         server.stop()
@@ -238,14 +266,27 @@ def run_file(options: Options, root: Path, file: str, target: str) -> FileResult
     return result
 
 
-def run_pytest(options: Options, root: Path, address: str, results_path: Path, result: FileResult) -> str:
-    """Run pytest on the result's file, again for the rest of it after a test that hangs; return what it printed."""
+def pytest_environment(options: Options, target: str, results_path: Path) -> dict[str, str]:
+    """The environment of the suite's process: where results go, and the program for tests that start a server."""
     python_path = [str(HERE), *([str(SOURCES)] if options.own_sdk else [])]
-    environment = {
+    command = shutil.which(options.commands[target]) or options.commands[target]
+    found = {
         **os.environ, RESULTS_VARIABLE: str(results_path), "PYTHONPATH": os.pathsep.join(python_path),
+        DEV_SERVER_VARIABLE: command,
     }  # fmt: skip
+    test_server = Path(command).with_name("perdure-test-server")
+    if target == "perdure" and test_server.exists():
+        found[TEST_SERVER_VARIABLE] = str(test_server)
+    return found
+
+
+def run_pytest(
+    options: Options, root: Path, target: str, address: str, results_path: Path, result: FileResult
+) -> str:
+    """Run pytest on the result's file, again for the rest of it after a test that hangs; return what it printed."""
+    environment = pytest_environment(options, target, results_path)
     line = [str(options.python), "-m", "pytest", *(["-p", ALIAS] if options.own_sdk else []), result.file]
-    line += ["-p", RECORDER, "-E", address, "-q"]
+    line += ["-p", RECORDER, options.suite.address_option, address, "-q"]
     line += [f"--timeout={options.test_timeout_s:.0f}", "--tb=short", "-p", "no:cacheprovider"]
     if options.keyword:
         line += ["-k", options.keyword]
@@ -286,8 +327,11 @@ def watch(
 
 def run_target(options: Options, target: str) -> list[FileResult]:
     """Run the whole suite against one server; print a line per file as it ends."""
-    with suite_copy(options.checkout) as root, concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        files = test_files(root / "tests", options.select)
+    with (
+        suite_copy(options.suite, options.checkout) as root,
+        concurrent.futures.ThreadPoolExecutor(options.jobs) as pool,
+    ):
+        files = test_files(options.suite, root / "tests", options.select)
         print(f"{target}: {len(files)} files", flush=True)
         results: list[FileResult] = []
         pending = [pool.submit(run_file, options, root, file, target) for file in files]
@@ -367,7 +411,8 @@ def markdown(ours: Sequence[FileResult], reference: Sequence[FileResult] | None)
 def parse_arguments(arguments: Sequence[str]) -> Options:
     """Check the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("checkout", type=Path, help="a checkout of temporalio/sdk-python")
+    parser.add_argument("checkout", type=Path, help="a checkout of the suite's repository")
+    parser.add_argument("--suite", choices=SUITES, default="sdk", help="which repository the checkout is of")
     parser.add_argument("--python", type=Path, required=True, help="python of the suite's environment")
     parser.add_argument("--real", action="store_true", help="run against the real dev server only")
     parser.add_argument(
@@ -394,7 +439,7 @@ def parse_arguments(arguments: Sequence[str]) -> Options:
         commands={"perdure": given.perdure_command, "real": given.real_command},
         jobs=given.jobs, test_timeout_s=given.test_timeout, file_timeout_s=given.file_timeout,
         select=tuple(given.select), keyword=given.keyword, output=given.output, against=given.against,
-        own_sdk=given.own_sdk,
+        own_sdk=given.own_sdk, suite=SUITES[given.suite],
     )  # fmt: skip
 
 

@@ -1,22 +1,48 @@
 """Pytest plugin: writes one JSON line per finished test to the file named by an environment variable.
 
-Loaded by `official_suite.py` into the pytest that runs the official SDK's tests. Only the standard library
+Tests that let the SDK download a server get the server that is being tested. Loaded by `official_suite.py` into the
+pytest that runs the official SDK's tests. Only the standard library
 and pytest may be imported here, because it runs in that other virtual environment.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 RESULTS_VARIABLE: Final = "PERDURE_SUITE_RESULTS"
 RESULTS_PATH: Final = os.environ[RESULTS_VARIABLE]
 """Read once: the suite has tests that empty the environment."""
+EXISTING_PROGRAMS: Final = {
+    "start_local": ("dev_server_existing_path", os.environ.get("PERDURE_SUITE_DEV_SERVER")),
+    "start_time_skipping": ("test_server_existing_path", os.environ.get("PERDURE_SUITE_TEST_SERVER")),
+}
+"""By method of WorkflowEnvironment: its argument for a program instead of a download, and the program."""
 MESSAGE_LIMIT: Final = 2_000
 """Characters kept of each end of a failure's text: enough for the exception, not its whole log."""
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let the SDK start the programs that are being tested, unless a test names its own."""
+    from temporalio.testing import WorkflowEnvironment
+
+    for name, (argument, program) in EXISTING_PROGRAMS.items():
+        if program:
+            setattr(
+                WorkflowEnvironment, name, _starting(getattr(WorkflowEnvironment, name), argument, program)
+            )
+
+
+def _starting(start: Any, argument: str, program: str) -> Any:
+    @functools.wraps(start)
+    async def start_program(**given: Any) -> Any:
+        return await start(**{argument: program, **given})
+
+    return start_program
 
 
 def _outcome(report: pytest.TestReport) -> str | None:

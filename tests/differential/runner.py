@@ -19,7 +19,10 @@ from tests.support.rpc import RawClient
 CONCURRENCY = 16
 SCENARIO_TIMEOUT_S = 75.0
 SEARCH_ATTRIBUTES = {"Shade": "Keyword", "Count": "Int", "Note": "Text"}
-DYNAMIC_CONFIG: dict[str, str] = {"frontend.WorkflowPauseEnabled": "true"}
+DYNAMIC_CONFIG: dict[str, str] = {
+    "frontend.WorkflowPauseEnabled": "true",
+    "frontend.enableCancelWorkerPollsOnShutdown": "true",
+}
 
 BROKEN_OFF = "scenario broke off"
 

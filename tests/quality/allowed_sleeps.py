@@ -12,6 +12,7 @@ _UNDER_TEST = "in the table of calls that are refused, so it sleeps only when th
 
 ALLOWED_SLEEPS: dict[str, str] = {
     "tests/compat/cli_runner.py::CliRun._step": _POLLS_ANOTHER_PROCESS,
+    "tests/compat/features_driver.py::collect_histories": _POLLS_ANOTHER_PROCESS,
     "tests/compat/official_suite.py::wait_for_port": _POLLS_ANOTHER_PROCESS,
     "tests/differential/context.py::Context.pause": _REAL_SERVER,
     "tests/differential/context.py::Context.until": _POLLS_ANOTHER_PROCESS,

@@ -51,6 +51,7 @@ class Capabilities:
     workflow_pause: bool = True
     standalone_activities: bool = True
     worker_poll_complete_on_shutdown: bool = False
+    """Turned on, a worker that shuts down ends its polls; off by default, as on the official server."""
     poller_autoscaling: bool = False
     worker_commands: bool = False
     standalone_nexus_operation: bool = False
@@ -226,8 +227,16 @@ _LIMIT_KEYS: Mapping[str, tuple[str, Reader]] = {
 }
 """Dynamic configuration keys: field of `Limits` and how to read the value."""
 
-_KNOWN_KEYS = {key.lower(): entry for key, entry in {**_SERVER_KEYS, **_LIMIT_KEYS}.items()}
-_LIMIT_NAMES = frozenset(key.lower() for key in _LIMIT_KEYS)
+_CAPABILITY_KEYS: Mapping[str, tuple[str, Reader]] = {
+    "frontend.enableCancelWorkerPollsOnShutdown": ("worker_poll_complete_on_shutdown", _flag),
+}
+"""Dynamic configuration keys: field of `Capabilities` and how to read the value."""
+
+_KNOWN_KEYS = {
+    key.lower(): (part, *entry)
+    for part, keys in (("", _SERVER_KEYS), ("limits", _LIMIT_KEYS), ("capabilities", _CAPABILITY_KEYS))
+    for key, entry in keys.items()
+}
 
 
 def with_dynamic_values(
@@ -245,18 +254,18 @@ def with_dynamic_values(
     Raises:
         InvalidArgumentError: a known key has a value of the wrong kind.
     """
-    server_fields: dict[str, Any] = {}
-    limit_fields: dict[str, Any] = {}
+    changed: dict[str, dict[str, Any]] = {"": {}, "limits": {}, "capabilities": {}}
     unknown: list[str] = []
     for key, value in values.items():
         entry = _KNOWN_KEYS.get(key.lower())
         if entry is None:
             unknown.append(key)
             continue
-        name, read = entry
+        part, name, read = entry
         try:
-            read_value = read(value)
+            changed[part][name] = read(value)
         except ValueError as error:
             raise InvalidArgumentError(f"{key}={json.dumps(value)}: {error}") from None
-        (limit_fields if key.lower() in _LIMIT_NAMES else server_fields)[name] = read_value
-    return replace(config, **server_fields, limits=replace(config.limits, **limit_fields)), tuple(unknown)
+    limits = replace(config.limits, **changed["limits"])
+    capabilities = replace(config.capabilities, **changed["capabilities"])
+    return replace(config, **changed[""], limits=limits, capabilities=capabilities), tuple(unknown)

@@ -88,6 +88,7 @@ class Server:
         self.engine = Engine(
             store, self.namespaces, runtime, EngineLimits(cached_runs=config.cached_runs, run=config.limits)
         )
+        self.engine.departures.is_enabled = config.capabilities.worker_poll_complete_on_shutdown
         self._remote = HttpRemote()
         self.nexus = Nexus(
             self.engine,

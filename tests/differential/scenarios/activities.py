@@ -249,7 +249,7 @@ async def activity_schedule_to_close_with_a_waiting_worker(ctx: Context) -> None
         run = await ctx.start(label.replace(" ", "-"))
         poll = asyncio.create_task(run.poll_activity())
         policy = retry_policy(attempts=attempts)
-        limits = {"start_to_close_s": None, "schedule_to_close_s": 1, "heartbeat_s": 1}
+        limits: dict[str, Any] = {"start_to_close_s": None, "schedule_to_close_s": 1, "heartbeat_s": 1}
         await run.step(schedule_activity("a", run.task_queue, retry=policy, **limits))
         await poll
         runs[label] = run

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from tests.differential.context import Context
 from tests.differential.registry import scenario
+from tests.support.builders import queue, schedule_activity
 from tests.support.proto import Timestamp, enums, worker, workflowservice
 
 Status = enums.WorkerStatus
@@ -109,3 +111,37 @@ async def workers_refused(ctx: Context) -> None:
     await ctx.attempt("describe unknown", unknown)
     bad = workflowservice.ListWorkersRequest(namespace=here, query="not a query")
     await ctx.attempt("bad query", bad)
+
+
+@scenario
+async def worker_shutdown_ends_its_polls(ctx: Context) -> None:
+    """A worker that leaves gets no more tasks: its polls end, new ones too; others go on."""
+    namespace, key = ctx.client.namespace, ctx.id("leaving")
+    run = await ctx.start()
+    await run.step(schedule_activity("a", run.task_queue))
+    goodbye = workflowservice.ShutdownWorkerRequest(
+        namespace=namespace, identity="leaving", worker_instance_key=key, task_queue=ctx.id("elsewhere"),
+        sticky_task_queue=ctx.id("sticky"),
+        task_queue_types=[enums.TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW],
+    )  # fmt: skip
+    leaving: dict[str, Any] = {"identity": "leaving", "worker_instance_key": key, "timeout_s": 30.0}
+    polls: list[asyncio.Task[Any]] = [
+        asyncio.create_task(ctx.client.poll_workflow_task(ctx.id("elsewhere"), **leaving)),
+        asyncio.create_task(ctx.client.poll_activity_task(ctx.id("elsewhere"), **leaving)),
+        asyncio.create_task(ctx.client.poll_activity_task(ctx.id("not-named"), **leaving)),
+    ]
+    described = workflowservice.DescribeTaskQueueRequest(
+        namespace=namespace,
+        task_queue=queue(ctx.id("not-named")),
+        task_queue_type=enums.TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+    )
+    while not (await ctx.client.call(described, workflowservice.DescribeTaskQueueResponse)).pollers:
+        await asyncio.sleep(
+            0
+        )  # the last of the polls has not arrived; the scenario's time limit is the bound
+    await ctx.attempt("shut down", goodbye)
+    for number, poll in enumerate(polls):
+        ctx.record(f"poll {number}", bool((await poll).task_token))
+    late = await ctx.client.poll_activity_task(run.task_queue, **leaving)
+    ctx.record("a poll that arrives late", bool(late.task_token))
+    ctx.record("another worker", bool((await run.poll_activity()).task_token))

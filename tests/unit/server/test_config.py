@@ -10,7 +10,6 @@ import pytest
 from perdure.api.namespace.v1 import NamespaceInfo
 from perdure.api.workflowservice.v1 import GetSystemInfoResponse
 from perdure.core.errors import InvalidArgumentError
-from perdure.core.run.limits import Limits
 from perdure.server import config as config_module
 from perdure.server.config import Capabilities, ServerConfig, with_dynamic_values
 
@@ -21,13 +20,14 @@ def test_capabilities_are_exactly_what_clients_can_ask_for() -> None:
     assert {field.name for field in fields(Capabilities)} == asked
 
 
-@pytest.mark.parametrize("key", [*config_module._SERVER_KEYS, *config_module._LIMIT_KEYS])
+@pytest.mark.parametrize("key", config_module._KNOWN_KEYS)
 def test_every_key_changes_the_field_it_names(key: str) -> None:
-    name, read = {**config_module._SERVER_KEYS, **config_module._LIMIT_KEYS}[key]
-    value: Any = {"_flag": False, "read_rules": [{"Pattern": "*"}], "_patterns": ["a"]}.get(read.__name__, 7)
+    part, name, read = config_module._KNOWN_KEYS[key]
+    before: Any = getattr(ServerConfig(), part) if part else ServerConfig()
+    values: dict[str, Any] = {"read_rules": [{"Pattern": "*"}], "_patterns": ["a"]}
+    value = not getattr(before, name) if read.__name__ == "_flag" else values.get(read.__name__, 7)
     changed, unknown = with_dynamic_values(ServerConfig(), {key: value})
-    before: Any = ServerConfig() if hasattr(ServerConfig(), name) else Limits()
-    after: Any = changed if hasattr(changed, name) else changed.limits
+    after: Any = getattr(changed, part) if part else changed
     assert getattr(after, name) == read(value) != getattr(before, name)
     assert unknown == ()
 

@@ -35,6 +35,7 @@ from perdure.core.run.transition import Transition
 from perdure.core.visibility.attributes import AttributeType
 from perdure.server.engine.activity_runs import ActivityRuns
 from perdure.server.engine.deliveries import ActivityDelivery, Delivery, WorkflowTaskDelivery
+from perdure.server.engine.departures import Departures
 from perdure.server.engine.matching import Matching, Poller
 from perdure.server.engine.pending import Outcome, Pending, Reserved
 from perdure.server.engine.runs import RunCache, RunSlot
@@ -98,6 +99,7 @@ class Engine:
         self.limits = limits or EngineLimits()
         self.runs = RunCache(self.limits.cached_runs)
         self.matching = Matching(store, runtime, self.start_task)
+        self.departures = Departures()
         self.timers = Timers(store, runtime, self._wake)
         self.activity_runs = ActivityRuns(self)
         self.tokens = TokenSealer("")

@@ -425,6 +425,12 @@ class Matching:
         horizon_ns = self._runtime.now_ns() - POLLER_MEMORY_NS
         return [(identity, seen_ns) for identity, seen_ns in queue.seen.items() if seen_ns > horizon_ns]
 
+    def forget_poller(self, key: QueueKey, identity: str) -> None:
+        """A worker says goodbye: it is not shown any more as one that polls the queue."""
+        queue = self._queues.get(key)
+        if queue is not None:
+            queue.seen.pop(identity, None)
+
     def forget_sticky(self, key: QueueKey) -> None:
         """The worker of a sticky queue says goodbye: its polls end, its queue counts as dead."""
         queue = self._queues.get(key)

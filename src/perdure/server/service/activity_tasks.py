@@ -123,9 +123,9 @@ class ActivityTasks:
                 raise InvalidArgumentError("max_tasks_per_second is no number")
             matching.limit(key, min(max(per_second, 0.0), NO_LIMIT))
         sdk = (call.metadata.get("client-name", ""), call.metadata.get("client-version", ""))
-        delivery = await matching.poll(
-            key, request.identity, self._engine.runtime.new_id(), timeout_s, sdk=sdk
-        )
+        polling = matching.poll(key, request.identity, self._engine.runtime.new_id(), timeout_s, sdk=sdk)
+        worker = (namespace.namespace_id, request.worker_instance_key)
+        delivery = await self._engine.departures.poll(worker, polling)
         if delivery is None:
             return PollActivityTaskQueueResponse()
         try:

@@ -73,7 +73,9 @@ class NexusTaskRpcs:
         key = QueueKey(namespace.namespace_id, name, TaskKind.NEXUS)
         key = await polled_queue(self._deployments, key, request.task_queue, version)
         matching = self._engine.matching
-        delivery = await matching.poll(key, request.identity, self._engine.runtime.new_id(), timeout_s)
+        polling = matching.poll(key, request.identity, self._engine.runtime.new_id(), timeout_s)
+        worker = (namespace.namespace_id, request.worker_instance_key)
+        delivery = await self._engine.departures.poll(worker, polling)
         if delivery is None:
             return PollNexusTaskQueueResponse()
         invariant(isinstance(delivery, NexusDelivery), "another kind of task in a queue of Nexus tasks")

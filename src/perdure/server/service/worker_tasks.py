@@ -127,7 +127,7 @@ class WorkerTasks:
         key = await polled_queue(self._deployments, key, request.task_queue, deployed)
         matching = self._engine.matching
         request_id = self._engine.runtime.new_id()
-        delivery = await matching.poll(
+        polling = matching.poll(
             key,
             request.identity,
             request_id,
@@ -136,6 +136,8 @@ class WorkerTasks:
             is_local=call.is_local,
             deployment_version=deployed,
         )
+        worker = (namespace.namespace_id, request.worker_instance_key)
+        delivery = await self._engine.departures.poll(worker, polling)
         if delivery is None:
             return PollWorkflowTaskQueueResponse()
         try:
@@ -291,8 +293,15 @@ class WorkerTasks:
         return ResetStickyTaskQueueResponse()
 
     async def shutdown_worker(self, request: ShutdownWorkerRequest, call: Call) -> ShutdownWorkerResponse:
-        """ShutdownWorker: the worker's sticky queue is gone; its tasks go to the normal queue at once."""
+        """ShutdownWorker: the worker's polls end, if that is on; tasks of its sticky queue go to the normal queue."""
         namespace = self._namespaces.get(request.namespace)
+        if self._engine.departures.is_enabled and request.task_queue and request.worker_instance_key:
+            self._engine.departures.leave((namespace.namespace_id, request.worker_instance_key))
+            asked = {int(kind) for kind in request.task_queue_types}
+            named = [kind for kind in TaskKind if kind in asked]
+            for kind in named or (TaskKind.WORKFLOW, TaskKind.ACTIVITY):
+                key = QueueKey(namespace.namespace_id, request.task_queue, kind)
+                self._engine.matching.forget_poller(key, request.identity)
         if request.HasField("worker_heartbeat"):
             self._workers.record(namespace.namespace_id, [request.worker_heartbeat])
         if request.sticky_task_queue:
