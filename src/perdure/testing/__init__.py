@@ -9,11 +9,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from perdure.testing._activity import ActivityEnvironment
+    from perdure.testing._time_skipper import FastForwardConfig, TimeSkipper, TimeSkippingConfig
     from perdure.testing._workflow import WorkflowEnvironment
 
-__all__ = ["ActivityEnvironment", "WorkflowEnvironment"]
+__all__ = [
+    "ActivityEnvironment",
+    "FastForwardConfig",
+    "TimeSkipper",
+    "TimeSkippingConfig",
+    "WorkflowEnvironment",
+]
 
-_MODULES = {"ActivityEnvironment": "_activity", "WorkflowEnvironment": "_workflow"}
+_MODULES = {
+    "ActivityEnvironment": "_activity",
+    "FastForwardConfig": "_time_skipper",
+    "TimeSkipper": "_time_skipper",
+    "TimeSkippingConfig": "_time_skipper",
+    "WorkflowEnvironment": "_workflow",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 from perdure.common import SearchAttributeKey
 
-START_S: Final = 60.0
+START_LIMIT: Final = timedelta(minutes=1)
 STOP_S: Final = 10.0
 
 
@@ -27,12 +28,16 @@ class Program:
         path: the executable.
         arguments: its arguments.
         ip, port: where it will listen.
+
+    Attributes:
+        start_limit: how long it may take until it accepts connections.
     """
 
     def __init__(self, path: str, arguments: Sequence[str], ip: str, port: int) -> None:
         self._command = (path, *arguments)
         self._ip, self._port = ip, port
         self._process: asyncio.subprocess.Process | None = None
+        self.start_limit = START_LIMIT
 
     @property
     def address(self) -> str:
@@ -49,7 +54,7 @@ class Program:
             *self._command, stdin=asyncio.subprocess.DEVNULL
         )
         try:
-            async with asyncio.timeout(START_S):
+            async with asyncio.timeout(self.start_limit.total_seconds()):
                 while not await self._accepts():
                     if process.returncode is not None:
                         raise RuntimeError(f"{self._command[0]} ended with exit code {process.returncode}.")
@@ -57,7 +62,8 @@ class Program:
         except TimeoutError:
             await self.stop()
             raise RuntimeError(
-                f"{self._command[0]} accepts no connections at {self.address} after {START_S} s."
+                f"{self._command[0]} accepts no connections at {self.address} "
+                f"after {self.start_limit.total_seconds():g} s."
             ) from None
         except BaseException:  # also when cancelled: nobody else would stop it
             await self.stop()
@@ -118,3 +124,18 @@ def dev_server_program(
     if ui is not True:
         arguments += ["--ui-port", str(ui)] if ui else ["--headless"]
     return Program(path, [*arguments, *extra], ip, port)
+
+
+def dev_server_program_of(arguments: Mapping[str, Any]) -> Program:
+    """The program that arguments of `WorkflowEnvironment.start_local` name."""
+    return dev_server_program(
+        arguments["dev_server_existing_path"],
+        namespace=arguments["namespace"],
+        ip=arguments["ip"],
+        port=arguments["port"],
+        ui=arguments["ui_port"] or arguments["ui"],
+        database=arguments["dev_server_database_filename"],
+        log=(arguments["dev_server_log_format"], arguments["dev_server_log_level"]),
+        search_attributes=arguments["search_attributes"],
+        extra=arguments["dev_server_extra_args"],
+    )

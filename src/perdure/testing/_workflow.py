@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack
 
-from perdure.client import Client, Interceptor, Plugin
+from perdure.client import Client, Interceptor, Plugin, WorkflowHandle
 from perdure.common import QueryRejectCondition, SearchAttributeKey
 from perdure.converter import DataConverter
 from perdure.runtime import Runtime
@@ -30,14 +30,22 @@ from perdure.testing._options import (
     typed_attributes,
     with_arguments,
 )
-from perdure.testing._processes import Program, dev_server_program, free_port
+from perdure.testing._processes import Program, dev_server_program_of, free_port
 from perdure.testing._skipping import AutoSkipping, SkippingInterceptor
+from perdure.testing._time_skipper import _SKIPPING, TimeSkipper, TimeSkippingConfig
 
 if TYPE_CHECKING:
+    from perdure.api.common.v1 import TimeSkippingInfo
     from perdure.api.nexus.v1 import Endpoint
 
 _LONGEST = timedelta(days=365)
 """Limit of a call that sleeps: as good as none."""
+
+
+_NO_CLOCKS = (
+    "{} needs a server with a clock for each workflow: see WorkflowEnvironment.start_time_skipping_v2(). "
+    "Where all workflows share a clock, sleep() moves it"
+)
 
 
 class WorkflowEnvironment:
@@ -86,6 +94,7 @@ class WorkflowEnvironment:
         dev_server_download_version: str = "default",
         dev_server_extra_args: Sequence[str] = [],
         dev_server_download_ttl: timedelta | None = None,
+        dev_server_startup_timeout: timedelta | None = None,
         ui_port: int | None = None,
     ) -> WorkflowEnvironment:
         """Start a server whose time is real.
@@ -103,6 +112,7 @@ class WorkflowEnvironment:
             dev_server_existing_path: Start this program with the arguments of `temporal server start-dev` instead.
             dev_server_database_filename: SQLite file to keep everything in; in memory by default.
             dev_server_extra_args: Its flags; here `--dynamic-config-value`, `--search-attribute`, `--namespace` count.
+            dev_server_startup_timeout: How long a program may take to start; a minute by default.
             ui, ui_port, dev_server_log_format, dev_server_log_level: For a program only.
             download_dest_dir, dev_server_download_version, dev_server_download_ttl: Nothing is downloaded.
 
@@ -112,22 +122,15 @@ class WorkflowEnvironment:
         """
         if tls:
             raise ValueError("tls: the server of a test environment speaks plain text; leave tls out")
-        client_options = client_options_in(locals())
+        arguments = locals()
+        client_options, extra = client_options_in(arguments), dev_server_extra_args
         if dev_server_existing_path is not None:
-            program = dev_server_program(
-                dev_server_existing_path,
-                namespace=namespace,
-                ip=ip,
-                port=port,
-                ui=ui_port or ui,
-                database=dev_server_database_filename,
-                log=(dev_server_log_format, dev_server_log_level),
-                search_attributes=search_attributes,
-                extra=dev_server_extra_args,
+            program = dev_server_program_of(arguments)
+            return await _ProgramEnvironment._start(
+                program, namespace, client_options, dev_server_startup_timeout, time_skipping=False
             )
-            return await _ProgramEnvironment._start(program, namespace, client_options, time_skipping=False)
-        config = ServerConfig(namespaces=(namespace,), search_attributes=typed_attributes(search_attributes))
-        config = with_arguments(config, dev_server_extra_args)
+        attributes = typed_attributes(search_attributes)
+        config = with_arguments(ServerConfig(namespaces=(namespace,), search_attributes=attributes), extra)
         server = ServerOptions(config, dev_server_database_filename, ip, port or 0)
         return await _EmbeddedEnvironment._start(server, namespace, client_options)
 
@@ -149,6 +152,7 @@ class WorkflowEnvironment:
         test_server_download_version: str = "default",
         test_server_extra_args: Sequence[str] = [],
         test_server_download_ttl: timedelta | None = None,
+        test_server_startup_timeout: timedelta | None = None,
     ) -> WorkflowEnvironment:
         """Start a server whose time skips.
 
@@ -161,6 +165,7 @@ class WorkflowEnvironment:
                 identity, runtime: See `Client.connect`.
             port: Port that the server listens on; None takes a free one.
             test_server_existing_path: Start this program, with the port as its argument, instead.
+            test_server_startup_timeout: How long a program may take until it accepts connections; a minute by default.
             test_server_extra_args: Further arguments of the program; inside the process see `start_local`.
             download_dest_dir, test_server_download_version, test_server_download_ttl: Nothing is downloaded.
 
@@ -173,11 +178,38 @@ class WorkflowEnvironment:
         if test_server_existing_path is not None:
             port = port or free_port(ip)
             program = Program(test_server_existing_path, [str(port), *test_server_extra_args], ip, port)
-            return await _ProgramEnvironment._start(program, "default", client_options, time_skipping=True)
+            return await _ProgramEnvironment._start(
+                program, "default", client_options, test_server_startup_timeout, time_skipping=True
+            )
         config = with_arguments(ServerConfig(time_skipping=True), test_server_extra_args)
         return await _EmbeddedEnvironment._start(
             ServerOptions(config, None, ip, port or 0), "default", client_options
         )
+
+    @classmethod
+    async def start_time_skipping_v2(
+        cls, *, ts_config: TimeSkippingConfig = _SKIPPING, **options: Any
+    ) -> WorkflowEnvironment:
+        """Start a server program that has a clock for each workflow, and skips it (experimental).
+
+        The workflows that this environment's client starts skip time by themselves; `fast_forward` moves the clock of
+        one. It takes a Temporal dev server: give `dev_server_existing_path`, and in `dev_server_extra_args`
+        `--dynamic-config-value frontend.WorkflowTimeSkippingEnabled=true`.
+
+        Args:
+            ts_config: How time skips for workflows that are started.
+            **options: See `start_local`.
+
+        Raises:
+            ValueError: no program is given: the server inside the process has one clock for all workflows, see
+                `start_time_skipping`.
+        """
+        if options.get("dev_server_existing_path") is None:
+            raise ValueError(
+                "start_time_skipping_v2 needs a server with a clock for each workflow, and the server inside the "
+                "process has one for all: use start_time_skipping(), or give dev_server_existing_path"
+            )
+        return _PerWorkflowEnvironment(await cls.start_local(**options), ts_config)
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -193,6 +225,23 @@ class WorkflowEnvironment:
         """The client of this environment's server."""
         return self._client
 
+    async def connect_client(self, **options: Any) -> Client:
+        """Connect another client to this environment's server.
+
+        Args:
+            **options: See `Client.connect`. Namespace and credentials are those of this environment's client, unless
+                said otherwise here.
+        """
+        own = self._client.service_client.config
+        known = {
+            "namespace": self._client.namespace,
+            "api_key": own.api_key,
+            "tls": own.tls,
+            "rpc_metadata": own.rpc_metadata,
+            "runtime": own.runtime,
+        }
+        return await Client.connect(own.target_host, **{**known, **options})
+
     async def shutdown(self) -> None:
         """Stop what this environment started. Twice is fine."""
 
@@ -204,13 +253,27 @@ class WorkflowEnvironment:
         """
         await asyncio.sleep(_timedelta(duration).total_seconds())
 
-    async def get_current_time(self) -> datetime:
-        """Return the time of the server, in UTC; the system's where time does not skip."""
+    async def get_current_time(self, handle: WorkflowHandle[Any, Any] | None = None) -> datetime:
+        """Return the time of the server, in UTC; the system's where time does not skip.
+
+        Args:
+            handle: Of a workflow, where each has its own time (`start_time_skipping_v2`); otherwise without effect.
+        """
         return datetime.now(UTC)
 
     @property
     def supports_time_skipping(self) -> bool:
         """Whether time skips here."""
+        return self.supports_time_skipping_v1 or self.supports_time_skipping_v2
+
+    @property
+    def supports_time_skipping_v1(self) -> bool:
+        """Whether all workflows here share a clock that skips."""
+        return False
+
+    @property
+    def supports_time_skipping_v2(self) -> bool:
+        """Whether each workflow here has a clock that skips (experimental)."""
         return False
 
     async def create_nexus_endpoint(self, endpoint_name: str, task_queue: str) -> Endpoint:
@@ -247,6 +310,30 @@ class WorkflowEnvironment:
         """In this block, waiting for a result does not let time skip. Without effect where time does not skip."""
         return nullcontext()
 
+    # For environments where each workflow has its own clock
+
+    async def fast_forward(
+        self, handle: WorkflowHandle[Any, Any], duration: timedelta | float | None = None, /
+    ) -> bool:
+        """Move the clock of a workflow; see `TimeSkipper.fast_forward`.
+
+        Raises:
+            RuntimeError: Workflows have no clocks of their own here.
+        """
+        raise RuntimeError(_NO_CLOCKS.format("fast_forward"))
+
+    async def get_time_skipping_info(self, handle: WorkflowHandle[Any, Any]) -> TimeSkippingInfo | None:
+        """Return what the server knows of a workflow's clock; None if it never skipped.
+
+        Raises:
+            RuntimeError: Workflows have no clocks of their own here.
+        """
+        raise RuntimeError(_NO_CLOCKS.format("get_time_skipping_info"))
+
+    def with_time_skipping_disabled(self) -> AbstractContextManager[None]:
+        """In this block, workflows are started whose time is real. Without effect where they have no own clocks."""
+        return nullcontext()
+
 
 class _Stoppable(Protocol):
     async def stop(self) -> None: ...
@@ -274,7 +361,7 @@ class _ServerEnvironment(WorkflowEnvironment):
         await self._server.stop()
 
     @property
-    def supports_time_skipping(self) -> bool:
+    def supports_time_skipping_v1(self) -> bool:
         return self._skipping is not None
 
     @property
@@ -291,7 +378,7 @@ class _ServerEnvironment(WorkflowEnvironment):
         request.duration.FromTimedelta(_timedelta(duration))
         await self._clock.unlock_time_skipping_with_sleep(request, timeout=_LONGEST)
 
-    async def get_current_time(self) -> datetime:
+    async def get_current_time(self, handle: WorkflowHandle[Any, Any] | None = None) -> datetime:
         if self._skipping is None:
             return await super().get_current_time()
         from perdure.api.protobuf import Empty
@@ -387,8 +474,15 @@ class _ProgramEnvironment(_ServerEnvironment):
 
     @classmethod
     async def _start(
-        cls, program: Program, namespace: str, client_options: ClientOptions, *, time_skipping: bool
+        cls,
+        program: Program,
+        namespace: str,
+        client_options: ClientOptions,
+        start_limit: timedelta | None,
+        *,
+        time_skipping: bool,
     ) -> WorkflowEnvironment:
+        program.start_limit = start_limit or program.start_limit
         await program.start()
         try:
             client = await Client.connect(program.address, namespace=namespace, **client_options)
@@ -396,6 +490,54 @@ class _ProgramEnvironment(_ServerEnvironment):
         except BaseException:  # also when cancelled: nobody else would stop it
             await program.stop()
             raise
+
+
+class _PerWorkflowEnvironment(WorkflowEnvironment):
+    """An environment whose server has a clock for each workflow.
+
+    Args:
+        inner: The server and a client of it.
+        config: How time skips for workflows that are started.
+    """
+
+    def __init__(self, inner: WorkflowEnvironment, config: TimeSkippingConfig) -> None:
+        self._inner = inner
+        self._skipper = TimeSkipper(inner.client, config=config)
+        super().__init__(self._skipper.client)
+
+    async def shutdown(self) -> None:
+        await self._inner.shutdown()
+
+    @property
+    def supports_time_skipping_v2(self) -> bool:
+        return True
+
+    async def sleep(self, duration: timedelta | float) -> None:
+        raise RuntimeError(
+            "Each workflow has its own time here: use fast_forward(handle, duration), not sleep"
+        )
+
+    async def get_current_time(self, handle: WorkflowHandle[Any, Any] | None = None) -> datetime:
+        if handle is None:
+            raise RuntimeError("Each workflow has its own time here: give get_current_time a workflow handle")
+        return await self._skipper.get_current_time(handle)
+
+    def auto_time_skipping_disabled(self) -> AbstractContextManager[None]:
+        raise RuntimeError(
+            "Time does not skip because somebody waits here: use with_time_skipping_disabled(), "
+            "not auto_time_skipping_disabled()"
+        )
+
+    async def fast_forward(
+        self, handle: WorkflowHandle[Any, Any], duration: timedelta | float | None = None, /
+    ) -> bool:
+        return await self._skipper.fast_forward(handle, duration)
+
+    async def get_time_skipping_info(self, handle: WorkflowHandle[Any, Any]) -> TimeSkippingInfo | None:
+        return await self._skipper.get_time_skipping_info(handle)
+
+    def with_time_skipping_disabled(self) -> AbstractContextManager[None]:
+        return self._skipper.with_time_skipping_disabled()
 
 
 def _timedelta(duration: timedelta | float) -> timedelta:

@@ -376,7 +376,7 @@ class WorkflowPayloads:
 
     def _jobs_of_commands(self, commands: Iterable[Command]) -> list[Coroutine[Any, Any, None]]:
         return [
-            self._transform_marker(command.record_marker_command_attributes, is_inbound=False)
+            self._encode_marker_command(command)
             if command.HasField("record_marker_command_attributes")
             else self._transform(
                 command,
@@ -386,6 +386,14 @@ class WorkflowPayloads:
             )
             for command in commands
         ]
+
+    async def _encode_marker_command(self, command: Command) -> None:
+        """Encode what a marker holds, and the words for user interfaces that come with it."""
+        await self._transform_marker(command.record_marker_command_attributes, is_inbound=False)
+        if command.HasField("user_metadata"):
+            await self._transform(command.user_metadata, self._own, is_inbound=False)
+        for group in command.event_group_markers:
+            await self._transform(group, self._own, is_inbound=False)
 
     def _storage_target_of(self, command: Command) -> StorageDriverWorkflowInfo:
         """Return the workflow that what a command carries is stored for: the one that will read it."""

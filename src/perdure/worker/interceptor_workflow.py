@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ChildWorkflowCancellationType,
         ChildWorkflowHandle,
         ContinueAsNewVersioningBehavior,
+        EventGroup,
         Info,
         NexusOperationCancellationType,
         NexusOperationHandle,
@@ -94,6 +95,7 @@ class ContinueAsNewInput:
     versioning_intent: VersioningIntent | None
     initial_versioning_behavior: ContinueAsNewVersioningBehavior | None
     arg_types: list[type] | None
+    event_groups: Sequence[EventGroup] | None = None
 
 
 @dataclass
@@ -104,6 +106,7 @@ class SignalChildWorkflowInput:
     args: Sequence[Any]
     child_workflow_id: str
     headers: Mapping[str, Payload]
+    event_groups: Sequence[EventGroup] | None = None
 
 
 @dataclass
@@ -116,6 +119,7 @@ class SignalExternalWorkflowInput:
     workflow_id: str
     workflow_run_id: str | None
     headers: Mapping[str, Payload]
+    event_groups: Sequence[EventGroup] | None = None
 
 
 @dataclass
@@ -139,6 +143,7 @@ class StartActivityInput:
     priority: Priority
     arg_types: list[type] | None
     ret_type: type | None
+    event_groups: Sequence[EventGroup] | None = None
 
 
 @dataclass
@@ -158,6 +163,7 @@ class StartLocalActivityInput:
     summary: str | None
     arg_types: list[type] | None
     ret_type: type | None
+    event_groups: Sequence[EventGroup] | None = None
 
 
 @dataclass
@@ -186,6 +192,7 @@ class StartChildWorkflowInput:
     arg_types: list[type] | None
     ret_type: type | None
     versioning_override: VersioningOverride | None = None
+    event_groups: Sequence[EventGroup] | None = None
 
 
 @dataclass
@@ -208,6 +215,7 @@ class StartNexusOperationInput(Generic[InputT, OutputT]):
     headers: Mapping[str, str] | None
     summary: str | None
     output_type: type[OutputT] | None = None
+    event_groups: Sequence[EventGroup] | None = None
 
     def __post_init__(self) -> None:
         """Reads the type of the result from the operation, if it says it."""
@@ -269,6 +277,8 @@ class WorkflowInboundInterceptor:
 
 class WorkflowOutboundInterceptor:
     """What workflow code asks for. Made once per run; extend it and override what you want to see or change."""
+
+    next: WorkflowOutboundInterceptor
 
     def __init__(self, next: WorkflowOutboundInterceptor) -> None:
         """Keeps the next interceptor of the chain, to which everything is handed by default."""

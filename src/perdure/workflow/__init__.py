@@ -102,6 +102,13 @@ from perdure.workflow._definition import (
     init,
     run,
 )
+from perdure.workflow._event_groups import (
+    EventGroup,
+    _attached,
+    _current_markers,
+    _set_cause,
+    create_event_group,
+)
 from perdure.workflow._exceptions import (
     ContinueAsNewVersioningBehavior,
     NondeterminismError,
@@ -202,6 +209,7 @@ __all__ = [
     "ContinueAsNewError",
     "ContinueAsNewVersioningBehavior",
     "DynamicWorkflowConfig",
+    "EventGroup",
     "ExternalWorkflowHandle",
     "HandlerUnfinishedPolicy",
     "Info",
@@ -241,8 +249,10 @@ __all__ = [
     "_SignalDefinition",
     "_UpdateDefinition",
     "_assert_dynamic_handler_args",
+    "_attached",
     "_bind_method",
     "_build_log_context",
+    "_current_markers",
     "_current_update_info",
     "_imports_passed_through",
     "_in_sandbox",
@@ -251,6 +261,7 @@ __all__ = [
     "_release_waiter",
     "_sandbox_import_notification_policy_override",
     "_sandbox_unrestricted",
+    "_set_cause",
     "_set_current_update_info",
     "_update_validator",
     "_wait",
@@ -258,6 +269,7 @@ __all__ = [
     "as_completed",
     "cancellation_reason",
     "continue_as_new",
+    "create_event_group",
     "create_nexus_client",
     "current_update_info",
     "defn",

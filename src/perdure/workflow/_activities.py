@@ -23,6 +23,7 @@ from perdure.types import (
     ReturnType,
     SelfType,
 )
+from perdure.workflow._event_groups import EventGroup
 from perdure.workflow._exceptions import VersioningIntent
 from perdure.workflow._runtime import _Runtime
 
@@ -60,6 +61,7 @@ class ActivityConfig(TypedDict, total=False):
     versioning_intent: VersioningIntent | None
     summary: str | None
     priority: Priority
+    event_groups: Sequence[EventGroup] | None
 
 
 @overload
@@ -138,6 +140,7 @@ def start_activity(
     versioning_intent: VersioningIntent | None = None,
     summary: str | None = None,
     priority: Priority = Priority.default,
+    event_groups: Sequence[EventGroup] | None = None,
 ) -> ActivityHandle[Any]:
     """Starts an activity.
 
@@ -157,6 +160,7 @@ def start_activity(
         versioning_intent: Deprecated in favour of worker deployments.
         summary: One line about the activity for user interfaces.
         priority: Its place in the queue.
+        event_groups: Groups that it belongs to, for user interfaces (experimental).
 
     Returns:
         A task that ends with the result.
@@ -179,6 +183,7 @@ def start_activity(
         versioning_intent=versioning_intent,
         summary=summary,
         priority=priority,
+        event_groups=event_groups,
     )
 
 

@@ -30,6 +30,7 @@ from perdure.types import (
 )
 from perdure.workflow._activities import _AsyncioTask
 from perdure.workflow._context import uuid4
+from perdure.workflow._event_groups import EventGroup
 from perdure.workflow._exceptions import ContinueAsNewVersioningBehavior, VersioningIntent
 from perdure.workflow._runtime import _Runtime
 
@@ -70,11 +71,20 @@ class ChildWorkflowHandle(_AsyncioTask[ReturnType], Generic[SelfType, ReturnType
         raise NotImplementedError
 
     @overload
-    async def signal(self, signal: MethodSyncOrAsyncNoParam[SelfType, None]) -> None: ...
+    async def signal(
+        self,
+        signal: MethodSyncOrAsyncNoParam[SelfType, None],
+        *,
+        event_groups: Sequence[EventGroup] | None = None,
+    ) -> None: ...
 
     @overload
     async def signal(
-        self, signal: MethodSyncOrAsyncSingleParam[SelfType, ParamType, None], arg: ParamType
+        self,
+        signal: MethodSyncOrAsyncSingleParam[SelfType, ParamType, None],
+        arg: ParamType,
+        *,
+        event_groups: Sequence[EventGroup] | None = None,
     ) -> None: ...
 
     @overload
@@ -83,13 +93,26 @@ class ChildWorkflowHandle(_AsyncioTask[ReturnType], Generic[SelfType, ReturnType
         signal: Callable[Concatenate[SelfType, MultiParamSpec], Awaitable[None] | None],
         *,
         args: Sequence[Any],
+        event_groups: Sequence[EventGroup] | None = None,
     ) -> None: ...
 
     @overload
-    async def signal(self, signal: str, arg: Any = _arg_unset, *, args: Sequence[Any] = ...) -> None: ...
+    async def signal(
+        self,
+        signal: str,
+        arg: Any = _arg_unset,
+        *,
+        args: Sequence[Any] = ...,
+        event_groups: Sequence[EventGroup] | None = None,
+    ) -> None: ...
 
     async def signal(
-        self, signal: str | Callable[..., Any], arg: Any = _arg_unset, *, args: Sequence[Any] = ()
+        self,
+        signal: str | Callable[..., Any],
+        arg: Any = _arg_unset,
+        *,
+        args: Sequence[Any] = (),
+        event_groups: Sequence[EventGroup] | None = None,
     ) -> None:
         """Sends the child a signal and waits until it is in the child's history.
 
@@ -97,6 +120,7 @@ class ChildWorkflowHandle(_AsyncioTask[ReturnType], Generic[SelfType, ReturnType
             signal: The name, or the handler in the child's class.
             arg: Its argument, if there is exactly one.
             args: Its arguments, if `arg` is not given.
+            event_groups: Groups that it belongs to, for user interfaces (experimental).
         """
         raise NotImplementedError
 
@@ -121,6 +145,7 @@ class ChildWorkflowConfig(TypedDict, total=False):
         static_summary: One line about the child for user interfaces.
         static_details: More lines about the child for user interfaces.
         priority: Its place in the queue.
+        event_groups: Groups that its start belongs to, for user interfaces (experimental).
         versioning_override: Takes the place of what the child inherits (experimental; newer servers only).
     """
 
@@ -140,6 +165,7 @@ class ChildWorkflowConfig(TypedDict, total=False):
     static_summary: str | None
     static_details: str | None
     priority: Priority
+    event_groups: Sequence[EventGroup] | None
     versioning_override: VersioningOverride | None
 
 
@@ -227,6 +253,7 @@ async def _start_child(
     static_summary: str | None = None,
     static_details: str | None = None,
     priority: Priority = Priority.default,
+    event_groups: Sequence[EventGroup] | None = None,
     versioning_override: VersioningOverride | None = None,
 ) -> ChildWorkflowHandle[Any, Any]:
     return await _Runtime.current().start_child_workflow(
@@ -249,6 +276,7 @@ async def _start_child(
         static_summary=static_summary,
         static_details=static_details,
         priority=priority,
+        event_groups=event_groups,
         versioning_override=versioning_override,
     )
 
@@ -314,18 +342,39 @@ class ExternalWorkflowHandle(Generic[SelfType]):
         raise NotImplementedError
 
     @overload
-    async def signal(self, signal: MethodSyncOrAsyncNoParam[SelfType, None]) -> None: ...
-
-    @overload
     async def signal(
-        self, signal: MethodSyncOrAsyncSingleParam[SelfType, ParamType, None], arg: ParamType
+        self,
+        signal: MethodSyncOrAsyncNoParam[SelfType, None],
+        *,
+        event_groups: Sequence[EventGroup] | None = None,
     ) -> None: ...
 
     @overload
-    async def signal(self, signal: str, arg: Any = _arg_unset, *, args: Sequence[Any] = ...) -> None: ...
+    async def signal(
+        self,
+        signal: MethodSyncOrAsyncSingleParam[SelfType, ParamType, None],
+        arg: ParamType,
+        *,
+        event_groups: Sequence[EventGroup] | None = None,
+    ) -> None: ...
+
+    @overload
+    async def signal(
+        self,
+        signal: str,
+        arg: Any = _arg_unset,
+        *,
+        args: Sequence[Any] = ...,
+        event_groups: Sequence[EventGroup] | None = None,
+    ) -> None: ...
 
     async def signal(
-        self, signal: str | Callable[..., Any], arg: Any = _arg_unset, *, args: Sequence[Any] = ()
+        self,
+        signal: str | Callable[..., Any],
+        arg: Any = _arg_unset,
+        *,
+        args: Sequence[Any] = (),
+        event_groups: Sequence[EventGroup] | None = None,
     ) -> None:
         """Sends the workflow a signal and waits until it is in its history.
 
@@ -333,14 +382,21 @@ class ExternalWorkflowHandle(Generic[SelfType]):
             signal: The name, or the handler in the workflow's class.
             arg: Its argument, if there is exactly one.
             args: Its arguments, if `arg` is not given.
+            event_groups: Groups that it belongs to, for user interfaces (experimental).
         """
         raise NotImplementedError
 
-    async def cancel(self, *, reason: str = "") -> None:
+    async def cancel(
+        self,
+        *,
+        reason: str = "",
+        event_groups: Sequence[EventGroup] | None = None,
+    ) -> None:
         """Asks the workflow to cancel and waits until the request is in its history.
 
         Args:
             reason: What its `cancellation_reason()` says.
+            event_groups: Groups that it belongs to, for user interfaces (experimental).
         """
         raise NotImplementedError
 
@@ -388,6 +444,7 @@ class _ContinueAsNewConfig(TypedDict, total=False):
     search_attributes: TypedSearchAttributes | SearchAttributes | None
     versioning_intent: VersioningIntent | None
     initial_versioning_behavior: ContinueAsNewVersioningBehavior | None
+    event_groups: Sequence[EventGroup] | None
 
 
 @overload
@@ -440,6 +497,7 @@ def continue_as_new(
     search_attributes: TypedSearchAttributes | SearchAttributes | None = None,
     versioning_intent: VersioningIntent | None = None,
     initial_versioning_behavior: ContinueAsNewVersioningBehavior | None = None,
+    event_groups: Sequence[EventGroup] | None = None,
 ) -> NoReturn:
     """Ends this run at once and starts a new one of the same workflow id, with an empty history.
 
@@ -456,6 +514,7 @@ def continue_as_new(
         search_attributes: Other search attributes. The dictionary form is deprecated.
         versioning_intent: Deprecated in favour of worker deployments.
         initial_versioning_behavior: Which version runs the new run's first task (experimental).
+        event_groups: Groups that the end of this run belongs to, for user interfaces (experimental).
 
     Raises:
         ContinueAsNewError: always; let it pass.
@@ -473,4 +532,5 @@ def continue_as_new(
         search_attributes=search_attributes,
         versioning_intent=versioning_intent,
         initial_versioning_behavior=initial_versioning_behavior,
+        event_groups=event_groups,
     )

@@ -16,6 +16,7 @@ from perdure.common import (
     _warn_on_deprecated_search_attributes,
 )
 from perdure.types import AnyType, ParamType
+from perdure.workflow._event_groups import EventGroup, _attached
 from perdure.workflow._info import Info
 from perdure.workflow._runtime import _Runtime
 
@@ -100,14 +101,21 @@ def uuid7() -> uuid.UUID:
     return uuid.UUID(int=(milliseconds << 80) | (7 << 76) | (high << 64) | (2 << 62) | low)
 
 
-async def sleep(duration: float | timedelta, *, summary: str | None = None) -> None:
+async def sleep(
+    duration: float | timedelta,
+    *,
+    summary: str | None = None,
+    event_groups: Sequence[EventGroup] | None = None,
+) -> None:
     """Waits for workflow time to pass, with a timer of the server.
 
     Args:
         duration: How long, in seconds or as a timedelta.
         summary: One line about the timer for user interfaces.
+        event_groups: Groups that it belongs to, for user interfaces (experimental).
     """
-    await _Runtime.current().sleep(_seconds(duration), summary=summary)
+    with _attached(event_groups):
+        await _Runtime.current().sleep(_seconds(duration), summary=summary)
 
 
 async def wait_condition(
@@ -115,6 +123,7 @@ async def wait_condition(
     *,
     timeout: timedelta | float | None = None,
     timeout_summary: str | None = None,
+    event_groups: Sequence[EventGroup] | None = None,
 ) -> None:
     """Waits until a function returns something true. It is called after every step of the workflow, so keep it cheap.
 
@@ -123,20 +132,26 @@ async def wait_condition(
         timeout: How long to wait at most, in seconds or as a timedelta. None starts no timer, so changing between
             None and a time is a change of the code that running workflows notice. Zero times out at once.
         timeout_summary: One line about the timer for user interfaces.
+        event_groups: Groups that the timer belongs to, for user interfaces (experimental).
 
     Raises:
         asyncio.TimeoutError: the time is over.
     """
-    await _Runtime.current().wait_condition(
-        fn, timeout=None if timeout is None else _seconds(timeout), timeout_summary=timeout_summary
-    )
+    with _attached(event_groups):
+        await _Runtime.current().wait_condition(
+            fn, timeout=None if timeout is None else _seconds(timeout), timeout_summary=timeout_summary
+        )
 
 
 def _seconds(duration: float | timedelta) -> float:
     return duration.total_seconds() if isinstance(duration, timedelta) else duration
 
 
-def patched(id: str) -> bool:
+def patched(
+    id: str,
+    *,
+    event_groups: Sequence[EventGroup] | None = None,
+) -> bool:
     """Whether to run the new code of a change that running workflows must not notice.
 
     True for a run that reaches this point for the first time; a replay is told what it was told then. The answer is
@@ -144,13 +159,20 @@ def patched(id: str) -> bool:
 
     Args:
         id: Names the change; the same id may be asked for in several places.
+        event_groups: Groups that its marker belongs to, for user interfaces (experimental).
     """
-    return _Runtime.current().patch(id, deprecated=False)
+    with _attached(event_groups):
+        return _Runtime.current().patch(id, deprecated=False)
 
 
-def deprecate_patch(id: str) -> None:
+def deprecate_patch(
+    id: str,
+    *,
+    event_groups: Sequence[EventGroup] | None = None,
+) -> None:
     """Says that only the new code of a change is left. When no run with the patch is left, remove the call."""
-    _Runtime.current().patch(id, deprecated=True)
+    with _attached(event_groups):
+        _Runtime.current().patch(id, deprecated=True)
 
 
 def cancellation_reason() -> str | None:
@@ -209,24 +231,33 @@ def memo_value(key: str, default: Any = _arg_unset, *, type_hint: type | None = 
     return _Runtime.current().memo_value(key, default, type_hint=type_hint)
 
 
-def upsert_memo(updates: Mapping[str, Any]) -> None:
+def upsert_memo(
+    updates: Mapping[str, Any],
+    *,
+    event_groups: Sequence[EventGroup] | None = None,
+) -> None:
     """Changes the memo: sets the keys that are given, removes those whose value is None, leaves the others."""
-    _Runtime.current().upsert_memo(updates)
+    with _attached(event_groups):
+        _Runtime.current().upsert_memo(updates)
 
 
 def upsert_search_attributes(
     attributes: SearchAttributes | Sequence[SearchAttributeUpdate[Any]],
+    *,
+    event_groups: Sequence[EventGroup] | None = None,
 ) -> None:
     """Changes search attributes.
 
     Args:
         attributes: What `value_set` and `value_unset` of search attribute keys return. The dictionary form is
             deprecated; its values may lack in the info's typed search attributes.
+        event_groups: Groups that the change belongs to, for user interfaces (experimental).
     """
     if not attributes:
         return
     _warn_on_deprecated_search_attributes(attributes)
-    _Runtime.current().upsert_search_attributes(attributes)
+    with _attached(event_groups):
+        _Runtime.current().upsert_search_attributes(attributes)
 
 
 def get_current_details() -> str:

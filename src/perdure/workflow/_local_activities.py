@@ -22,6 +22,7 @@ from perdure.types import (
     SelfType,
 )
 from perdure.workflow._activities import ActivityCancellationType, ActivityHandle
+from perdure.workflow._event_groups import EventGroup
 from perdure.workflow._runtime import _Runtime
 
 
@@ -36,6 +37,7 @@ class LocalActivityConfig(TypedDict, total=False):
     cancellation_type: ActivityCancellationType
     activity_id: str | None
     summary: str | None
+    event_groups: Sequence[EventGroup] | None
 
 
 @overload
@@ -111,6 +113,7 @@ def start_local_activity(
     cancellation_type: ActivityCancellationType = ActivityCancellationType.TRY_CANCEL,
     activity_id: str | None = None,
     summary: str | None = None,
+    event_groups: Sequence[EventGroup] | None = None,
 ) -> ActivityHandle[Any]:
     """Runs an activity inside this worker, recorded in history when it is done; for work of seconds at most.
 
@@ -128,6 +131,7 @@ def start_local_activity(
         cancellation_type: What a cancellation waits for.
         activity_id: Derived from the order of starts by default, which is best.
         summary: One line about the activity for user interfaces.
+        event_groups: Groups that it belongs to, for user interfaces (experimental).
 
     Returns:
         A task that ends with the result.
@@ -147,6 +151,7 @@ def start_local_activity(
         cancellation_type=cancellation_type,
         activity_id=activity_id,
         summary=summary,
+        event_groups=event_groups,
     )
 
 

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from datetime import timedelta
 from enum import IntEnum
 from typing import Any, Generic, TypedDict, TypeVar, Unpack, overload
 
 from perdure.types import NexusServiceType
+from perdure.workflow._event_groups import EventGroup
 from perdure.workflow._runtime import _Runtime
 
 OutputT = TypeVar("OutputT")
@@ -57,6 +58,7 @@ class _OperationConfig(TypedDict, total=False):
     cancellation_type: NexusOperationCancellationType
     headers: Mapping[str, str] | None
     summary: str | None
+    event_groups: Sequence[EventGroup] | None
 
 
 class NexusClient(ABC, Generic[NexusServiceType]):
@@ -75,6 +77,7 @@ class NexusClient(ABC, Generic[NexusServiceType]):
         cancellation_type: NexusOperationCancellationType = NexusOperationCancellationType.WAIT_COMPLETED,
         headers: Mapping[str, str] | None = None,
         summary: str | None = None,
+        event_groups: Sequence[EventGroup] | None = None,
     ) -> NexusOperationHandle[Any]:
         """Starts an operation and waits until it has started.
 
@@ -88,6 +91,7 @@ class NexusClient(ABC, Generic[NexusServiceType]):
             cancellation_type: What a cancellation waits for.
             headers: Sent with the request.
             summary: One line about the operation for user interfaces.
+            event_groups: Groups that it belongs to, for user interfaces (experimental).
 
         Returns:
             A handle to await.
@@ -117,6 +121,7 @@ class _NexusClient(NexusClient[NexusServiceType]):
         cancellation_type: NexusOperationCancellationType = NexusOperationCancellationType.WAIT_COMPLETED,
         headers: Mapping[str, str] | None = None,
         summary: str | None = None,
+        event_groups: Sequence[EventGroup] | None = None,
     ) -> NexusOperationHandle[Any]:
         return await _Runtime.current().start_nexus_operation(
             endpoint=self.endpoint,
@@ -130,6 +135,7 @@ class _NexusClient(NexusClient[NexusServiceType]):
             cancellation_type=cancellation_type,
             headers=headers,
             summary=summary,
+            event_groups=event_groups,
         )
 
     async def execute_operation(self, operation: Any, input: Any, **options: Unpack[_OperationConfig]) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import opentelemetry.sdk.trace
@@ -28,17 +27,7 @@ from opentelemetry.util.types import Attributes, AttributeValue
 
 import perdure.workflow
 from perdure.contrib.opentelemetry._id_generator import TemporalIdGenerator
-
-
-def _is_replay() -> bool:
-    return perdure.workflow.in_workflow() and perdure.workflow.unsafe.is_replaying_history_events()
-
-
-def _outside_guards() -> AbstractContextManager[None]:
-    """Lift the guards of workflow code: telemetry reads the clock and writes to files and sockets."""
-    if perdure.workflow.in_workflow():
-        return perdure.workflow.unsafe.sandbox_unrestricted()
-    return nullcontext()
+from perdure.contrib.opentelemetry._replay import is_replay, outside_guards
 
 
 class _ReplaySafeSpan(Span):
@@ -52,9 +41,9 @@ class _ReplaySafeSpan(Span):
         return getattr(self._span, name)
 
     def end(self, end_time: int | None = None) -> None:
-        if _is_replay() or self._failed_the_task():
+        if is_replay() or self._failed_the_task():
             return
-        with _outside_guards():
+        with outside_guards():
             self._span.end(end_time=end_time)
 
     def _failed_the_task(self) -> bool:
@@ -75,7 +64,7 @@ class _ReplaySafeSpan(Span):
         self._span.set_attribute(key, value)
 
     def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
-        with _outside_guards():
+        with outside_guards():
             self._span.add_event(name, attributes, timestamp)
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
@@ -98,7 +87,7 @@ class _ReplaySafeSpan(Span):
         escaped: bool = False,
     ) -> None:
         self._exception = exception
-        with _outside_guards():
+        with outside_guards():
             self._span.record_exception(exception, attributes, timestamp, escaped)
 
 
@@ -119,10 +108,10 @@ class _ReplaySafeTracer(Tracer):
         record_exception: bool = True,
         set_status_on_exception: bool = True,
     ) -> Span:
-        if start_time is None and _is_replay():
+        if start_time is None and is_replay():
             # A span that was open when the workflow was last in memory began then, and not now.
             start_time = perdure.workflow.time_ns()
-        with _outside_guards():
+        with outside_guards():
             span = self._tracer.start_span(
                 name,
                 context,
@@ -212,7 +201,7 @@ class ReplaySafeTracerProvider(TracerProvider):
     ) -> Tracer:
         """Return a tracer for a module or library."""
         # Newer releases look, for a tracer's own metrics, into the environment.
-        with _outside_guards():
+        with outside_guards():
             tracer = self._tracer_provider.get_tracer(
                 instrumenting_module_name, instrumenting_library_version, schema_url, attributes
             )

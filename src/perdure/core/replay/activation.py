@@ -47,12 +47,13 @@ class NotifyHasPatch:
 
 @dataclass(slots=True)
 class SignalWorkflow:
-    """A signal arrived."""
+    """A signal arrived; `event_id` is that of the event that records it, 0 if it is not known."""
 
     name: str
     input: Payloads
     header: Header
     identity: str
+    event_id: int = 0
 
 
 @dataclass(slots=True)

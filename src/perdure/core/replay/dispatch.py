@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
+from perdure.api.sdk.v1 import EventGroupMarker
 from perdure.core.replay import instructions as asked
 from perdure.core.replay.flags import CLOSES_LAST
 from perdure.core.replay.instructions import Instruction
@@ -54,7 +56,11 @@ _TAKERS: Final[dict[type, Callable[[Ledger, Any], None]]] = {
 }
 
 
-def take(ledger: Ledger, instructions: Sequence[Instruction]) -> None:
+def take(
+    ledger: Ledger,
+    instructions: Sequence[Instruction],
+    markers: Mapping[int, Sequence[EventGroupMarker]] | None = None,
+) -> None:
     """Hands each instruction to its machine; those that close the run come last, and only the first of them counts."""
     for instruction in instructions:
         if type(instruction) in CLOSING:
@@ -63,7 +69,20 @@ def take(ledger: Ledger, instructions: Sequence[Instruction]) -> None:
     for instruction in instructions:
         taker = _TAKERS.get(type(instruction))
         if taker is not None:
+            known = len(ledger.commands)
             taker(ledger, instruction)
+            if markers and id(instruction) in markers:
+                _mark(ledger, instruction, known, markers[id(instruction)])
+
+
+def _mark(ledger: Ledger, instruction: Instruction, known: int, markers: Sequence[EventGroupMarker]) -> None:
+    """Tells the machines that an instruction made to which event groups their commands belong."""
+    for machine, _ in islice(ledger.commands, known, None):
+        machine.markers = markers
+    if isinstance(instruction, asked.ScheduleLocalActivity):
+        local = ledger.local_activities.get(instruction.seq)  # its command comes with its result
+        if local is not None:
+            local.markers = markers
 
 
 def _closing_last(ledger: Ledger, instructions: Sequence[Instruction]) -> Sequence[Instruction]:

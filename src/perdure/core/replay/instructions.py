@@ -8,9 +8,9 @@ only the run knows (ids of events, the id derived from `seq` where the user chos
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from perdure.api.command.v1 import (
     ContinueAsNewWorkflowExecutionCommandAttributes,
@@ -22,7 +22,7 @@ from perdure.api.command.v1 import (
 )
 from perdure.api.common.v1 import Memo, Payload, Payloads, SearchAttributes
 from perdure.api.failure.v1 import Failure
-from perdure.api.sdk.v1 import UserMetadata
+from perdure.api.sdk.v1 import EventGroupMarker, UserMetadata
 from perdure.core.replay.activation import Activation
 
 
@@ -301,6 +301,19 @@ Instruction = (
 )
 
 
+CANCELLATIONS: Final = frozenset(
+    {
+        CancelTimer,
+        RequestCancelActivity,
+        RequestCancelLocalActivity,
+        CancelChildWorkflow,
+        CancelSignalExternalWorkflow,
+        CancelNexusOperation,
+    }
+)
+"""Instructions about what was asked for before: their commands belong to its event groups."""
+
+
 @dataclass(slots=True)
 class Answer:
     """The answer to an activation.
@@ -312,6 +325,7 @@ class Answer:
         task_error: what `task_failure` was made of, for the worker's log.
         versioning_behavior: the public VersioningBehavior's number, for the completion.
         used_flags: numbers of behaviour flags the code used, to be recorded with the completion (`lang_used_flags`).
+        markers: by `id` of an instruction, the event groups that its commands belong to.
     """
 
     instructions: Sequence[Instruction] = ()
@@ -319,6 +333,7 @@ class Answer:
     task_error: BaseException | None = None
     versioning_behavior: int = 0
     used_flags: Collection[int] = ()
+    markers: Mapping[int, Sequence[EventGroupMarker]] | None = None
 
 
 class Program(Protocol):

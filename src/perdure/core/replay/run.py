@@ -328,7 +328,7 @@ class WorkflowRun:
         self._versioning_behavior = answer.versioning_behavior or self._versioning_behavior
         if answer.used_flags:
             ledger.flags.use_lang(answer.used_flags)
-        take(ledger, answer.instructions)
+        take(ledger, answer.instructions, answer.markers)
 
     def _with_local_jobs(self, jobs: list[Job]) -> list[Job]:
         """What local activities did, behind the other jobs of the same activation."""
@@ -410,7 +410,10 @@ class WorkflowRun:
         commands: list[Command] = []
         for machine, kind in ledger.commands:
             if not machine.dropped:
-                commands.append(machine.command(ledger, kind))
+                command = machine.command(ledger, kind)
+                if machine.markers is not None:
+                    command.event_group_markers.extend(machine.markers)
+                commands.append(command)
         messages, ledger.outbox = ledger.outbox, []
         retries, self._local_retries = self._local_retries, 0
         if ledger.is_complete:

@@ -397,7 +397,7 @@ class Walk:
     def _signaled(self, event: HistoryEvent, event_type: int) -> None:
         signal = event.workflow_execution_signaled_event_attributes
         self.ledger.jobs.append(
-            SignalWorkflow(signal.signal_name, signal.input, signal.header, signal.identity)
+            SignalWorkflow(signal.signal_name, signal.input, signal.header, signal.identity, event.event_id)
         )
 
     def _cancel_requested(self, event: HistoryEvent, event_type: int) -> None:

@@ -24,7 +24,7 @@ from perdure.api.workflowservice.v1 import (
     TerminateWorkflowExecutionRequest,
     TerminateWorkflowExecutionResponse,
 )
-from perdure.core.errors import InvalidArgumentError, NotFoundError, UnavailableError
+from perdure.core.errors import InvalidArgumentError, NotFoundError, UnavailableError, UnimplementedError
 from perdure.core.run import activity, attributes, cancellation, cron, lifecycle, retry, signal, workflow_task
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import checked_duration_ns, set_duration
@@ -221,6 +221,8 @@ class Executions:
             raise InvalidArgumentError("attaching request ID is required for attaching completion callbacks")
         checks.blob(request.input.ByteSize(), limits)
         checks.memo(request.memo.fields, limits)
+        if request.HasField("time_skipping_config"):
+            raise UnimplementedError("The Time-Skipping feature is not enabled for namespace.")
         if delay_ns or request.cron_schedule:
             request.request_eager_execution = False
 

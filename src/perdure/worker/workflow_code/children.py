@@ -38,7 +38,14 @@ from perdure.worker.workflow_code.activities import keeps_build_id
 from perdure.worker.workflow_code.conversion import Conversion, set_duration
 from perdure.worker.workflow_code.loop import InOrder
 from perdure.worker.workflow_code.operations import await_operation, resolve
-from perdure.workflow import ChildWorkflowHandle, ExternalWorkflowHandle, _Definition, _SignalDefinition
+from perdure.workflow import (
+    ChildWorkflowHandle,
+    EventGroup,
+    ExternalWorkflowHandle,
+    _attached,
+    _Definition,
+    _SignalDefinition,
+)
 
 if TYPE_CHECKING:
     from perdure.worker.workflow_code.instance import WorkflowInstance
@@ -132,7 +139,12 @@ class _ChildTask(InOrder, ChildWorkflowHandle[Any, Any]):
         return self._run_id
 
     async def signal(
-        self, signal: str | Callable[..., Any], arg: Any = _arg_unset, *, args: Sequence[Any] = ()
+        self,
+        signal: str | Callable[..., Any],
+        arg: Any = _arg_unset,
+        *,
+        args: Sequence[Any] = (),
+        event_groups: Sequence[EventGroup] | None = None,
     ) -> None:
         self._instance.recorder.check_writable("signal child handle")
         await self._instance.outbound.signal_child_workflow(
@@ -141,6 +153,7 @@ class _ChildTask(InOrder, ChildWorkflowHandle[Any, Any]):
                 args=_arg_or_args(arg, args),
                 child_workflow_id=self._input.id,
                 headers={},
+                event_groups=event_groups,
             )
         )
 
@@ -302,7 +315,12 @@ class ExternalHandle(ExternalWorkflowHandle[Any]):
         return self._run_id
 
     async def signal(
-        self, signal: str | Callable[..., Any], arg: Any = _arg_unset, *, args: Sequence[Any] = ()
+        self,
+        signal: str | Callable[..., Any],
+        arg: Any = _arg_unset,
+        *,
+        args: Sequence[Any] = (),
+        event_groups: Sequence[EventGroup] | None = None,
     ) -> None:
         self._instance.recorder.check_writable("signal external handle")
         await self._instance.outbound.signal_external_workflow(
@@ -313,9 +331,16 @@ class ExternalHandle(ExternalWorkflowHandle[Any]):
                 workflow_id=self._id,
                 workflow_run_id=self._run_id,
                 headers={},
+                event_groups=event_groups,
             )
         )
 
-    async def cancel(self, *, reason: str = "") -> None:
+    async def cancel(
+        self,
+        *,
+        reason: str = "",
+        event_groups: Sequence[EventGroup] | None = None,
+    ) -> None:
         self._instance.recorder.check_writable("cancel external handle")
-        await self._instance.externals.cancel(self._id, self._run_id, reason)
+        with _attached(event_groups):
+            await self._instance.externals.cancel(self._id, self._run_id, reason)

@@ -24,6 +24,7 @@ from perdure.workflow import (
     ContinueAsNewError,
     UnfinishedSignalHandlersWarning,
     UnfinishedUpdateHandlersWarning,
+    _current_markers,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class ContinueAsNewRequest(ContinueAsNewError):
     def __init__(self, input: ContinueAsNewInput) -> None:
         super().__init__("Continue as new")
         self.input = input
+        # Here, as the code leaves its blocks on the way out.
+        self.markers = _current_markers()
 
 
 def is_closing(instruction: Instruction) -> bool:

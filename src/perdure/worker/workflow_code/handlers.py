@@ -7,11 +7,13 @@ import inspect
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from perdure.api.common.v1 import Payload, Payloads
+from perdure.api.sdk.v1 import EventGroupMarker
 from perdure.common import RawValue
 from perdure.core.replay.activation import DoUpdate, QueryWorkflow, SignalWorkflow
 from perdure.core.replay.instructions import AnswerQuery, UpdateAccepted, UpdateCompleted, UpdateRejected
@@ -24,6 +26,7 @@ from perdure.workflow import (
     ReadOnlyContextError,
     UpdateInfo,
     _QueryDefinition,
+    _set_cause,
     _set_current_update_info,
     _SignalDefinition,
     _UpdateDefinition,
@@ -166,9 +169,14 @@ class Handlers:
         number = self._signal_count
         self.running_signals[number] = RunningHandler(job.name, definition.unfinished_policy)
         handled = HandleSignalInput(job.name, args, job.header.fields)
+        # A handler that the code sets inside a scope runs in none: the signal is why it asks for things.
+        context = copy_context()
+        cause = EventGroupMarker.InboundEvent(inbound_event_id=job.event_id)
+        context.run(_set_cause, EventGroupMarker(inbound_event=cause))
         task = instance.loop.create_task(
             instance.run_top_level(partial(instance.inbound.handle_signal, handled)),
             name=f"signal: {job.name}",
+            context=context,
         )
         task.add_done_callback(lambda _: self.running_signals.pop(number, None))
 
@@ -181,6 +189,8 @@ class Handlers:
     async def _run_update(self, job: DoUpdate) -> None:
         instance = self._instance
         _set_current_update_info(UpdateInfo(id=job.update_id, name=job.name))
+        cause = EventGroupMarker.InboundUpdate(inbound_update_id=job.update_id)
+        _set_cause(EventGroupMarker(inbound_update=cause))
         # An update that is refused has its place before whatever its handler asked for.
         instance.recorder.check_writable("add command")
         is_accepted = False

@@ -241,6 +241,7 @@ class WorkflowInstance:
         recorder = self.recorder
         self.activation = activation
         recorder.instructions = []
+        recorder.markers = {}
         self.loop.failure = None
         recorder.tracks_sources = activation.is_replaying or self.settings.always_tracks_sources
         self._used_flags = set()
@@ -260,6 +261,7 @@ class WorkflowInstance:
             recorder.instructions,
             versioning_behavior=int(self._versioning_behavior),
             used_flags=self._used_flags,
+            markers=recorder.markers,
         )
         if task_error is not None:
             answer.task_failure, answer.task_error = self._task_failure(task_error), task_error
@@ -363,7 +365,7 @@ class WorkflowInstance:
         try:
             await code()
         except completion.ContinueAsNewRequest as request:
-            self.recorder.add(completion.continue_as_new(self, request.input))
+            self.recorder.add_marked(completion.continue_as_new(self, request.input), request.markers)
         except (Exception, asyncio.CancelledError) as error:  # whatever the user's code raises ends it
             if not self.recorder.is_evicting:
                 self._end_with(error)

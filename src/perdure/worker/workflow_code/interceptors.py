@@ -24,7 +24,7 @@ from perdure.worker.interceptor_workflow import (
 )
 from perdure.worker.workflow_code.arguments import call_user_code
 from perdure.worker.workflow_code.completion import ContinueAsNewRequest
-from perdure.workflow import ActivityHandle, ChildWorkflowHandle, Info, NexusOperationHandle
+from perdure.workflow import ActivityHandle, ChildWorkflowHandle, Info, NexusOperationHandle, _attached
 
 if TYPE_CHECKING:
     from perdure.worker.workflow_code.instance import WorkflowInstance
@@ -83,27 +83,34 @@ class InnermostOutbound(WorkflowOutboundInterceptor):
         self._instance = instance
 
     def continue_as_new(self, input: ContinueAsNewInput) -> NoReturn:
-        raise ContinueAsNewRequest(input)
+        with _attached(input.event_groups):
+            raise ContinueAsNewRequest(input)
 
     def info(self) -> Info:
         return self._instance.info
 
     async def signal_child_workflow(self, input: SignalChildWorkflowInput) -> None:
-        await self._instance.externals.signal_child(input)
+        with _attached(input.event_groups):
+            await self._instance.externals.signal_child(input)
 
     async def signal_external_workflow(self, input: SignalExternalWorkflowInput) -> None:
-        await self._instance.externals.signal_external(input)
+        with _attached(input.event_groups):
+            await self._instance.externals.signal_external(input)
 
     def start_activity(self, input: StartActivityInput) -> ActivityHandle[Any]:
-        return self._instance.activities.start(input)
+        with _attached(input.event_groups):
+            return self._instance.activities.start(input)
 
     async def start_child_workflow(self, input: StartChildWorkflowInput) -> ChildWorkflowHandle[Any, Any]:
-        return await self._instance.children.start(input)
+        with _attached(input.event_groups):
+            return await self._instance.children.start(input)
 
     def start_local_activity(self, input: StartLocalActivityInput) -> ActivityHandle[Any]:
-        return self._instance.activities.start(input)
+        with _attached(input.event_groups):
+            return self._instance.activities.start(input)
 
     async def start_nexus_operation(
         self, input: StartNexusOperationInput[Any, Any]
     ) -> NexusOperationHandle[Any]:
-        return await self._instance.nexus_operations.start(input)
+        with _attached(input.event_groups):
+            return await self._instance.nexus_operations.start(input)

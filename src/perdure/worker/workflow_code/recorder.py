@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from perdure.core.replay.instructions import Instruction
+from perdure.api.sdk.v1 import EventGroupMarker
+from perdure.core.replay.instructions import CANCELLATIONS, Instruction
 from perdure.worker.workflow_code.errors import _WorkflowBeingEvictedError
 from perdure.worker.workflow_code.loop import WorkflowLoop, WorkflowTask
-from perdure.workflow import ReadOnlyContextError
+from perdure.workflow import ReadOnlyContextError, _current_markers
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
 _ASYNCIO = os.path.dirname(os.path.abspath(os.__file__)) + os.sep + "asyncio" + os.sep
@@ -42,6 +43,7 @@ class Recorder:
 
     Attributes:
         instructions: of the current activation.
+        markers: by `id` of an instruction, the event groups that it belongs to; see `Answer`.
         is_read_only: a query, a validator or another reader runs.
         is_query_or_validator: it is one of these, which are live even during replay.
         is_evicting: the run is being thrown away.
@@ -54,11 +56,13 @@ class Recorder:
         "is_evicting",
         "is_query_or_validator",
         "is_read_only",
+        "markers",
         "tracks_sources",
     )
 
     def __init__(self) -> None:
         self.instructions: list[Instruction] = []
+        self.markers: dict[int, Sequence[EventGroupMarker]] = {}
         self.is_read_only = False
         self.is_query_or_validator = False
         self.is_evicting = False
@@ -74,7 +78,18 @@ class Recorder:
         """
         if self.is_read_only or self.is_evicting:
             self.check_writable("add command")
+        markers = _current_markers()
+        if markers is not None and type(instruction) not in CANCELLATIONS:
+            self.markers[id(instruction)] = markers
         self.instructions.append(instruction)
+
+    def add_marked(self, instruction: Instruction, markers: Sequence[EventGroupMarker] | None) -> None:
+        """Asks for something that belongs to event groups of a moment ago; raises as `add` does."""
+        self.add(instruction)
+        if markers is None:
+            self.markers.pop(id(instruction), None)
+        else:
+            self.markers[id(instruction)] = markers
 
     def check_writable(self, action: str, *, is_allowed_while_evicting: bool = False) -> None:
         """Checks that the code may change something.

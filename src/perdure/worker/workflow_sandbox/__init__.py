@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from perdure.exceptions import TemporalError
 from perdure.worker._runners import WorkflowRunner
 from perdure.worker.workflow_code.guards import RestrictedWorkflowAccessError
+from perdure.workflow import SandboxImportNotificationPolicy
 
 
-class UnintentionalPassthroughError(RuntimeError):
+class UnintentionalPassthroughError(TemporalError):
     """Never raised: there is no sandbox. Kept for `except` clauses."""
 
 
@@ -44,7 +46,29 @@ class SandboxMatcher:
 
     none: ClassVar[SandboxMatcher]
     all: ClassVar[SandboxMatcher]
+    all_runtime: ClassVar[SandboxMatcher]
     all_uses: ClassVar[SandboxMatcher]
+    all_uses_runtime: ClassVar[SandboxMatcher]
+
+    @classmethod
+    def nested_child(cls, path: Sequence[str], child: SandboxMatcher) -> SandboxMatcher:
+        """Return a matcher that has another one at the end of a path of names."""
+        for name in reversed(path):
+            child = cls(children={name: child})
+        return child
+
+    def with_child_unrestricted(self, *child_path: str) -> SandboxMatcher:
+        """Return a matcher that leaves out what is at the end of a path of names."""
+        name, *rest = child_path
+        children = dict(self.children)
+        if rest and name in children:
+            children[name] = children[name].with_child_unrestricted(*rest)
+        elif not rest:
+            children.pop(name, None)
+            return replace(
+                self, access=set(self.access) - {name}, use=set(self.use) - {name}, children=children
+            )
+        return replace(self, children=children)
 
     def __or__(self, other: SandboxMatcher) -> SandboxMatcher:
         """Return a matcher for both."""
@@ -53,7 +77,9 @@ class SandboxMatcher:
 
 SandboxMatcher.none = SandboxMatcher()
 SandboxMatcher.all = SandboxMatcher(access={"*"})
+SandboxMatcher.all_runtime = SandboxMatcher(access={"*"}, only_runtime=True)
 SandboxMatcher.all_uses = SandboxMatcher(use={"*"})
+SandboxMatcher.all_uses_runtime = SandboxMatcher(use={"*"}, only_runtime=True)
 
 
 @dataclass(frozen=True)
@@ -64,12 +90,17 @@ class SandboxRestrictions:
         passthrough_modules: Modules that would not be imported again.
         invalid_modules: Modules that would not be imported.
         invalid_module_members: Members that would not be used.
+        import_notification_policy: What would be said of imports while a workflow runs.
     """
 
     passthrough_modules: frozenset[str] | set[str] = frozenset()
     invalid_modules: SandboxMatcher = field(default_factory=SandboxMatcher)
     invalid_module_members: SandboxMatcher = field(default_factory=SandboxMatcher)
     passthrough_all_modules: bool = False
+    import_notification_policy: SandboxImportNotificationPolicy = (
+        SandboxImportNotificationPolicy.WARN_ON_DYNAMIC_IMPORT
+    )
+    disable_lazy_sys_module_passthrough: bool = False
 
     passthrough_modules_default: ClassVar[frozenset[str]] = frozenset()
     passthrough_modules_minimum: ClassVar[frozenset[str]] = frozenset()
@@ -81,15 +112,15 @@ class SandboxRestrictions:
 
     def with_passthrough_modules(self, *modules: str) -> SandboxRestrictions:
         """Return restrictions with more modules to pass through."""
-        return SandboxRestrictions(
-            set(self.passthrough_modules) | set(modules), self.invalid_modules, self.invalid_module_members
-        )
+        return replace(self, passthrough_modules=set(self.passthrough_modules) | set(modules))
 
     def with_passthrough_all_modules(self) -> SandboxRestrictions:
         """Return restrictions that would pass every module through."""
-        return SandboxRestrictions(
-            self.passthrough_modules, self.invalid_modules, self.invalid_module_members, True
-        )
+        return replace(self, passthrough_all_modules=True)
+
+    def with_import_notification_policy(self, policy: SandboxImportNotificationPolicy) -> SandboxRestrictions:
+        """Return restrictions with another policy for imports."""
+        return replace(self, import_notification_policy=policy)
 
 
 SandboxRestrictions.default = SandboxRestrictions()

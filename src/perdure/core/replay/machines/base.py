@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from perdure.api.command.v1 import Command
 from perdure.api.history.v1 import HistoryEvent
+from perdure.api.sdk.v1 import EventGroupMarker
 
 if TYPE_CHECKING:
     from perdure.core.replay.ledger import Ledger
@@ -21,16 +23,18 @@ class Machine:
         source: where the code asked ("file:line"), when known.
         dropped: taken back before its first command was sent: the command is not sent.
         can_be_absent: history need not have its command (patches, whose markers may be left out).
+        markers: event groups that its commands belong to; None for no group.
         is_message: its commands carry protocol messages (updates).
     """
 
-    __slots__ = ("dropped", "source")
+    __slots__ = ("dropped", "markers", "source")
 
     can_be_absent = False
     is_message = False
 
     def __init__(self, source: str | None) -> None:
         self.source = source
+        self.markers: Sequence[EventGroupMarker] | None = None
         self.dropped = False
 
     def recorded(self, ledger: Ledger, event: HistoryEvent, kind: int) -> None:
