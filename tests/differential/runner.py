@@ -22,6 +22,7 @@ SEARCH_ATTRIBUTES = {"Shade": "Keyword", "Count": "Int", "Note": "Text"}
 DYNAMIC_CONFIG: dict[str, str] = {
     "frontend.WorkflowPauseEnabled": "true",
     "frontend.enableCancelWorkerPollsOnShutdown": "true",
+    "nexusoperation.enableStandalone": "true",
 }
 
 BROKEN_OFF = "scenario broke off"

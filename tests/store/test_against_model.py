@@ -36,6 +36,7 @@ RUNS = [
     RunKey(OTHER_NAMESPACE, "workflow-0", "run-0"),
     RunKey(NAMESPACE, "workflow-0", "run-5", RunKind.ACTIVITY),
     RunKey(NAMESPACE, "workflow-0", "run-0", RunKind.ACTIVITY),
+    RunKey(NAMESPACE, "workflow-0", "run-7", RunKind.NEXUS_OPERATION),
 ]
 QUEUES = [QueueKey(NAMESPACE, name, kind) for name in ("a", "b") for kind in TaskKind]
 SMALL = st.integers(0, 4)

@@ -1,4 +1,4 @@
-"""Conformance: runs of a workflow and of a standalone activity share ids and queues without meeting."""
+"""Conformance: runs of workflows, standalone activities and standalone operations share ids without meeting."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tests.store.builders import NAMESPACE, record, run_key, task, write
 
 WORKFLOW = run_key(1, "same-id")
 ACTIVITY = run_key(2, "same-id")._replace(kind=RunKind.ACTIVITY)
+OPERATION = run_key(4, "same-id")._replace(kind=RunKind.NEXUS_OPERATION)
 NEXT = run_key(3, "same-id")._replace(kind=RunKind.ACTIVITY)
 QUEUE = QueueKey(NAMESPACE, "orders", TaskKind.ACTIVITY)
 
@@ -82,3 +83,18 @@ async def test_wakeups_say_of_what_the_run_is(store: Store) -> None:
     assert list(due) == [Wakeup(5, WORKFLOW), Wakeup(5, ACTIVITY)]
     assert [wakeup.run.kind for wakeup in due] == [RunKind.WORKFLOW, RunKind.ACTIVITY]
     assert list(await store.due_wakeups(5, Wakeup(5, WORKFLOW), 10)) == [Wakeup(5, ACTIVITY)]
+
+
+async def test_operations_are_a_kind_of_their_own(store: Store) -> None:
+    """An id, a list and a wake-up that neither workflows nor activities see."""
+    for run in (WORKFLOW, ACTIVITY, OPERATION):
+        await store.commit([write(run, visibility=record(run), wakeup_ns=5)])
+    current = await store.current_run(NAMESPACE, "same-id", RunKind.NEXUS_OPERATION)
+    assert current is not None
+    assert current.run == OPERATION
+    listed = await store.list_runs(NAMESPACE, None, 10, None, RunKind.NEXUS_OPERATION)
+    assert [row.run for row in listed.rows] == [OPERATION]
+    assert await store.count_runs(NAMESPACE, None, None, RunKind.ACTIVITY) == [(None, 1)]
+    assert {wakeup.run for wakeup in await store.due_wakeups(5, None, 10)} == {WORKFLOW, ACTIVITY, OPERATION}
+    assert await store.delete_run(OPERATION)
+    assert await store.load_run(ACTIVITY) is not None

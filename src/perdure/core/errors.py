@@ -106,6 +106,15 @@ class ActivityAlreadyStartedError(AlreadyExistsError):
         self.run_id = run_id
 
 
+class NexusOperationAlreadyStartedError(AlreadyExistsError):
+    """The operation id is taken by an execution that the reuse or conflict policy does not allow to replace."""
+
+    def __init__(self, message: str, *, start_request_id: str, run_id: str) -> None:
+        super().__init__(message)
+        self.start_request_id = start_request_id
+        self.run_id = run_id
+
+
 class NamespaceAlreadyExistsError(AlreadyExistsError):
     """A namespace of this name exists."""
 

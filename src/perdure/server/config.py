@@ -54,7 +54,7 @@ class Capabilities:
     """Turned on, a worker that shuts down ends its polls; off by default, as on the official server."""
     poller_autoscaling: bool = False
     worker_commands: bool = False
-    standalone_nexus_operation: bool = False
+    standalone_nexus_operation: bool = True
     workflow_update_callbacks: bool = False
     poller_autoscaling_auto_enroll: bool = False
     workflow_task_completion_pagination: bool = False

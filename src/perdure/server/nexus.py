@@ -8,7 +8,8 @@ from perdure.server.callback_addresses import AddressRule
 from perdure.server.engine.completions import Completions
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories
-from perdure.server.engine.nexus_calls import NexusCalls, Remote
+from perdure.server.engine.nexus_calls import NexusCalls
+from perdure.server.engine.nexus_requests import NexusRequests, Remote
 from perdure.server.engine.nexus_tasks import NexusTasks
 from perdure.server.nexus_endpoints import NexusEndpoints
 from perdure.server.nexus_http import NexusHttp
@@ -27,6 +28,7 @@ class Nexus:
         endpoints: the registry; loaded by whoever starts the server.
         tasks: requests to handlers that wait for answers.
         completions: tells runs how their operations ended.
+        requests: asks handlers, wherever they are.
         calls: makes the requests that runs owe.
         http: serves the protocol to callers outside.
     """
@@ -44,9 +46,9 @@ class Nexus:
         self.endpoints = NexusEndpoints(engine.store)
         self.tasks = NexusTasks(engine)
         self.completions = Completions(engine, histories)
-        self.calls = NexusCalls(
-            engine, histories, self.tasks, self.endpoints, remote, records_cancellations=records_cancellations
-        )
+        self.requests = NexusRequests(engine, self.tasks, self.endpoints, remote)
+        self.calls = NexusCalls(engine, histories, self.requests, records_cancellations=records_cancellations)
         self.http = NexusHttp(engine, self.tasks, self.endpoints, self.completions)
         engine.requests_under_way = self.calls.under_way
+        engine.operation_runs.begin = self.calls.begin
         engine.before_stop.append(self.calls.stop)

@@ -26,7 +26,7 @@ from perdure.core.nexus.outcomes import CancelOutcome, Ended, Refused, Started, 
 from perdure.core.run import callback
 from perdure.core.run.state import RunState
 from perdure.core.run.transition import Transition
-from perdure.server.engine.nexus_calls import Refusal
+from perdure.server.engine.nexus_requests import Refusal
 
 THREADS: Final = 16
 """Requests made at once; the rest waits."""
@@ -89,7 +89,7 @@ class HttpRemote:
     async def start(
         self, url: str, request: Request, timeout_s: float, operation_timeout_s: float
     ) -> StartOutcome:
-        """See `nexus_calls.Remote.start`."""
+        """See `nexus_requests.Remote.start`."""
         asked = request.start_operation
         described, body = content.of_payload(asked.payload)
         headers = [(f"{protocol.CONTENT_PREFIX}{name}", value) for name, value in described.items()]
@@ -108,7 +108,7 @@ class HttpRemote:
         return _read_start(answer)
 
     async def cancel(self, url: str, request: Request, timeout_s: float) -> CancelOutcome:
-        """See `nexus_calls.Remote.cancel`."""
+        """See `nexus_requests.Remote.cancel`."""
         asked = request.cancel_operation
         headers = [(protocol.TOKEN, asked.operation_token), *_limits(timeout_s, 0), *request.header.items()]
         address = f"{_operation(url, asked.service, asked.operation)}/cancel"
@@ -120,7 +120,7 @@ class HttpRemote:
         return protocol.read_refusal(*answer)
 
     async def call_back(self, run: RunState, key: int, closing: HistoryEvent, timeout_s: float) -> Refusal:
-        """See `nexus_calls.Remote.call_back`."""
+        """See `nexus_requests.Remote.call_back`."""
         tx = Transition(run, 0)
         item = run.callbacks[key]
         target = callback.message(item).nexus

@@ -316,10 +316,7 @@ class Server:
                     page := await self._store.list_runs(namespace.namespace_id, None, 100, None, kind)
                 ).rows:
                     for row in page.rows:
-                        if kind is RunKind.ACTIVITY:
-                            await self.engine.activity_runs.delete(row.run)
-                        else:
-                            await self.engine.delete_run(row.run)
+                        await self.engine.delete_run(row.run)
             await self.deployments.delete_all(namespace.namespace_id)
             await self.namespaces.delete(namespace)
         except PerdureError as error:

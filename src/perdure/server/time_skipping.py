@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from perdure.core.activity.state import ActivityRun
 from perdure.core.errors import FailedPreconditionError
+from perdure.core.operation.state import OperationRun
 from perdure.core.run.ids import uuid7
 from perdure.core.run.records import QueueKey, RunKey, RunKind, TaskKind
 from perdure.core.run.state import RunState
@@ -179,6 +180,8 @@ class TimeSkipping:
         for namespace in list(self._engine.namespaces.all()):
             async for run in self._open_runs(namespace.namespace_id, RunKind.ACTIVITY):
                 self._take_in_activity(run, await self._engine.activity_runs.state(run))
+            async for run in self._open_runs(namespace.namespace_id, RunKind.NEXUS_OPERATION):
+                self._take_in_operation(run, await self._engine.operation_runs.state(run))
             async for run in self._open_runs(namespace.namespace_id, RunKind.WORKFLOW):
                 slot = self._engine.runs.pin(run)
                 try:
@@ -220,6 +223,10 @@ class TimeSkipping:
             self._take_in_activity(run, self._engine.activity_runs.peek(run))
             self._changed.set()
             return
+        if run.kind is RunKind.NEXUS_OPERATION:
+            self._take_in_operation(run, self._engine.operation_runs.peek(run))
+            self._changed.set()
+            return
         slot = self._engine.runs.peek(run)
         if (
             slot is None or not slot.in_flight
@@ -247,6 +254,12 @@ class TimeSkipping:
         task = state.task()
         waiting = (task.queue,) if task is not None else ()
         self._runs[run] = _Run(state.wakeup_ns, waiting=waiting, started=int(state.header.is_with_worker))
+
+    def _take_in_operation(self, run: RunKey, state: OperationRun | None) -> None:
+        if state is None or not state.header.is_open:
+            self._runs.pop(run, None)  # time is not skipped to the end of a retention
+            return
+        self._runs[run] = _Run(state.wakeup_ns)
 
     def _held(self) -> bool:
         """Whether something holds the clock."""

@@ -21,7 +21,7 @@ from perdure.core.errors import (
     WorkflowNotReadyError,
 )
 from perdure.core.nexus import outcomes
-from perdure.core.run import activity_control, child, external, nexus_operation, workflow_task
+from perdure.core.run import activity_control, child, external, nexus_attempts, nexus_operation, workflow_task
 from perdure.core.run.completion import Completion, TaskToken
 from perdure.core.run.limits import SECOND_NS, Limits
 from perdure.core.run.records import RunKey
@@ -109,7 +109,7 @@ ANSWERS = st.sampled_from(
         outcomes.Ended(canceled_failure(), is_canceled=True),
         outcomes.refused("UNAVAILABLE", "not now"),
         outcomes.refused("BAD_REQUEST", "never"),
-        outcomes.OutOfTime(nexus_operation.SCHEDULE_TO_CLOSE),
+        outcomes.OutOfTime(nexus_attempts.SCHEDULE_TO_CLOSE),
     ]
 )
 NEVER = outcomes.refused("NOT_FOUND", "never")

@@ -9,7 +9,7 @@ import pytest
 from perdure.core.errors import NotFoundError
 from perdure.core.nexus import outcomes
 from perdure.core.nexus.outcomes import Ended, OutOfTime, Refused, Started, StartOutcome, Succeeded
-from perdure.core.run import effects, nexus_operation
+from perdure.core.run import effects, nexus_attempts, nexus_operation
 from perdure.core.run.effects import Effect, Kind
 from perdure.core.run.limits import SECOND_NS, Limits
 from perdure.core.run.state import NexusOperation
@@ -82,7 +82,7 @@ def test_a_scheduled_operation_is_asked_for_at_once_until_it_is_answered() -> No
         (Ended(application_failure()), "FAILED"),
         (Ended(canceled_failure(), is_canceled=True), "CANCELED"),
         (FINAL, "FAILED"),
-        (OutOfTime(nexus_operation.SCHEDULE_TO_CLOSE), "TIMED_OUT"),
+        (OutOfTime(nexus_attempts.SCHEDULE_TO_CLOSE), "TIMED_OUT"),
     ],
 )
 def test_a_final_answer_ends_the_operation(outcome: StartOutcome, event: str) -> None:
@@ -105,7 +105,7 @@ def test_a_request_that_may_succeed_is_made_again_with_growing_pauses() -> None:
         shown = nexus_operation.described(operation(driver), driver.now_ns)
         assert shown.state == State.PENDING_NEXUS_OPERATION_STATE_SCHEDULED
     assert operation(driver).attempt == 3
-    assert nexus_operation.backoff_ns(1000) == nexus_operation.LONGEST_RETRY_NS
+    assert nexus_attempts.backoff_ns(1000) == nexus_attempts.LONGEST_RETRY_NS
 
 
 def test_the_answer_of_an_attempt_that_is_over_changes_nothing() -> None:
@@ -161,7 +161,7 @@ def test_a_started_operation_is_asked_to_cancel_and_events_say_that_it_was() -> 
     driver.apply(lambda tx: nexus_operation.cancel_answered(tx, 5, 1, None))
     assert pending(driver) == []
     assert driver.last("NEXUS_OPERATION_CANCEL_REQUEST_COMPLETED").worker_may_ignore
-    assert operation(driver).cancel_state == nexus_operation.CANCEL_SUCCEEDED
+    assert operation(driver).cancel_state == nexus_attempts.CANCEL_SUCCEEDED
     tx = driver.transition()
     nexus_operation.cancel_answered(tx, 5, 2, None)
     assert tx.is_untouched

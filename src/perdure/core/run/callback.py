@@ -15,7 +15,7 @@ from perdure.api.history.v1 import HistoryEvent
 from perdure.api.workflow.v1 import CallbackInfo
 from perdure.core.invariant import invariant
 from perdure.core.nexus.outcomes import CompletionOutcome, Ended, Succeeded
-from perdure.core.run import nexus_operation
+from perdure.core.run import nexus_attempts
 from perdure.core.run.protos import set_timestamp
 from perdure.core.run.state import Callback
 from perdure.core.run.transition import Transition
@@ -133,7 +133,7 @@ def not_delivered(tx: Transition, key: int, message: str, *, may_retry: bool) ->
     failure.application_failure_info.non_retryable = not may_retry
     item.last_failure = failure.SerializeToString()
     if may_retry:
-        item.next_attempt_ns = tx.now_ns + nexus_operation.backoff_ns(item.attempt)
+        item.next_attempt_ns = tx.now_ns + nexus_attempts.backoff_ns(item.attempt)
     else:
         item.end_state = FAILED
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from perdure.core.run import activity, chain, effects, nexus_operation, timer, workflow_task
+from perdure.core.run import activity, chain, effects, nexus_attempts, nexus_operation, timer, workflow_task
 from perdure.core.run.effects import NONE, Effect
 from perdure.core.run.limits import Limits
 from perdure.core.run.transition import Transition
@@ -27,7 +27,7 @@ def next_wakeup_ns(tx: Transition, under_way: Set[Effect] = NONE) -> int | None:
     if tx.has_timers:
         times += [pending.fire_ns for pending in tx.timers]
     if tx.may_have_operations:
-        times += [time_ns for item in tx.nexus_operations for time_ns, _ in nexus_operation.deadlines(item)]
+        times += [time_ns for item in tx.nexus_operations for time_ns, _ in nexus_attempts.deadlines(item)]
     if due is not None:
         times.append(due)
     return min(times, default=None)
@@ -52,7 +52,7 @@ def fire(tx: Transition, limits: Limits) -> None:
                 due.append((time_ns, 1, "", waiting.scheduled_event_id, timeout_type))
     if tx.may_have_operations:
         for operation in tx.nexus_operations:
-            for time_ns, timeout_type in nexus_operation.deadlines(operation):
+            for time_ns, timeout_type in nexus_attempts.deadlines(operation):
                 if time_ns <= now_ns:
                     due.append((time_ns, 2, "", operation.scheduled_event_id, timeout_type))
     for time_ns, kind, timer_id, event_id, timeout_type in sorted(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from perdure.core.run import callback, nexus_operation
+from perdure.core.run import callback, nexus_attempts
 from perdure.core.run.state import Child
 from perdure.core.run.transition import Transition
 
@@ -81,8 +81,8 @@ def _requests(tx: Transition, under_way: Set[Effect]) -> Iterator[tuple[Effect, 
         return
     for operation in tx.nexus_operations:
         for kind, time_ns in (
-            (Kind.START_OPERATION, nexus_operation.start_due_ns(operation)),
-            (Kind.CANCEL_OPERATION, nexus_operation.cancel_due_ns(operation)),
+            (Kind.START_OPERATION, nexus_attempts.start_due_ns(operation)),
+            (Kind.CANCEL_OPERATION, nexus_attempts.cancel_due_ns(operation)),
         ):
             effect = Effect(kind, operation.scheduled_event_id)
             if time_ns and effect not in under_way:

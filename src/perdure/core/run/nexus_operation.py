@@ -5,16 +5,11 @@ What is asked of a handler, and when, follows from the state (`effects`); the en
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from perdure.api.command.v1 import ScheduleNexusOperationCommandAttributes
 from perdure.api.common.v1 import Link
-from perdure.api.enums.v1 import (
-    EventType,
-    NexusOperationCancellationState,
-    PendingNexusOperationState,
-    TimeoutType,
-)
+from perdure.api.enums.v1 import EventType, PendingNexusOperationState
 from perdure.api.failure.v1 import Failure
 from perdure.api.history.v1 import HistoryEvent, NexusOperationScheduledEventAttributes
 from perdure.api.workflow.v1 import PendingNexusOperationInfo
@@ -29,9 +24,9 @@ from perdure.core.nexus.outcomes import (
     Succeeded,
 )
 from perdure.core.nexus.outcomes import Started as StartedOutcome
-from perdure.core.run import retry
+from perdure.core.run import nexus_attempts
 from perdure.core.run.ids import derived_id
-from perdure.core.run.limits import SECOND_NS, Limits
+from perdure.core.run.limits import Limits
 from perdure.core.run.protos import checked_duration_ns, duration_ns, set_duration, set_timestamp
 from perdure.core.run.state import NexusOperation
 from perdure.core.run.transition import Transition
@@ -47,41 +42,16 @@ _CANCEL_REQUESTED = _type("CANCEL_REQUESTED")
 _CANCEL_COMPLETED, _CANCEL_FAILED = _type("CANCEL_REQUEST_COMPLETED"), _type("CANCEL_REQUEST_FAILED")
 ENDS = frozenset((_COMPLETED, _FAILED, _CANCELED, _TIMED_OUT))
 """The events that end an operation."""
-SCHEDULE_TO_CLOSE = TimeoutType.Value("TIMEOUT_TYPE_SCHEDULE_TO_CLOSE")
-SCHEDULE_TO_START = TimeoutType.Value("TIMEOUT_TYPE_SCHEDULE_TO_START")
-START_TO_CLOSE = TimeoutType.Value("TIMEOUT_TYPE_START_TO_CLOSE")
-
-CANCEL_SUCCEEDED = NexusOperationCancellationState.Value("NEXUS_OPERATION_CANCELLATION_STATE_SUCCEEDED")
-CANCEL_FAILED = NexusOperationCancellationState.Value("NEXUS_OPERATION_CANCELLATION_STATE_FAILED")
-_CANCEL_SCHEDULED = NexusOperationCancellationState.Value("NEXUS_OPERATION_CANCELLATION_STATE_SCHEDULED")
-_CANCEL_BACKING_OFF = NexusOperationCancellationState.Value("NEXUS_OPERATION_CANCELLATION_STATE_BACKING_OFF")
 _STATE_SCHEDULED = PendingNexusOperationState.Value("PENDING_NEXUS_OPERATION_STATE_SCHEDULED")
 _STATE_BACKING_OFF = PendingNexusOperationState.Value("PENDING_NEXUS_OPERATION_STATE_BACKING_OFF")
 _STATE_STARTED = PendingNexusOperationState.Value("PENDING_NEXUS_OPERATION_STATE_STARTED")
 
-FIRST_RETRY_NS = SECOND_NS
-LONGEST_RETRY_NS = 3600 * SECOND_NS
-_RETRY_COEFFICIENT = 2.0
-DISALLOWED_HEADERS = frozenset(
-    (
-        "request-timeout",
-        "xdc-redirection",
-        "xdc-redirection-api",
-        "xdc-source-cell",
-        "caller-name",
-        "caller-type",
-        "call-initiation",
-        "principal-type",
-        "principal-name",
-    )
-)
 _LABEL = "ScheduleNexusOperationCommandAttributes"
 _TIMEOUTS = (
     ("schedule_to_close_timeout", "ScheduleToCloseTimeout"),
     ("schedule_to_start_timeout", "ScheduleToStartTimeout"),
     ("start_to_close_timeout", "StartToCloseTimeout"),
 )
-NOT_FOUND = "operation not found"
 
 
 # --- schedule
@@ -107,7 +77,7 @@ def normalize(command: ScheduleNexusOperationCommandAttributes, run_timeout_ns: 
     size = 0
     for key, value in command.nexus_header.items():
         size += len(key.lower().encode()) + len(value.encode())
-        if key.lower() in DISALLOWED_HEADERS:
+        if key.lower() in nexus_attempts.DISALLOWED_HEADERS:
             raise InvalidArgumentError(f'{_LABEL}.NexusHeader contains a disallowed header key: "{key}"')
     if size > limits.nexus_header_bytes:
         raise InvalidArgumentError(f"{_LABEL}.NexusHeader exceeds size limit")
@@ -199,29 +169,7 @@ def _has_just_ended(tx: Transition, scheduled_event_id: int) -> bool:
     return False
 
 
-# --- what is owed, and what is due
-
-
-def start_due_ns(operation: NexusOperation) -> int:
-    """Since when, or from when on, the handler is to be asked to start; 0: it is not."""
-    return 0 if operation.started_ns else max(operation.scheduled_ns, operation.next_attempt_ns)
-
-
-def cancel_due_ns(operation: NexusOperation) -> int:
-    """Since when, or from when on, the handler is to be asked to cancel; 0: it is not."""
-    if not operation.cancel_requested_ns or operation.cancel_state:
-        return 0
-    return max(operation.cancel_requested_ns, operation.cancel_next_attempt_ns)
-
-
-def deadlines(operation: NexusOperation) -> Iterator[tuple[int, int]]:
-    """The times at which the operation times out, each with its TimeoutType."""
-    if operation.schedule_to_close_ns:
-        yield operation.scheduled_ns + operation.schedule_to_close_ns, SCHEDULE_TO_CLOSE
-    if operation.schedule_to_start_ns and not operation.started_ns:
-        yield operation.scheduled_ns + operation.schedule_to_start_ns, SCHEDULE_TO_START
-    if operation.start_to_close_ns and operation.started_ns:
-        yield operation.started_ns + operation.start_to_close_ns, START_TO_CLOSE
+# --- time
 
 
 def fire(tx: Transition, scheduled_event_id: int, timeout_type: int) -> None:
@@ -249,11 +197,7 @@ def start_answered(tx: Transition, scheduled_event_id: int, attempt: int, outcom
     if isinstance(outcome, StartedOutcome):
         _start(tx, operation, outcome.token, outcome.links, tx.now_ns)
     elif isinstance(outcome, Refused) and outcome.may_retry:
-        changed = tx.nexus_operations.edit(scheduled_event_id)
-        changed.attempt += 1
-        changed.last_attempt_ns = tx.now_ns
-        changed.last_failure = outcome.failure.SerializeToString()
-        changed.next_attempt_ns = tx.now_ns + backoff_ns(changed.attempt)
+        nexus_attempts.back_off(tx.nexus_operations.edit(scheduled_event_id), tx.now_ns, outcome.failure)
     elif isinstance(outcome, Refused):
         _end(tx, operation, Ended(outcome.failure))
     elif isinstance(outcome, OutOfTime):
@@ -267,18 +211,14 @@ def cancel_answered(
 ) -> None:
     """What came of a request to cancel; `attempt` is as for `start_answered`. `records`: events say so."""
     operation = tx.nexus_operations.get(scheduled_event_id)
-    if operation is None or not cancel_due_ns(operation) or operation.cancel_attempt != attempt:
+    if (
+        operation is None
+        or not nexus_attempts.cancel_due_ns(operation)
+        or operation.cancel_attempt != attempt
+    ):
         return
     changed = tx.nexus_operations.edit(scheduled_event_id)
-    changed.cancel_attempt += 1
-    changed.cancel_last_attempt_ns = tx.now_ns
-    changed.cancel_next_attempt_ns = 0
-    changed.cancel_last_failure = b"" if outcome is None else outcome.failure.SerializeToString()
-    if outcome is not None and outcome.may_retry:
-        changed.cancel_next_attempt_ns = tx.now_ns + backoff_ns(changed.cancel_attempt)
-        return
-    changed.cancel_state = CANCEL_SUCCEEDED if outcome is None else CANCEL_FAILED
-    if not records:
+    if not nexus_attempts.cancel_asked(changed, tx.now_ns, outcome) or not records:
         return
     event = tx.new_event(_CANCEL_COMPLETED if outcome is None else _CANCEL_FAILED)
     event.worker_may_ignore = True
@@ -293,11 +233,6 @@ def cancel_answered(
         failed.failure.CopyFrom(outcome.failure)
     tx.append(event)
     tx.needs_task = True
-
-
-def backoff_ns(attempt: int) -> int:
-    """How long to wait after attempt `attempt`, counted from 1."""
-    return retry.interval_ns(FIRST_RETRY_NS, _RETRY_COEFFICIENT, attempt, LONGEST_RETRY_NS)
 
 
 def complete(
@@ -323,7 +258,7 @@ def complete(
     """
     operation = tx.nexus_operations.get(scheduled_event_id) if tx.header.is_open else None
     if operation is None or operation.request_id != request_id:
-        raise NotFoundError(NOT_FOUND)
+        raise NotFoundError(nexus_attempts.NOT_FOUND)
     if not operation.started_ns:
         _start(tx, operation, token, links, started_ns or tx.now_ns)
         operation = tx.nexus_operations.edit(scheduled_event_id)
@@ -356,12 +291,7 @@ def _start(
     event.links.extend(links)
     tx.append(event)
     changed = tx.nexus_operations.edit(operation.scheduled_event_id)
-    changed.started_ns = max(event_ns, 1)
-    changed.operation_token = token
-    changed.attempt += 1
-    changed.last_attempt_ns = tx.now_ns
-    changed.last_failure = b""
-    changed.next_attempt_ns = 0
+    nexus_attempts.begin(changed, tx.now_ns, token, event_ns)
     if changed.cancel_requested_event_id:
         changed.cancel_requested_ns = tx.now_ns
     tx.needs_task = True
@@ -392,8 +322,7 @@ def _end(tx: Transition, operation: NexusOperation, outcome: CompletionOutcome) 
 
 
 def _time_out(tx: Transition, operation: NexusOperation, timeout_type: int) -> None:
-    cause = Failure(message="operation timed out")
-    cause.timeout_failure_info.timeout_type = timeout_type  # type: ignore[assignment]  # an enum number
+    cause = nexus_attempts.timed_out(timeout_type)
     event = tx.new_event(_TIMED_OUT)
     target = event.nexus_operation_timed_out_event_attributes
     target.scheduled_event_id = operation.scheduled_event_id
@@ -456,13 +385,10 @@ def described(operation: NexusOperation, now_ns: int) -> PendingNexusOperationIn
 def _describe_cancellation(info: PendingNexusOperationInfo, operation: NexusOperation, now_ns: int) -> None:
     target = info.cancellation_info
     target.SetInParent()
-    state = operation.cancel_state
-    if not state and operation.cancel_requested_ns:
-        is_backing_off = operation.cancel_next_attempt_ns > now_ns
-        state = _CANCEL_BACKING_OFF if is_backing_off else _CANCEL_SCHEDULED
-        if is_backing_off:
-            set_timestamp(target.next_attempt_schedule_time, operation.cancel_next_attempt_ns)
+    state = nexus_attempts.cancellation_state(operation, now_ns)
     target.state = state  # type: ignore[assignment]  # an enum number
+    if operation.cancel_next_attempt_ns > now_ns:
+        set_timestamp(target.next_attempt_schedule_time, operation.cancel_next_attempt_ns)
     target.attempt = operation.cancel_attempt
     set_timestamp(target.requested_time, operation.cancel_requested_ns)
     set_timestamp(target.last_attempt_complete_time, operation.cancel_last_attempt_ns)

@@ -11,7 +11,16 @@ from typing import Any
 
 from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
-from perdure.core.run import activity, callback, lifecycle, nexus_operation, options, properties, versioning
+from perdure.core.run import (
+    activity,
+    callback,
+    lifecycle,
+    nexus_attempts,
+    nexus_operation,
+    options,
+    properties,
+    versioning,
+)
 from perdure.core.run.protos import duration_ns
 from perdure.core.run.state import Child, External, Timer, Update
 from perdure.core.run.transition import Transition
@@ -281,8 +290,8 @@ _ROWS: dict[str, Handler] = {
     "NEXUS_OPERATION_CANCELED": _operation_ended,
     "NEXUS_OPERATION_TIMED_OUT": _operation_ended,
     "NEXUS_OPERATION_CANCEL_REQUESTED": _operation_cancel_requested,
-    "NEXUS_OPERATION_CANCEL_REQUEST_COMPLETED": _operation_cancel_settled(nexus_operation.CANCEL_SUCCEEDED),
-    "NEXUS_OPERATION_CANCEL_REQUEST_FAILED": _operation_cancel_settled(nexus_operation.CANCEL_FAILED),
+    "NEXUS_OPERATION_CANCEL_REQUEST_COMPLETED": _operation_cancel_settled(nexus_attempts.CANCEL_SUCCEEDED),
+    "NEXUS_OPERATION_CANCEL_REQUEST_FAILED": _operation_cancel_settled(nexus_attempts.CANCEL_FAILED),
     "WORKFLOW_EXECUTION_UPDATE_ACCEPTED": _update_accepted,
     "WORKFLOW_EXECUTION_UPDATE_COMPLETED": _update_completed,
 }

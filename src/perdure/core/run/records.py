@@ -28,6 +28,8 @@ class RunKind(IntEnum):
     WORKFLOW = 0
     ACTIVITY = 1
     """Of an activity that no workflow scheduled. It has no history."""
+    NEXUS_OPERATION = 2
+    """Of a Nexus operation that no workflow scheduled. It has no history."""
 
 
 class RunKey(NamedTuple):
@@ -35,7 +37,7 @@ class RunKey(NamedTuple):
 
     namespace_id: str
     workflow_id: str
-    """The activity's id if that is what the run is of."""
+    """The activity's or operation's id if that is what the run is of."""
     run_id: str
     kind: RunKind = RunKind.WORKFLOW
 

@@ -17,6 +17,7 @@ from perdure.api.errordetails.v1 import (
     NamespaceAlreadyExistsFailure,
     NamespaceInvalidStateFailure,
     NamespaceNotFoundFailure,
+    NexusOperationExecutionAlreadyStartedFailure,
     NotFoundFailure,
     PermissionDeniedFailure,
     QueryFailedFailure,
@@ -66,6 +67,12 @@ def _already_started(error: errors.WorkflowAlreadyStartedError) -> Message:
 
 def _activity_already_started(error: errors.ActivityAlreadyStartedError) -> Message:
     return ActivityExecutionAlreadyStartedFailure(
+        start_request_id=error.start_request_id, run_id=error.run_id
+    )
+
+
+def _operation_already_started(error: errors.NexusOperationAlreadyStartedError) -> Message:
+    return NexusOperationExecutionAlreadyStartedFailure(
         start_request_id=error.start_request_id, run_id=error.run_id
     )
 
@@ -123,6 +130,7 @@ TABLE: Mapping[type[Exception], _Entry] = {
     errors.NotFoundError: _Entry(5, lambda _: NotFoundFailure()),
     errors.WorkflowAlreadyStartedError: _Entry(6, _already_started),
     errors.ActivityAlreadyStartedError: _Entry(6, _activity_already_started),
+    errors.NexusOperationAlreadyStartedError: _Entry(6, _operation_already_started),
     errors.NamespaceAlreadyExistsError: _Entry(6, lambda _: NamespaceAlreadyExistsFailure()),
     errors.AlreadyExistsError: _Entry(6),
     errors.PermissionDeniedError: _Entry(7, lambda _: PermissionDeniedFailure()),

@@ -10,7 +10,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Final, NamedTuple
 
 from perdure.core.errors import InvalidArgumentError
-from perdure.core.run.records import RunKey
+from perdure.core.run.records import RunKey, RunKind
 from perdure.server.engine.tokens import TokenSealer
 
 INVALID: Final = "invalid callback token"
@@ -19,7 +19,7 @@ _VERSION: Final = 1
 
 
 class Waiting(NamedTuple):
-    """The operation that waits for a completion."""
+    """The operation that waits for a completion. A standalone one is a run itself, and has no scheduled event."""
 
     run: RunKey
     scheduled_event_id: int
@@ -30,7 +30,8 @@ def seal(tokens: TokenSealer, waiting: Waiting) -> str:
     """The token of an operation."""
     run = waiting.run
     fields = (run.namespace_id, run.workflow_id, run.run_id)
-    sealed = tokens.seal(_KIND, *fields, waiting.scheduled_event_id, waiting.request_id)
+    kind = () if run.kind is RunKind.WORKFLOW else (int(run.kind),)
+    sealed = tokens.seal(_KIND, *fields, waiting.scheduled_event_id, waiting.request_id, *kind)
     return json.dumps({"v": _VERSION, "d": urlsafe_b64encode(sealed).decode()})
 
 
@@ -48,4 +49,5 @@ def unseal(tokens: TokenSealer, token: str) -> Waiting:
     except (ValueError, RecursionError) as error:  # RecursionError: nested as deeply as the header is long
         raise InvalidArgumentError(INVALID) from error
     fields = tokens.open(_KIND, sealed, INVALID)
-    return Waiting(RunKey(*fields[:3]), int(fields[3]), str(fields[4]))
+    kind = RunKind(fields[5]) if len(fields) > 5 else RunKind.WORKFLOW
+    return Waiting(RunKey(*fields[:3])._replace(kind=kind), int(fields[3]), str(fields[4]))

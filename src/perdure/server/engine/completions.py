@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from perdure.api.common.v1 import Link
 from perdure.core.errors import NotFoundError
 from perdure.core.nexus.outcomes import CompletionOutcome
+from perdure.core.operation import machine
+from perdure.core.operation.state import OperationRun, OperationTransition
 from perdure.core.run import nexus_operation
-from perdure.core.run.records import RunKey
+from perdure.core.run.records import RunKey, RunKind
 from perdure.core.run.state import RunState
 from perdure.core.run.transition import Transition
 from perdure.server.engine.callback_tokens import Waiting
@@ -36,6 +38,21 @@ class Completion:
     token: str = ""
     started_ns: int = 0
     links: Sequence[Link] = field(default=())
+
+    def apply_standalone(self, tx: OperationTransition, waiting: Waiting) -> None:
+        """Tells the standalone operation that waits.
+
+        Raises:
+            NotFoundError: it is closed.
+        """
+        machine.complete(
+            tx,
+            waiting.request_id,
+            self.outcome,
+            token=self.token,
+            started_ns=self.started_ns,
+            links=self.links,
+        )
 
     def apply(self, tx: Transition, waiting: Waiting) -> None:
         """Tells the run that waits.
@@ -75,6 +92,9 @@ class Completions:
             NotFoundError: none does.
         """
         run = waiting.run
+        if run.kind is RunKind.NEXUS_OPERATION:
+            await self._engine.operation_runs.state(run)
+            return run
         header = (await self._histories.state(run)).header
         for _ in range(_RESETS_FOLLOWED):
             if header.is_open or not header.reset_run_id:
@@ -96,4 +116,13 @@ class Completions:
             completion.apply(tx, waiting)
             return tx, None
 
-        await self._engine.transact(await self.find(waiting), apply)
+        def apply_standalone(state: OperationRun, now_ns: int) -> tuple[OperationTransition, None]:
+            tx = OperationTransition(state, now_ns)
+            completion.apply_standalone(tx, waiting)
+            return tx, None
+
+        run = await self.find(waiting)
+        if run.kind is RunKind.NEXUS_OPERATION:
+            await self._engine.operation_runs.transact(run, apply_standalone)
+        else:
+            await self._engine.transact(run, apply)

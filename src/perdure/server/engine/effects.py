@@ -7,7 +7,7 @@ failed, was cut short by a crash or comes twice does no harm.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -27,10 +27,11 @@ from perdure.core.errors import (
     VersionConflictError,
     WorkflowAlreadyStartedError,
 )
+from perdure.core.operation.state import OperationTransition
 from perdure.core.run import callback, child, effects, external, lifecycle, versioning
 from perdure.core.run.effects import Effect, Kind
-from perdure.core.run.nexus_operation import NOT_FOUND
-from perdure.core.run.records import RunKey, TaskKind
+from perdure.core.run.nexus_attempts import NOT_FOUND
+from perdure.core.run.records import RunKey, RunKind, RunWrite, TaskKind
 from perdure.core.run.state import RUNNING, RunHeader, RunState
 from perdure.core.run.transition import Transition
 from perdure.server.engine import callback_tokens
@@ -203,7 +204,9 @@ class Effects:
             return None
         return Transition(state, self._engine.runtime.now_ns())
 
-    async def _commit(self, slots: Slots, *changed: Transition | None) -> None:
+    async def _commit(
+        self, slots: Slots, *changed: Transition | None, beside: Sequence[RunWrite] = ()
+    ) -> None:
         engine = self._engine
         unit: list[Pending] = []
         try:
@@ -211,7 +214,7 @@ class Effects:
                 if tx is not None and not tx.is_untouched:
                     unit.append(engine.prepare(slots[tx.state.run], tx))
             if unit:
-                await engine.commit(unit)
+                await engine.commit(unit, beside)
         except BaseException:  # whatever it was: nothing of it was handed over
             engine.drop(unit)
             raise
@@ -376,18 +379,25 @@ class Effects:
         headers = callback.message(item).nexus.header
         closing = await self._histories.event(run, state.header.close_event_id)
         waiting, target, problem = await self._waiting(headers.get(callback.TOKEN_HEADER, ""))
+
+        def completion_of(tx: Transition) -> Completion:
+            return Completion(
+                callback.outcome(closing),
+                headers.get(callback.OPERATION_TOKEN_HEADER, ""),
+                tx.header.start_ns,
+                [callback.start_link(tx, item)],
+            )
+
+        if waiting is not None and target is not None and target.kind is RunKind.NEXUS_OPERATION:
+            await self._complete_standalone(run, effect, waiting, completion_of)
+            return
         async with self.locked(run, *([target] if target is not None else [])) as slots:
             tx = await self._source(slots[run], effect)
             if tx is None:
                 return
             other = await self._target(slots[target]) if target is not None and target != run else None
             if waiting is not None and other is not None:
-                completion = Completion(
-                    callback.outcome(closing),
-                    headers.get(callback.OPERATION_TOKEN_HEADER, ""),
-                    tx.header.start_ns,
-                    [callback.start_link(tx, item)],
-                )
+                completion = completion_of(tx)
                 try:
                     completion.apply(other, waiting)
                 except NotFoundError as error:
@@ -395,13 +405,40 @@ class Effects:
             elif not problem:
                 problem = NOT_FOUND
             if problem:
-                callback.not_delivered(
-                    tx, effect.event_id, f"handler error (NOT_FOUND): {problem}", may_retry=False
-                )
                 other = None
-            else:
-                callback.delivered(tx, effect.event_id)
+            _settle(tx, effect, problem)
             await self._commit(slots, other, tx)
+
+    async def _complete_standalone(
+        self, run: RunKey, effect: Effect, waiting: Waiting, completion_of: Callable[[Transition], Completion]
+    ) -> None:
+        """Completes a standalone operation that this closed run was, in one commit of both.
+
+        The run is locked first, then the operation: who has an operation's lock never waits for a run's.
+        """
+        operations, now_ns = self._engine.operation_runs, self._engine.runtime.now_ns
+        async with self.locked(run) as slots:
+            tx = await self._source(slots[run], effect)
+            if tx is None:
+                return
+            with operations.pin(waiting.run) as slot:
+                async with slot.lock:
+                    try:
+                        other = OperationTransition(await operations.load(slot, waiting.run), now_ns())
+                        completion_of(tx).apply_standalone(other, waiting)
+                    except NotFoundError as error:
+                        _settle(tx, effect, str(error))
+                        await self._commit(slots, tx)
+                        return
+                    _settle(tx, effect, "")
+                    try:
+                        await self._commit(slots, tx, beside=(operations.write(other),))
+                    except (
+                        BaseException
+                    ):  # whatever it was: what is in memory is not known to be true any more
+                        operations.forget(slot)
+                        raise
+                    operations.publish(slot, other)
 
     async def _waiting(self, token: str) -> tuple[Waiting | None, RunKey | None, str]:
         """The operation that a token names, the run that waits for it, and what is wrong if there is none."""
@@ -490,3 +527,11 @@ class Effects:
                 child.close_with_parent(other, item, run)
             child.forget(tx, effect.event_id)
             await self._commit(slots, other, tx)
+
+
+def _settle(tx: Transition, effect: Effect, problem: str) -> None:
+    """What came of a callback to this server; `problem` is empty when whoever waits was told."""
+    if problem:
+        callback.not_delivered(tx, effect.event_id, f"handler error (NOT_FOUND): {problem}", may_retry=False)
+    else:
+        callback.delivered(tx, effect.event_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence, Set
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -37,8 +37,10 @@ from perdure.server.engine.activity_runs import ActivityRuns
 from perdure.server.engine.deliveries import ActivityDelivery, Delivery, WorkflowTaskDelivery
 from perdure.server.engine.departures import Departures
 from perdure.server.engine.matching import Matching, Poller
+from perdure.server.engine.operation_runs import OperationRuns
 from perdure.server.engine.pending import Outcome, Pending, Reserved
 from perdure.server.engine.runs import RunCache, RunSlot
+from perdure.server.engine.standalone_runs import StandaloneRuns
 from perdure.server.engine.timers import Timers, Woken
 from perdure.server.engine.tokens import TokenSealer
 from perdure.server.namespaces import Namespaces
@@ -102,6 +104,11 @@ class Engine:
         self.departures = Departures()
         self.timers = Timers(store, runtime, self._wake)
         self.activity_runs = ActivityRuns(self)
+        self.operation_runs = OperationRuns(self)
+        self._standalone: Mapping[RunKind, StandaloneRuns[Any, Any]] = {
+            RunKind.ACTIVITY: self.activity_runs,
+            RunKind.NEXUS_OPERATION: self.operation_runs,
+        }
         self.tokens = TokenSealer("")
         self.deliver_effects: Callable[[RunKey], Awaitable[None]] | None = None
         self.on_closed: Callable[[RunKey], None] = _nothing
@@ -124,7 +131,8 @@ class Engine:
         self.matching.close()
         for slot in self.runs.slots():
             slot.wake_all()
-        self.activity_runs.wake_all()
+        for standalone in self._standalone.values():
+            standalone.wake_all()
 
     async def stop(self) -> None:
         """Finishes what is being committed. The store is closed by its owner afterwards."""
@@ -215,10 +223,14 @@ class Engine:
         finally:
             self.runs.unpin(next_slot)
 
-    def commit(self, unit: Sequence[Pending]) -> asyncio.Future[None]:
+    def commit(self, unit: Sequence[Pending], beside: Sequence[RunWrite] = ()) -> asyncio.Future[None]:
         """Hands transitions to the store, to be committed together; they are their runs' states at once.
 
         Nothing is awaited between the computation and this. Everything else is told once they are durable.
+
+        Args:
+            unit: the transitions.
+            beside: writes of runs of another kind, committed with them and published by the caller.
 
         Returns:
             resolves when they are durable and published, whoever waits. It raises VersionConflictError or
@@ -232,7 +244,7 @@ class Engine:
             self.drop(unit)
             raise
         try:
-            committing = asyncio.ensure_future(self.store.commit(writes))
+            committing = asyncio.ensure_future(self.store.commit([*writes, *beside]))
             if committing.done():
                 committing.result()
         except BaseException as error:  # it was refused at once, and what is in flight goes on
@@ -661,8 +673,8 @@ class Engine:
     # --- time ---
 
     async def _wake(self, run: RunKey) -> None:
-        if run.kind is RunKind.ACTIVITY:
-            await self.activity_runs.wake(run)
+        if run.kind is not RunKind.WORKFLOW:
+            await self._standalone[run.kind].wake(run)
             return
         try:
             woken = await self.transact(run, self._fire_due, alone=True)
@@ -710,7 +722,9 @@ class Engine:
         return tx, Woken.FIRED
 
     async def delete_run(self, run: RunKey) -> bool:
-        """Deletes a run with everything that belongs to it. Returns whether it was there."""
+        """Deletes a run with everything that belongs to it, whatever it is of. Returns whether it was there."""
+        if run.kind is not RunKind.WORKFLOW:
+            return await self._standalone[run.kind].delete(run)
         slot = self.runs.pin(run)
         try:
             async with slot.alone():

@@ -28,6 +28,7 @@ from perdure.server.service.readings import Readings
 from perdure.server.service.reset_rpcs import ResetRpcs
 from perdure.server.service.schedule_rpcs import ScheduleRpcs
 from perdure.server.service.standalone_activities import StandaloneActivities
+from perdure.server.service.standalone_operations import StandaloneOperations
 from perdure.server.service.task_queues import TaskQueues
 from perdure.server.service.task_responses import TaskResponses
 from perdure.server.service.update_rpcs import UpdateRpcs
@@ -91,6 +92,7 @@ def engine_groups(
         Readings(engine, histories, queries, history_wait_s, query_wait_s),
         UpdateRpcs(engine, histories, updates),
         StandaloneActivities(engine, history_wait_s, list_page_size),
+        StandaloneOperations(engine, nexus.endpoints, history_wait_s, list_page_size),
         ActivityControls(engine, histories),
         Pauses(engine, histories),
         ExecutionOptions(engine, histories),

@@ -41,8 +41,8 @@ from perdure.core.run.protos import checked_duration_ns, text_payloads
 from perdure.core.run.records import RunKey, RunKind
 from perdure.core.run.state import RUNNING
 from perdure.core.visibility import ACTIVITY_ALIASES, QueryCache
-from perdure.server.engine.activity_runs import CONFLICT_RETRIES
 from perdure.server.engine.engine import Engine
+from perdure.server.engine.standalone_runs import CONFLICT_RETRIES
 from perdure.server.namespaces import STARTABLE_STATES, Namespace
 from perdure.server.service import checks
 from perdure.server.service.activity_answers import find
