@@ -25,6 +25,9 @@ _ARGUMENTS: dict[type[ServiceError], ServiceError] = {
     errors.ActivityAlreadyStartedError: errors.ActivityAlreadyStartedError(
         "taken", start_request_id="q", run_id="r"
     ),
+    errors.NexusOperationAlreadyStartedError: errors.NexusOperationAlreadyStartedError(
+        "taken", start_request_id="q", run_id="r"
+    ),
     errors.NamespaceInvalidStateError: errors.NamespaceInvalidStateError(
         "gone", namespace="old", state=3, allowed_states=(1, 2)
     ),
@@ -45,6 +48,7 @@ _EXPECTED: dict[type[ServiceError], tuple[int, str | None]] = {
     errors.AlreadyExistsError: (6, None),
     errors.WorkflowAlreadyStartedError: (6, "WorkflowExecutionAlreadyStartedFailure"),
     errors.ActivityAlreadyStartedError: (6, "ActivityExecutionAlreadyStartedFailure"),
+    errors.NexusOperationAlreadyStartedError: (6, "NexusOperationExecutionAlreadyStartedFailure"),
     errors.NamespaceAlreadyExistsError: (6, "NamespaceAlreadyExistsFailure"),
     errors.PermissionDeniedError: (7, "PermissionDeniedFailure"),
     errors.ResourceExhaustedError: (8, "ResourceExhaustedFailure"),
@@ -101,6 +105,10 @@ def test_details_carry_what_the_error_knows() -> None:
     )
     activity = _detail(_ARGUMENTS[errors.ActivityAlreadyStartedError])
     assert activity == errordetails.ActivityExecutionAlreadyStartedFailure(start_request_id="q", run_id="r")
+    operation = _detail(_ARGUMENTS[errors.NexusOperationAlreadyStartedError])
+    assert operation == errordetails.NexusOperationExecutionAlreadyStartedFailure(
+        start_request_id="q", run_id="r"
+    )
     assert _detail(errors.NamespaceNotFoundError("lost")) == errordetails.NamespaceNotFoundFailure(
         namespace="lost"
     )
