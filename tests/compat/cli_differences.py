@@ -16,6 +16,10 @@ _DEPLOYMENT = "a deployment is not a workflow here: what is missing is called wh
 _QUEUE = "a task queue has one partition and neither levels nor blocks of task ids"
 _MISSING = "not there yet: the command is told that the RPC is not implemented"
 
+_IDENTITY = "our command says who asks wherever the protocol has a place for it"
+_REQUEST_ID = "our command sends a request id, so that a repeated request does nothing twice"
+_DEPRECATED = "the official command prints a warning into its output"
+
 _EVERYWHERE = {
     "*.executionConfig.workflowExecutionTimeout": (_ZERO, '"0s"'),
     "*.executionConfig.workflowRunTimeout": (_ZERO, '"0s"'),
@@ -84,3 +88,23 @@ CLI_DIFFERENCES: tuple[KnownDifference, ...] = (
         for path, reason in paths.items()
     ),
 )
+
+_OWN: dict[str, dict[str, str]] = {
+    "workflow_start_options": {"cron.output": _DEPRECATED, "bad cron.output": _DEPRECATED},
+    "workflow_cancel_terminate": {
+        "cancel live.*": "a reason of a cancellation is taken, and not only for batches",
+        "cancelled*": "and so the workflow is cancelled",
+    },
+    "workflow_pause": {
+        "described.output.closeEvent": "a paused workflow is not closed",
+        "*.requestId": _REQUEST_ID,
+    },
+    "workflow_update_options": {"*.identity": _IDENTITY},
+    "workflow_trace": {"traced.*": "a trace has a form in JSON, too"},
+}
+OWN_DIFFERENCES: tuple[KnownDifference, ...] = tuple(
+    KnownDifference(scenario, path, reason)
+    for scenario, paths in _OWN.items()
+    for path, reason in paths.items()
+)
+"""What our command prints otherwise than the official one on the same server."""

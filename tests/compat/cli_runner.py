@@ -179,14 +179,20 @@ class CliRun:
                 output.sort(key=lambda item: _sort_key(self._output.data(item)))
         return output
 
+    def _complete(self, words: Sequence[str]) -> list[str]:
+        """The command line with what every command gets."""
+        return [
+            *words,
+            *("--address", self._address, "-o", "json", "--disable-config-file", "--disable-config-env"),
+            *("--identity", "cli-user"),
+        ]
+
     async def _command(self, words: Sequence[str]) -> dict[str, Any]:
         """Run `temporal WORDS` with nothing from this machine's configuration."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")}
         process = await asyncio.create_subprocess_exec(
             find_executable("temporal"),
-            *words,
-            *("--address", self._address, "-o", "json", "--disable-config-file", "--disable-config-env"),
-            *("--identity", "cli-user"),
+            *self._complete(words),
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -198,12 +204,17 @@ class CliRun:
             process.kill()
             await process.wait()
             return {"exit": "none: it did not end"}
-        printed: dict[str, Any] = {"exit": process.returncode}
-        if output.strip():
-            printed["output"] = _parsed(output.decode())
-        if errors.strip():
-            printed["errors"] = errors.decode().strip()
-        return printed
+        return printed_of(process.returncode, output.decode(), errors.decode())
+
+
+def printed_of(code: int | None, output: str, errors: str) -> dict[str, Any]:
+    """What a command printed, in the form that is recorded."""
+    printed: dict[str, Any] = {"exit": code}
+    if output.strip():
+        printed["output"] = _parsed(output)
+    if errors.strip():
+        printed["errors"] = errors.strip()
+    return printed
 
 
 def _drop(output: Any, paths: Sequence[str]) -> None:
@@ -240,7 +251,9 @@ def new_worker(client: Client, queue: str) -> Worker:
     )  # fmt: skip
 
 
-async def run_all(scenarios: Sequence[Scenario], address: str) -> dict[str, list[Record]]:
+async def run_all(
+    scenarios: Sequence[Scenario], address: str, run: type[CliRun] = CliRun
+) -> dict[str, list[Record]]:
     """Run scenarios against one server, several at a time; what each recorded, by name."""
     token = uuid.uuid4().hex[:8]
     queue = f"cli-queue-{token}"
@@ -250,7 +263,7 @@ async def run_all(scenarios: Sequence[Scenario], address: str) -> dict[str, list
 
     async def one(scenario: Scenario) -> tuple[str, list[Record]]:
         async with slots:
-            return scenario.name, await CliRun(scenario, address, token, queue).records()
+            return scenario.name, await run(scenario, address, token, queue).records()
 
     async with new_worker(client, queue):
         return dict(await asyncio.gather(*(one(scenario) for scenario in scenarios)))

@@ -1,7 +1,8 @@
 """The official `temporal` command on the official dev server and on ours: what it prints must be the same.
 
-All scenarios run once on each server before the first comparison; each test compares one. An intended difference
-belongs into `cli_differences`, with its reason.
+And `perdure` in its place, on both servers: its JSON must be that of the official command on the same server. All
+scenarios run once on each server with each command before the first comparison; each test compares one. An intended
+difference belongs into `cli_differences`, with its reason.
 """
 
 from __future__ import annotations
@@ -13,15 +14,21 @@ from typing import Any
 
 import pytest
 
-from tests.compat.cli_differences import CLI_DIFFERENCES
+from perdure.cli.root import root
+from tests.compat.cli_differences import CLI_DIFFERENCES, OWN_DIFFERENCES
 from tests.compat.cli_runner import Output, run_all
 from tests.compat.cli_scenarios import SCENARIOS, Scenario
+from tests.compat.own_cli import OwnCliRun, comparable
 from tests.differential.compare import Record, differences, unified
 from tests.differential.known_differences import unexpected, unused
 from tests.differential.runner import DYNAMIC_CONFIG, SEARCH_ATTRIBUTES
 from tests.support.servers import PerdureServer, RealServer
 
-pytestmark = [pytest.mark.serial, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.serial, pytest.mark.timeout(300)]
+
+OWN_SCENARIOS = [
+    scenario for scenario in SCENARIOS if {step.verb.split()[0] for step in scenario.steps} <= set(root.lazy)
+]
 
 Recordings = Mapping[str, Sequence[Record]]
 
@@ -32,14 +39,19 @@ class Printed:
 
     real: Recordings
     perdure: Recordings
+    own_on_real: Recordings
+    own_on_perdure: Recordings
 
 
 async def _run_both() -> Printed:
     options: dict[str, Any] = {"dynamic_config": DYNAMIC_CONFIG, "search_attributes": SEARCH_ATTRIBUTES}
     async with RealServer(**options) as real, PerdureServer(**options) as perdure:
-        return Printed(
-            *await asyncio.gather(run_all(SCENARIOS, real.address), run_all(SCENARIOS, perdure.address))
+        official = await asyncio.gather(run_all(SCENARIOS, real.address), run_all(SCENARIOS, perdure.address))
+        own = await asyncio.gather(
+            run_all(OWN_SCENARIOS, real.address, OwnCliRun),
+            run_all(OWN_SCENARIOS, perdure.address, OwnCliRun),
         )
+        return Printed(*official, *own)
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +75,29 @@ def test_prints_the_same(scenario: Scenario, printed: Printed) -> None:
         )
 
 
+@pytest.mark.parametrize("server", ["real", "perdure"])
+@pytest.mark.parametrize("scenario", OWN_SCENARIOS, ids=lambda scenario: scenario.name)
+def test_own_command_prints_the_same(scenario: Scenario, server: str, printed: Printed) -> None:
+    """`perdure` prints the JSON of the official command, on either server; its errors are one line each."""
+    official = comparable(getattr(printed, server)[scenario.name])
+    own_records = getattr(printed, f"own_on_{server}")[scenario.name]
+    broken = [
+        record.label for record in own_records if isinstance(record.data, dict) and "never" in record.data
+    ]
+    assert not broken, f"waited for in vain: {broken}"
+    own = comparable(own_records)
+    found = unexpected(scenario.name, differences(official, own), OWN_DIFFERENCES)
+    if found:
+        paths = "\n".join(f"  {difference}" for difference in found)
+        pytest.fail(f"{scenario.purpose}\n{paths}\n\n{unified(official, own)}", pytrace=False)
+    for record in own_records:
+        errors = record.data.get("errors", "")
+        lines = [line for line in errors.splitlines() if not line.startswith("Warning: ")]
+        assert (record.data["exit"] == 0) == (not lines), f"{record.label}: {errors}"
+        assert len(lines) <= 1, errors
+        assert all(line.startswith("Error: ") for line in lines)
+
+
 def test_known_differences_still_exist(printed: Printed) -> None:
     """An entry of the list that accepts nothing any more must be removed."""
     found = [
@@ -76,7 +111,7 @@ def test_known_differences_still_exist(printed: Printed) -> None:
 
 def test_known_differences_say_why() -> None:
     """Each entry of the list has a reason a reader can judge, and each scenario a name of its own."""
-    assert all(len(entry.reason) > 20 for entry in CLI_DIFFERENCES)
+    assert all(len(entry.reason) > 20 for entry in (*CLI_DIFFERENCES, *OWN_DIFFERENCES))
     assert len({scenario.name for scenario in SCENARIOS}) == len(SCENARIOS)
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import click
 
+from perdure.cli.command import Level
 from perdure.cli.root import global_flag, global_options
 from perdure.lint import RULES, check_paths
 
 
-@click.command()
+@click.command(cls=Level)
 @click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--rules", "show_rules", is_flag=True, help="List the rules and exit.")
 @global_options
@@ -23,7 +24,7 @@ def lint(context: click.Context, paths: tuple[Path, ...], show_rules: bool) -> N
     Checked are classes with @workflow.defn and the functions of their module that they call. One finding per line
     on stdout; the exit code is 1 when there are any. `# perdure: ignore[PW101]` at the end of a line allows it.
 
-    Example: perdure lint src/orders
+    Example: perdure lint src
     """
     if show_rules:
         for rule in RULES.values():

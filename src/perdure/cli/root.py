@@ -1,88 +1,50 @@
-"""The `perdure` command itself: its groups, the flags every command takes, and how errors end the process."""
+"""The `perdure` command itself: its groups, what every command line goes through, and how errors end the process."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any, Final
 
 import click
 
+from perdure.cli.command import CONTEXT_SETTINGS, ENV_KEY, GIVEN_KEY, KEPT, KEPT_COMMON, Group, fail, given
+from perdure.cli.env_file import DEFAULT_ENVIRONMENT, path_and_name, read
+from perdure.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, one_line
 from perdure.core.errors import PerdureError
 
-_COMMANDS: Final[Mapping[str, str]] = {
-    "lint": "perdure.cli.lint:lint",
-    "server": "perdure.cli.server:server",
+_COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "completion": (
+        "perdure.cli.completion:completion",
+        "Print a script that lets a shell complete commands, flags and workflow ids",
+    ),
+    "lint": ("perdure.cli.lint:lint", "Find the usual mistakes in workflow code"),
+    "options": ("perdure.cli.options:options", "Show the flags that every command takes"),
+    "server": ("perdure.cli.server:server", "Run a server"),
+    "workflow": ("perdure.cli.workflow:workflow", "Start workflows and do everything else with them"),
 }
-"""Name of a command to module:object, imported when the command is called or its help is shown."""
+"""Name of a command to where it is and its help in one line, so that `perdure --help` imports none of them."""
 
-LOG_LEVELS: Final = ("debug", "info", "warn", "error", "fatal", "never")
-LOG_FORMATS: Final = ("text", "json", "pretty")
-CONTEXT_SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-_FLAGS_KEY: Final = "perdure.cli.flags"
+_IF_INSTALLED: Final[dict[str, tuple[str, str]]] = {
+    "ui": ("perdure.cli.ui:ui", "Serve the web UI for any server"),
+}
+"""The same for commands whose module may be missing."""
 
 Function = Callable[..., Any]
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are imported when needed."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of all commands."""
-        return sorted(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Imports a command."""
-        target = _COMMANDS.get(cmd_name)
-        if target is None:
-            return None
-        module, _, name = target.partition(":")
-        command: click.Command = getattr(import_module(module), name)
-        return command
-
-
-def _keep(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
-    """Keeps a flag where every command finds it; the one nearest to the command wins."""
-    if value is not None and value != () and parameter.name is not None:
-        ctx.meta.setdefault(_FLAGS_KEY, {})[parameter.name] = value
-
-
-def _global(*names: str, **settings: Any) -> Callable[[Function], Function]:
-    return click.option(*names, expose_value=False, callback=_keep, is_eager=True, default=None, **settings)
-
-
-_GLOBAL_OPTIONS: Final = (
-    _global("--log-level", type=click.Choice(LOG_LEVELS), help="Log level. Default: warn for servers."),
-    _global("--log-format", type=click.Choice(LOG_FORMATS), help="Log format. Default: text."),
-    _global("--color", type=click.Choice(("always", "never", "auto")), help="Output coloring."),
-    _global("--output", "-o", type=click.Choice(("text", "json", "jsonl", "none")), help="Output format."),
-    _global("--time-format", type=click.Choice(("relative", "iso", "raw")), help="Time format."),
-    _global("--env", metavar="ENV", envvar="TEMPORAL_ENV", help="Active environment name."),
-    _global("--env-file", metavar="PATH", envvar="TEMPORAL_ENV_FILE", help="Path to the environment file."),
-    _global("--config-file", metavar="PATH", envvar="TEMPORAL_CONFIG_FILE", help="Configuration file."),
-    _global("--profile", metavar="NAME", envvar="TEMPORAL_PROFILE", help="Configuration profile."),
-    _global("--disable-config-file", is_flag=True, flag_value=True, help="Ignore the configuration file."),
-    _global("--disable-config-env", is_flag=True, flag_value=True, help="Ignore TEMPORAL_* variables."),
-    _global("--command-timeout", metavar="DURATION", help="Command execution timeout (client commands)."),
-    _global("--client-connect-timeout", metavar="DURATION", help="Connection timeout (client commands)."),
-    _global(
-        "--no-json-shorthand-payloads", is_flag=True, flag_value=True, help="Raw payloads in JSON output."
-    ),
-)
-
-
 def global_options(function: Function) -> Function:
-    """Adds the flags that every command takes, before or after its name; read them with `global_flag`."""
-    for option in reversed(_GLOBAL_OPTIONS):
-        function = option(function)
+    """Adds the flags that every command takes to a function that click makes a command of."""
+    for option in reversed(KEPT_COMMON):
+        click.decorators._param_memo(function, option)
     return function
 
 
 def global_flag(ctx: click.Context, name: str, default: str) -> str:
-    """The value of a flag of `global_options` (name with underscores)."""
-    value: str = ctx.meta.get(_FLAGS_KEY, {}).get(name, default)
+    """The value of a flag of every command (name with underscores)."""
+    value: str = given(ctx).get(name, default)
     return value
 
 
@@ -95,22 +57,67 @@ def _show_version(ctx: click.Context, parameter: click.Parameter, value: bool) -
         ctx.exit()
 
 
-@click.group(cls=LazyGroup, context_settings=CONTEXT_SETTINGS)
-@click.option(
-    "--version", "-v", is_flag=True, expose_value=False, is_eager=True, callback=_show_version,
+class Root(Group):
+    """The outermost group: it reads the env file before anything is parsed."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Looks at `--env` and `--env-file` wherever they stand."""
+        path, name = path_and_name(args, os.environ)
+        environments = read(path)
+        ctx.meta[ENV_KEY] = {
+            key.replace("-", "_"): value for key, value in environments.get(name, {}).items()
+        }
+        if name != DEFAULT_ENVIRONMENT and name not in environments:
+            from perdure.cli.session import MISSING_ENV_KEY
+
+            ctx.meta[MISSING_ENV_KEY] = name
+        return super().parse_args(ctx, args)
+
+
+_VERSION: Final = click.Option(
+    ("--version", "-v"), is_flag=True, expose_value=False, is_eager=True, callback=_show_version,
     help="Show the version and exit.",
 )  # fmt: skip
-@global_options
-def root() -> None:
-    """Durable execution for Python: a server that speaks Temporal's protocol."""
+
+root: Final = Root(
+    "perdure",
+    "Durable execution for Python: a server, and everything that is done with workflows from outside.\n\n"
+    "Works with servers of Perdure and Temporal (--address HOST:PORT), and on a database file without any server "
+    "(--address sqlite:///FILE).",
+    lazy={
+        **_COMMANDS,
+        **{name: entry for name, entry in _IF_INSTALLED.items() if find_spec(entry[0].partition(":")[0])},
+    },
+    params=[_VERSION],
+    no_args_is_help=True,
+)
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command line and ends the process: 0, 1 for an error said in one line, 2 for wrong usage."""
+    """Runs a command line and ends the process with one of `errors.EXIT_CODES`."""
     # grpc would log its own account of errors that are reported in one line here.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    sys.exit(exit_code_of(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def exit_code_of(arguments: list[str]) -> int:
+    """Runs a command line inside this process; its exit code."""
     try:
-        root.main(args=arguments, prog_name="perdure", standalone_mode=True)
+        code = root.main(args=arguments, prog_name="perdure", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        return fail(one_line(error), error.exit_code)
     except PerdureError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(1)
+        return fail(str(error), EXIT_FAILED)
+    except (KeyboardInterrupt, click.Abort):
+        return fail("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough. The interpreter must not find out once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    return code if isinstance(code, int) and not isinstance(code, bool) else 0
+
+
+__all__ = ["CONTEXT_SETTINGS", "GIVEN_KEY", "KEPT", "global_flag", "global_options", "root", "run"]

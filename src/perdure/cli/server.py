@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import click
 
-from perdure.cli.root import CONTEXT_SETTINGS, global_flag, global_options
+from perdure.cli.command import CONTEXT_SETTINGS, Group, Level
+from perdure.cli.root import global_flag, global_options
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.visibility.attributes import AttributeType, is_definable
 from perdure.server.config import ServerConfig, with_dynamic_values
@@ -30,11 +31,7 @@ _NOT_YET: Final = {
 """Flags that are accepted although their feature is not there yet: parameter to flag and feature."""
 
 
-@click.group(context_settings=CONTEXT_SETTINGS)
-@global_options
-def server() -> None:
-    """Run a server."""
-
+server: Final = Group("server", "Run a server.")
 
 _PORT: Final = click.IntRange(0, 65535)
 
@@ -94,7 +91,7 @@ def _start_dev_flags(function: Any) -> Any:
     return function
 
 
-@server.command("start-dev", context_settings=CONTEXT_SETTINGS)
+@server.command("start-dev", cls=Level, context_settings=CONTEXT_SETTINGS)
 @_start_dev_flags
 @global_options
 @click.pass_context
@@ -102,6 +99,8 @@ def start_dev(ctx: click.Context, /, **flags: Any) -> None:
     """Run a development server on this machine.
 
     Everything is kept in memory unless --db-filename names a file.
+
+    Example: perdure server start-dev --db-filename orders.db
     """
     from perdure.cli.run_server import DevServer, run_dev_server
 

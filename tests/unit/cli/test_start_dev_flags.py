@@ -171,7 +171,7 @@ def test_version_and_help() -> None:
     assert __version__ in CliRunner().invoke(root, ["--version"]).output
     shown = CliRunner().invoke(root, ["server", "start-dev", "-h"])
     assert shown.exit_code == 0
-    for flag in ("--db-filename", "--namespace", "--log-level", "--headless"):
+    for flag in ("--db-filename", "--namespace", "--headless"):
         assert flag in shown.output
     assert "server" in CliRunner().invoke(root, ["--help"]).output
     assert CliRunner().invoke(root, ["no-such-command"]).exit_code == USAGE

@@ -74,11 +74,16 @@ def write_message(message: Message, *, is_pretty: bool, has_short_payloads: bool
         is_pretty: over several lines.
         has_short_payloads: values instead of base64 where that says the same.
     """
+    return _dump(to_value(message, has_short_payloads=has_short_payloads), is_pretty)
+
+
+def to_value(message: Message, *, has_short_payloads: bool) -> Any:
+    """What `write_message` writes, before it is text."""
     value = MessageToDict(message, descriptor_pool=POOL)
-    if has_short_payloads:
-        descriptor: Any = message.DESCRIPTOR
-        value = _shortened(value, descriptor, 0)
-    return _dump(value, is_pretty)
+    if not has_short_payloads:
+        return value
+    descriptor: Any = message.DESCRIPTOR
+    return _shortened(value, descriptor, 0)
 
 
 def write_status(status: Status, is_pretty: bool) -> bytes:
