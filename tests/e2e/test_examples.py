@@ -8,16 +8,12 @@ import sys
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from examples import approval, encryption, fan_out, subscription, trip_booking
-from perdure import activity
+from examples import approval, encryption, fan_out, subscription
 from perdure.api.common.v1 import Payload
-from perdure.api.enums.v1 import EventType
-from perdure.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
-from perdure.exceptions import ActivityError, ApplicationError, CancelledError
+from perdure.client import Client, WorkflowUpdateFailedError
 from perdure.lint import check_paths
 from perdure.testing import WorkflowEnvironment
 from perdure.worker import Worker
@@ -37,85 +33,6 @@ def skipping(scenario: Callable[[WorkflowEnvironment], Awaitable[None]]) -> None
             await scenario(env)
 
     asyncio.run(run())
-
-
-def test_a_trip_that_can_be_had_is_booked() -> None:
-    async def scenario(env: WorkflowEnvironment) -> None:
-        agency, trip = trip_booking.Agency(), trip_booking.Trip("t1", "Lisbon", wants_car=False)
-        async with trip_booking.working(env.client, agency):
-            bookings = await env.client.execute_workflow(
-                trip_booking.BookTrip.run, trip, id="t1", task_queue=trip_booking.TASK_QUEUE
-            )
-        assert [booking.reference for booking in bookings] == ["t1/flight", "t1/hotel"]
-        assert agency.log == ["booked flight", "booked hotel"]
-
-    skipping(scenario)
-
-
-def test_a_trip_that_cannot_be_had_is_undone_newest_first_and_the_reason_reaches_the_caller() -> None:
-    async def scenario(env: WorkflowEnvironment) -> None:
-        agency = trip_booking.Agency(sold_out=frozenset({"car"}))
-        async with trip_booking.working(env.client, agency):
-            with pytest.raises(WorkflowFailureError) as raised:
-                await env.client.execute_workflow(
-                    trip_booking.BookTrip.run,
-                    trip_booking.Trip("t2", "Porto"),
-                    id="t2",
-                    task_queue=trip_booking.TASK_QUEUE,
-                )
-        assert isinstance(raised.value.cause, ActivityError)
-        reason = raised.value.cause.cause
-        assert isinstance(reason, ApplicationError)
-        assert (reason.type, reason.message) == ("SoldOut", "no car left in Porto")
-        assert agency.log == ["booked flight", "booked hotel", "cancelled hotel", "cancelled flight"]
-
-    skipping(scenario)
-
-
-async def _completed_tasks(handle: WorkflowHandle[Any, Any]) -> int:
-    completed = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
-    return [event.event_type async for event in handle.fetch_history_events()].count(completed)
-
-
-class SlowAgency(trip_booking.Agency):
-    """Books only when it is told to, and says when it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked, self.go = asyncio.Event(), asyncio.Event()
-
-    @activity.defn
-    async def book(self, part: str, trip: trip_booking.Trip) -> trip_booking.Booking:
-        """Waits, then books."""
-        self.asked.set()
-        await self.go.wait()
-        return await super().book(part, trip)
-
-
-def test_a_trip_cancelled_while_something_is_being_booked_is_undone_too() -> None:
-    """The booking under way may take effect after the cancellation."""
-
-    async def scenario(env: WorkflowEnvironment) -> None:
-        agency = SlowAgency()
-        async with trip_booking.working(env.client, agency):
-            handle = await env.client.start_workflow(
-                trip_booking.BookTrip.run,
-                trip_booking.Trip("t3", "Faro"),
-                id="t3",
-                task_queue=trip_booking.TASK_QUEUE,
-            )
-            await agency.asked.wait()
-            await handle.cancel()
-            # The code has heard of it once the task that told it is completed.
-            while await _completed_tasks(handle) < 2:
-                await asyncio.sleep(0)
-            agency.go.set()
-            with pytest.raises(WorkflowFailureError) as raised:
-                await handle.result()
-        assert isinstance(raised.value.cause, CancelledError)
-        assert agency.log == ["booked flight", "cancelled flight"]
-
-    skipping(scenario)
 
 
 def test_a_subscription_lives_over_several_runs_and_hears_signals() -> None:
@@ -220,26 +137,6 @@ def test_a_fan_out_collects_failures_and_tells_its_progress() -> None:
     skipping(scenario)
 
 
-def test_a_cancelled_trip_is_undone() -> None:
-    async def scenario(env: WorkflowEnvironment) -> None:
-        agency = trip_booking.Agency()
-        trip = trip_booking.Trip("t3", "Faro")
-        # No worker yet: the cancellation is there before the first booking ends.
-        handle = await env.client.start_workflow(
-            trip_booking.BookTrip.run, trip, id="t3", task_queue=trip_booking.TASK_QUEUE
-        )
-        await handle.cancel()
-        async with trip_booking.working(env.client, agency):
-            with pytest.raises(WorkflowFailureError) as raised:
-                await handle.result()
-        assert isinstance(raised.value.cause, CancelledError)
-        booked = [entry.split()[1] for entry in agency.log if entry.startswith("booked")]
-        cancelled = [entry.split()[1] for entry in agency.log if entry.startswith("cancelled")]
-        assert cancelled == booked[::-1]
-
-    skipping(scenario)
-
-
 def test_nothing_that_the_server_keeps_can_be_read_without_the_keys() -> None:
     """Names and salaries are in no event; a run that began before a change of keys goes on after it."""
 
@@ -287,7 +184,7 @@ def test_an_encrypted_payload_that_was_changed_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["trip_booking", "subscription", "approval", "fan_out", "encryption", "price_service"]
+    "name", ["saga", "subscription", "approval", "fan_out", "encryption", "price_service"]
 )
 def test_each_example_runs_as_its_docstring_says(name: str) -> None:
     done = subprocess.run(
