@@ -245,15 +245,23 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         "system name*",
         "Perdure runs no internal workflows, so it has no system namespace whose name is taken",
     ),
-    KnownDifference(
-        "task_on_another_queue",
-        "describe queue.versioning_info",
-        "worker versioning does not exist yet, so a queue has no version to report",
+    *(
+        KnownDifference(
+            scenario, path, "Perdure limits no task queue by default, so there is no limit to report"
+        )
+        for scenario, path in (
+            ("task_on_another_queue", "describe queue.effective_rate_limit"),
+            ("queue_configured", "of workflows.effective_rate_limit"),
+            ("queue_stats", "without asking*"),
+        )
     ),
     KnownDifference(
-        "task_on_another_queue",
-        "describe queue.effective_rate_limit",
-        "Perdure limits no task queue by default, so there is no limit to report",
+        "queue_stats",
+        "described.task_queue_status.*",
+        "a task queue has one partition, all of which is counted, and no blocks of task ids",
+    ),
+    KnownDifference(
+        "queue_config_refused", "no queue.*", "a task queue without a name is refused everywhere"
     ),
 )
 

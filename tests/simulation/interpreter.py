@@ -438,6 +438,8 @@ class Interpreter:
                 getattr(attributes, field).FromNanoseconds(int(spec[key] * 1e9))
         if "priority" in spec:
             attributes.priority.priority_key = spec["priority"]
+        if "fairness" in spec:
+            attributes.priority.fairness_key, attributes.priority.fairness_weight = spec["fairness"]
         attributes.retry_policy.initial_interval.FromMilliseconds(500)
         attributes.retry_policy.maximum_interval.FromSeconds(8)
         attributes.retry_policy.maximum_attempts = spec.get("attempts", 0)

@@ -152,7 +152,7 @@ def random_activity(random: Random) -> dict[str, Any]:
     attempts: policy's maximum (0: no limit); hangs: first attempts, which never answer; fails: attempts after them,
     which fail; non_retryable: all those fail, for good; duration_s; heartbeat_s: the timeout; start_to_close_s;
     schedule_to_close_s; schedule_to_start_s; by_id: complete by id instead of token; eager; on_cancel: "confirm" or
-    "finish"; delay_s: the failure's own retry delay; priority.
+    "finish"; delay_s: the failure's own retry delay; priority; fairness: key and weight.
     """
     spec: dict[str, Any] = {"duration_s": random.choice((0.0, 0.01, 0.5, 2.0))}
     if random.random() < 0.4:
@@ -180,6 +180,8 @@ def random_activity(random: Random) -> dict[str, Any]:
         spec["delay_s"] = random.choice((0.0, 2.0))
     if random.random() < 0.2:
         spec["priority"] = random.randint(1, 5)
+    if random.random() < 0.3:
+        spec["fairness"] = [random.choice("abc"), random.choice((0.0, 0.5, 4.0))]
     spec["start_to_close_s"] = random.choice((5.0, 8.0))
     return spec
 

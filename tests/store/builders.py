@@ -61,9 +61,23 @@ def task(
     priority_key: int = 0,
     delivery_id: str = "d",
     sticky: bool = False,
+    place: int = 0,
+    fairness_key: str = "",
+    fairness_weight: float = 0.0,
 ) -> Task:
     """A task of the queue's kind."""
-    return Task(run, TaskKey(queue.kind, event_id), queue, enqueued_ns, priority_key, sticky, delivery_id)
+    return Task(
+        run,
+        TaskKey(queue.kind, event_id),
+        queue,
+        enqueued_ns,
+        priority_key,
+        sticky,
+        delivery_id,
+        fairness_key,
+        fairness_weight,
+        place,
+    )
 
 
 def record(
@@ -106,6 +120,7 @@ async def dump(
     seen: dict[str, object] = {
         "namespaces": await store.list_namespaces(),
         "deployments": await store.list_deployments(),
+        "queue configs": await store.list_queue_configs(),
         "endpoints": await store.list_endpoints(),
         "wakeups": await store.due_wakeups(NO_LIMIT << 20, None, 1_000_000),
     }
@@ -119,6 +134,7 @@ async def dump(
         tasks = await store.read_tasks(queue, None, 1_000_000)
         seen[f"queue {queue}"] = [(cursor.priority, waiting) for cursor, waiting in tasks]
         seen[f"count {queue}"] = await store.count_tasks(queue)
+        seen[f"levels {queue}"] = await store.task_levels(queue, 3)
     seen["schedules due"] = await store.due_schedules(NO_LIMIT << 20, None, 1_000_000)
     for namespace_id in (NAMESPACE, OTHER_NAMESPACE):
         jobs = await store.list_batches(namespace_id, None, 1_000_000)

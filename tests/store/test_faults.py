@@ -21,6 +21,7 @@ from perdure.store.protocol import (
     StoredDeployment,
     StoredEndpoint,
     StoredNamespace,
+    StoredQueueConfig,
     StoredSchedule,
 )
 from perdure.store.sqlite import SqliteStore
@@ -91,6 +92,10 @@ CALLS: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "delete_schedule": lambda store: store.delete_schedule(SCHEDULE.key),
     "due_schedules": lambda store: store.due_schedules(NO_LIMIT, None, 10),
     "list_schedules": lambda store: store.list_schedules(NAMESPACE, "", 10),
+    "task_levels": lambda store: store.task_levels(QUEUE, 10),
+    "list_queue_configs": lambda store: store.list_queue_configs(),
+    "put_queue_config": lambda store: store.put_queue_config(StoredQueueConfig(QUEUE, 1, b"")),
+    "delete_queue_config": lambda store: store.delete_queue_config(QUEUE._replace(name="configured")),
     "list_deployments": lambda store: store.list_deployments(),
     "put_deployment": lambda store: store.put_deployment(StoredDeployment("namespace id", "other", 1, b"")),
     "delete_deployment": lambda store: store.delete_deployment("namespace id", "deployment"),
@@ -116,6 +121,8 @@ WRITES = (
     "delete_batch",
     "put_endpoint",
     "delete_endpoint",
+    "put_queue_config",
+    "delete_queue_config",
     "put_deployment",
     "delete_deployment",
 )
@@ -132,6 +139,7 @@ async def _prepare(store: Store) -> None:
     await store.put_schedule(SCHEDULE)
     await store.put_batch(BATCH)
     await store.put_endpoint(ENDPOINT)
+    await store.put_queue_config(StoredQueueConfig(QUEUE._replace(name="configured"), 1, b""))
     await store.put_deployment(DEPLOYMENT)
     await store.commit(
         [

@@ -74,8 +74,8 @@ async def test_a_newcomer_never_hides_behind_a_cursor_even_when_all_before_it_ar
 
 async def test_a_cursor_is_a_place_even_where_no_task_is(store: Store) -> None:
     await store.commit([write(RUN, tasks_put=(task(RUN, priority_key=2),))])
-    assert len(await store.read_tasks(QUEUE, TaskCursor(1, 1 << 60), 9)) == 1
-    assert len(await store.read_tasks(QUEUE, TaskCursor(2, 1 << 60), 9)) == 0
+    assert len(await store.read_tasks(QUEUE, TaskCursor(1, 0, 1 << 60), 9)) == 1
+    assert len(await store.read_tasks(QUEUE, TaskCursor(2, 0, 1 << 60), 9)) == 0
 
 
 async def test_a_put_replaces_the_task_of_its_key_and_sends_it_to_the_end(store: Store) -> None:
@@ -123,9 +123,36 @@ async def test_queues_are_told_apart_by_namespace_name_and_kind(store: Store) ->
 
 
 async def test_counting_gives_number_and_age_of_the_oldest(store: Store) -> None:
-    assert await store.count_tasks(QUEUE) == (0, None)
-    for number, enqueued_ns in enumerate([50, 30, 40], start=1):
+    assert list(await store.count_tasks(QUEUE)) == []
+    for number, (enqueued_ns, priority_key) in enumerate([(50, 0), (30, 3), (40, 1), (45, 1)], start=1):
         run = run_key(number)
-        await store.commit([write(run, tasks_put=(task(run, enqueued_ns=enqueued_ns),))])
-    assert await store.count_tasks(QUEUE) == (3, 30)
-    assert await store.count_tasks(ACTIVITIES) == (0, None)
+        waiting = task(run, enqueued_ns=enqueued_ns, priority_key=priority_key)
+        await store.commit([write(run, tasks_put=(waiting,))])
+    assert list(await store.count_tasks(QUEUE)) == [(1, 2, 40), (3, 2, 30)]
+    assert list(await store.count_tasks(ACTIVITIES)) == []
+
+
+async def test_within_a_priority_tasks_come_by_place_and_then_in_order_of_arrival(store: Store) -> None:
+    places = [(3, 70), (3, 20), (1, 90), (3, 20), (3, 0), (1, 5)]
+    for number, (priority_key, place) in enumerate(places, start=1):
+        run = run_key(number)
+        waiting = task(run, priority_key=priority_key, place=place, fairness_key="k", fairness_weight=2.5)
+        await store.commit([write(run, tasks_put=(waiting,))])
+    assert [int(waiting.run.run_id[-2:]) for waiting in await _waiting(store)] == [6, 3, 5, 2, 4, 1]
+    assert {(waiting.fairness_key, waiting.fairness_weight) for waiting in await _waiting(store)} == {
+        ("k", 2.5)
+    }
+    page = await store.read_tasks(QUEUE, None, 4)
+    rest = await store.read_tasks(QUEUE, page[-1][0], 9)
+    assert [waiting.place for _, waiting in (*page, *rest)] == [5, 90, 0, 20, 20, 70]
+
+
+async def test_levels_tell_the_first_place_and_where_the_keys_of_the_last_tasks_end(store: Store) -> None:
+    places = [(3, 70, "a"), (3, 20, "b"), (3, 80, "b"), (3, 10, "c"), (1, 5, "")]
+    for number, (priority_key, place, key) in enumerate(places, start=1):
+        run = run_key(number)
+        waiting = task(run, priority_key=priority_key, place=place, fairness_key=key)
+        await store.commit([write(run, tasks_put=(waiting,))])
+    assert list(await store.task_levels(QUEUE, 10)) == [(1, 5, {"": 5}), (3, 10, {"a": 70, "b": 80, "c": 10})]
+    assert list(await store.task_levels(QUEUE, 2)) == [(1, 5, {"": 5}), (3, 10, {"a": 70, "b": 80})]
+    assert list(await store.task_levels(ACTIVITIES, 2)) == []

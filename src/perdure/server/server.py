@@ -28,6 +28,7 @@ from perdure.server.engine.starts import Starts
 from perdure.server.namespaces import DELETED, REGISTERED, Namespace, Namespaces
 from perdure.server.nexus import Nexus
 from perdure.server.nexus_remote import HttpRemote
+from perdure.server.queue_configs import QueueConfigs
 from perdure.server.runtime import Runtime
 from perdure.server.service.call import Call
 from perdure.server.service.groups import engine_groups
@@ -97,6 +98,7 @@ class Server:
             records_cancellations=config.records_nexus_cancellations,
         )
         self.deployments = Deployments(store, runtime)
+        self.queue_configs = QueueConfigs(store)
         self._rerouting = Rerouting(self.engine, self.deployments)
         self.schedules = Schedules(self.engine, Starts(self.engine), Histories(self.engine))
         self.batches = Batches(self.engine)
@@ -135,6 +137,7 @@ class Server:
                 schedules=self.schedules,
                 nexus=self.nexus,
                 deployments=self.deployments,
+                configs=self.queue_configs,
                 batches=self.batches,
             ),
         ]
@@ -167,6 +170,7 @@ class Server:
             await self.namespaces.load()
             await self.nexus.endpoints.load()
             await self.deployments.load()
+            await self.queue_configs.load()
             await self._prepare_namespaces()
             self._removals.start()
             await self.engine.start()
@@ -318,6 +322,7 @@ class Server:
                     for row in page.rows:
                         await self.engine.delete_run(row.run)
             await self.deployments.delete_all(namespace.namespace_id)
+            await self.queue_configs.delete_all(namespace.namespace_id)
             await self.namespaces.delete(namespace)
         except PerdureError as error:
             logger.error("namespace %s could not be removed: %s", namespace.name, error)

@@ -15,6 +15,7 @@ from perdure.store.protocol import (
     StoredDeployment,
     StoredEndpoint,
     StoredNamespace,
+    StoredQueueConfig,
     StoredSchedule,
 )
 
@@ -23,6 +24,8 @@ MAX_EVENT_ID = (1 << 24) - 1
 
 DEFAULT_PRIORITY = 3
 """What priority key 0 means."""
+PRIORITIES = range(1, 6)
+"""The levels that tasks can have, most urgent first."""
 
 
 def check_unit(unit: Sequence[RunWrite]) -> None:
@@ -145,6 +148,13 @@ def deployment_conflict(deployment: StoredDeployment, stored_version: int) -> Ve
     """The error for a worker deployment that is not at the expected version."""
     return VersionConflictError(
         f"Worker deployment {deployment.name} has version {stored_version}, not {deployment.version - 1}."
+    )
+
+
+def queue_config_conflict(config: StoredQueueConfig, stored_version: int) -> VersionConflictError:
+    """The error for a task queue's configuration that is not at the expected version."""
+    return VersionConflictError(
+        f"Task queue {config.queue.name} has version {stored_version}, not {config.version - 1}."
     )
 
 

@@ -27,9 +27,12 @@ from perdure.store.protocol import (
     StoredDeployment,
     StoredEndpoint,
     StoredNamespace,
+    StoredQueueConfig,
     StoredRun,
     StoredSchedule,
+    TaskCount,
     TaskCursor,
+    TaskLevel,
     Wakeup,
 )
 
@@ -152,9 +155,13 @@ class FaultyStore:
         """See `Store.read_tasks`."""
         return await self._do("read_tasks", lambda: self.inner.read_tasks(queue, after, limit))
 
-    async def count_tasks(self, queue: QueueKey) -> tuple[int, int | None]:
+    async def count_tasks(self, queue: QueueKey) -> Sequence[TaskCount]:
         """See `Store.count_tasks`."""
         return await self._do("count_tasks", lambda: self.inner.count_tasks(queue))
+
+    async def task_levels(self, queue: QueueKey, last: int) -> Sequence[TaskLevel]:
+        """See `Store.task_levels`."""
+        return await self._do("task_levels", lambda: self.inner.task_levels(queue, last))
 
     async def list_runs(
         self,
@@ -219,6 +226,18 @@ class FaultyStore:
     async def delete_deployment(self, namespace_id: str, name: str) -> bool:
         """See `Store.delete_deployment`."""
         return await self._do("delete_deployment", lambda: self.inner.delete_deployment(namespace_id, name))
+
+    async def list_queue_configs(self) -> Sequence[StoredQueueConfig]:
+        """See `Store.list_queue_configs`."""
+        return await self._do("list_queue_configs", self.inner.list_queue_configs)
+
+    async def put_queue_config(self, config: StoredQueueConfig) -> None:
+        """See `Store.put_queue_config`."""
+        await self._do("put_queue_config", lambda: self.inner.put_queue_config(config))
+
+    async def delete_queue_config(self, queue: QueueKey) -> bool:
+        """See `Store.delete_queue_config`."""
+        return await self._do("delete_queue_config", lambda: self.inner.delete_queue_config(queue))
 
     async def list_endpoints(self) -> Sequence[StoredEndpoint]:
         """See `Store.list_endpoints`."""

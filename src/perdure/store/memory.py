@@ -37,6 +37,7 @@ from perdure.store.checks import (
     deployment_conflict,
     endpoint_conflict,
     namespace_conflict,
+    queue_config_conflict,
     schedule_conflict,
     version_conflict,
 )
@@ -62,9 +63,12 @@ from perdure.store.protocol import (
     StoredDeployment,
     StoredEndpoint,
     StoredNamespace,
+    StoredQueueConfig,
     StoredRun,
     StoredSchedule,
+    TaskCount,
     TaskCursor,
+    TaskLevel,
     Wakeup,
 )
 
@@ -160,6 +164,7 @@ class MemoryStore:
         self._schedules: dict[ScheduleKey, StoredSchedule] = {}
         self._endpoints: dict[str, StoredEndpoint] = {}
         self._deployments: dict[tuple[str, str], StoredDeployment] = {}
+        self._queue_configs: dict[QueueKey, StoredQueueConfig] = {}
         self._batches: dict[BatchKey, StoredBatch] = {}
         self._schedule_order: _SortedSet[ScheduleKey] = _SortedSet()
         self._schedule_wakeups: _SortedSet[ScheduleWakeup] = _SortedSet()
@@ -259,7 +264,7 @@ class MemoryStore:
     def _put_task(self, stored: _Run, task: Task) -> None:
         self._delete_task(stored, task.key)
         self._task_sequence += 1
-        cursor = TaskCursor(task.priority_key or DEFAULT_PRIORITY, self._task_sequence)
+        cursor = TaskCursor(task.priority_key or DEFAULT_PRIORITY, task.place, self._task_sequence)
         stored.tasks[task.key] = (cursor, task)
         self._queues.setdefault(task.queue, {})[cursor] = task
         self._queue_order.setdefault(task.queue, _SortedSet()).add(cursor)
@@ -370,11 +375,24 @@ class MemoryStore:
             page.append((cursor, tasks[cursor]))
         return tuple(page)
 
-    async def count_tasks(self, queue: QueueKey) -> tuple[int, int | None]:
+    async def count_tasks(self, queue: QueueKey) -> Sequence[TaskCount]:
         """See `Store.count_tasks`."""
         self._check_open()
-        tasks = self._queues.get(queue, {})
-        return len(tasks), min((task.enqueued_ns for task in tasks.values()), default=None)
+        levels: dict[int, list[int]] = {}
+        for cursor, task in self._queues.get(queue, {}).items():
+            levels.setdefault(cursor.priority, []).append(task.enqueued_ns)
+        return tuple(TaskCount(level, len(times), min(times)) for level, times in sorted(levels.items()))
+
+    async def task_levels(self, queue: QueueKey, last: int) -> Sequence[TaskLevel]:
+        """See `Store.task_levels`."""
+        self._check_open()
+        levels: dict[int, list[tuple[int, str]]] = {}
+        for cursor, task in sorted(self._queues.get(queue, {}).items()):
+            levels.setdefault(cursor.priority, []).append((cursor.place, task.fairness_key))
+        return tuple(
+            TaskLevel(level, tasks[0][0], {key: place for place, key in tasks[-last:]})
+            for level, tasks in sorted(levels.items())
+        )
 
     # --- lists
 
@@ -589,6 +607,25 @@ class MemoryStore:
         """See `Store.delete_deployment`."""
         self._check_open()
         return self._deployments.pop((namespace_id, name), None) is not None
+
+    async def list_queue_configs(self) -> Sequence[StoredQueueConfig]:
+        """See `Store.list_queue_configs`."""
+        self._check_open()
+        return tuple(self._queue_configs[key] for key in sorted(self._queue_configs))
+
+    async def put_queue_config(self, config: StoredQueueConfig) -> None:
+        """See `Store.put_queue_config`."""
+        self._check_open()
+        stored = self._queue_configs.get(config.queue)
+        stored_version = stored.version if stored is not None else 0
+        if stored_version != config.version - 1:
+            raise queue_config_conflict(config, stored_version)
+        self._queue_configs[config.queue] = config
+
+    async def delete_queue_config(self, queue: QueueKey) -> bool:
+        """See `Store.delete_queue_config`."""
+        self._check_open()
+        return self._queue_configs.pop(queue, None) is not None
 
     async def list_endpoints(self) -> Sequence[StoredEndpoint]:
         """See `Store.list_endpoints`."""

@@ -9,7 +9,7 @@ caller must re-read before it answers or decides anything.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -95,10 +95,36 @@ class StoredDeployment:
 
 
 class TaskCursor(NamedTuple):
-    """Position in a task queue: tasks come by priority (1 first, 0 counts as 3), then in order of arrival."""
+    """Position in a task queue: tasks come by priority (1 first, 0 counts as 3), by place, then in order of arrival."""
 
     priority: int
+    place: int
     sequence: int
+
+
+class TaskCount(NamedTuple):
+    """How many tasks of a priority wait in a queue, and `enqueued_ns` of the oldest."""
+
+    priority: int
+    waiting: int
+    oldest_ns: int
+
+
+class TaskLevel(NamedTuple):
+    """Where the tasks of a priority lie in a queue: the first place, and the last of each of its fairness keys."""
+
+    priority: int
+    first_place: int
+    last_places: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredQueueConfig:
+    """What operators set of a task queue; `data` is its encoded state."""
+
+    queue: QueueKey
+    version: int
+    data: bytes
 
 
 class ScheduleKey(NamedTuple):
@@ -240,8 +266,11 @@ class Store(Protocol):
     ) -> Sequence[tuple[TaskCursor, Task]]:
         """Waiting tasks of a queue in order, strictly after `after`. Cost depends on `limit`, not on the backlog."""
 
-    async def count_tasks(self, queue: QueueKey) -> tuple[int, int | None]:
-        """(number of waiting tasks, `enqueued_ns` of the oldest or None)."""
+    async def count_tasks(self, queue: QueueKey) -> Sequence[TaskCount]:
+        """The waiting tasks of each priority that has any, most urgent first."""
+
+    async def task_levels(self, queue: QueueKey, last: int) -> Sequence[TaskLevel]:
+        """Each priority that has tasks, most urgent first, with the keys of its `last` tasks in order."""
 
     async def list_runs(
         self,
@@ -368,6 +397,19 @@ class Store(Protocol):
 
     async def delete_deployment(self, namespace_id: str, name: str) -> bool:
         """Deletes a worker deployment. Returns whether it was there."""
+
+    async def list_queue_configs(self) -> Sequence[StoredQueueConfig]:
+        """Every configured task queue, by key."""
+
+    async def put_queue_config(self, config: StoredQueueConfig) -> None:
+        """Creates (version 1) or replaces (version + 1 of the stored one) a queue's configuration, durably.
+
+        Raises:
+            VersionConflictError: the stored version is not `config.version - 1`.
+        """
+
+    async def delete_queue_config(self, queue: QueueKey) -> bool:
+        """Deletes a queue's configuration. Returns whether it was there."""
 
     async def is_durable(self) -> bool:
         """Whether a committed write survives the end of the process."""

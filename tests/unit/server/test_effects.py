@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from perdure.core.errors import UnavailableError
-from perdure.core.run.records import QueueKey, RunKey, TaskKind
+from perdure.core.run.records import QueueKey, RunKey, Task, TaskKey, TaskKind
 from perdure.server.config import ServerConfig
 from perdure.server.engine import effects, timers
 from perdure.server.engine.matching import Poller
@@ -214,12 +214,13 @@ def test_a_poller_that_is_released_gets_what_came_while_it_was_reserved() -> Non
             matching = client.server.engine.matching
             namespace_id = client.server.namespaces.get("default").namespace_id
             key = QueueKey(namespace_id, "q", TaskKind.WORKFLOW)
+            some = Task(RunKey(namespace_id, "w", "r"), TaskKey(TaskKind.WORKFLOW, 2), key, 1)
             polling = asyncio.ensure_future(client.poll_workflow_task(queue("q")))
-            while (poller := matching.reserve(key)) is None:
+            while (poller := matching.reserve(some)) is None:
                 await asyncio.sleep(0)
             assert isinstance(poller, Poller)
             await client.start("w", "q")
-            matching.release(key, poller)
+            matching.release(some, poller)
             assert (await polling).workflow_execution.workflow_id == "w"
 
     run(scenario())

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from perdure.core.run import listing
-from perdure.core.run.records import QueueKey, RunKey, TaskKind
+from perdure.core.run.records import QueueKey, RunKey, Task, TaskKey, TaskKind
 from perdure.server.engine.effects import Effects
 from tests.support.builders import queue, start_child
 from tests.support.proto import enums
@@ -21,10 +21,11 @@ TERMINATE_IF_RUNNING = enums.WorkflowIdReusePolicy.WORKFLOW_ID_REUSE_POLICY_TERM
 async def _in_line(client: LocalClient, name: str) -> None:
     """Returns when a poller of this queue waits."""
     key = QueueKey(client.server.namespaces.get(client.namespace).namespace_id, name, TaskKind.WORKFLOW)
+    some = Task(RunKey(key.namespace_id, "w", "r"), TaskKey(TaskKind.WORKFLOW, 2), key, 1)
     matching = client.server.engine.matching
-    while (poller := matching.reserve(key)) is None:
+    while (poller := matching.reserve(some)) is None:
         await asyncio.sleep(0)
-    matching.release(key, poller)
+    matching.release(some, poller)
 
 
 class _Defect(Exception):

@@ -15,6 +15,7 @@ from perdure.api.activity.v1 import ActivityExecutionOutcome
 from perdure.api.common.v1 import Link
 from perdure.api.workflowservice.v1 import StartActivityExecutionRequest
 from perdure.core.invariant import invariant
+from perdure.core.run.priorities import task_priority
 from perdure.core.run.records import (
     ItemChange,
     QueueKey,
@@ -26,7 +27,6 @@ from perdure.core.run.records import (
     VisibilityRecord,
 )
 from perdure.core.run.state import RUNNING, Activity, Record, clone, encode
-from perdure.core.run.transition import priority_key
 
 TASK = TaskKey(TaskKind.ACTIVITY, 1)
 """The one task that an execution can have."""
@@ -166,14 +166,17 @@ def task_of(run: RunKey, header: ActivityHeader) -> Task | None:
     attempt = header.attempt
     if not header.is_open or attempt.started_ns or attempt.backing_off or attempt.paused_ns:
         return None
+    level, fairness_key, weight = task_priority(attempt.priority)
     return Task(
         run,
         TASK,
         QueueKey(run.namespace_id, attempt.task_queue, TaskKind.ACTIVITY),
         attempt.scheduled_ns,
-        priority_key(attempt.priority),
+        level,
         False,
         str(attempt.stamp),
+        fairness_key,
+        weight,
     )
 
 

@@ -48,6 +48,14 @@ def queue_name(name: str, version: str) -> str:
     return f"{_QUEUE_PREFIX}{len(name)}/{name}/{version}" if version else name
 
 
+def plain_name(name: str) -> str:
+    """The name of the task queue whose part for a version this is; the same for one that is no version's."""
+    if not name.startswith(_QUEUE_PREFIX):
+        return name
+    length, _, rest = name.removeprefix(_QUEUE_PREFIX).partition("/")
+    return rest[: int(length)]
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """Where the tasks of one queue go that are not pinned.

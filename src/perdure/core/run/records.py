@@ -79,6 +79,11 @@ class Task(msgspec.Struct, frozen=True, gc=False):
     """True when `queue` is a worker's own sticky queue."""
     delivery_id: str = ""
     """Which dispatch of the task this is (run-unique); a start that names another dispatch is stale."""
+    fairness_key: str = ""
+    fairness_weight: float = 0.0
+    """As it was given; 0: not."""
+    place: int = 0
+    """Its turn among the tasks of its priority, given when its row is made: in the order of places, then of arrival."""
 
 
 class EventBatch(msgspec.Struct, frozen=True, gc=False):

@@ -18,6 +18,7 @@ from perdure.api.history.v1 import HistoryEvent
 from perdure.core.deployment.routes import queue_name
 from perdure.core.invariant import invariant
 from perdure.core.run import task_events
+from perdure.core.run.priorities import task_priority
 from perdure.core.run.protos import set_timestamp, varint
 from perdure.core.run.records import (
     EventBatch,
@@ -44,7 +45,6 @@ from perdure.core.run.state import (
     encode,
 )
 
-_LAST_PRIORITY = 5
 Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
 
@@ -530,14 +530,17 @@ class Transition:
         sticky = header.task_on_sticky_queue and not header.task_rerouted
         queue = header.sticky_queue if sticky else queue_name(header.task_queue, header.task_version)
         run = self.state.run
+        level, fairness_key, weight = task_priority(header.priority)
         return Task(
             run,
             TaskKey(TaskKind.WORKFLOW, header.task_scheduled_event_id),
             QueueKey(run.namespace_id, queue, TaskKind.WORKFLOW),
             header.task_scheduled_ns,
-            priority_key(header.priority),
+            level,
             sticky,
             str(header.task_stamp),
+            fairness_key,
+            weight,
         )
 
     def activity_dispatch(self, activity: Activity | None, header: RunHeader | None = None) -> Task | None:
@@ -558,14 +561,17 @@ class Transition:
         ):
             return None
         run = self.state.run
+        level, fairness_key, weight = task_priority(activity.priority, header.priority)
         return Task(
             run,
             TaskKey(TaskKind.ACTIVITY, activity.scheduled_event_id),
             QueueKey(run.namespace_id, queue_name(activity.task_queue, activity.version), TaskKind.ACTIVITY),
             activity.scheduled_ns,
-            priority_key(activity.priority) or priority_key(header.priority),
+            level,
             False,
             str(activity.stamp),
+            fairness_key,
+            weight,
         )
 
     def new_tasks(self) -> list[Task]:
@@ -727,11 +733,3 @@ def _compare(before: Task | None, after: Task | None, put: list[Task], deleted: 
         deleted.append(before.key)
     if after is not None:
         put.append(after)
-
-
-def priority_key(priority: bytes) -> int:
-    """The priority key of a serialised temporal.api.common.v1.Priority (field 1, a varint); 0 when not given.
-    Keys above the last level are of the last level."""
-    if len(priority) >= 2 and priority[0] == 8:
-        return min(priority[1], _LAST_PRIORITY)
-    return 0

@@ -65,7 +65,7 @@ class ActivityRuns(StandaloneRuns[ActivityRun, ActivityTransition]):
     ) -> ActivityRun:
         engine = self._engine
         task = tx.new_task()
-        poller = engine.matching.reserve(task.queue) if task is not None else None
+        poller = engine.matching.reserve(task) if task is not None else None
         write: RunWrite | None = None
         try:
             if poller is not None:
@@ -76,7 +76,7 @@ class ActivityRuns(StandaloneRuns[ActivityRun, ActivityTransition]):
             slot.state = None
             slot.wake()
             if poller is not None and task is not None:
-                engine.matching.release(task.queue, poller)
+                engine.matching.release(task, poller)
             failure = self._not_written(error)
             if failure is error:
                 raise
@@ -98,6 +98,7 @@ class ActivityRuns(StandaloneRuns[ActivityRun, ActivityTransition]):
         if tx.visibility_changed:
             namespace = self._engine.namespaces.by_id(tx.state.run.namespace_id)
             shown = messages.record(tx, namespace.search_attributes if namespace is not None else {})
-        return tx.finish(
+        write = tx.finish(
             machine.next_wakeup_ns(tx.header), shown, expected_current_run_id=expected_current_run_id
         )
+        return self._engine.matching.placed(write) if write.tasks_put else write

@@ -403,7 +403,7 @@ class Engine:
                 if rerouted is None:
                     continue
                 task = rerouted
-            poller = self.matching.reserve(task.queue)
+            poller = self.matching.reserve(task)
             if poller is None:
                 continue
             reserved.append(Reserved(poller, task, None))
@@ -450,7 +450,7 @@ class Engine:
     def _release(self, reserved: list[Reserved]) -> None:
         while reserved:
             poller, task, _ = reserved.pop()  # the last one first: each goes to the front of its line
-            self.matching.release(task.queue, poller)
+            self.matching.release(task, poller)
 
     def _refused(self, unit: Sequence[Pending], error: BaseException) -> BaseException:
         """The store did not even take a unit; returns the error that its callers get."""
@@ -489,7 +489,7 @@ class Engine:
             becomes_current=pending.becomes_current,
             expected_current_run_id=pending.expected_current_run_id,
         )
-        return write, tx
+        return self.matching.placed(write) if write.tasks_put else write, tx
 
     def custom_attributes(self, tx: Transition) -> dict[str, AttributeType]:
         """The run's namespace's own search attributes."""
@@ -540,7 +540,7 @@ class Engine:
         tx = self.new_speculative_task(state)
         task = tx.waiting_workflow_task(tx.header)
         invariant(task is not None, "a workflow task was just scheduled", run=slot.key)
-        poller = self.matching.reserve(task.queue)  # type: ignore[union-attr]  # checked above
+        poller = self.matching.reserve(task)  # type: ignore[arg-type]  # checked above
         if poller is not None:
             self._start_for(poller, slot, tx)
         self._keep(slot, tx)

@@ -7,27 +7,34 @@ either inside the commit that creates it (`reserve`, then `deliver`), or from th
 from __future__ import annotations
 
 import asyncio
-import heapq
 import math
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from perdure.api.common.v1 import WorkerVersionStamp
-from perdure.core.run.records import QueueKey, Task
+import msgspec
+
+from perdure.api.common.v1 import WorkerVersionCapabilities, WorkerVersionStamp
+from perdure.api.deployment.v1 import WorkerDeploymentOptions
+from perdure.core.deployment.routes import plain_name
+from perdure.core.queues.config import QueueConfig
+from perdure.core.queues.fair_order import MAX_KEYS
+from perdure.core.queues.rates import Rate
+from perdure.core.run.records import QueueKey, RunWrite, Task
+from perdure.server.engine.backlog import HEAD, Backlog, level_of
 from perdure.server.engine.deliveries import Delivery, NexusDelivery, QueryDelivery, WorkflowTaskDelivery
-from perdure.server.engine.rate_limits import RateLimit
+from perdure.server.engine.rate_limits import QueueLimits
 from perdure.server.runtime import Runtime
 from perdure.store.protocol import Store
 
-BACKLOG_HEAD = 1_000
-"""Tasks of a queue held in memory; the rest waits in the store."""
+BACKLOG_HEAD = HEAD
 POLLERS_REMEMBERED = 200
 POLLER_MEMORY_NS = 5 * 60 * 1_000_000_000
 STICKY_ALIVE_NS = 10 * 1_000_000_000
 """A sticky queue that nobody polled for this long has lost its worker."""
 IDLE_QUEUES_KEPT = 1_000
-_DEFAULT_PRIORITY = 3
+_NO_CONFIG = QueueConfig()
 
 StartTask = Callable[[Task, "Poller"], Awaitable[Delivery | None]]
 
@@ -57,18 +64,38 @@ class Poller:
     sdk: tuple[str, str] = ("", "")
 
 
+class WorkerOptions(NamedTuple):
+    """What a worker's poll says of its version and its limit, for descriptions of the queue."""
+
+    capabilities: WorkerVersionCapabilities | None = None
+    deployment: WorkerDeploymentOptions | None = None
+    per_second: float | None = None
+
+
+class SeenPoller(NamedTuple):
+    """A poller of the last minutes."""
+
+    identity: str
+    seen_ns: int
+    options: WorkerOptions
+
+
+_NO_OPTIONS = WorkerOptions()
+
+
 @dataclass(slots=True)
 class _Queue:
     pollers: deque[Poller] = field(default_factory=deque)
     ready: deque[Delivery] = field(default_factory=deque)
-    backlog: list[tuple[int, int, Task]] = field(default_factory=list)
-    more_in_store: bool = True
-    missed: bool = False
+    backlog: Backlog = field(default_factory=lambda: Backlog(BACKLOG_HEAD))
     loading: asyncio.Future[None] | None = None
     active_polls: int = 0
     last_poll_ns: int = 0
-    seen: OrderedDict[str, int] = field(default_factory=OrderedDict)
-    limit: RateLimit | None = None
+    seen: OrderedDict[str, SeenPoller] = field(default_factory=OrderedDict)
+    limits: QueueLimits | None = None
+    """Of all queues of its plain name; None if there are none."""
+    traffic: dict[int, tuple[Rate, Rate]] = field(default_factory=dict)
+    """By level: tasks that came, and that were given out."""
     permit_timer: asyncio.TimerHandle | None = None
     """Waits for the next permit while tasks and pollers wait."""
 
@@ -91,6 +118,9 @@ class Matching:
         store: where task rows wait.
         runtime: the clock.
         start_task: starts a task of the backlog for a poller; None when the task is stale.
+
+    Attributes:
+        config_of: what operators set of a queue, by its plain name; set by whoever knows.
     """
 
     def __init__(self, store: Store, runtime: Runtime, start_task: StartTask) -> None:
@@ -98,8 +128,9 @@ class Matching:
         self._runtime = runtime
         self._start_task = start_task
         self._queues: dict[QueueKey, _Queue] = {}
-        self._sequence = 0
+        self._limits: dict[QueueKey, QueueLimits] = {}
         self._closed = False
+        self.config_of: Callable[[QueueKey], QueueConfig] = lambda key: _NO_CONFIG
 
     # --- polling ---
 
@@ -114,6 +145,7 @@ class Matching:
         is_local: bool = False,
         sdk: tuple[str, str] = ("", ""),
         deployment_version: str = "",
+        options: WorkerOptions = _NO_OPTIONS,
     ) -> Delivery | None:
         """Waits for work on a queue.
 
@@ -124,6 +156,7 @@ class Matching:
             timeout_s: how long to wait at most.
             version: the worker's, if it says.
             is_local, sdk, deployment_version: see `Poller`.
+            options: what descriptions of the queue tell of the worker.
 
         Returns:
             the work, started and committed (for a local poller: on its way to that); None when there was none in
@@ -131,7 +164,7 @@ class Matching:
         """
         queue = self._queue(key)
         queue.active_polls += 1
-        self._note_poller(queue, identity)
+        self._note_poller(queue, identity, options)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
 
@@ -143,7 +176,11 @@ class Matching:
         try:
             while not self._closed:
                 item: Delivery | Task | None = self._ready(queue)
-                if item is None and (queue.backlog or queue.more_in_store) and self._has_permit(key, queue):
+                if (
+                    item is None
+                    and (queue.backlog or queue.backlog.more_in_store)
+                    and self._has_permit(key, queue)
+                ):
                     # A delivery may have come while the store was read.
                     item = await self._from_backlog(key, queue) or self._ready(queue)
                 if item is None:
@@ -156,7 +193,7 @@ class Matching:
                 delivery = await self._start(item, poller)
                 if delivery is not None:
                     return delivery
-                self._put_back_permit(key, queue)
+                self._put_back_permit(item)
             return None
         finally:
             queue.active_polls -= 1
@@ -211,15 +248,23 @@ class Matching:
         return None
 
     async def _from_backlog(self, key: QueueKey, queue: _Queue) -> Task | None:
-        while not queue.backlog and queue.more_in_store:
+        while not queue.backlog and queue.backlog.more_in_store:
             await asyncio.shield(self._loading(key, queue))
         return self._pop(key, queue)
 
     def _pop(self, key: QueueKey, queue: _Queue) -> Task | None:
-        """The next task of the backlog, if there is one and the queue's limit has a permit for it."""
-        if not queue.backlog or not self._take_permit(key, queue):
-            return None
-        return heapq.heappop(queue.backlog)[2]
+        """The next task of the backlog, if there is one and a permit for it.
+
+        If the key of a level's first task has none, the level waits: whoever is behind had its share.
+        """
+        for task in queue.backlog.heads():
+            if queue.limits is None or queue.limits.take(task, asyncio.get_running_loop().time()):
+                queue.backlog.take(task)
+                self._given_out(queue, task)
+                return task
+        if queue.backlog:
+            self._await_permit(key, queue)
+        return None
 
     def _loading(self, key: QueueKey, queue: _Queue) -> asyncio.Future[None]:
         if queue.loading is None:
@@ -228,52 +273,98 @@ class Matching:
         return queue.loading
 
     async def _load(self, key: QueueKey, queue: _Queue) -> None:
-        queue.missed = False
+        backlog = queue.backlog
         try:
-            rows = await self._store.read_tasks(key, None, BACKLOG_HEAD)
-            for _, task in rows:
-                self._push(queue, task)
-            queue.more_in_store = len(rows) == BACKLOG_HEAD or queue.missed
+            if not backlog.is_known:
+                backlog.learn(await self._store.task_levels(key, MAX_KEYS))
+            if not backlog:
+                backlog.begin_load()
+                backlog.load(await self._store.read_tasks(key, None, backlog.head))
         finally:
             queue.loading = None
 
-    def _push(self, queue: _Queue, task: Task) -> None:
-        self._sequence += 1
-        heapq.heappush(queue.backlog, (task.priority_key or _DEFAULT_PRIORITY, self._sequence, task))
+    # --- places and traffic ---
+
+    def placed(self, write: RunWrite) -> RunWrite:
+        """A write whose waiting tasks have their places in their queues. Called once, in the order of the commits."""
+        tasks = tuple(task if task.sticky else self._placed(task) for task in write.tasks_put)
+        return msgspec.structs.replace(write, tasks_put=tasks) if tasks else write
+
+    def _placed(self, task: Task) -> Task:
+        queue = self._queue(task.queue)
+        if not queue.backlog.is_known:
+            self._loading(task.queue, queue)
+        weight = task.fairness_weight
+        if queue.limits is not None:
+            weight = queue.limits.weight(task)
+        place = queue.backlog.place(task, weight)
+        return msgspec.structs.replace(task, place=place) if place else task
+
+    def _came(self, queue: _Queue, task: Task) -> None:
+        self._traffic(queue, task)[0].count(asyncio.get_running_loop().time())
+
+    def _given_out(self, queue: _Queue, task: Task) -> None:
+        self._traffic(queue, task)[1].count(asyncio.get_running_loop().time())
+        queue.backlog.given_out(task)
+
+    def _traffic(self, queue: _Queue, task: Task) -> tuple[Rate, Rate]:
+        level = level_of(task)
+        traffic = queue.traffic.get(level)
+        if traffic is None:
+            now_s = asyncio.get_running_loop().time()
+            traffic = queue.traffic[level] = Rate(now_s), Rate(now_s)
+        return traffic
+
+    def rates(self, key: QueueKey) -> Mapping[int, tuple[float, float]]:
+        """By priority: tasks a second that came to a queue, and that it gave out, over the last half minute."""
+        queue = self._queues.get(key)
+        if queue is None:
+            return {}
+        now_s = asyncio.get_running_loop().time()
+        return {
+            level: (came.per_second(now_s), gone.per_second(now_s))
+            for level, (came, gone) in sorted(queue.traffic.items())
+        }
 
     # --- offering ---
 
-    def reserve(self, key: QueueKey) -> Poller | None:
-        """Takes the longest waiting poller of a queue out of the line, for a task that is committed with its start.
+    def reserve(self, task: Task) -> Poller | None:
+        """Takes the longest waiting poller of a task's queue out of the line, for a commit of the task with its start.
 
         The caller must `deliver` to it or `release` it.
         """
-        queue = self._queues.get(key)
+        queue = self._queues.get(task.queue)
         if queue is None:
             return None
-        if queue.limit is not None and queue.backlog and queue.pollers:
+        if queue.limits is not None and queue.backlog and queue.pollers:
             # Permits are for those who wait longer, or are more urgent.
-            self._await_permit(key, queue)
+            self._await_permit(task.queue, queue)
             return None
         poller = queue.waiting_poller()
-        if poller is not None and not self._take_permit(key, queue):
+        if poller is None:
+            return None
+        now_s = asyncio.get_running_loop().time()
+        if queue.limits is not None and not queue.limits.take(task, now_s):
+            self._await_permit(task.queue, queue, task)
             self._to_front(queue, poller)
             return None
+        for rate in self._traffic(queue, task):
+            rate.count(now_s)
         return poller
 
-    def release(self, key: QueueKey, poller: Poller) -> None:
+    def release(self, task: Task, poller: Poller) -> None:
         """The commit failed: the poller gets what came while it was reserved, or goes back to the front of the line."""
-        queue = self._queue(key)
-        self._put_back_permit(key, queue)
+        queue = self._queue(task.queue)
+        self._put_back_permit(task)
         if poller.future.done():
             return
         if self._closed:
             _resolve_empty(poller.future)
             return
-        item: Delivery | Task | None = self._ready(queue) or self._pop(key, queue)
+        item: Delivery | Task | None = self._ready(queue) or self._pop(task.queue, queue)
         if item is not None:
             poller.future.set_result(item)
-        elif queue.more_in_store and not queue.backlog:
+        elif queue.backlog.more_in_store and not queue.backlog:
             _resolve_empty(poller.future)  # it polls again, and the store is read
         else:
             self._to_front(queue, poller)
@@ -293,23 +384,20 @@ class Matching:
             is_stored: its row was committed, so that forgetting it does no harm.
         """
         queue = self._queue(task.queue)
-        poller = self.reserve(task.queue)
+        poller = self.reserve(task)
         if poller is not None:
+            queue.backlog.given_out(task)
             poller.future.set_result(task)
-        elif not is_stored:
-            self._push(queue, task)
-        elif queue.more_in_store or len(queue.backlog) >= BACKLOG_HEAD:
-            queue.more_in_store = True
-            queue.missed = True
-        else:
-            self._push(queue, task)
+            return
+        self._came(queue, task)
+        queue.backlog.add(task, is_stored=is_stored)
 
     def give_back(self, item: Delivery | Task | None) -> None:
         """What was meant for a poller that is gone: the next one of the queue gets it as it is."""
         if item is None:
             return
         if isinstance(item, Task):
-            self._put_back_permit(item.queue, self._queue(item.queue))
+            self._put_back_permit(item)
             self.offer(item)
             return
         if isinstance(item, WorkflowTaskDelivery) and item.committing is not None:
@@ -336,52 +424,73 @@ class Matching:
     # --- limits of queues ---
 
     def limit(self, key: QueueKey, per_second: float) -> None:
-        """Limits how many tasks a second a queue gives out. The last poll that asks for a limit sets it.
+        """Limits how many tasks a second a queue gives out. The last poll that asks for a limit sets it, unless an
+        operator did.
 
         Args:
-            key: the queue.
+            key: the queue, by its plain name or a version's.
             per_second: tasks a second; 0 gives out none.
         """
-        queue, now_s = self._queue(key), asyncio.get_running_loop().time()
-        if queue.limit is None:
-            queue.limit = RateLimit(per_second, now_s)
-        elif queue.limit.per_second != per_second:
-            queue.limit.change(per_second, now_s)
-            self._await_permit(key, queue)
+        plain = key._replace(name=plain_name(key.name))
+        limits = self._limits.get(plain)
+        if limits is None or limits.of_worker != per_second:
+            self._limit(plain, per_second)
 
-    def limit_of(self, key: QueueKey) -> float | None:
-        """The limit of a queue, tasks a second; None if it has none."""
-        queue = self._queues.get(key)
-        return queue.limit.per_second if queue is not None and queue.limit is not None else None
+    def configured(self, plain: QueueKey) -> None:
+        """What operators set of a queue has changed."""
+        limits = self._limits.get(plain)
+        self._limit(plain, limits.of_worker if limits is not None else None)
+
+    def limits_of(self, key: QueueKey) -> QueueLimits | None:
+        """The limits of a queue and of its fairness keys; None if it has none."""
+        return self._queue(key).limits
+
+    def _limit(self, plain: QueueKey, of_worker: float | None) -> None:
+        config = self.config_of(plain)
+        limits = self._limits.get(plain)
+        if limits is None:
+            limits = self._limits[plain] = QueueLimits()
+        limits.change(of_worker, config, asyncio.get_running_loop().time())
+        if limits.is_void:
+            del self._limits[plain]
+        for key, queue in self._queues.items():
+            if key.kind is plain.kind and plain == key._replace(name=plain_name(key.name)):
+                queue.limits = self._limits.get(plain)
+                if queue.backlog or queue.backlog.more_in_store:
+                    self._await_permit(key, queue)
 
     def _has_permit(self, key: QueueKey, queue: _Queue) -> bool:
-        if queue.limit is None or queue.limit.wait_s(asyncio.get_running_loop().time()) <= 0:
+        """Whether the queue as a whole may give out a task now."""
+        if queue.limits is None or queue.limits.wait_s(None, asyncio.get_running_loop().time()) <= 0:
             return True
         self._await_permit(key, queue)
         return False
 
-    def _take_permit(self, key: QueueKey, queue: _Queue) -> bool:
-        if queue.limit is None or queue.limit.take(asyncio.get_running_loop().time()):
-            return True
-        self._await_permit(key, queue)
-        return False
-
-    def _put_back_permit(self, key: QueueKey, queue: _Queue) -> None:
+    def _put_back_permit(self, task: Task) -> None:
         """What a permit was taken for did not happen."""
-        if queue.limit is not None:
-            queue.limit.put_back()
+        queue = self._queue(task.queue)
+        if queue.limits is not None:
+            queue.limits.put_back(task)
             if queue.backlog:
-                self._await_permit(key, queue)
+                self._await_permit(task.queue, queue)
 
-    def _await_permit(self, key: QueueKey, queue: _Queue) -> None:
-        """Gives out the next task when there is a permit for it."""
+    def _await_permit(self, key: QueueKey, queue: _Queue, coming: Task | None = None) -> None:
+        """Gives out the next task when there is a permit for it.
+
+        Args:
+            key, queue: of which.
+            coming: a task that will wait, and does not yet.
+        """
         loop = asyncio.get_running_loop()
         if queue.permit_timer is not None:
             if queue.permit_timer.when() <= loop.time():
                 return  # It is about to.
             queue.permit_timer.cancel()
             queue.permit_timer = None
-        wait_s = queue.limit.wait_s(loop.time()) if queue.limit is not None else 0.0
+        wait_s = 0.0
+        if queue.limits is not None:
+            first = [*queue.backlog.heads(), *([coming] if coming is not None else ())] or [None]
+            wait_s = min(queue.limits.wait_s(task, loop.time()) for task in first)
         if wait_s < math.inf:
             queue.permit_timer = loop.call_later(wait_s, self._give_out, key, queue)
 
@@ -395,7 +504,7 @@ class Matching:
                 self._to_front(queue, poller)
                 return
             poller.future.set_result(task)
-        if queue.more_in_store and not queue.backlog and queue.pollers:
+        if queue.backlog.more_in_store and not queue.backlog and queue.pollers:
             self._loading(key, queue).add_done_callback(lambda loading: self._loaded(key, queue, loading))
 
     def _loaded(self, key: QueueKey, queue: _Queue, loading: asyncio.Future[None]) -> None:
@@ -417,13 +526,13 @@ class Matching:
             return False
         return queue.active_polls > 0 or queue.last_poll_ns > self._runtime.now_ns() - within_ns
 
-    def recent_pollers(self, key: QueueKey) -> list[tuple[str, int]]:
-        """(identity, last poll in ns) of pollers of the last five minutes."""
+    def recent_pollers(self, key: QueueKey) -> list[SeenPoller]:
+        """Pollers of the last five minutes."""
         queue = self._queues.get(key)
         if queue is None:
             return []
         horizon_ns = self._runtime.now_ns() - POLLER_MEMORY_NS
-        return [(identity, seen_ns) for identity, seen_ns in queue.seen.items() if seen_ns > horizon_ns]
+        return [poller for poller in queue.seen.values() if poller.seen_ns > horizon_ns]
 
     def forget_poller(self, key: QueueKey, identity: str) -> None:
         """A worker says goodbye: it is not shown any more as one that polls the queue."""
@@ -451,13 +560,13 @@ class Matching:
         """The clock was moved on, and no time passed for pollers: who was there is still there."""
         for queue in self._queues.values():
             queue.last_poll_ns += skipped_ns
-            for identity in queue.seen:
-                queue.seen[identity] += skipped_ns
+            for identity, poller in queue.seen.items():
+                queue.seen[identity] = poller._replace(seen_ns=poller.seen_ns + skipped_ns)
 
-    def _note_poller(self, queue: _Queue, identity: str) -> None:
+    def _note_poller(self, queue: _Queue, identity: str, options: WorkerOptions) -> None:
         now_ns = self._runtime.now_ns()
         queue.last_poll_ns = now_ns
-        queue.seen[identity] = now_ns
+        queue.seen[identity] = SeenPoller(identity, now_ns, options)
         queue.seen.move_to_end(identity)
         if len(queue.seen) > POLLERS_REMEMBERED:
             queue.seen.popitem(last=False)
@@ -468,7 +577,20 @@ class Matching:
             if len(self._queues) >= IDLE_QUEUES_KEPT and len(self._queues) % 100 == 0:
                 self._drop_idle()
             queue = self._queues[key] = _Queue()
+            queue.limits = self._limits_for(key)
         return queue
+
+    def _limits_for(self, key: QueueKey) -> QueueLimits | None:
+        """The limits of a queue that is looked at for the first time, or again."""
+        plain = key._replace(name=plain_name(key.name))
+        limits = self._limits.get(plain)
+        if limits is None:
+            limits = QueueLimits()
+            limits.change(None, self.config_of(plain), asyncio.get_running_loop().time())
+            if limits.is_void:
+                return None
+            self._limits[plain] = limits
+        return limits
 
     def _drop_idle(self) -> None:
         before_ns = self._runtime.now_ns() - POLLER_MEMORY_NS
@@ -476,6 +598,8 @@ class Matching:
             timer = self._queues.pop(key).permit_timer
             if timer is not None:
                 timer.cancel()
+        kept = {key._replace(name=plain_name(key.name)) for key in self._queues}
+        self._limits = {plain: limits for plain, limits in self._limits.items() if plain in kept}
 
 
 def _read_error(loading: asyncio.Future[None]) -> None:

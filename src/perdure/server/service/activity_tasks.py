@@ -42,7 +42,7 @@ from perdure.server.service.activity_answers import Answers, StandaloneAnswers, 
 from perdure.server.service.call import Call
 from perdure.server.service.task_responses import ACTIVITY_TASK, STANDALONE_TASK, TaskResponses
 from perdure.server.service.worker_tasks import open_any_token
-from perdure.server.service.worker_versions import polled_queue, worker_version
+from perdure.server.service.worker_versions import polled_queue, worker_options, worker_version
 
 Named = tuple[Answers, RunKey, ActivityToken]
 """Who takes an answer, and what it is about."""
@@ -123,7 +123,14 @@ class ActivityTasks:
                 raise InvalidArgumentError("max_tasks_per_second is no number")
             matching.limit(key, min(max(per_second, 0.0), NO_LIMIT))
         sdk = (call.metadata.get("client-name", ""), call.metadata.get("client-version", ""))
-        polling = matching.poll(key, request.identity, self._engine.runtime.new_id(), timeout_s, sdk=sdk)
+        polling = matching.poll(
+            key,
+            request.identity,
+            self._engine.runtime.new_id(),
+            timeout_s,
+            sdk=sdk,
+            options=worker_options(request),
+        )
         worker = (namespace.namespace_id, request.worker_instance_key)
         delivery = await self._engine.departures.poll(worker, polling)
         if delivery is None:

@@ -86,15 +86,20 @@ def task_queue(queue: TaskQueue | None, limits: Limits) -> str:
     """The checked name of a task queue a request must name."""
     if queue is None:
         raise InvalidArgumentError("taskQueue is not set")
-    if not queue.name:
+    return queue_name(queue.name, limits)
+
+
+def queue_name(name: str, limits: Limits) -> str:
+    """The checked name of a task queue."""
+    if not name:
         raise InvalidArgumentError("missing task queue name")
-    if too_long(queue.name, limits):
+    if too_long(name, limits):
         raise InvalidArgumentError("taskQueue length exceeds limit")
-    if queue.name.startswith(_RESERVED_QUEUE_PREFIX):
+    if name.startswith(_RESERVED_QUEUE_PREFIX):
         raise InvalidArgumentError(
             f"task queue name cannot start with reserved prefix {_RESERVED_QUEUE_PREFIX}"
         )
-    return queue.name
+    return name
 
 
 def long_poll_s(call: Call, longest_s: float) -> float:

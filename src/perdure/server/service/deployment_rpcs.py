@@ -96,8 +96,8 @@ class DeploymentRpcs:
             row = response.version_task_queues.add(name=queue, type=kind)
             if request.report_task_queue_stats:
                 key = QueueKey(namespace_id, queue_name(queue, version), TaskKind(kind))
-                count, _ = await self._engine.reading(self._engine.store.count_tasks(key))
-                row.stats.approximate_backlog_count = count
+                levels = await self._engine.reading(self._engine.store.count_tasks(key))
+                row.stats.approximate_backlog_count = sum(level.waiting for level in levels)
         return response
 
     async def list_worker_deployments(
@@ -269,8 +269,7 @@ class DeploymentRpcs:
             if routes.route(queue, kind).current != current:
                 continue  # another deployment has it now
             key = QueueKey(namespace_id, queue_name(queue, current), kind)
-            count, _ = await self._engine.reading(self._engine.store.count_tasks(key))
-            if count:
+            if await self._engine.reading(self._engine.store.count_tasks(key)):
                 raise FailedPreconditionError(
                     f"proposed {role} version '{version_text(name, build_id)}' is missing active task queues from the "
                     f"current version; these would become unversioned if it is set as the {role} version"

@@ -14,6 +14,7 @@ from perdure.server.engine.starts import Starts
 from perdure.server.engine.updates import Updates
 from perdure.server.engine.worker_registry import WorkerRegistry
 from perdure.server.nexus import Nexus
+from perdure.server.queue_configs import QueueConfigs
 from perdure.server.service.activity_controls import ActivityControls
 from perdure.server.service.activity_tasks import ActivityTasks
 from perdure.server.service.batch_rpcs import BatchRpcs
@@ -47,6 +48,7 @@ def engine_groups(
     schedules: Schedules | None = None,
     nexus: Nexus | None = None,
     deployments: Deployments | None = None,
+    configs: QueueConfigs | None = None,
     batches: Batches | None = None,
 ) -> list[object]:
     """The handler groups that work on an engine's runs and task queues.
@@ -60,6 +62,7 @@ def engine_groups(
         list_page_size: rows of a page of a list at most.
         schedules: the engine's schedules; None for a service without their RPCs.
         deployments: the registry of worker deployments; None for an empty one.
+        configs: what operators set of task queues; None for nothing.
         nexus: the engine's Nexus; None for one without endpoints and without requests by HTTP.
         batches: the engine's batch operations; None for a service without their RPCs.
     """
@@ -72,6 +75,9 @@ def engine_groups(
     nexus = nexus or Nexus(engine)
     deployments = deployments or Deployments(engine.store, engine.runtime)
     engine.routes = deployments.routes
+    configs = configs or QueueConfigs(engine.store)
+    engine.matching.config_of = configs.get
+    configs.on_change = engine.matching.configured
     effects = Effects(engine, histories, starts, nexus.calls, nexus.completions)
     engine.deliver_effects = effects.deliver
     executions = Executions(engine, starts, histories, responses, nexus.callback_rules)
@@ -98,7 +104,7 @@ def engine_groups(
         ExecutionOptions(engine, histories),
         ResetRpcs(engine, histories, Resets(engine, histories, effects)),
         MultiOperations(engine, starts, updates, executions),
-        TaskQueues(engine),
+        TaskQueues(engine, configs, deployments),
         DeploymentRpcs(engine, deployments, list_page_size),
         NexusTaskRpcs(engine, nexus.tasks, workers, deployments, long_poll_s),
         NexusEndpointRpcs(nexus.endpoints, engine.namespaces, engine.runtime, engine.limits.run),

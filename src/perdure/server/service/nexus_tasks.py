@@ -27,7 +27,7 @@ from perdure.server.engine.worker_registry import WorkerRegistry
 from perdure.server.service import checks
 from perdure.server.service.call import Call
 from perdure.server.service.worker_tasks import open_token
-from perdure.server.service.worker_versions import polled_queue, worker_version
+from perdure.server.service.worker_versions import polled_queue, worker_options, worker_version
 
 
 class NexusTaskRpcs:
@@ -73,7 +73,13 @@ class NexusTaskRpcs:
         key = QueueKey(namespace.namespace_id, name, TaskKind.NEXUS)
         key = await polled_queue(self._deployments, key, request.task_queue, version)
         matching = self._engine.matching
-        polling = matching.poll(key, request.identity, self._engine.runtime.new_id(), timeout_s)
+        polling = matching.poll(
+            key,
+            request.identity,
+            self._engine.runtime.new_id(),
+            timeout_s,
+            options=worker_options(request),
+        )
         worker = (namespace.namespace_id, request.worker_instance_key)
         delivery = await self._engine.departures.poll(worker, polling)
         if delivery is None:

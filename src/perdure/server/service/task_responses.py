@@ -8,6 +8,7 @@ from perdure.api.query.v1 import WorkflowQuery
 from perdure.api.workflowservice.v1 import PollActivityTaskQueueResponse, PollWorkflowTaskQueueResponse
 from perdure.core.invariant import invariant
 from perdure.core.run import activity_control
+from perdure.core.run.priorities import merged_priority
 from perdure.core.run.protos import set_duration, set_timestamp
 from perdure.core.run.records import RunKey
 from perdure.core.run.state import Activity
@@ -157,8 +158,8 @@ class TaskResponses:
                 getattr(response, name).CopyFrom(getattr(attributes, name))
         if activity.is_adjusted:
             _take_options(response, activity)
-        if activity.priority == b"" and header.priority:
-            response.priority.ParseFromString(header.priority)
+        if header.priority:
+            response.priority.CopyFrom(merged_priority(activity.priority, header.priority))
         set_timestamp(response.scheduled_time, activity.first_scheduled_ns)
         _show_attempt(response, activity)
         return response

@@ -41,7 +41,7 @@ from perdure.server.nexus_endpoints import NexusEndpoints
 from perdure.server.service import checks
 from perdure.server.service.call import Call
 from perdure.server.service.task_responses import QUERY_TASK, WORKFLOW_TASK, TaskResponses
-from perdure.server.service.worker_versions import polled_queue, worker_version
+from perdure.server.service.worker_versions import polled_queue, worker_options, worker_version
 
 BAD_TOKEN = "Error deserializing task token."
 NO_TOKEN = "Task token not set on request."
@@ -135,6 +135,7 @@ class WorkerTasks:
             version,
             is_local=call.is_local,
             deployment_version=deployed,
+            options=worker_options(request),
         )
         worker = (namespace.namespace_id, request.worker_instance_key)
         delivery = await self._engine.departures.poll(worker, polling)

@@ -7,12 +7,18 @@ from perdure.api.deployment.v1 import WorkerDeploymentOptions, WorkerDeploymentV
 from perdure.api.enums.v1 import TaskQueueKind, WorkerVersioningMode
 from perdure.api.taskqueue.v1 import TaskQueue
 from perdure.api.workflow.v1 import VersioningOverride
+from perdure.api.workflowservice.v1 import (
+    PollActivityTaskQueueRequest,
+    PollNexusTaskQueueRequest,
+    PollWorkflowTaskQueueRequest,
+)
 from perdure.core.deployment.routes import UNVERSIONED, Routes, queue_name, version_text
 from perdure.core.errors import FailedPreconditionError, InvalidArgumentError, UnimplementedError
 from perdure.core.run import versioning
 from perdure.core.run.limits import Limits
 from perdure.core.run.records import QueueKey, TaskKind
 from perdure.server.deployments import Deployments
+from perdure.server.engine.matching import WorkerOptions
 from perdure.server.service.checks import MAX_BUILD_ID_BYTES
 
 _VERSIONED = WorkerVersioningMode.Value("WORKER_VERSIONING_MODE_VERSIONED")
@@ -72,6 +78,21 @@ def worker_version(
             "version"
         )
     return UNVERSIONED
+
+
+def worker_options(
+    request: PollWorkflowTaskQueueRequest | PollActivityTaskQueueRequest | PollNexusTaskQueueRequest,
+) -> WorkerOptions:
+    """What a poll says of its worker, for descriptions of the queue."""
+    per_second: float | None = None
+    if isinstance(request, PollActivityTaskQueueRequest):
+        limit = request.task_queue_metadata
+        per_second = limit.max_tasks_per_second.value if limit.HasField("max_tasks_per_second") else None
+    return WorkerOptions(
+        request.worker_version_capabilities if request.HasField("worker_version_capabilities") else None,
+        request.deployment_options if request.HasField("deployment_options") else None,
+        per_second,
+    )
 
 
 def checked_version(deployment_name: str, build_id: str, limits: Limits) -> str:

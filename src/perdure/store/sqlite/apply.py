@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from perdure.core.errors import CurrentRunConflictError, InvariantViolation, VersionConflictError
-from perdure.core.run.records import RunKey, RunKind, RunWrite, Task, VisibilityRecord
+from perdure.core.run.records import QueueKey, RunKey, RunKind, RunWrite, Task, VisibilityRecord
 from perdure.store.checks import (
     DEFAULT_PRIORITY,
     MAX_EVENT_ID,
@@ -24,6 +24,7 @@ from perdure.store.checks import (
     deployment_conflict,
     endpoint_conflict,
     namespace_conflict,
+    queue_config_conflict,
     schedule_conflict,
     version_conflict,
 )
@@ -35,6 +36,7 @@ from perdure.store.protocol import (
     StoredDeployment,
     StoredEndpoint,
     StoredNamespace,
+    StoredQueueConfig,
     StoredSchedule,
 )
 from perdure.store.sqlite import queries
@@ -268,6 +270,9 @@ class Applier:
                 task.priority_key,
                 int(task.sticky),
                 task.delivery_id,
+                task.place,
+                task.fairness_key,
+                task.fairness_weight,
             ),
         )
 
@@ -359,6 +364,20 @@ class Applier:
     def delete_deployment(self, namespace_id: str, name: str) -> bool:
         """See `Store.delete_deployment`."""
         return self._execute(queries.DELETE_DEPLOYMENT, (namespace_id, name)).rowcount > 0
+
+    def put_queue_config(self, config: StoredQueueConfig) -> None:
+        """See `Store.put_queue_config`."""
+        key = (config.queue.namespace_id, config.queue.name, int(config.queue.kind))
+        found = self._execute(queries.FIND_QUEUE_CONFIG_VERSION, key).fetchone()
+        version = found[0] if found is not None else 0
+        if version != config.version - 1:
+            raise queue_config_conflict(config, version)
+        self._execute(queries.PUT_QUEUE_CONFIG, (*key, config.version, config.data))
+
+    def delete_queue_config(self, queue: QueueKey) -> bool:
+        """See `Store.delete_queue_config`."""
+        key = (queue.namespace_id, queue.name, int(queue.kind))
+        return self._execute(queries.DELETE_QUEUE_CONFIG, key).rowcount > 0
 
     def put_schedule(self, schedule: StoredSchedule) -> None:
         """See `Store.put_schedule`."""

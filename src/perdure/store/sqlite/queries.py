@@ -61,8 +61,8 @@ DELETE_ITEM: Final = "DELETE FROM items WHERE run_row = ? AND kind = ? AND key =
 PUT_TASK: Final = """
 INSERT OR REPLACE INTO tasks (run_row, kind, scheduled_event_id, namespace, queue, priority, sequence,
 enqueued_ns,
-                              priority_key, sticky, delivery_id)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                              priority_key, sticky, delivery_id, place, fairness_key, fairness_weight)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 DELETE_TASK: Final = "DELETE FROM tasks WHERE run_row = ? AND kind = ? AND scheduled_event_id = ?"
 PUT_VISIBILITY: Final = """
@@ -158,17 +158,28 @@ ORDER BY r.wakeup_ns, n.namespace_id, r.workflow_id, r.run_id, n.run_kind
 LIMIT ?
 """
 READ_TASKS: Final = """
-SELECT t.priority, t.sequence, r.workflow_id, r.run_id, n.run_kind, t.scheduled_event_id, t.enqueued_ns,
-       t.priority_key, t.sticky, t.delivery_id
+SELECT t.priority, t.place, t.sequence, r.workflow_id, r.run_id, n.run_kind, t.scheduled_event_id,
+       t.enqueued_ns, t.priority_key, t.sticky, t.delivery_id, t.fairness_key, t.fairness_weight
 FROM tasks AS t CROSS JOIN runs AS r ON r.run_row = t.run_row
 CROSS JOIN namespace_keys AS n ON n.namespace = r.namespace
-WHERE t.namespace = ? AND t.queue = ? AND t.kind = ? AND (t.priority, t.sequence) > (?, ?)
-ORDER BY t.priority, t.sequence
+WHERE t.namespace = ? AND t.queue = ? AND t.kind = ? AND (t.priority, t.place, t.sequence) > (?, ?, ?)
+ORDER BY t.priority, t.place, t.sequence
 LIMIT ?
 """
-COUNT_TASKS: Final = (
-    "SELECT count(*), min(enqueued_ns) FROM tasks WHERE namespace = ? AND queue = ? AND kind = ?"
-)
+COUNT_TASKS: Final = """
+SELECT priority, count(*), min(enqueued_ns) FROM tasks WHERE namespace = ? AND queue = ? AND kind = ?
+GROUP BY priority ORDER BY priority
+"""
+FIRST_PLACE: Final = """
+SELECT place FROM tasks WHERE namespace = ? AND queue = ? AND kind = ? AND priority = ?
+ORDER BY place, sequence LIMIT 1
+"""
+LAST_PLACES: Final = """
+SELECT fairness_key, max(place)
+FROM (SELECT fairness_key, place FROM tasks WHERE namespace = ? AND queue = ? AND kind = ? AND priority = ?
+      ORDER BY place DESC, sequence DESC LIMIT ?)
+GROUP BY fairness_key
+"""
 
 # --- schedules
 
@@ -235,3 +246,17 @@ INSERT INTO deployments (namespace_id, name, version, data) VALUES (?, ?, ?, ?)
 ON CONFLICT (namespace_id, name) DO UPDATE SET version = excluded.version, data = excluded.data
 """
 DELETE_DEPLOYMENT: Final = "DELETE FROM deployments WHERE namespace_id = ? AND name = ?"
+
+# --- configurations of task queues
+
+LIST_QUEUE_CONFIGS: Final = (
+    "SELECT namespace_id, queue, kind, version, data FROM queue_configs ORDER BY namespace_id, queue, kind"
+)
+FIND_QUEUE_CONFIG_VERSION: Final = (
+    "SELECT version FROM queue_configs WHERE namespace_id = ? AND queue = ? AND kind = ?"
+)
+PUT_QUEUE_CONFIG: Final = """
+INSERT INTO queue_configs (namespace_id, queue, kind, version, data) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (namespace_id, queue, kind) DO UPDATE SET version = excluded.version, data = excluded.data
+"""
+DELETE_QUEUE_CONFIG: Final = "DELETE FROM queue_configs WHERE namespace_id = ? AND queue = ? AND kind = ?"

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 
-from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunKind, Task, TaskKey
-from perdure.store.checks import MAX_EVENT_ID
+from perdure.core.run.records import EventBatch, QueueKey, RunKey, RunKind, Task, TaskKey, TaskKind
+from perdure.store.checks import MAX_EVENT_ID, PRIORITIES
 from perdure.store.cursor import OPEN_CLOSE_KEY
 from perdure.store.protocol import (
     BatchKey,
@@ -20,9 +20,12 @@ from perdure.store.protocol import (
     StoredDeployment,
     StoredEndpoint,
     StoredNamespace,
+    StoredQueueConfig,
     StoredRun,
     StoredSchedule,
+    TaskCount,
     TaskCursor,
+    TaskLevel,
     Wakeup,
 )
 from perdure.store.sqlite import queries
@@ -136,21 +139,23 @@ def read_tasks(
     connection: sqlite3.Connection, namespace: int, queue: QueueKey, after: TaskCursor | None, limit: int
 ) -> Sequence[tuple[TaskCursor, Task]]:
     """See `Store.read_tasks`."""
-    priority, sequence = after or (0, 0)
     rows = connection.execute(
-        queries.READ_TASKS, (namespace, queue.name, queue.kind, priority, sequence, limit)
+        queries.READ_TASKS, (namespace, queue.name, queue.kind, *(after or (0, 0, 0)), limit)
     )
     return tuple(
         (
-            TaskCursor(row[0], row[1]),
+            TaskCursor(row[0], row[1], row[2]),
             Task(
-                run=_run_key(queue.namespace_id, row[2], row[3], row[4]),
-                key=TaskKey(queue.kind, row[5]),
+                run=_run_key(queue.namespace_id, row[3], row[4], row[5]),
+                key=TaskKey(queue.kind, row[6]),
                 queue=queue,
-                enqueued_ns=row[6],
-                priority_key=row[7],
-                sticky=bool(row[8]),
-                delivery_id=row[9],
+                enqueued_ns=row[7],
+                priority_key=row[8],
+                sticky=bool(row[9]),
+                delivery_id=row[10],
+                fairness_key=row[11],
+                fairness_weight=row[12],
+                place=row[1],
             ),
         )
         for row in rows
@@ -161,10 +166,32 @@ def _run_key(namespace_id: str, workflow_id: str, run_id: str, kind: int) -> Run
     return RunKey(namespace_id, workflow_id, run_id, RunKind(kind))
 
 
-def count_tasks(connection: sqlite3.Connection, namespace: int, queue: QueueKey) -> tuple[int, int | None]:
+def count_tasks(connection: sqlite3.Connection, namespace: int, queue: QueueKey) -> Sequence[TaskCount]:
     """See `Store.count_tasks`."""
-    count, oldest_ns = connection.execute(queries.COUNT_TASKS, (namespace, queue.name, queue.kind)).fetchone()
-    return count, oldest_ns
+    rows = connection.execute(queries.COUNT_TASKS, (namespace, queue.name, queue.kind))
+    return tuple(TaskCount(*row) for row in rows)
+
+
+def task_levels(
+    connection: sqlite3.Connection, namespace: int, queue: QueueKey, last: int
+) -> Sequence[TaskLevel]:
+    """See `Store.task_levels`."""
+    levels: list[TaskLevel] = []
+    for priority in PRIORITIES:
+        level = (namespace, queue.name, queue.kind, priority)
+        first = connection.execute(queries.FIRST_PLACE, level).fetchone()
+        if first is not None:
+            ends = connection.execute(queries.LAST_PLACES, (*level, last))
+            levels.append(TaskLevel(priority, first[0], dict(ends.fetchall())))
+    return tuple(levels)
+
+
+def list_queue_configs(connection: sqlite3.Connection) -> Sequence[StoredQueueConfig]:
+    """See `Store.list_queue_configs`."""
+    return tuple(
+        StoredQueueConfig(QueueKey(namespace_id, name, TaskKind(kind)), version, data)
+        for namespace_id, name, kind, version, data in connection.execute(queries.LIST_QUEUE_CONFIGS)
+    )
 
 
 def list_namespaces(connection: sqlite3.Connection) -> Sequence[StoredNamespace]:

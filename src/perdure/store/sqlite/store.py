@@ -27,9 +27,12 @@ from perdure.store.protocol import (
     StoredDeployment,
     StoredEndpoint,
     StoredNamespace,
+    StoredQueueConfig,
     StoredRun,
     StoredSchedule,
+    TaskCount,
     TaskCursor,
+    TaskLevel,
     Wakeup,
 )
 from perdure.store.sqlite import lists, ordered_lists, queries, reads
@@ -232,6 +235,14 @@ class SqliteStore:
         """See `Store.delete_deployment`."""
         return await self._open_writer().submit(lambda applier: applier.delete_deployment(namespace_id, name))
 
+    async def put_queue_config(self, config: StoredQueueConfig) -> None:
+        """See `Store.put_queue_config`."""
+        await self._open_writer().submit(lambda applier: applier.put_queue_config(config))
+
+    async def delete_queue_config(self, queue: QueueKey) -> bool:
+        """See `Store.delete_queue_config`."""
+        return await self._open_writer().submit(lambda applier: applier.delete_queue_config(queue))
+
     async def put_endpoint(self, endpoint: StoredEndpoint) -> None:
         """See `Store.put_endpoint`."""
         await self._open_writer().submit(lambda applier: applier.put_endpoint(endpoint))
@@ -318,6 +329,10 @@ class SqliteStore:
         """See `Store.list_deployments`."""
         return await self._read(reads.list_deployments)
 
+    async def list_queue_configs(self) -> Sequence[StoredQueueConfig]:
+        """See `Store.list_queue_configs`."""
+        return await self._read(reads.list_queue_configs)
+
     async def list_endpoints(self) -> Sequence[StoredEndpoint]:
         """See `Store.list_endpoints`."""
         return await self._read(reads.list_endpoints)
@@ -353,10 +368,16 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise unavailable(error) from error
 
-    async def count_tasks(self, queue: QueueKey) -> tuple[int, int | None]:
+    async def count_tasks(self, queue: QueueKey) -> Sequence[TaskCount]:
         """See `Store.count_tasks`."""
         return await self._read_long(
             lambda c: reads.count_tasks(c, self._list_namespaces.number(c, queue.namespace_id), queue)
+        )
+
+    async def task_levels(self, queue: QueueKey, last: int) -> Sequence[TaskLevel]:
+        """See `Store.task_levels`."""
+        return await self._read_long(
+            lambda c: reads.task_levels(c, self._list_namespaces.number(c, queue.namespace_id), queue, last)
         )
 
     async def list_runs(
