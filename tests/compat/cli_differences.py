@@ -65,13 +65,9 @@ _BY_SCENARIO: dict[str, dict[str, str]] = {
         "remove.*": _MISSING,
     },
     "task_queue_describe": {
-        "*.worker_version_capabilities": _VERSIONED,
-        "*.versioning_info": _VERSIONED,
-        "reachable.*": _VERSIONED,
         "*.taskQueues*": _QUEUE,
         "partitions.*": _QUEUE,
     },
-    "task_queue_config": {"*": _MISSING},
     "workers": {"bad query.errors": _PARSER},
     "worker_deployment": {"metadata.errors": _DEPLOYMENT},
     "worker_deployment_nobody_there": {

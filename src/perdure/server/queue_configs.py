@@ -12,6 +12,7 @@ from perdure.core.errors import ResourceExhaustedError, StoreError, UnavailableE
 from perdure.core.queues.config import QueueConfig
 from perdure.core.run.records import QueueKey
 from perdure.core.run.state import encode
+from perdure.server.engine.matching import Matching
 from perdure.store.protocol import Store, StoredQueueConfig
 
 MAX_CONFIGS: Final = 10_000
@@ -35,6 +36,11 @@ class QueueConfigs:
         self._kept: dict[QueueKey, tuple[int, QueueConfig]] = {}
         self._lock = asyncio.Lock()
         self.on_change: Callable[[QueueKey], None] = lambda queue: None
+
+    def applied_to(self, matching: Matching) -> QueueConfigs:
+        """Has matching do what is set. Returns this."""
+        matching.config_of, self.on_change = self.get, matching.configured
+        return self
 
     async def load(self) -> None:
         """Reads every configuration; called once at start."""

@@ -75,9 +75,7 @@ def engine_groups(
     nexus = nexus or Nexus(engine)
     deployments = deployments or Deployments(engine.store, engine.runtime)
     engine.routes = deployments.routes
-    configs = configs or QueueConfigs(engine.store)
-    engine.matching.config_of = configs.get
-    configs.on_change = engine.matching.configured
+    configs = (configs or QueueConfigs(engine.store)).applied_to(engine.matching)
     effects = Effects(engine, histories, starts, nexus.calls, nexus.completions)
     engine.deliver_effects = effects.deliver
     executions = Executions(engine, starts, histories, responses, nexus.callback_rules)
