@@ -19,6 +19,8 @@ from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from perdure.api.foreign import opened
+
 _DATA_FILE = "descriptors.binpb"
 
 
@@ -81,7 +83,7 @@ def bind(
 def _resolve(file: FileDescriptor, name: str) -> Iterator[tuple[str, object]]:
     """Yield what to store in a module so that `name` is there, if `file` defines it."""
     if name in file.message_types_by_name:
-        yield name, GetMessageClass(file.message_types_by_name[name])
+        yield name, opened(GetMessageClass(file.message_types_by_name[name]))
     elif name in file.enum_types_by_name:
         yield name, EnumTypeWrapper(file.enum_types_by_name[name])
     elif name.endswith("Stub"):
