@@ -54,9 +54,12 @@ class ActivityWorker:
         """The slots of activities."""
         return self._slots
 
-    def take(self, start: PollActivityTaskQueueResponse, permit: Permit) -> None:
+    def take(self, start: PollActivityTaskQueueResponse, permit: Permit, *, is_eager: bool = False) -> None:
         """Start an attempt in its slot, which is released when it is over."""
         self._slots.mark_used(permit, ActivitySlot(start.activity_type.name))
+        metrics = self._environment.metrics
+        if metrics is not None:
+            metrics.activity_received(start.activity_type.name, start.workflow_type.name, is_eager=is_eager)
         attempt = Attempt(start, self._environment, permit=permit)
         limit = start.start_to_close_timeout
         if limit.seconds or limit.nanos:
@@ -92,7 +95,9 @@ class ActivityWorker:
                 attempt.start.activity_type.name,
                 attempt.start.workflow_type.name,
                 time.monotonic() - attempt.received_s,
+                attempt.start.scheduled_time.ToNanoseconds(),
                 failed=has_failed,
+                succeeded=outcome.result is not None,
             )
 
     def _sweep(self) -> None:

@@ -32,7 +32,7 @@ class EagerActivitySlots:
 
     def take(self, task: PollActivityTaskQueueResponse, permit: Permit) -> None:
         """Run the activity."""
-        self._worker.take(task, permit)
+        self._worker.take(task, permit, is_eager=True)
 
 
 class EagerWorkflowSlots:

@@ -21,6 +21,7 @@ from perdure.core.run.protos import duration_ns
 from perdure.worker import _logs
 from perdure.worker._activity_attempt import Attempt, Outcome, wait_until_ended
 from perdure.worker._activity_runner import ActivityRunner
+from perdure.worker._metrics import LocalEnding
 from perdure.worker._slots import ActivitySlot, Slots
 
 if TYPE_CHECKING:
@@ -237,7 +238,10 @@ class LocalActivities:
         finally:
             execution.run_locals.attempts.pop(seq, None)
         if done:
-            return self._judge(execution, attempt, running.result())
+            ended = running.result()
+            self._measure(execution, attempt, _ending(ended))
+            return self._judge(execution, attempt, ended)
+        self._measure(execution, attempt, "timed out")
         attempt.cancel(ActivityCancellationDetails(timed_out=True))
         left_s = execution.left_s
         if left_s is not None and left_s <= 0:
@@ -246,6 +250,17 @@ class LocalActivities:
         execution.last_failure = timed_out.failure
         _logs.activity_failed(attempt, TimeoutError("start-to-close time-out"))
         return timed_out
+
+    def _measure(self, execution: _Execution, attempt: Attempt, ending: LocalEnding) -> None:
+        metrics = self._runner.environment.metrics
+        if metrics is not None:
+            metrics.local_activity_done(
+                attempt.start.activity_type.name,
+                attempt.start.workflow_type.name,
+                time.monotonic() - attempt.received_s,
+                execution.first_scheduled_ns,
+                ending,
+            )
 
     def _judge(self, execution: _Execution, attempt: Attempt, outcome: Outcome) -> LocalActivityOutcome:
         if outcome.result is not None:
@@ -291,6 +306,12 @@ class LocalActivities:
         start.current_attempt_scheduled_time.FromNanoseconds(now_ns)
         start.started_time.FromNanoseconds(now_ns)
         return start
+
+
+def _ending(outcome: Outcome) -> LocalEnding:
+    if outcome.result is not None:
+        return "succeeded"
+    return "cancelled" if outcome.is_canceled else "failed"
 
 
 def _next_attempt(execution: _Execution, failure: Failure) -> retry.Decision:

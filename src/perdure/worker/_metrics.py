@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from perdure.api.command.v1 import Command
 from perdure.api.enums.v1 import CommandType
@@ -43,6 +44,16 @@ _WAITS = (
 )
 
 
+# The words of the official workers for what failed.
+_ACTIVITY_ERROR = "ActivityError"
+LocalEnding = Literal["succeeded", "failed", "timed out", "cancelled"]
+
+
+def _since(time_ns: int) -> timedelta:
+    """From a point of time of the server's until now; clocks may differ."""
+    return timedelta(microseconds=max(0, (time.time_ns() - time_ns) // 1000))
+
+
 class WorkerMetrics:
     """Records what one worker does.
 
@@ -64,6 +75,39 @@ class WorkerMetrics:
         self._task_latency = meter.create_histogram_timedelta(
             "workflow_task_execution_latency", "How long workflow tasks took in this worker", "duration"
         )
+        self._endtoend_latency = meter.create_histogram_timedelta(
+            "workflow_endtoend_latency", "How long runs took, from their start to their end", "duration"
+        )
+        self._replay_latency = meter.create_histogram_timedelta(
+            "workflow_task_replay_latency",
+            "How long it took to run code again up to its new task",
+            "duration",
+        )
+        self._activities_received = meter.create_counter(
+            "activity_task_received", "Count of attempts of activities that came"
+        )
+        self._activity_endtoend_latency = meter.create_histogram_timedelta(
+            "activity_succeed_endtoend_latency",
+            "How long activities took that succeeded, from when they were scheduled",
+            "duration",
+        )
+        self._local_attempts = meter.create_counter(
+            "local_activity_total", "Count of attempts of local activities"
+        )
+        self._local_failures = meter.create_counter(
+            "local_activity_execution_failed", "Count of attempts of local activities that failed"
+        )
+        self._local_cancellations = meter.create_counter(
+            "local_activity_execution_cancelled", "Count of attempts of local activities that were cancelled"
+        )
+        self._local_latency = meter.create_histogram_timedelta(
+            "local_activity_execution_latency", "How long attempts of local activities took", "duration"
+        )
+        self._local_endtoend_latency = meter.create_histogram_timedelta(
+            "local_activity_succeed_endtoend_latency",
+            "How long local activities took that succeeded, from when they were scheduled",
+            "duration",
+        )
         self._activity_failures = meter.create_counter(
             "activity_execution_failed", "Count of attempts of activities that failed"
         )
@@ -77,6 +121,9 @@ class WorkerMetrics:
                 "sticky_cache_miss", "Count of tasks that had to load their run again"
             ),
         }
+        self._forced_evictions = meter.create_counter(
+            "sticky_cache_total_forced_eviction", "Count of runs that left memory to make room"
+        )
         self._nexus_failures = meter.create_counter(
             "nexus_task_execution_failed", "Count of Nexus tasks that failed"
         )
@@ -98,25 +145,73 @@ class WorkerMetrics:
             for poller_type, name, what in _WAITS
         }
 
-    def workflow_task_done(self, workflow_type: str, seconds: float, commands: Iterable[Command]) -> None:
-        """A workflow task was worked on, and these commands are its answer."""
+    def workflow_task_done(
+        self, workflow_type: str, seconds: float, commands: Iterable[Command], started_ns: int
+    ) -> None:
+        """A workflow task was worked on, and these commands are its answer.
+
+        Args:
+            workflow_type: Of the run.
+            seconds: So long.
+            commands: The answer.
+            started_ns: When the run was started; 0 if that is not known.
+        """
         attributes = {"workflow_type": workflow_type}
         self._task_latency.record(timedelta(seconds=seconds), attributes)
         for command in commands:
             ending = self._endings.get(command.command_type)
             if ending is not None:
                 ending.add(1, attributes)
+                if started_ns:
+                    self._endtoend_latency.record(_since(started_ns), attributes)
 
-    def workflow_task_failed(self, workflow_type: str) -> None:
+    def workflow_task_failed(self, workflow_type: str, reason: str) -> None:
         """A workflow task could not be done."""
-        self._task_failures.add(1, {"workflow_type": workflow_type})
+        self._task_failures.add(1, {"workflow_type": workflow_type, "failure_reason": reason})
 
-    def activity_done(self, activity_type: str, workflow_type: str, seconds: float, *, failed: bool) -> None:
-        """An attempt of an activity ended."""
+    def replayed(self, workflow_type: str, seconds: float) -> None:
+        """A run's code was executed again, from its history."""
+        self._replay_latency.record(timedelta(seconds=seconds), {"workflow_type": workflow_type})
+
+    def activity_received(self, activity_type: str, workflow_type: str, *, is_eager: bool) -> None:
+        """An attempt of an activity came, from a poll or with the answer to a workflow task."""
+        self._activities_received.add(
+            1, {"activity_type": activity_type, "workflow_type": workflow_type, "eager": is_eager}
+        )
+
+    def activity_done(
+        self,
+        activity_type: str,
+        workflow_type: str,
+        seconds: float,
+        scheduled_ns: int,
+        *,
+        failed: bool,
+        succeeded: bool,
+    ) -> None:
+        """An attempt of an activity ended, maybe neither way: cancelled, or to be completed later."""
         attributes = {"activity_type": activity_type, "workflow_type": workflow_type}
         self._activity_latency.record(timedelta(seconds=seconds), attributes)
         if failed:
-            self._activity_failures.add(1, attributes)
+            self._activity_failures.add(1, {**attributes, "failure_reason": _ACTIVITY_ERROR})
+        if succeeded:
+            self._activity_endtoend_latency.record(_since(scheduled_ns), attributes)
+
+    def local_activity_done(
+        self, activity_type: str, workflow_type: str, seconds: float, scheduled_ns: int, ending: LocalEnding
+    ) -> None:
+        """An attempt of a local activity ended."""
+        attributes = {"activity_type": activity_type, "workflow_type": workflow_type}
+        self._local_attempts.add(1, attributes)
+        self._local_latency.record(timedelta(seconds=seconds), attributes)
+        if ending == "failed":
+            self._local_failures.add(1, {**attributes, "failure_reason": _ACTIVITY_ERROR})
+        elif ending == "timed out":
+            self._local_failures.add(1, {**attributes, "failure_reason": "timeout"})
+        elif ending == "cancelled":
+            self._local_cancellations.add(1, attributes)
+        else:
+            self._local_endtoend_latency.record(_since(scheduled_ns), attributes)
 
     def nexus_task_done(self, service: str, operation: str, seconds: float, *, failed: bool) -> None:
         """A Nexus task ended."""
@@ -150,9 +245,13 @@ class WorkerMetrics:
         if tally.available is not None:
             self._slots_available.set(tally.available, attributes)
 
-    def cache_used(self, *, is_hit: bool) -> None:
+    def cache_used(self, workflow_type: str, *, is_hit: bool) -> None:
         """A run was looked for in memory."""
-        self._cache_uses[is_hit].add(1)
+        self._cache_uses[is_hit].add(1, {"workflow_type": workflow_type})
+
+    def forced_out(self) -> None:
+        """A run that is not over left memory to make room."""
+        self._forced_evictions.add(1)
 
     def cached(self, count: int) -> None:
         """So many workflows are in memory."""

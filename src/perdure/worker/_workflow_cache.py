@@ -29,6 +29,7 @@ class CachedRun:
         payloads: Decodes and encodes; None where payloads need neither.
         lock: Held while a task of the run is worked on.
         locals: Its local activities.
+        started_ns: When the server started it, if anybody looks at metrics.
     """
 
     workflow_id: str
@@ -39,6 +40,7 @@ class CachedRun:
     payloads: WorkflowPayloads | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     locals: RunLocals = field(default_factory=RunLocals)
+    started_ns: int = 0
 
 
 class RunCache:

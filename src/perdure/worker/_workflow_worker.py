@@ -58,6 +58,12 @@ logger = logging.getLogger("perdure.worker")
 _UNHANDLED = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE
 _PAYLOADS_TOO_LARGE = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_PAYLOADS_TOO_LARGE
 _TOO_LARGE = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_GRPC_MESSAGE_TOO_LARGE
+# How metrics call the reasons for failed tasks; every other one is the code's.
+_REASONS = {
+    WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_NON_DETERMINISTIC_ERROR: "NonDeterminismError",
+    _PAYLOADS_TOO_LARGE: "PayloadsTooLarge",
+    _TOO_LARGE: "GrpcMessageTooLarge",
+}
 _SCHEDULE_ACTIVITY = CommandType.COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK
 _FAIL_WORKFLOW = CommandType.COMMAND_TYPE_FAIL_WORKFLOW_EXECUTION
 _DEFAULT_TASK_TIMEOUT_S = 10.0
@@ -208,6 +214,7 @@ class WorkflowWorker:
         finally:
             for surplus in self._cache.overdue():
                 self._close(surplus)
+                self._count_forced()
 
     async def _work_on_cached(
         self, cached: CachedRun, task: PollWorkflowTaskQueueResponse, received_s: float
@@ -223,14 +230,18 @@ class WorkflowWorker:
             return None
         return await self._answer(cached, task, step, received_s)
 
-    def _count_use(self, *, is_hit: bool) -> None:
+    def _count_forced(self) -> None:
+        if self._environment.metrics is not None:
+            self._environment.metrics.forced_out()
+
+    def _count_use(self, cached: CachedRun, *, is_hit: bool) -> None:
         """Note whether a run that should be in the cache was there."""
         if is_hit:
             self._cache.hits += 1
         else:
             self._cache.misses += 1
         if self._environment.metrics is not None:
-            self._environment.metrics.cache_used(is_hit=is_hit)
+            self._environment.metrics.cache_used(cached.workflow_type, is_hit=is_hit)
 
     @property
     def cache(self) -> RunCache:
@@ -256,11 +267,11 @@ class WorkflowWorker:
         try:
             if is_whole or cached.run is None:
                 if not is_whole:
-                    self._count_use(is_hit=False)
+                    self._count_use(cached, is_hit=False)
                     events = await whole_history(self._environment, task, events, until_s)
                 self._renew(cached)
             else:
-                self._count_use(is_hit=True)
+                self._count_use(cached, is_hit=True)
             try:
                 step = await self._handle(cached, task, events)
             except CacheMissError:
@@ -307,7 +318,15 @@ class WorkflowWorker:
             cached.payloads.reset_metrics()
             with cached.payloads.downloads.track():
                 await self._decode(cached.payloads, workflow_task)
-        return await self._run_code(cached, run, partial(run.handle, workflow_task))
+        metrics = self._environment.metrics
+        if metrics is None or not events or events[0].event_id != 1:
+            return await self._run_code(cached, run, partial(run.handle, workflow_task))
+        cached.started_ns = events[0].event_time.ToNanoseconds()
+        began_s = time.monotonic()
+        step = await self._run_code(cached, run, partial(run.handle, workflow_task))
+        if task.previous_started_event_id:
+            metrics.replayed(cached.workflow_type, time.monotonic() - began_s)
+        return step
 
     async def _run_code(self, cached: CachedRun, run: WorkflowRun, job: Callable[[], T]) -> T:
         close = partial(self._programs.close, cached.program) if cached.program is not None else None
@@ -436,7 +455,8 @@ class WorkflowWorker:
     def _measure(self, cached: CachedRun, step: TaskCompletion, received_s: float) -> None:
         metrics = self._environment.metrics
         if metrics is not None and step.legacy_query_result is None:
-            metrics.workflow_task_done(cached.workflow_type, time.monotonic() - received_s, step.commands)
+            seconds = time.monotonic() - received_s
+            metrics.workflow_task_done(cached.workflow_type, seconds, step.commands, cached.started_ns)
             metrics.cached(len(self._cache))
 
     async def _complete(
@@ -503,7 +523,8 @@ class WorkflowWorker:
         self._evict(cached)
         self._slots.tally.failed += 1
         if self._environment.metrics is not None:
-            self._environment.metrics.workflow_task_failed(cached.workflow_type)
+            reason = _REASONS.get(step.cause, "WorkflowError")
+            self._environment.metrics.workflow_task_failed(cached.workflow_type, reason)
         _logs.workflow_task_failed(
             task.workflow_type.name, cached.workflow_id, cached.run_id, task.attempt, step.message, step.error
         )
@@ -569,10 +590,14 @@ class WorkflowWorker:
         run = cached.run
         if step.is_complete or self._cache.maximum == 0 or run is None or run.eviction is not None:
             self._evict(cached)
+            if not step.is_complete and self._cache.maximum == 0:
+                self._count_forced()
 
     def _evict(self, cached: CachedRun) -> None:
         self._cache.remove(cached)
         self._close(cached)
+        if self._environment.metrics is not None:
+            self._environment.metrics.cached(len(self._cache))
 
     def _close(self, cached: CachedRun) -> None:
         if self._local_activities is not None and (cached.locals.tasks or cached.locals.finished):
