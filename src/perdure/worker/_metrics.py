@@ -54,6 +54,27 @@ def _since(time_ns: int) -> timedelta:
     return timedelta(microseconds=max(0, (time.time_ns() - time_ns) // 1000))
 
 
+class _LocalInstruments:
+    """The instruments of local activities."""
+
+    def __init__(self, meter: MetricMeter) -> None:
+        self.attempts = meter.create_counter("local_activity_total", "Count of attempts of local activities")
+        self.failures = meter.create_counter(
+            "local_activity_execution_failed", "Count of attempts of local activities that failed"
+        )
+        self.cancellations = meter.create_counter(
+            "local_activity_execution_cancelled", "Count of attempts of local activities that were cancelled"
+        )
+        self.latency = meter.create_histogram_timedelta(
+            "local_activity_execution_latency", "How long attempts of local activities took", "duration"
+        )
+        self.endtoend_latency = meter.create_histogram_timedelta(
+            "local_activity_succeed_endtoend_latency",
+            "How long local activities took that succeeded, from when they were scheduled",
+            "duration",
+        )
+
+
 class WorkerMetrics:
     """Records what one worker does.
 
@@ -91,23 +112,7 @@ class WorkerMetrics:
             "How long activities took that succeeded, from when they were scheduled",
             "duration",
         )
-        self._local_attempts = meter.create_counter(
-            "local_activity_total", "Count of attempts of local activities"
-        )
-        self._local_failures = meter.create_counter(
-            "local_activity_execution_failed", "Count of attempts of local activities that failed"
-        )
-        self._local_cancellations = meter.create_counter(
-            "local_activity_execution_cancelled", "Count of attempts of local activities that were cancelled"
-        )
-        self._local_latency = meter.create_histogram_timedelta(
-            "local_activity_execution_latency", "How long attempts of local activities took", "duration"
-        )
-        self._local_endtoend_latency = meter.create_histogram_timedelta(
-            "local_activity_succeed_endtoend_latency",
-            "How long local activities took that succeeded, from when they were scheduled",
-            "duration",
-        )
+        self._locals = _LocalInstruments(meter)
         self._activity_failures = meter.create_counter(
             "activity_execution_failed", "Count of attempts of activities that failed"
         )
@@ -202,16 +207,16 @@ class WorkerMetrics:
     ) -> None:
         """An attempt of a local activity ended."""
         attributes = {"activity_type": activity_type, "workflow_type": workflow_type}
-        self._local_attempts.add(1, attributes)
-        self._local_latency.record(timedelta(seconds=seconds), attributes)
+        self._locals.attempts.add(1, attributes)
+        self._locals.latency.record(timedelta(seconds=seconds), attributes)
         if ending == "failed":
-            self._local_failures.add(1, {**attributes, "failure_reason": _ACTIVITY_ERROR})
+            self._locals.failures.add(1, {**attributes, "failure_reason": _ACTIVITY_ERROR})
         elif ending == "timed out":
-            self._local_failures.add(1, {**attributes, "failure_reason": "timeout"})
+            self._locals.failures.add(1, {**attributes, "failure_reason": "timeout"})
         elif ending == "cancelled":
-            self._local_cancellations.add(1, attributes)
+            self._locals.cancellations.add(1, attributes)
         else:
-            self._local_endtoend_latency.record(_since(scheduled_ns), attributes)
+            self._locals.endtoend_latency.record(_since(scheduled_ns), attributes)
 
     def nexus_task_done(self, service: str, operation: str, seconds: float, *, failed: bool) -> None:
         """A Nexus task ended."""

@@ -31,6 +31,7 @@ class _World:
         environment: Any = SimpleNamespace(
             namespace="ns",
             task_queue="queue",
+            metrics=None,
             identity="me",
             client=None,
             data_converter=DataConverter.default,
