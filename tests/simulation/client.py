@@ -547,20 +547,26 @@ class SimClient:
         finishes = self._context.oracle.completed_tasks(self._key(plan, run_id))
         if not finishes:
             return
+        oracle, finish = self._context.oracle, self._random.choice(finishes)
         request = ResetWorkflowExecutionRequest(
             namespace=plan.namespace,
             workflow_execution=self._execution(plan, run_id),
-            workflow_task_finish_event_id=self._random.choice(finishes),
+            workflow_task_finish_event_id=finish,
             request_id=new_uuid(self._random),
             reason="once more",
         )
+        excludes = self._random.random() < 0.2
+        if excludes:
+            request.reset_reapply_exclude_types.append("RESET_REAPPLY_EXCLUDE_TYPE_UPDATE")  # type: ignore[arg-type]
+        updates = [] if excludes else oracle.updates_accepted(self._key(plan, run_id), finish)
         answer = await self._call(request, ResetWorkflowExecutionResponse, "NotFoundError")
         if isinstance(answer, CallFailed):
             deleted = self._key(plan, run_id) in self._context.oracle.deleted
             check(deleted, "a durable run can be reset", run_id)
             return
         namespace_id = self._context.namespace_ids[plan.namespace]
-        self._context.oracle.started(namespace_id, plan.workflow_id, answer.run_id)
+        oracle.started(namespace_id, plan.workflow_id, answer.run_id)
+        oracle.reset(self._key(plan, answer.run_id), updates, finish)
         self._context.trace.reach("reset")
         await self._finish(plan, answer.run_id)
 

@@ -102,6 +102,7 @@ class Interpreter:
         signals: (name, request id) of each signal in order.
         is_closed: the history has its closing event.
         updates: ids of accepted updates whose outcome is not in the history.
+        admitted: updates that a reset brought and that wait for a word, with the event that brought each.
     """
 
     def __init__(self) -> None:
@@ -111,6 +112,7 @@ class Interpreter:
         self.signals: list[tuple[str, str]] = []
         self.is_closed = False
         self.updates: list[str] = []
+        self.admitted: dict[str, HistoryEvent] = {}
         self.program: Program = {}
         self.origin: dict[str, str] = {}
         self.results: list[Any] = []
@@ -175,6 +177,10 @@ class Interpreter:
             update_id = event.workflow_execution_update_accepted_event_attributes.protocol_instance_id
             if update_id in self.updates or verdict(update_id) == "reject":
                 raise NonDeterminism(f"{event.event_id} accepts update {update_id}")
+            brought = self.admitted.pop(update_id, None)
+            accepted = event.workflow_execution_update_accepted_event_attributes
+            if accepted.HasField("accepted_request") == (brought is not None):
+                raise NonDeterminism(f"{event.event_id} must name the request unless an event has brought it")
             self.updates.append(update_id)
         else:
             self.updates.remove(event.workflow_execution_update_completed_event_attributes.meta.update_id)
@@ -299,6 +305,8 @@ class Interpreter:
             self.signals.append((attributes.signal_name, attributes.request_id))
         elif name == "WORKFLOW_EXECUTION_CANCEL_REQUESTED":
             self._cancel_requested = True
+        elif name == "WORKFLOW_EXECUTION_UPDATE_ADMITTED":
+            self.admitted[attributes.request.meta.update_id] = event
         elif name == "TIMER_FIRED":
             if self._timers.get(attributes.timer_id) is not False:
                 raise NonDeterminism(f"{event.event_id}: timer {attributes.timer_id} is not running")

@@ -13,7 +13,7 @@ import math
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from contextvars import Context
+from contextvars import Context, copy_context
 from random import Random
 from typing import Any, TypeVar
 
@@ -22,6 +22,26 @@ T = TypeVar("T")
 
 class SimulationError(Exception):
     """The simulated world itself came to a state that a correct system can not bring it to."""
+
+
+class _Handle(asyncio.TimerHandle):
+    """A callback and whether it is still wanted: asyncio's own does more when it is made than most callbacks do."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, when: float, callback: Callable[..., object], args: tuple[object, ...], context: Context | None
+    ) -> None:
+        self._when = when
+        self._callback = callback
+        self._args = args
+        self._context = context or copy_context()
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """The callback never runs; its place in a queue stays until its time comes."""
+        self._cancelled = True
+        self._args = ()
 
 
 class Node:
@@ -33,7 +53,7 @@ class Node:
         self.name = name
         self.alive = True
         self.paused = False
-        self.ready: deque[asyncio.Handle] = deque()
+        self.ready: deque[_Handle] = deque()
         self.tasks: list[asyncio.Task[Any]] = []
         self.prune_at = 64
 
@@ -58,7 +78,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._nodes: list[Node] = [self.world]
         self._node = self.world
         self._active: list[Node] = []
-        self._timers: list[tuple[int, float, int, asyncio.TimerHandle, Node]] = []
+        self._timers: list[tuple[int, float, int, _Handle, Node]] = []
         self._sequence = 0
         self._closed = False
         self._running = False
@@ -82,7 +102,7 @@ class SimLoop(asyncio.AbstractEventLoop):
     def run_in(self, node: Node, delay_ns: int, callback: Callable[..., object], *args: object) -> None:
         """Lets a callback run in a node after a delay; the only way from one node into another."""
         if node.alive and not self._closed:
-            self._push_timer(self.now_ns + delay_ns, asyncio.TimerHandle(0, callback, args, self), node)
+            self._push_timer(self.now_ns + delay_ns, _Handle(0, callback, args, None), node)
 
     def spawn(self, node: Node, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Starts a task in a node."""
@@ -168,7 +188,10 @@ class SimLoop(asyncio.AbstractEventLoop):
         if self.steps > self._max_steps:
             raise SimulationError(f"more than {self._max_steps} callbacks: something runs in circles")
         self._node = node
-        handle._run()
+        try:
+            handle._context.run(handle._callback, *handle._args)
+        except Exception as error:  # as asyncio does: the loop goes on, and the world looks at it
+            self.call_exception_handler({"message": f"Exception in {handle._callback}", "exception": error})
         self._node = self.world
 
     def _advance(self, main: asyncio.Future[Any]) -> None:
@@ -184,12 +207,12 @@ class SimLoop(asyncio.AbstractEventLoop):
                 if node.alive and not handle._cancelled:
                     self._push_ready(node, handle)
 
-    def _push_ready(self, node: Node, handle: asyncio.Handle) -> None:
+    def _push_ready(self, node: Node, handle: _Handle) -> None:
         if not node.ready and not node.paused:
             self._active.append(node)
         node.ready.append(handle)
 
-    def _push_timer(self, when_ns: int, handle: asyncio.TimerHandle, node: Node) -> None:
+    def _push_timer(self, when_ns: int, handle: _Handle, node: Node) -> None:
         self._sequence += 1
         heapq.heappush(self._timers, (when_ns, self._random.random(), self._sequence, handle, node))
 
@@ -203,7 +226,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self, callback: Callable[..., object], *args: object, context: Context | None = None
     ) -> asyncio.Handle:
         """Queues a callback in the running node."""
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Handle(0, callback, args, context)
         if self._node.alive and not self._closed:
             self._push_ready(self._node, handle)
         return handle
@@ -218,7 +241,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self, when: float, callback: Callable[..., object], *args: object, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Queues a callback of the running node for a moment, rounded up to nanoseconds."""
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        handle = _Handle(when, callback, args, context)
         if self._node.alive and not self._closed:
             # The first nanosecond at which `time()` is not before `when`, although floats are not exact.
             when_ns = math.ceil(when * 1e9 - 0.05)
@@ -266,9 +289,6 @@ class SimLoop(asyncio.AbstractEventLoop):
     def is_closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """A cancelled timer stays in the heap until its time comes."""
 
     async def shutdown_asyncgens(self) -> None:
         """There are none."""

@@ -10,11 +10,12 @@ import heapq
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from perdure.api.history.v1 import HistoryEvent
+from perdure.api.update.v1 import Acceptance
 from perdure.core.activity import machine as activity_machine
 from perdure.core.activity.state import ActivityRun, ActivityTransition
 from perdure.core.errors import NotFoundError, PerdureError, ResourceExhaustedError
@@ -27,6 +28,7 @@ from perdure.core.run import (
     lifecycle,
     signal,
     timer,
+    update,
     workflow_task,
 )
 from perdure.core.run.records import QueueKey, RunKey, RunWrite
@@ -40,7 +42,7 @@ from perdure.server.engine.histories import Histories
 from perdure.server.engine.matching import Matching, Poller
 from perdure.server.engine.pending import Pending
 from perdure.server.engine.queries import Queries
-from perdure.server.engine.runs import HistoryTail, RunSlot
+from perdure.server.engine.runs import HistoryTail, RunLock, RunSlot
 from perdure.server.engine.schedules import Schedules
 from perdure.server.engine.starts import Starts
 from perdure.server.engine.timers import Timers
@@ -259,16 +261,20 @@ def neither_lock_nor_version_check(patch: Patch) -> None:
     """Two transitions of a run at a time, and the store does not notice. (Without the lock alone nothing breaks.)"""
     init = RunSlot.__init__
 
-    class NoLock:
-        async def __aenter__(self) -> None:
-            pass
+    class NoLock(RunLock):
+        @property
+        def is_free(self) -> bool:
+            return True
 
-        async def __aexit__(self, *_: object) -> None:
+        async def acquire(self) -> Literal[True]:
+            return True
+
+        def release(self) -> None:
             pass
 
     def unlocked(self: RunSlot, key: Any) -> None:
         init(self, key)
-        self.lock = NoLock()  # type: ignore[assignment]
+        self.lock = NoLock()
 
     def lax(self: MemoryStore, unit: Sequence[RunWrite]) -> None:
         pass
@@ -364,8 +370,8 @@ def remote_workers_are_taken_for_local_ones(patch: Patch) -> None:
     """Workflow tasks are given to workers that outlive the server before they are durable."""
     init = Poller.__init__
 
-    def local(self: Poller, *given: Any) -> None:
-        init(self, *given)
+    def local(self: Poller, *given: Any, **named: Any) -> None:
+        init(self, *given, **named)
         self.is_local = True
 
     patch.setattr(Poller, "__init__", local)
@@ -378,6 +384,26 @@ def cancellation_without_event(patch: Patch) -> None:
         return True
 
     patch.setattr(cancellation, "request", request)
+
+
+@_mutant
+def reset_forgets_updates(patch: Patch) -> None:
+    """What the workflow had accepted after the point of a reset does not reach the new run."""
+    patch.setattr(update, "bring_again", lambda tx, event: None)
+
+
+@_mutant
+def updates_brought_again_are_never_heard_of(patch: Patch) -> None:
+    """The workflow's word on an update that a reset brought leaves it as it was."""
+
+    def accept(self: update.UpdateAnswers, update_id: str, acceptance: Any) -> None:
+        if update_id not in self.tx.updates:
+            real(self, update_id, acceptance)
+
+    real = update.UpdateAnswers.accept
+    patch.setattr(
+        update, "_KINDS", tuple((kind, accept if kind is Acceptance else act) for kind, act in update._KINDS)
+    )
 
 
 # --- tasks
@@ -413,7 +439,7 @@ def offered_task_lost_with_its_poller(patch: Patch) -> None:
 @_mutant
 def no_task_offered(patch: Patch) -> None:
     """Only the backlog that is read at the first poll is known."""
-    patch.setattr(Matching, "offer", lambda self, task: None)
+    patch.setattr(Matching, "offer", lambda self, task, *, is_stored=True: None)
 
 
 @_mutant

@@ -206,9 +206,34 @@ class Oracle:
         """
         if run not in self.models or self.models[run].status not in (2, 3):
             return []
+        return [
+            event.event_id for event in self._events(run) if event_name(event) == "WORKFLOW_TASK_COMPLETED"
+        ]
+
+    def _events(self, run: RunKey) -> list[HistoryEvent]:
         batches = immediate(self._store.read_history(run, 1, 1 << 60, 1 << 60))
-        events = [event for batch in batches for event in History.FromString(batch.data).events]
-        return [event.event_id for event in events if event_name(event) == "WORKFLOW_TASK_COMPLETED"]
+        return [event for batch in batches for event in History.FromString(batch.data).events]
+
+    def updates_accepted(self, run: RunKey, first_event_id: int) -> list[str]:
+        """The ids of the updates that a run has accepted from this event on."""
+        return [
+            event.workflow_execution_update_accepted_event_attributes.protocol_instance_id
+            for event in self._events(run)
+            if event.event_id >= first_event_id and event_name(event) == "WORKFLOW_EXECUTION_UPDATE_ACCEPTED"
+        ]
+
+    def reset(self, run: RunKey, updates: Sequence[str], finish_event_id: int) -> None:
+        """A reset was answered with this run; it was to bring these updates again, after the copied events."""
+        if run not in self.models:
+            return  # deleted meanwhile
+        brought = [
+            event.workflow_execution_update_admitted_event_attributes.request.meta.update_id
+            for event in self._events(run)
+            if event.event_id >= finish_event_id and event_name(event) == "WORKFLOW_EXECUTION_UPDATE_ADMITTED"
+        ]
+        check(brought == list(updates), "a reset brings accepted updates again", f"{run} {updates} {brought}")
+        if brought:
+            self._trace.reach("update brought again by a reset")
 
     def activity_finished(self, run: RunKey, activity_id: str, ends: str) -> None:
         """A worker's outcome of an activity was acknowledged."""
@@ -365,8 +390,7 @@ class Oracle:
             )
 
     def _check_history(self, run: RunKey, model: RunModel) -> None:
-        batches = immediate(self._store.read_history(run, 1, 1 << 60, 1 << 60))
-        events = [event for batch in batches for event in History.FromString(batch.data).events]
+        events = self._events(run)
         check(len(events) == model.next_event_id - 1, "history has no gap", run)
         state = self.states[run]
         check_state(state)

@@ -81,6 +81,8 @@ class LocalNetwork:
     async def call(self, request: Message, response: type[Response], timeout_s: float = 10.0) -> Response:
         """See `Network.call`."""
         await self._context.loop.sleep(self._random.uniform(0, 0.0005))
+        if self._server.turned_away:  # as an engine that is being closed refuses calls of its process
+            raise network.CallFailed("UnavailableError", "the server is being stopped")
         try:
             return cast(Response, await self._server.serve_local(request, timeout_s))
         except (ServiceError, StoreUnavailableError) as error:
@@ -157,6 +159,11 @@ class SimServer:
     def now_ns(self) -> int:
         """The process's clock."""
         return self._runtime.now_ns()
+
+    @property
+    def turned_away(self) -> bool:
+        """Whether the server is being stopped: what is under way ends, and nothing begins."""
+        return self.server.engine.matching._closed
 
     def has_waiting_poller(self, key: QueueKey) -> bool:
         """Whether a poll waits on a queue."""

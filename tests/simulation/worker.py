@@ -306,6 +306,15 @@ class SimWorker:
             words.append(_word(update_id, "accept", accepted))
             if verdict(update_id) == "complete":
                 words.append(_word(update_id, "complete", _outcome(update_id)))
+        for update_id, event in run.admitted.items():
+            accepted = Acceptance(
+                accepted_request_message_id=f"{update_id}/request",
+                accepted_request_sequencing_event_id=event.event_id,
+                accepted_request=event.workflow_execution_update_admitted_event_attributes.request,
+            )
+            words.append(_word(update_id, "accept", accepted))
+            if verdict(update_id) == "complete":
+                words.append(_word(update_id, "complete", _outcome(update_id)))
         words += [_word(update_id, "complete", _outcome(update_id)) for update_id in run.updates]
         placed = [word for word in words if not word.id.endswith("reject")]
         commands = list(request.commands)
@@ -372,6 +381,7 @@ class SimWorker:
             self._context.accept(error, "NotFoundError", "RunNotFoundError")
 
     async def _answer_query(self, task: PollWorkflowTaskQueueResponse, run: Interpreter) -> None:
+        check(run.origin, "a run is queried after its first workflow task", task.workflow_execution)
         self._context.trace.reach("query answered directly")
         request = RespondQueryTaskCompletedRequest(
             task_token=task.task_token, namespace=self._namespace, query_result=payloads(_view(run))

@@ -82,6 +82,7 @@ class World:
         self.config = server_config(self.random, clock_jumps=bool(self.faults.clock_jump_every_s))
         self.employs = self.random.random() < 0.5
         self.server: SimServer | None = None
+        self._server_ended = self.loop.create_future()
         self._servers = 0
         self._workers = 0
         self._set_back_s = 0.0
@@ -97,14 +98,15 @@ class World:
         if self.server is not None and self.server.node is node:
             self.server = None
             self.context.network.server = None
+            self.loop.run_in(self.loop.world, 0, self._server_ended.set_result, None)
 
     async def _run_servers(self) -> None:
         """Keeps a server running: a new process soon after the end of the old one."""
         while True:
-            if self.server is None:
-                await self.loop.sleep(self.random.uniform(0.05, 4.0))
-                await self._start_server()
-            await self.loop.sleep(0.25)
+            await self._server_ended
+            self._server_ended = self.loop.create_future()
+            await self.loop.sleep(self.random.uniform(0.05, 4.0))
+            await self._start_server()
 
     async def _start_server(self) -> None:
         self._servers += 1
@@ -392,6 +394,7 @@ def run_seed(seed: int, *, keep_trace: bool = False, faults: Faults | None = Non
     error: BaseException | None = None
     collecting = gc.isenabled()
     gc.disable()
+    gc.freeze()  # what others have made costs no time when this seed's leavings are collected
     try:
         with _quiet(), knobs.turned(Random(f"{seed} knobs")) as turned:
             world.context.note("world", turned)
@@ -404,6 +407,7 @@ def run_seed(seed: int, *, keep_trace: bool = False, faults: Faults | None = Non
     finally:
         digest = world.trace.digest()
         world.loop.close()
+        gc.unfreeze()
         if collecting:
             gc.enable()
     return Result(

@@ -190,7 +190,7 @@ STATES: list[tuple[str, Callable[[], Driver], Tamper]] = [
         _header(task_start_limit_ns=0),
     ),
     (
-        "an accepted update names its events",
+        "an update names its events",
         begun,
         lambda state: state.updates.update(u=Update(accepted_event_id=9)),
     ),

@@ -28,7 +28,7 @@ from perdure.core.run.limits import Limits
 from perdure.core.run.protos import checked_duration_ns
 from perdure.core.run.state import Activity, RunState
 from perdure.core.run.transition import Transition
-from perdure.core.run.update import UpdateAnswers, UpdateChanges, UpdateRegistry
+from perdure.core.run.update import UpdateAnswers, UpdateChanges, UpdateRegistry, unheard
 from perdure.core.visibility.attributes import AttributeType
 
 _TOO_LARGE = cause_number("GRPC_MESSAGE_TOO_LARGE")
@@ -114,7 +114,7 @@ def respond_completed(
     workflow_task.set_sticky(tx.header, request, sticky_timeout_ns)
     context = CommandContext(tx, completed_event_id, request.identity, limits, custom, tx.has_buffered())
     context.endpoint_id = endpoint_id
-    if registry is not None or request.messages:
+    if registry is not None or request.messages or unheard(state):
         context.updates = UpdateAnswers(tx, registry or UpdateRegistry(), limits)
         context.messages = {message.id: message for message in request.messages}
     try:

@@ -224,7 +224,8 @@ def _check(rules: Iterable[Rule[Subject]], subject: Subject, run: RunKey, cheap:
     for rule in rules:
         if rule.cheap or not cheap:
             problem = rule.holds(subject)
-            invariant(problem is None, problem or "", rule=rule.name, run=run)
+            if problem is not None:
+                invariant(False, problem, rule=rule.name, run=run)
 
 
 # --- rules about a state ---
@@ -270,12 +271,14 @@ def _speculative_is_first(view: View) -> str | None:
     return None if header.task_on_sticky_queue or header.task_start_limit_ns else "it may wait for ever"
 
 
-@_state("an accepted update names its events")
+@_state("an update names its events")
 def _updates_are_consistent(view: View) -> str | None:
     for update_id, update in view.updates.items():
-        accepted, completed = update.accepted_event_id, update.completed_event_id
-        if not 0 < accepted < view.header.next_event_id or (completed and completed <= accepted):
-            return f"update {update_id}: accepted by {accepted}, completed by {completed}"
+        ids = (update.admitted_event_id, update.accepted_event_id, update.completed_event_id)
+        known = [event_id for event_id in ids if event_id]
+        in_order = known == sorted(set(known)) and ids[1] >= bool(ids[2])
+        if not known or not in_order or known[-1] >= view.header.next_event_id:
+            return f"update {update_id}: admitted, accepted and completed by {ids}"
     return None
 
 

@@ -238,10 +238,17 @@ def _operation_ended(tx: Transition, event: HistoryEvent, attributes: Any) -> No
     tx.nexus_operations.delete(attributes.scheduled_event_id)
 
 
+def _update_admitted(tx: Transition, event: HistoryEvent, attributes: Any) -> None:
+    request = attributes.request
+    admitted = Update(admitted_event_id=event.event_id, request_id=request.request_id)
+    tx.updates.put(request.meta.update_id, admitted)
+
+
 def _update_accepted(tx: Transition, event: HistoryEvent, attributes: Any) -> None:
-    request_id = attributes.accepted_request.request_id
-    accepted = Update(accepted_event_id=event.event_id, request_id=request_id)
-    tx.updates.put(attributes.protocol_instance_id, accepted)
+    update_id = attributes.protocol_instance_id
+    if attributes.HasField("accepted_request"):  # else the event that admitted it has the request
+        tx.updates.put(update_id, Update(request_id=attributes.accepted_request.request_id))
+    tx.updates.edit(update_id).accepted_event_id = event.event_id
 
 
 def _update_completed(tx: Transition, event: HistoryEvent, attributes: Any) -> None:
@@ -292,6 +299,7 @@ _ROWS: dict[str, Handler] = {
     "NEXUS_OPERATION_CANCEL_REQUESTED": _operation_cancel_requested,
     "NEXUS_OPERATION_CANCEL_REQUEST_COMPLETED": _operation_cancel_settled(nexus_attempts.CANCEL_SUCCEEDED),
     "NEXUS_OPERATION_CANCEL_REQUEST_FAILED": _operation_cancel_settled(nexus_attempts.CANCEL_FAILED),
+    "WORKFLOW_EXECUTION_UPDATE_ADMITTED": _update_admitted,
     "WORKFLOW_EXECUTION_UPDATE_ACCEPTED": _update_accepted,
     "WORKFLOW_EXECUTION_UPDATE_COMPLETED": _update_completed,
 }

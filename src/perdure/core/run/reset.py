@@ -1,7 +1,7 @@
 """Reset: a new run that begins with a copy of another one's history, and does what came after once more.
 
-Signals that came later are received again, and so is what became of children and Nexus operations that the copied part
-started. Requests to cancel are not.
+Signals and accepted updates that came later are received again, and so is what became of children and Nexus operations
+that the copied part started. Requests to cancel are not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,16 @@ from perdure.api.enums.v1 import EventType, ResetReapplyExcludeType, ResetReappl
 from perdure.api.failure.v1 import Failure
 from perdure.api.history.v1 import HistoryEvent
 from perdure.core.errors import InvalidArgumentError
-from perdure.core.run import activity, callback, lifecycle, nexus_operation, options, rebuild, workflow_task
+from perdure.core.run import (
+    activity,
+    callback,
+    lifecycle,
+    nexus_operation,
+    options,
+    rebuild,
+    update,
+    workflow_task,
+)
 from perdure.core.run.ids import derived_id
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import text_payloads
@@ -28,6 +37,8 @@ _EXCLUDE_OPERATIONS = ResetReapplyExcludeType.Value("RESET_REAPPLY_EXCLUDE_TYPE_
 _ONLY_SIGNALS = ResetReapplyType.Value("RESET_REAPPLY_TYPE_SIGNAL")
 _NOTHING = ResetReapplyType.Value("RESET_REAPPLY_TYPE_NONE")
 _SIGNALED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED")
+_UPDATE_ADMITTED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ADMITTED")
+_UPDATE_ACCEPTED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED")
 _OPTIONS_UPDATED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED")
 _CHILD_STARTED = EventType.Value("EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED")
 _CHILD_OUTCOMES = {
@@ -94,6 +105,8 @@ def is_done_again(event: HistoryEvent, excluded: frozenset[int], *, of_base: boo
         return of_base and _EXCLUDE_OPERATIONS not in excluded
     if event.event_type == _SIGNALED:
         return _EXCLUDE_SIGNALS not in excluded
+    if event.event_type in (_UPDATE_ADMITTED, _UPDATE_ACCEPTED):
+        return _EXCLUDE_UPDATES not in excluded
     if event.event_type == _OPTIONS_UPDATED:
         return True
     return of_base and (event.event_type == _CHILD_STARTED or event.event_type in _CHILD_OUTCOMES)
@@ -155,6 +168,8 @@ def _apply_again(tx: Transition, event: HistoryEvent, plan: Plan) -> None:
             "external_workflow_execution"
         ):
             tx.signal_request_ids.put(request_id, 0)
+    elif kind in (_UPDATE_ADMITTED, _UPDATE_ACCEPTED):
+        update.bring_again(tx, event)
     elif kind == _OPTIONS_UPDATED:
         _change_options_again(tx, event)
     elif kind == _CHILD_STARTED:

@@ -325,13 +325,16 @@ class Callback(Record):
 
 
 class Update(Record):
-    """An update that the workflow accepted; its request and outcome stay in their events."""
+    """An update that is in the history; its request and outcome stay in their events."""
 
     accepted_event_id: int = 0
+    """0: it was brought by a reset, and the workflow has not looked at it yet."""
     completed_event_id: int = 0
     """0: its handler runs."""
     request_id: str = ""
     """Of the request that sent it, if it had one."""
+    admitted_event_id: int = 0
+    """Of the event with which a reset brought it; 0 for one that came as a message."""
 
 
 @dataclass(slots=True)

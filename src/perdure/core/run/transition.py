@@ -142,6 +142,7 @@ _CLOSED_BY: dict[int, tuple[str, str]] = {
 }
 
 
+_UPDATE_ADMITTED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ADMITTED")
 _CHILD_STARTED = EventType.Value("EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED")
 _ATTACHED_REQUEST: dict[int, tuple[str, str]] = {
     EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED"): (
@@ -405,6 +406,9 @@ class Transition:
         self.events.append(event)
         if event.event_type == _CHILD_STARTED:
             self._child_started(event)
+        if event.event_type == _UPDATE_ADMITTED:
+            request = event.workflow_execution_update_admitted_event_attributes.request
+            self.updates.edit(request.meta.update_id).admitted_event_id = event_id
         if event.event_type in _ATTACHED_REQUEST:
             attributes, name = _ATTACHED_REQUEST[event.event_type]
             request_id = getattr(getattr(event, attributes), name)

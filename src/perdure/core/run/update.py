@@ -7,6 +7,9 @@ asks again. What the workflow accepted is part of the run's state, and its outco
                                             └───── Rejection, or no word of it ──> rejected, without a trace
 
 Messages travel beside a workflow task's events and its completion's commands.
+
+A reset brings accepted updates again: it writes an event for each, which is how the worker gets it, and an item of the
+state that the workflow's word ends. Who waits for such an update waits in the registry as for any other.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError, Message
 
-from perdure.api.enums.v1 import EventType
+from perdure.api.enums.v1 import EventType, UpdateAdmittedEventOrigin
 from perdure.api.failure.v1 import Failure
+from perdure.api.history.v1 import HistoryEvent
 from perdure.api.protobuf import Any as AnyMessage
 from perdure.api.protocol.v1 import Message as ProtocolMessage
 from perdure.api.update.v1 import Acceptance, Rejection, Request, Response
@@ -27,12 +31,15 @@ from perdure.core.errors import (
     NotFoundError,
     ResourceExhaustedError,
     ServiceError,
+    UnavailableError,
     WorkflowNotReadyError,
 )
 from perdure.core.run.limits import Limits
 from perdure.core.run.state import RunState, Update
 from perdure.core.run.transition import Transition
 
+_ADMITTED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ADMITTED")
+_BY_RESET = UpdateAdmittedEventOrigin.Value("UPDATE_ADMITTED_EVENT_ORIGIN_REAPPLY")
 _ACCEPTED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED")
 _COMPLETED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED")
 _PROTOCOL = "temporal.api.update.v1"
@@ -45,6 +52,7 @@ FAILING = "Unable to perform workflow execution update due to Workflow Task in f
 TASK_FAILED = "Unable to perform workflow execution update due to unexpected workflow task failure."
 PAUSED = "Workflow is paused. Cannot update the workflow."
 CLOSING = "workflow operation can not be applied because workflow is closing"
+ANSWER_LOST = "the workflow's answer to the update was lost"
 ABORTED_BY_CLOSE = "workflow update was aborted by closing workflow"
 
 
@@ -74,12 +82,14 @@ class WaitingUpdate:
     Attributes:
         request: what was asked.
         sent: a worker was told of it.
+        in_history: by an event that a reset wrote; no message brings it.
         rejection: why it was refused.
         error: why nothing will come of it.
     """
 
     request: Request
     sent: bool = False
+    in_history: bool = False
     rejection: Failure | None = None
     error: ServiceError | None = None
 
@@ -130,14 +140,22 @@ class UpdateRegistry:
         if header.task_close_refused and header.has_started_task:
             raise ResourceExhaustedError(CLOSING, _CAUSE_BUSY_WORKFLOW, _SCOPE_NAMESPACE)
         update_id = request.meta.update_id
-        if update_id in state.updates:
+        kept = state.updates.get(update_id)
+        if kept is not None and kept.accepted_event_id:
             return None
         known = self.waiting.get(update_id)
         if known is not None:
             return known
+        if kept is not None:
+            return self.watch(request)
         self._check_limits(state, request, limits)
         admitted = self.waiting[update_id] = WaitingUpdate(request)
         return admitted
+
+    def watch(self, request: Request) -> WaitingUpdate:
+        """The waiting update for one that a reset brought and that the workflow has not looked at yet."""
+        update_id = request.meta.update_id
+        return self.waiting.setdefault(update_id, WaitingUpdate(request, sent=True, in_history=True))
 
     def _check_limits(self, state: RunState, request: Request, limits: Limits) -> None:
         running = sum(1 for update in state.updates.values() if not update.completed_event_id)
@@ -166,7 +184,7 @@ class UpdateRegistry:
         """
         messages = []
         for update_id, update in self.waiting.items():
-            if update.sent and not again:
+            if update.in_history or (update.sent and not again):
                 continue
             update.sent = True
             message = ProtocolMessage(
@@ -188,13 +206,19 @@ class UpdateRegistry:
                 rejected.rejection = failure
 
     def forget_accepted(self, state: RunState) -> None:
-        """After a commit of unknown outcome: what the run turns out to have accepted does not wait any more."""
-        for update_id in state.updates.keys() & self.waiting.keys():
-            del self.waiting[update_id]
+        """After a commit of unknown outcome: what the run turns out to have heard of does not wait any more."""
+        for update_id, waiting in list(self.waiting.items()):
+            kept = state.updates.get(update_id)
+            if kept is not None and kept.accepted_event_id:
+                del self.waiting[update_id]
+            elif kept is None and waiting.in_history:
+                # Rejected, and why is lost: whoever waits asks again.
+                self.waiting.pop(update_id).error = UnavailableError(ANSWER_LOST)
 
     def fail_sent(self) -> None:
         """A workflow task failed on the server's word: what it was to look at would make the next one fail, too."""
-        for update_id in [update_id for update_id, update in self.waiting.items() if update.sent]:
+        sent = [key for key, update in self.waiting.items() if update.sent and not update.in_history]
+        for update_id in sent:
             self.waiting.pop(update_id).error = WorkflowNotReadyError(TASK_FAILED)
 
 
@@ -211,6 +235,37 @@ def check_total(count: int, limits: Limits) -> None:
             "deduplicate them, and consider rejecting updates that you aren't going to process. You can also "
             "Continue-as-New to avoid this; we recommend you check Continue-as-New Suggested in your Workflow."
         )
+
+
+def unheard(state: RunState) -> list[str]:
+    """The ids of the updates that a reset brought and that the workflow has said nothing about."""
+    return [update_id for update_id, update in state.updates.items() if not update.accepted_event_id]
+
+
+def bring_again(tx: Transition, event: HistoryEvent) -> None:
+    """Brings an update again that a run has accepted which is reset.
+
+    Args:
+        tx: of the new run.
+        event: an Admitted or Accepted one. An Accepted one without the request follows an Admitted one.
+    """
+    if event.event_type == _ADMITTED:
+        admitted = event.workflow_execution_update_admitted_event_attributes
+        request, origin = admitted.request, admitted.origin
+    else:
+        accepted = event.workflow_execution_update_accepted_event_attributes
+        if not accepted.HasField("accepted_request"):
+            return
+        request, origin = accepted.accepted_request, _BY_RESET
+    update_id = request.meta.update_id
+    if update_id in tx.updates:
+        return  # two runs of the chain had updates of the same id; ids are unique in a run
+    written = tx.new_event(_ADMITTED)
+    attributes = written.workflow_execution_update_admitted_event_attributes
+    attributes.request.CopyFrom(request)
+    attributes.origin = origin
+    tx.updates.put(update_id, Update(request_id=request.request_id))  # knows its event once that is numbered
+    tx.append(written)
 
 
 def request_message_id(update_id: str) -> str:
@@ -260,6 +315,10 @@ class UpdateAnswers:
         for update_id, update in self.registry.waiting.items():
             if update.sent and update_id not in self.changes:
                 self.changes.rejected[update_id] = UNPROCESSED
+        for update_id in unheard(self.tx.state):
+            if update_id not in self.changes.accepted:
+                self.changes.rejected.setdefault(update_id, UNPROCESSED)
+                self.tx.updates.delete(update_id)
 
     @property
     def has_unsent(self) -> bool:
@@ -293,22 +352,28 @@ class UpdateAnswers:
         attributes.protocol_instance_id = update_id
         attributes.accepted_request_message_id = request_message_id(update_id)
         attributes.accepted_request_sequencing_event_id = acceptance.accepted_request_sequencing_event_id
-        waiting = self.registry.waiting.get(update_id)
-        attributes.accepted_request.CopyFrom(waiting.request if waiting else acceptance.accepted_request)
+        brought = update_id in self.tx.updates  # its event has the request
+        if not brought:
+            waiting = self.registry.waiting.get(update_id)
+            attributes.accepted_request.CopyFrom(waiting.request if waiting else acceptance.accepted_request)
         self.tx.append(event)
-        request_id = attributes.accepted_request.request_id
-        self.tx.updates.put(update_id, Update(event.event_id, request_id=request_id))
+        if brought:
+            self.tx.updates.edit(update_id).accepted_event_id = event.event_id
+        else:
+            request_id = attributes.accepted_request.request_id
+            self.tx.updates.put(update_id, Update(event.event_id, request_id=request_id))
         self.changes.accepted.add(update_id)
 
     def reject(self, update_id: str, rejection: Rejection) -> None:
         """The workflow will not have it."""
         self._check_waits(update_id, "Rejection")
+        self.tx.updates.delete(update_id)
         self.changes.rejected[update_id] = rejection.failure
 
     def complete(self, update_id: str, response: Response) -> None:
         """Its handler came to an end."""
         update = self.tx.updates.get(update_id)
-        if update is None or update.completed_event_id:
+        if update is None or not update.accepted_event_id or update.completed_event_id:
             raise _impossible(update_id, "Response", self._state_name(update_id))
         _check_set(response.HasField("meta"), "Response", "meta")
         _check_set(response.meta.update_id, "Response", "meta.update_id")
@@ -324,13 +389,16 @@ class UpdateAnswers:
         self.tx.updates.edit(update_id).completed_event_id = event.event_id
 
     def _check_waits(self, update_id: str, what: str) -> None:
-        if update_id in self.changes or update_id in self.tx.updates:
+        update = self.tx.updates.get(update_id)
+        if update_id in self.changes or (update is not None and update.accepted_event_id):
             raise _impossible(update_id, what, self._state_name(update_id))
 
     def _state_name(self, update_id: str) -> str:
         if update_id in self.changes.rejected:
             return "ProvisionallyCompleted"
         update = self.tx.updates.get(update_id)
+        if update is not None and not update.accepted_event_id:
+            return "Sent"
         if update is None:
             waiting = self.registry.waiting.get(update_id)
             return "Sent" if waiting is not None and waiting.sent else "Admitted"

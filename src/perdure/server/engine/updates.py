@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass
 
 from perdure.api.enums.v1 import UpdateWorkflowExecutionLifecycleStage
-from perdure.api.update.v1 import Outcome, Request
+from perdure.api.update.v1 import Meta, Outcome, Request
 from perdure.core.errors import DeadlineExceededError, NotFoundError, ResourceExhaustedError
 from perdure.core.run import activity, update, workflow_task
 from perdure.core.run.records import RunKey
@@ -120,13 +120,26 @@ class Updates:
         try:
             state = await self._histories.state(run)
             waiting = slot.updates.waiting.get(update_id) if slot.updates is not None else None
-            if waiting is None and update_id not in state.updates:
+            kept = state.updates.get(update_id)
+            if waiting is None and kept is None:
                 raise NotFoundError(f'update "{update_id}" not found')
+            if waiting is None and kept is not None and not kept.accepted_event_id:
+                waiting = await self._watch(slot, update_id)
             return await self._wait(slot, update_id, waiting, stage, _Patience(self._wait_s, deadline_s))
         except _RunClosed as closed:
             raise NotFoundError(update.ABORTED_BY_CLOSE) from closed
         finally:
             self._engine.runs.unpin(slot)
+
+    async def _watch(self, slot: RunSlot, update_id: str) -> WaitingUpdate | None:
+        """The waiting update of one that a reset brought; None if the workflow has said its word meanwhile."""
+        async with slot.alone():
+            state = await self._engine.load(slot)
+            if not state.header.is_open or update_id not in update.unheard(state):
+                return None
+            if slot.updates is None:
+                slot.updates = UpdateRegistry()
+            return slot.updates.watch(Request(meta=Meta(update_id=update_id)))
 
     # --- in ---
 
@@ -226,7 +239,7 @@ class Updates:
     async def _status(self, state: RunState, update_id: str, waiting: WaitingUpdate | None) -> UpdateStatus:
         run = state.run
         accepted = state.updates.get(update_id)
-        if accepted is not None:
+        if accepted is not None and accepted.accepted_event_id:
             if accepted.completed_event_id:
                 event = await self._histories.event(run, accepted.completed_event_id)
                 outcome = event.workflow_execution_update_completed_event_attributes.outcome

@@ -307,8 +307,9 @@ class Readings:
         for update in state.updates.values():
             if update.request_id:
                 info = extended.request_id_infos[update.request_id]
-                info.event_type = "EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED"  # type: ignore[assignment]  # by name
-                info.event_id = update.accepted_event_id
+                how = "ADMITTED" if update.admitted_event_id else "ACCEPTED"
+                info.event_type = f"EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_{how}"  # type: ignore[assignment]  # by name
+                info.event_id = update.admitted_event_id or update.accepted_event_id
         for request_id, event_id in state.attached_requests.items():
             info = extended.request_id_infos[request_id]
             info.event_type = "EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED"  # type: ignore[assignment]  # by name
