@@ -402,6 +402,38 @@ def test_a_list_that_can_never_be_read_ends_the_job(monkeypatch: pytest.MonkeyPa
     run(scenario())
 
 
+@pytest.mark.parametrize("for_good", [True, False])
+def test_a_page_counts_although_the_list_of_the_next_one_fails(
+    monkeypatch: pytest.MonkeyPatch, for_good: bool
+) -> None:
+    """What was done is neither forgotten nor done again, whether the list comes back or not."""
+    monkeypatch.setattr(batches, "RETRY_S", 0.001)
+
+    async def scenario() -> None:
+        async with serving() as client:
+            many = batches.PAGE + 5
+            await workflows(client, many)
+            serve, listed, ended = client.server.batches.serve, 0, 0
+
+            async def failing(name: str, request: Any) -> Any:
+                nonlocal listed, ended
+                listed += name == "ListWorkflowExecutions"
+                ended += name == "TerminateWorkflowExecution"
+                if name == "ListWorkflowExecutions" and (listed == 2 or (for_good and listed > 2)):
+                    raise InvalidArgumentError("no such attribute") if for_good else UnavailableError("not now")
+                return await serve(name, request)
+
+            client.server.batches.serve = failing
+            await client.invoke(start(max_operations_per_second=100_000))
+            described = await closed(client)
+            done = batches.PAGE if for_good else many
+            assert described.state == (FAILED if for_good else COMPLETED)
+            assert described.complete_operation_count == ended == done
+            assert described.failure_operation_count == 0
+
+    run(scenario())
+
+
 def test_jobs_are_listed_in_pages_and_go_when_closed_workflows_do() -> None:
     async def scenario() -> None:
         async with serving() as client:

@@ -304,7 +304,11 @@ class Batches:
         else:
             state = page_done(job.state, job.completed, job.failed, now_ns)
             if state.is_open:
-                state = await self._with_page(job, state)
+                try:
+                    state = await self._with_page(job, state)
+                except Exception:  # whatever it was: what was done counts, and the list is asked for again
+                    await self._commit(job, state)
+                    raise
         await self._commit(job, state)
 
     async def _commit(self, job: _Job, state: BatchState) -> None:
