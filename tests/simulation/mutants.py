@@ -586,9 +586,32 @@ def child_forgets_its_parent(patch: Patch) -> None:
 
 @_mutant
 def scheduled_start_has_no_name(patch: Patch) -> None:
-    """A start that is done again after a crash is not recognised."""
+    """A start that is done again after a crash is not recognised, where it is noted before it is done."""
+
+    async def not_at_once(*_: object) -> None:
+        return None
+
+    patch.setattr(Schedules, "_act_at_once", not_at_once)
     numbers = itertools.count()
     patch.setattr(messages, "derived_id", lambda *parts: f"start {next(numbers)}")
+
+
+@_mutant
+def schedule_written_behind_its_action(patch: Patch) -> None:
+    """The run and the row of the schedule that starts it are two commits; a crash in between separates them."""
+    commit = SimStore.commit
+
+    def apart(self: SimStore, unit: Any, schedule: Any = None) -> Any:
+        if schedule is None:
+            return commit(self, unit)
+
+        async def one_after_the_other() -> None:
+            await commit(self, unit)
+            await self.put_schedule(schedule)
+
+        return one_after_the_other()
+
+    patch.setattr(SimStore, "commit", apart)
 
 
 @_mutant

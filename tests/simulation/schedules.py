@@ -139,6 +139,8 @@ class ScheduleOracle:
         manual = self._requests(known, before, state)
         self._check_due(known, before, state, manual, now_ns)
         self._check_starts(known, state)
+        if state.starting:
+            self._trace.reach("schedule: a start noted before it is done")
         for name in _COUNTED:
             grown = getattr(state.info, name) - getattr(before.info, name)
             check(grown >= 0, "a schedule forgets nothing it has done", f"{stored.key} {name}")

@@ -102,19 +102,27 @@ class SimStore:
     async def close(self) -> None:
         """The durable store stays open for the next process."""
 
-    def commit(self, unit: Sequence[RunWrite]) -> Coroutine[Any, Any, None]:
+    def commit(
+        self, unit: Sequence[RunWrite], schedule: StoredSchedule | None = None
+    ) -> Coroutine[Any, Any, None]:
         """Commits in the order of calls, and lets the oracle check what was committed."""
         order = _Turn(self._loop.create_future(), self._loop.create_future())
         previous, self._last = self._last, order
-        return self._commit(unit, previous, order)
+        return self._commit(unit, schedule, previous, order)
 
-    async def _commit(self, unit: Sequence[RunWrite], previous: _Turn | None, turn: _Turn) -> None:
+    async def _commit(
+        self,
+        unit: Sequence[RunWrite],
+        schedule: StoredSchedule | None,
+        previous: _Turn | None,
+        turn: _Turn,
+    ) -> None:
         async def act() -> None:
             if self._random.random() < self._faults().store_conflict:
                 self._trace.reach("version conflict")
                 raise VersionConflictError("Injected fault: somebody else was faster.")
             try:
-                await self._durable.commit(unit)
+                await self._durable.commit(unit, schedule)
             except CurrentRunConflictError:
                 self._trace.reach("current run conflict")
                 raise
@@ -122,6 +130,9 @@ class SimStore:
                 self._trace.reach("write behind a failed one")
                 raise
             await self._check(lambda: self._oracle.committed(unit))
+            if schedule is not None:
+                self._trace.reach("schedule written with its action")
+                await self._check(lambda: self._oracle.schedules.put(schedule, self._now_ns()))
 
         await self._do("commit", act, previous, turn)
 

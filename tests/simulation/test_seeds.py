@@ -78,6 +78,8 @@ RARE = (
     "schedule started a workflow, CANCEL_OTHER",
     "schedule started a workflow, SKIP",
     "schedule started a workflow, TERMINATE_OTHER",
+    "schedule written with its action",
+    "schedule: a start noted before it is done",
     "schedule: missed catchup window",
     "schedule: overlap skipped",
     "server crashed",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from perdure.core.errors import StoreUnavailableError, VersionConflictError
+from perdure.core.errors import CurrentRunConflictError, StoreUnavailableError, VersionConflictError
 from perdure.store.protocol import ScheduleKey, ScheduleWakeup, Store, StoredSchedule
-from tests.store.builders import NAMESPACE, OTHER_NAMESPACE
+from tests.store.builders import NAMESPACE, OTHER_NAMESPACE, run_key, write
 
 KEY = ScheduleKey(NAMESPACE, "nightly")
 OTHER = ScheduleKey(OTHER_NAMESPACE, "nightly")
@@ -38,6 +38,28 @@ async def test_another_version_than_the_next_conflicts_and_changes_nothing(
         await store.put_schedule(schedule(OTHER, version=2))
     assert await store.load_schedule(KEY) == schedule(wakeup_ns=3)
     assert await store.due_schedules(100, None, 10) == (ScheduleWakeup(3, KEY),)
+
+
+async def test_a_schedule_is_written_with_the_runs_that_it_starts_or_neither_is(store: Store) -> None:
+    """Whatever one of them conflicts with, of all that was to be written nothing is."""
+    await store.put_schedule(schedule(wakeup_ns=3))
+    first = write(run_key(1))
+    await store.commit([first], schedule(version=2, wakeup_ns=9))
+    assert await store.load_schedule(KEY) == schedule(version=2, wakeup_ns=9)
+    assert await store.due_schedules(100, None, 10) == (ScheduleWakeup(9, KEY),)
+    second, third = write(run_key(2)), write(run_key(3))
+    for unit in ([second], [second, third]):
+        with pytest.raises(VersionConflictError, match="nightly"):
+            await store.commit(unit, schedule(version=2))
+    again = write(run_key(4, "workflow-1"))
+    for unit in ([again], [second, again]):
+        with pytest.raises(CurrentRunConflictError):
+            await store.commit(unit, schedule(version=3))
+    assert await store.load_run(second.run) is None
+    assert await store.load_schedule(KEY) == schedule(version=2, wakeup_ns=9)
+    await store.commit([second, third], schedule(version=3))
+    assert await store.load_run(second.run) is not None
+    assert await store.load_schedule(KEY) == schedule(version=3)
 
 
 async def test_a_deleted_schedule_is_gone_everywhere_and_its_name_free(store: Store) -> None:

@@ -118,9 +118,9 @@ class FaultyStore:
         """See `Store.is_durable`."""
         return await self._do("is_durable", self.inner.is_durable)
 
-    async def commit(self, unit: Sequence[RunWrite]) -> None:
+    async def commit(self, unit: Sequence[RunWrite], schedule: StoredSchedule | None = None) -> None:
         """See `Store.commit`."""
-        await self._do("commit", lambda: self.inner.commit(unit))
+        await self._do("commit", lambda: self.inner.commit(unit, schedule))
 
     async def load_run(self, run: RunKey) -> StoredRun | None:
         """See `Store.load_run`."""

@@ -194,13 +194,17 @@ class MemoryStore:
 
     # --- writing runs
 
-    async def commit(self, unit: Sequence[RunWrite]) -> None:
+    async def commit(self, unit: Sequence[RunWrite], schedule: StoredSchedule | None = None) -> None:
         """See `Store.commit`."""
         self._check_open()
         check_unit(unit)
+        if schedule is not None:
+            self._check_schedule(schedule)
         self._check_expectations(unit)
         for write in unit:
             self._apply(write)
+        if schedule is not None:
+            self._set_schedule(schedule)
 
     def _check_expectations(self, unit: Sequence[RunWrite]) -> None:
         """Checks every version and current run as the writes would meet them one after the other."""
@@ -525,10 +529,17 @@ class MemoryStore:
     async def put_schedule(self, schedule: StoredSchedule) -> None:
         """See `Store.put_schedule`."""
         self._check_open()
+        self._check_schedule(schedule)
+        self._set_schedule(schedule)
+
+    def _check_schedule(self, schedule: StoredSchedule) -> None:
         stored = self._schedules.get(schedule.key)
         stored_version = stored.version if stored else 0
         if stored_version != schedule.version - 1:
             raise schedule_conflict(schedule, stored_version)
+
+    def _set_schedule(self, schedule: StoredSchedule) -> None:
+        stored = self._schedules.get(schedule.key)
         if stored is None:
             self._schedule_order.add(schedule.key)
         elif stored.wakeup_ns is not None:

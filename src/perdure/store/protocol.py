@@ -218,8 +218,8 @@ class Store(Protocol):
     async def cluster_id(self) -> str:
         """The database's own identity, made once when it is created (a UUID)."""
 
-    def commit(self, unit: Sequence[RunWrite]) -> Awaitable[None]:
-        """Writes all of `unit`'s runs or none, durably, before it returns.
+    def commit(self, unit: Sequence[RunWrite], schedule: StoredSchedule | None = None) -> Awaitable[None]:
+        """Writes all of `unit`'s runs or none, durably, before it returns; with them, as `put_schedule`, a schedule.
 
         Units take effect, and are answered, in the order of the calls: a unit may be computed on others that are not
         answered yet. If one of those fails, the versions that it expects are never reached, and it fails too. (A store
@@ -231,7 +231,8 @@ class Store(Protocol):
 
         Raises:
             InvariantViolation: the unit breaks a rule that no race explains (a gap in the history, a run twice).
-            VersionConflictError: a run's stored version is not `expected_version` (of one write, checked first).
+            VersionConflictError: a run's stored version is not `expected_version` (of one write, checked first), or the
+                schedule's not the one before it (checked before those).
             CurrentRunConflictError: a workflow id's current run is not `expected_current_run_id`.
         """
 

@@ -358,3 +358,39 @@ def test_a_schedule_whose_times_are_nearly_all_excluded_acts_on_the_others() -> 
     late = [time_ns for time_ns in acted if time_ns >= midnight_ns]
     assert late[0] == after_ns, "none of six days, then the first one"
     assert looks < len(acted) + 6 * 8640 / MAX_TRIES + 3
+
+
+@pytest.mark.parametrize("end_step", [None, 8])
+@pytest.mark.parametrize("jitter_s", [0, 7])
+def test_an_entry_that_is_renewed_is_the_one_made_anew(jitter_s: int, end_step: int | None) -> None:
+    """Step by step, over pauses of any length: future actions are taken over from the entry before, not invented."""
+    state = new("ALLOW_ALL")
+    schedule = Schedule()
+    schedule.CopyFrom(state.schedule)
+    schedule.spec.jitter.seconds = jitter_s
+    if end_step is not None:
+        schedule.spec.end_time.FromNanoseconds(T0 + end_step * STEP)
+    state.set_schedule(schedule)
+    entry = messages.list_entry(state, T0).SerializeToString()
+    now_ns = T0
+    for steps in (1, 1, 0.3, 2.5, 4, 1, 9, 1):
+        now_ns += int(steps * STEP)
+        state = run_started(machine.advanced(state, now_ns))
+        made = messages.list_entry(state, now_ns)
+        renewed = messages.renewed_entry(entry, state, now_ns)
+        assert renewed == made
+        entry = renewed.SerializeToString()
+
+
+def test_a_copy_shares_nothing_that_changes() -> None:
+    """What is done to a copy leaves the first state as it was."""
+    state = at(new("BUFFER_ALL"), 2.5)
+    before = state.encode()
+    copied = state.copy()
+    copied.info.action_count += 1
+    copied.schedule.state.paused = True
+    copied.request_ids.append("r")
+    for many in (copied.buffer, copied.starting, copied.backfills, copied.ending):
+        many.clear()
+    assert state.encode() == before
+    assert state.copy() == state

@@ -420,7 +420,9 @@ def test_a_page_counts_although_the_list_of_the_next_one_fails(
                 listed += name == "ListWorkflowExecutions"
                 ended += name == "TerminateWorkflowExecution"
                 if name == "ListWorkflowExecutions" and (listed == 2 or (for_good and listed > 2)):
-                    raise InvalidArgumentError("no such attribute") if for_good else UnavailableError("not now")
+                    raise (
+                        InvalidArgumentError("no such attribute") if for_good else UnavailableError("not now")
+                    )
                 return await serve(name, request)
 
             client.server.batches.serve = failing

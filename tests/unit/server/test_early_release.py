@@ -20,6 +20,7 @@ from perdure.server.config import ServerConfig
 from perdure.server.runtime import SystemRuntime
 from perdure.server.server import Server
 from perdure.store.memory import MemoryStore
+from perdure.store.protocol import StoredSchedule
 from tests.unit.server.local_client import LocalClient
 from tests.unit.server.support import run
 
@@ -34,10 +35,12 @@ class HeldStore(MemoryStore):
         self.is_holding = False
         self.held: deque[tuple[Sequence[RunWrite], asyncio.Future[None]]] = deque()
 
-    def commit(self, unit: Sequence[RunWrite]) -> Awaitable[None]:  # type: ignore[override]  # also a Store's
+    def commit(  # type: ignore[override]  # also a Store's
+        self, unit: Sequence[RunWrite], schedule: StoredSchedule | None = None
+    ) -> Awaitable[None]:
         """Waits if commits are held."""
         if not self.is_holding:
-            return super().commit(unit)
+            return super().commit(unit, schedule)
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.held.append((unit, answer))
         return answer
@@ -196,7 +199,7 @@ def test_a_store_that_takes_nothing_leaves_the_run_as_it_was() -> None:
             await turns()
             held_commit = store.commit
 
-            def full(unit: Sequence[RunWrite]) -> Awaitable[None]:
+            def full(unit: Sequence[RunWrite], schedule: StoredSchedule | None = None) -> Awaitable[None]:
                 raise StoreUnavailableError("too much is queued")
 
             store.commit = full  # type: ignore[method-assign]

@@ -41,6 +41,7 @@ from perdure.server.engine.schedules import ATTENTION_NS
 from perdure.server.namespaces import DELETED
 from perdure.server.runtime import SystemRuntime
 from perdure.server.server import Server
+from perdure.store.faults import Fault, FaultyStore, fail_method
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import ScheduleKey, ScheduleWakeup, StoredSchedule
 from tests.support.builders import complete_workflow, payloads, queue
@@ -58,7 +59,7 @@ class _LastingStore(MemoryStore):
 
 
 @asynccontextmanager
-async def served(store: MemoryStore, *, starts: bool = True) -> AsyncIterator[LocalClient]:
+async def served(store: Any, *, starts: bool = True) -> AsyncIterator[LocalClient]:
     """A server over this store; one that does not start workflows stands for one that crashes before or after."""
     server = Server(store, ServerConfig(port=0), SystemRuntime(), "memory")
     if not starts:
@@ -68,6 +69,10 @@ async def served(store: MemoryStore, *, starts: bool = True) -> AsyncIterator[Lo
             await begin(state, start)
             raise UnavailableError("the answer is lost")
 
+        async def not_at_once(*_: object) -> None:
+            return None
+
+        server.schedules._act_at_once = not_at_once  # type: ignore[method-assign,assignment]
         server.schedules._start = cut_off  # type: ignore[method-assign]
     await server.start()
     try:
@@ -162,6 +167,65 @@ def test_an_action_whose_outcome_was_lost_in_a_crash_is_taken_once() -> None:
             assert (info.action_count, len(info.running_workflows)) == (1, 1)
             page = await store.list_runs(client.server.namespaces.get("default").namespace_id, None, 10, None)
             assert [row.run.run_id for row in page.rows] == [info.running_workflows[0].run_id]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("fault", [Fault.BEFORE, Fault.AFTER])
+def test_an_action_whose_commit_has_an_unknown_outcome_is_taken_once(fault: Fault) -> None:
+    """The row of the schedule and the run that it starts come about together or not at all."""
+
+    async def scenario() -> None:
+        store = FaultyStore(_LastingStore(), fail_method("commit", fault))
+        async with served(store) as client:
+            await client.invoke(create())
+            await client.invoke(trigger())
+            while not (info := (await describe(client)).info).action_count:
+                await asyncio.sleep(0)
+            assert (info.action_count, len(info.running_workflows)) == (1, 1)
+            page = await store.list_runs(client.server.namespaces.get("default").namespace_id, None, 10, None)
+            assert [row.run.run_id for row in page.rows] == [info.running_workflows[0].run_id]
+            await complete(client)
+            while (await describe(client)).info.running_workflows:
+                await asyncio.sleep(0)
+
+    run(scenario())
+
+
+def test_an_action_is_one_commit() -> None:
+    """What was asked for is one write, what follows from it the other: the run, and the schedule that knows it."""
+
+    async def scenario() -> None:
+        store = FaultyStore(_LastingStore())
+        async with served(store) as client:
+            await client.invoke(create())
+            before = dict(store.calls)
+            await client.invoke(trigger(overlap="ALLOW_ALL"))
+            assert (await describe(client)).info.action_count == 1
+            grown = {name: store.calls[name] - before.get(name, 0) for name in ("put_schedule", "commit")}
+            assert grown == {"put_schedule": 1, "commit": 1}
+
+    run(scenario())
+
+
+def test_a_workflow_that_is_in_the_way_is_left_alone_and_its_end_is_nobodys_news() -> None:
+    """The action is lost, and the schedule goes on; it does not take the other workflow for its own."""
+
+    async def scenario() -> None:
+        async with serving() as client:
+            await client.invoke(create())
+            request = trigger()
+            request.patch.trigger_immediately.scheduled_time.seconds = 1_700_000_000
+            mine = await client.start("w-2023-11-14T22:13:20Z", QUEUE)
+            await client.invoke(request)
+            info = (await describe(client)).info
+            assert (info.action_count, len(info.running_workflows), info.buffer_size) == (0, 0, 0)
+            assert await complete(client) == "w-2023-11-14T22:13:20Z"
+            await client.invoke(trigger())
+            info = (await describe(client)).info
+            assert info.action_count == 1
+            assert info.running_workflows[0].run_id != mine.run_id
+            assert len(client.server.schedules._watched) == 1
 
     run(scenario())
 

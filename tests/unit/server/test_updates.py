@@ -25,6 +25,7 @@ from perdure.server.runtime import SystemRuntime
 from perdure.server.server import Server
 from perdure.server.service.multi_operations import _UpdateWithStart
 from perdure.store.memory import MemoryStore
+from perdure.store.protocol import StoredSchedule
 from tests.support.builders import complete_workflow, continue_as_new, duration, queue, start_timer
 from tests.support.proto import common, workflowservice
 from tests.support.updates import (
@@ -55,10 +56,10 @@ class CountingStore(MemoryStore):
         self.commits = 0
         self.fails_after = False
 
-    async def commit(self, unit: Sequence[RunWrite]) -> None:
+    async def commit(self, unit: Sequence[RunWrite], schedule: StoredSchedule | None = None) -> None:
         """Commits, and perhaps says that it did not."""
         self.commits += 1
-        await super().commit(unit)
+        await super().commit(unit, schedule)
         if self.fails_after:
             self.fails_after = False
             raise StoreUnavailableError("its answer was lost")

@@ -36,6 +36,7 @@ SETTABLE_PREDEFINED = frozenset(
 )
 _NORMAL_QUEUE = TaskQueueKind.Value("TASK_QUEUE_KIND_NORMAL")
 _RESERVED_QUEUES = "/_sys/"
+_PLAIN_TEXT = re.compile(rb'"[ !#-\[\]-~]*"')
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _INT64 = range(-(2**63), 2**63)
 _RFC3339 = re.compile(
@@ -148,8 +149,10 @@ def decode(payload: Payload, attribute_type: AttributeType) -> AttributeValue | 
     """A value as filters see it; None if the payload does not hold one of this type. Datetimes become nanoseconds."""
     if is_nil(payload):
         return None
+    data = payload.data
     try:
-        value = json.loads(payload.data)
+        # Nearly all are short texts without escapes, for which a look is enough.
+        value = data[1:-1].decode() if _PLAIN_TEXT.fullmatch(data) else json.loads(data)
     except (ValueError, RecursionError):
         return None
     if isinstance(value, list) and attribute_type is not AttributeType.KEYWORD_LIST:
@@ -182,7 +185,7 @@ def _typed(value: object, attribute_type: AttributeType) -> AttributeValue | Non
 
 def _text(value: str) -> str:
     """The text without lone surrogates, which JSON can write but no store can keep."""
-    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _double(value: object) -> float | None:

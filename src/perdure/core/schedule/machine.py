@@ -164,7 +164,7 @@ def _patch(state: ScheduleState, patch: SchedulePatch, now_ns: int) -> None:
 
 def advanced(state: ScheduleState, now_ns: int) -> ScheduleState:
     """Takes the actions that are due, as far as policies allow now. The same state if nothing changes."""
-    if not _may_change(state, now_ns):
+    if not may_change(state, now_ns):
         return state
     before, state = state, state.copy()
     if may_act(state):
@@ -172,10 +172,11 @@ def advanced(state: ScheduleState, now_ns: int) -> ScheduleState:
     _take_backfills(state, now_ns)
     while _begin(state):
         pass
-    return before if state.encode() == before.encode() else state
+    return before if state.processed_ns == before.processed_ns and state == before else state
 
 
-def _may_change(state: ScheduleState, now_ns: int) -> bool:
+def may_change(state: ScheduleState, now_ns: int) -> bool:
+    """Whether `advanced` has to look; if not, it changes nothing."""
     if state.buffer or state.backfills:
         return True
     if not may_act(state):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from functools import lru_cache
 from itertools import islice
 
 from perdure.api.common.v1 import Payload
@@ -23,7 +24,7 @@ LISTED_ACTIONS = 5
 LISTED_SPECS = 10
 START_TIME_ATTRIBUTE = "TemporalScheduledStartTime"
 SCHEDULE_ATTRIBUTE = "TemporalScheduledById"
-_TAKEN_OVER = (
+_TAKEN_OVER = {
     "workflow_type",
     "task_queue",
     "input",
@@ -37,7 +38,7 @@ _TAKEN_OVER = (
     "user_metadata",
     "versioning_override",
     "priority",
-)
+}
 _ONCE = WorkflowIdReusePolicy.Value("WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE")
 _AGAIN = WorkflowIdReusePolicy.Value("WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE")
 
@@ -49,8 +50,12 @@ def identity(state: ScheduleState) -> str:
 
 def time_suffix(nominal_ns: int) -> str:
     """What is appended to the id of a workflow: a time to the second, RFC 3339."""
-    time = datetime.datetime.fromtimestamp(nominal_ns // SECOND_NS, datetime.UTC)
-    return f"{time:%Y-%m-%dT%H:%M:%S}Z"
+    return _second(nominal_ns // SECOND_NS)
+
+
+@lru_cache(maxsize=100)  # many schedules are due at one second
+def _second(time_s: int) -> str:
+    return f"{datetime.datetime.fromtimestamp(time_s, datetime.UTC):%Y-%m-%dT%H:%M:%S}Z"
 
 
 def start_request(state: ScheduleState, start: Start) -> StartWorkflowExecutionRequest:
@@ -64,9 +69,9 @@ def start_request(state: ScheduleState, start: Start) -> StartWorkflowExecutionR
         request_id=derived_id(state.incarnation, state.schedule_id, start.nominal_ns, start.sequence),
         workflow_id_reuse_policy=_AGAIN if start.is_manual else _ONCE,
     )
-    for name in _TAKEN_OVER:
-        if template.HasField(name):  # type: ignore[arg-type]  # names of fields
-            getattr(request, name).CopyFrom(getattr(template, name))
+    for descriptor, value in template.ListFields():
+        if descriptor.name in _TAKEN_OVER:
+            getattr(request, descriptor.name).CopyFrom(value)
     fields = request.search_attributes.indexed_fields
     for name, text in ((START_TIME_ATTRIBUTE, time), (SCHEDULE_ATTRIBUTE, state.schedule_id)):
         fields[name].CopyFrom(Payload(metadata={"encoding": b"json/plain"}, data=json.dumps(text).encode()))
@@ -122,3 +127,23 @@ def list_entry(state: ScheduleState, now_ns: int) -> ScheduleListEntry:
     info.recent_actions.extend(state.info.recent_actions[-LISTED_ACTIONS:])
     info.future_action_times.extend(future_actions(state, LISTED_ACTIONS, now_ns))
     return entry
+
+
+def renewed_entry(entry: bytes, state: ScheduleState, now_ns: int) -> ScheduleListEntry:
+    """The schedule as lists show it, from how they showed it when its conflict token was the same."""
+    renewed = ScheduleListEntry.FromString(entry)
+    info = renewed.info
+    del info.recent_actions[:]
+    info.recent_actions.extend(state.info.recent_actions[-LISTED_ACTIONS:])
+    times = info.future_action_times
+    over = sum(timestamp_ns(time) <= state.processed_ns for time in times)
+    is_steady = may_act(state) and not state.schedule.state.limited_actions
+    if not is_steady or over == len(times) or len(times) < LISTED_ACTIONS:
+        del times[:]
+        times.extend(future_actions(state, LISTED_ACTIONS, now_ns))
+        return renewed
+    del times[:over]  # the rest is as it was, and only what comes after it is new
+    for found in islice(state.spec.walk(timestamp_ns(times[-1])), over):
+        if isinstance(found, Action):
+            set_timestamp(times.add(), found.time_ns)
+    return renewed

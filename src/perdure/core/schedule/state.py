@@ -130,8 +130,10 @@ class ScheduleState:
     def spec(self) -> CompiledSpec:
         """When it acts."""
         if self._spec is None:
-            seed = f"{self.namespace_id}-{self.schedule_id}"
-            self._spec = compile_spec(self.schedule.spec.SerializeToString(deterministic=True), seed)
+            spec = self.schedule.spec
+            # Only jitter asks for the seed: without it, schedules that are due at the same times share one.
+            seed = f"{self.namespace_id}-{self.schedule_id}" if spec.HasField("jitter") else ""
+            self._spec = compile_spec(spec.SerializeToString(deterministic=True), seed)
         return self._spec
 
     def set_schedule(self, schedule: Schedule) -> None:
@@ -139,10 +141,34 @@ class ScheduleState:
         self.schedule, self._spec = schedule, None
 
     def copy(self) -> ScheduleState:
-        """A copy that shares nothing that can be changed."""
-        copy = decode(self.namespace_id, self.schedule_id, self.encode())
-        copy._spec = self._spec
-        return copy
+        """A copy that shares only what is replaced as a whole and never changed."""
+        schedule, info = Schedule(), ScheduleInfo()
+        schedule.CopyFrom(self.schedule)
+        info.CopyFrom(self.info)
+        copied = ScheduleState(
+            self.namespace_id,
+            self.namespace,
+            self.schedule_id,
+            self.incarnation,
+            self.request_id,
+            schedule,
+            info,
+            self.memo,
+            self.search_attributes,
+            self.conflict_token,
+            self.processed_ns,
+            self.next_sequence,
+            list(self.buffer),
+            list(self.backfills),
+            list(self.starting),
+            list(self.ending),
+            self.last_result,
+            self.last_failure,
+            self.backfilled_ns,
+            list(self.request_ids),
+        )
+        copied._spec = self._spec
+        return copied
 
     def encode(self) -> bytes:
         """As it is stored."""

@@ -45,7 +45,7 @@ from perdure.server.engine.timers import Timers, Woken
 from perdure.server.engine.tokens import TokenSealer
 from perdure.server.namespaces import Namespaces
 from perdure.server.runtime import Runtime
-from perdure.store.protocol import Store
+from perdure.store.protocol import Store, StoredSchedule
 
 logger = logging.getLogger(__name__)
 
@@ -223,7 +223,12 @@ class Engine:
         finally:
             self.runs.unpin(next_slot)
 
-    def commit(self, unit: Sequence[Pending], beside: Sequence[RunWrite] = ()) -> asyncio.Future[None]:
+    def commit(
+        self,
+        unit: Sequence[Pending],
+        beside: Sequence[RunWrite] = (),
+        schedule: StoredSchedule | None = None,
+    ) -> asyncio.Future[None]:
         """Hands transitions to the store, to be committed together; they are their runs' states at once.
 
         Nothing is awaited between the computation and this. Everything else is told once they are durable.
@@ -231,6 +236,7 @@ class Engine:
         Args:
             unit: the transitions.
             beside: writes of runs of another kind, committed with them and published by the caller.
+            schedule: written with them: the one that they are an action of.
 
         Returns:
             resolves when they are durable and published, whoever waits. It raises VersionConflictError or
@@ -244,7 +250,7 @@ class Engine:
             self.drop(unit)
             raise
         try:
-            committing = asyncio.ensure_future(self.store.commit([*writes, *beside]))
+            committing = asyncio.ensure_future(self.store.commit([*writes, *beside], schedule))
             if committing.done():
                 committing.result()
         except BaseException as error:  # it was refused at once, and what is in flight goes on

@@ -16,11 +16,13 @@ from perdure.api.enums.v1 import WorkflowExecutionStatus
 from perdure.api.workflowservice.v1 import StartWorkflowExecutionRequest
 from perdure.core.errors import (
     AlreadyExistsError,
+    CurrentRunConflictError,
     NotFoundError,
     PerdureError,
     ServiceError,
     StoreError,
     UnavailableError,
+    VersionConflictError,
     WorkflowAlreadyStartedError,
 )
 from perdure.core.run import cancellation, lifecycle
@@ -47,10 +49,12 @@ CHECK_NS = 60 * SECOND_NS
 MAX_ROUNDS = 100
 """Rounds of one wake-up before others get their turn."""
 _PAST_ATTENTION = ScheduleWakeup(ATTENTION_NS + 1, ScheduleKey("", ""))
-CONCURRENT = 512
-"""Schedules worked on at the same time. Each waits for three commits one after the other, and those that wait
-together share a write to the disk; often many are due at one second."""
+CONCURRENT = 256
+"""Schedules worked on at the same time: those that wait together share a write to the disk, and often many are due
+at one second."""
 REMOVE_PAGE = 100
+STARTS_AT_ONCE = 16
+"""Workflows that one commit starts, with the row of their schedule."""
 _COMPLETED = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_COMPLETED")
 _FAILED = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_FAILED")
 _UNKNOWN = WorkflowExecutionStatus.Value("WORKFLOW_EXECUTION_STATUS_UNSPECIFIED")
@@ -181,6 +185,10 @@ class Schedules:
             self._deadlines[key] = time_ns
         self.on_change()
 
+    def _track_deadline(self, key: ScheduleKey, state: ScheduleState) -> None:
+        if self._deadlines is not None:
+            self._set_deadline(key, machine.next_ns(state, self._engine.runtime.now_ns()))
+
     # --- what callers do
 
     async def load(self, key: ScheduleKey) -> ScheduleState:
@@ -211,7 +219,7 @@ class Schedules:
         async with _Pinned(self._slots, key):
             found = await self._engine.reading(self._engine.store.load_schedule(key))
             if found is None:
-                await self._commit(key, None, state)
+                await self._commit(key, None, None, state)
         if found is None:
             await self._settle(key)
             return state
@@ -237,7 +245,7 @@ class Schedules:
             before = _decode(stored)
             state = change(before, self._engine.runtime.now_ns())
             if state is not before:
-                await self._commit(key, stored, state)
+                await self._commit(key, stored, before, state)
         await self._settle(key)
         return state
 
@@ -281,27 +289,41 @@ class Schedules:
         self,
         key: ScheduleKey,
         stored: StoredSchedule | None,
+        before: ScheduleState | None,
         state: ScheduleState,
-        *,
-        is_passing: bool = False,
     ) -> StoredSchedule:
-        """Commits a state. One that is passing is followed by another at once, and lists need not show it."""
+        """Commits a state.
+
+        Args:
+            key: the schedule's.
+            stored, before: its row and the state in it.
+            state: the new one.
+        """
+        written = self._row(key, stored, before, state)
+        try:
+            await self._engine.store.put_schedule(written)
+        except StoreError as error:
+            raise UnavailableError(f"the database cannot be written now: {error}") from error
+        self._track_deadline(key, state)
+        return written
+
+    def _row(
+        self,
+        key: ScheduleKey,
+        stored: StoredSchedule | None,
+        before: ScheduleState | None,
+        state: ScheduleState,
+    ) -> StoredSchedule:
         now_ns = self._engine.runtime.now_ns()
         has_to_do = state.starting or state.ending or state.buffer or state.info.running_workflows
         next_ns = machine.next_ns(state, now_ns)
         wakeup_ns = ATTENTION_NS if has_to_do else next_ns or machine.expires_ns(state, next_ns)
         version = 1 if stored is None else stored.version + 1
-        if is_passing and stored is not None:
-            entry = stored.entry
+        if stored is None or before is None or before.conflict_token != state.conflict_token:
+            entry = messages.list_entry(state, now_ns)
         else:
-            entry = messages.list_entry(state, now_ns).SerializeToString()
-        written = StoredSchedule(key, version, wakeup_ns, entry, state.encode())
-        try:
-            await self._engine.store.put_schedule(written)
-        except StoreError as error:
-            raise UnavailableError(f"the database cannot be written now: {error}") from error
-        self._set_deadline(key, next_ns)
-        return written
+            entry = messages.renewed_entry(stored.entry, state, now_ns)
+        return StoredSchedule(key, version, wakeup_ns, entry.SerializeToString(), state.encode())
 
     # --- work
 
@@ -346,14 +368,80 @@ class Schedules:
                 slot.is_poked = False
                 before, state = state, await self._advance(state)
                 if state is not before:
-                    is_passing = bool(state.starting) and state.conflict_token == before.conflict_token
-                    stored = await self._commit(key, stored, state, is_passing=is_passing)
+                    done = await self._act_at_once(key, stored, before, state)
+                    if done is not None:
+                        stored, state = done
+                        if slot.is_poked or machine.may_change(state, self._engine.runtime.now_ns()):
+                            continue
+                        break
+                    stored = await self._commit(key, stored, before, state)
                 before, state = state, await self._act(state)
                 if state is not before:
-                    stored = await self._commit(key, stored, state)
+                    stored = await self._commit(key, stored, before, state)
                 elif not slot.is_poked:
                     break
             await self._rest(key, state, stored)
+
+    async def _act_at_once(
+        self, key: ScheduleKey, stored: StoredSchedule, before: ScheduleState, state: ScheduleState
+    ) -> tuple[StoredSchedule, ScheduleState] | None:
+        """Starts what the state says is to be started, in one commit with the state in which that is done.
+
+        Args:
+            key: the schedule's.
+            stored, before: its row and the state in it.
+            state: what follows from that and the time.
+
+        Returns:
+            the new row and state. None: nothing happened, since that is not all there is to do, or something stands in
+            the way; then what is to be done is committed before it is done.
+        """
+        namespace = self._engine.namespaces.by_id(key.namespace_id)
+        requests = self._requests(state, namespace)
+        if namespace is None or not requests:
+            return None
+        done: list[tuple[StoredSchedule, ScheduleState]] = []
+
+        def following(runs: Sequence[RunKey]) -> StoredSchedule:
+            now_ns, after = self._engine.runtime.now_ns(), state
+            for start, run in zip(state.starting, runs, strict=True):
+                after = machine.started(after, start, run.workflow_id, run.run_id, now_ns)
+            done.append((self._row(key, stored, before, after), after))
+            return done[0][0]
+
+        watched = [
+            request.workflow_id
+            for start, request in zip(state.starting, requests, strict=True)
+            if not start.overlaps
+        ]
+        for workflow_id in watched:  # before the commit: its end may come with its beginning
+            self._watch(key, workflow_id)
+        try:
+            await self._starts.start_with(namespace, requests, following)
+        except (CurrentRunConflictError, VersionConflictError):
+            for workflow_id in watched:
+                self._unwatch(key, (key.namespace_id, workflow_id))
+            return None
+        self._track_deadline(key, done[0][1])
+        return done[0]
+
+    def _requests(
+        self, state: ScheduleState, namespace: Namespace | None
+    ) -> list[StartWorkflowExecutionRequest]:
+        """What is to be started; nothing if that cannot be all done at once."""
+        if namespace is None or namespace.info.state not in STARTABLE_STATES:
+            return []
+        if len(state.starting) > STARTS_AT_ONCE or not all(ending.done for ending in state.ending):
+            return []
+        requests = [messages.start_request(state, start) for start in state.starting]
+        if len({request.workflow_id for request in requests}) < len(requests):
+            return []
+        try:
+            for request in requests:
+                self.prepare(request, namespace)
+        except ServiceError:
+            return []  # what is wrong is found again, and told, when each is started by itself
+        return requests
 
     async def _rest(self, key: ScheduleKey, state: ScheduleState, stored: StoredSchedule) -> None:
         """Nothing is left to do now: sees to it that the schedule is looked at again."""
@@ -382,6 +470,11 @@ class Schedules:
                 self._unwatch(key, (state.namespace_id, running.workflow_id))
         return machine.advanced(news, self._engine.runtime.now_ns())
 
+    def _watch(self, key: ScheduleKey, workflow_id: str) -> None:
+        workflow = (key.namespace_id, workflow_id)
+        self._watched[workflow] = key
+        self._watching.setdefault(key, set()).add(workflow)
+
     def _unwatch(self, key: ScheduleKey, workflow: tuple[str, str]) -> None:
         if self._watched.get(workflow) == key:
             del self._watched[workflow]
@@ -395,9 +488,7 @@ class Schedules:
     ) -> machine.Closed | None:
         """How a workflow that the schedule started ended, or None while its chain goes on."""
         namespace_id = state.namespace_id
-        key = ScheduleKey(namespace_id, state.schedule_id)
-        self._watched[namespace_id, workflow_id] = key
-        self._watching.setdefault(key, set()).add((namespace_id, workflow_id))
+        self._watch(ScheduleKey(namespace_id, state.schedule_id), workflow_id)
         current = await self._engine.reading(self._engine.store.current_run(namespace_id, workflow_id))
         if current is None or current.first_run_id != first_run_id:
             return machine.Closed(workflow_id, _UNKNOWN)

@@ -7,7 +7,7 @@ is read before is only a guess, and a lost race is tried again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from perdure.api.enums.v1 import WorkflowIdConflictPolicy, WorkflowIdReusePolicy
@@ -30,7 +30,7 @@ from perdure.server.engine.engine import CONFLICT_RETRIES, Engine
 from perdure.server.engine.pending import Pending
 from perdure.server.engine.runs import RunSlot
 from perdure.server.namespaces import Namespace
-from perdure.store.protocol import CurrentRun
+from perdure.store.protocol import CurrentRun, StoredSchedule
 
 _FAILED_STATUSES = frozenset(
     (
@@ -240,24 +240,12 @@ class Starts:
         replaced: list[tuple[RunSlot, RunState]],
     ) -> Started:
         engine = self._engine
-        if (namespace.namespace_id, request.workflow_id) in engine.starting:
-            raise CurrentRunConflictError("another start was faster")
-        run = RunKey(namespace.namespace_id, request.workflow_id, engine.runtime.new_run_id())
-        slot = engine.runs.pin(run)
+        slot = self._new_slot(namespace, request)
+        run = slot.key
         try:
             now_ns = engine.runtime.now_ns()
             unit = [self.terminated(old_slot, state, now_ns, run) for old_slot, state in replaced]
-            eager = request.request_eager_execution
-            tx = Transition(RunState(run, 0, RunHeader()), now_ns)
-            lifecycle.start(
-                tx, request, lifecycle.StartContext(namespace.name, namespace.retention_ns, eager)
-            )
-            if on_new is not None and on_new.in_first_transition is not None:
-                on_new.in_first_transition(tx)
-            workflow_task.schedule_if_needed(tx)
-            eager = eager and tx.header.has_pending_task
-            if eager:
-                workflow_task.start(tx, request.request_id, request.identity, engine.limits.run)
+            tx, eager = self._first_transition(slot, namespace, request, on_new)
             pending = engine.prepare(slot, tx)
             pending.becomes_current = True
             if on_new is not None and on_new.once_committed is not None:
@@ -268,6 +256,70 @@ class Starts:
             return Started(run, run.run_id, True, RUNNING, task)
         finally:
             engine.runs.unpin(slot)
+
+    def _new_slot(self, namespace: Namespace, request: StartWorkflowExecutionRequest) -> RunSlot:
+        """The slot of a new run, pinned."""
+        engine = self._engine
+        if (namespace.namespace_id, request.workflow_id) in engine.starting:
+            raise CurrentRunConflictError("another start was faster")
+        return engine.runs.pin(
+            RunKey(namespace.namespace_id, request.workflow_id, engine.runtime.new_run_id())
+        )
+
+    def _first_transition(
+        self,
+        slot: RunSlot,
+        namespace: Namespace,
+        request: StartWorkflowExecutionRequest,
+        on_new: NewRun | None = None,
+    ) -> tuple[Transition, bool]:
+        """How a run begins, and whether its first workflow task goes back with the answer."""
+        eager = request.request_eager_execution
+        tx = Transition(RunState(slot.key, 0, RunHeader()), self._engine.runtime.now_ns())
+        lifecycle.start(tx, request, lifecycle.StartContext(namespace.name, namespace.retention_ns, eager))
+        if on_new is not None and on_new.in_first_transition is not None:
+            on_new.in_first_transition(tx)
+        workflow_task.schedule_if_needed(tx)
+        eager = eager and tx.header.has_pending_task
+        if eager:
+            workflow_task.start(tx, request.request_id, request.identity, self._engine.limits.run)
+        return tx, eager
+
+    async def start_with(
+        self,
+        namespace: Namespace,
+        requests: Sequence[StartWorkflowExecutionRequest],
+        following: Callable[[Sequence[RunKey]], StoredSchedule],
+    ) -> None:
+        """Starts runs of workflow ids that had none yet, in one commit with the schedule whose action they are.
+
+        Args:
+            namespace: where.
+            requests: checked, with policies and timeouts filled in; each names another workflow id.
+            following: the schedule's row, from the runs that are started.
+
+        Raises:
+            CurrentRunConflictError: there is a run of one of the ids already; nothing was written.
+            VersionConflictError: the schedule's row is not the one before; nothing was written.
+            UnavailableError: the store could not do it; the outcome may be unknown.
+        """
+        engine = self._engine
+        slots: list[RunSlot] = []
+        unit: list[Pending] = []
+        try:
+            for request in requests:
+                slots.append(self._new_slot(namespace, request))
+                tx, _ = self._first_transition(slots[-1], namespace, request)
+                unit.append(engine.prepare(slots[-1], tx))
+                unit[-1].becomes_current = True
+            committed = engine.commit(unit, schedule=following([slot.key for slot in slots]))
+        except BaseException:  # whatever it was: pollers that were to get the tasks go on waiting
+            engine.drop(unit)
+            raise
+        finally:
+            for slot in slots:
+                engine.runs.unpin(slot)
+        await committed
 
     def terminated(self, slot: RunSlot, state: RunState, now_ns: int, new_run: RunKey) -> Pending:
         """The end of a run that makes room for a new one of its id. The slot's lock must be held."""

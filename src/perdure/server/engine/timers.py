@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from typing import Protocol
@@ -74,9 +75,11 @@ class Timers:
         """What was noted while the store was being asked: newer than its answer. None when it is not asked."""
         self._slept_at_ns = 0
         self._working: set[RunKey] = set()
-        self._slots = asyncio.Semaphore(concurrent or CONCURRENT)
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._concurrent = concurrent or CONCURRENT
+        self._due: deque[RunKey] = deque()
+        """What is due and waits for its turn."""
         self._jobs: set[asyncio.Task[None]] = set()
         self.on_note: Callable[[RunKey], None] = _nothing
         """Called after every note with the run that was committed. For whoever watches what is going on."""
@@ -87,15 +90,16 @@ class Timers:
         self._task = asyncio.create_task(self._run(), name="timers")
 
     async def stop(self) -> None:
-        """Stops; what was being worked on is finished first."""
+        """Stops; what was being worked on is finished first. What waits for its turn is in the store."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self._due.clear()
         await asyncio.gather(*self._jobs, return_exceptions=True)
 
     @property
     def working(self) -> set[asyncio.Task[None]]:
-        """Wake-ups that are being worked on."""
+        """Those who work on wake-ups that are due."""
         return self._jobs
 
     def holds(self, run: RunKey) -> bool:
@@ -169,15 +173,20 @@ class Timers:
                 continue
             del self._wanted[wakeup.run]
             self._working.add(wakeup.run)
-            job = asyncio.create_task(self._work(wakeup.run))
+            self._due.append(wakeup.run)
+        for _ in range(min(self._concurrent - len(self._jobs), len(self._due))):
+            job = asyncio.create_task(self._work_on_due())
             self._jobs.add(job)
             job.add_done_callback(self._jobs.discard)
+
+    async def _work_on_due(self) -> None:
+        while self._due:
+            await self._work(self._due.popleft())
 
     async def _work(self, run: RunKey) -> None:
         retry = False
         try:
-            async with self._slots:
-                await self._fire(run)
+            await self._fire(run)
         except PerdureError as error:
             retry = True
             logger.warning("wake-up of run %s failed, trying again: %s", run.run_id, error)

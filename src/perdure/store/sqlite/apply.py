@@ -105,6 +105,17 @@ class Applier:
             raise
         self._execute("RELEASE unit")
 
+    def commit_with(self, unit: Sequence[RunWrite], schedule: StoredSchedule) -> None:
+        """Applies a unit and a schedule, or nothing.
+
+        Raises:
+            VersionConflictError, CurrentRunConflictError, InvariantViolation: as `Store.commit`; nothing was
+            changed.
+        """
+        namespace = self._check_schedule(schedule)
+        self.commit(unit)
+        self._set_schedule(namespace, schedule)
+
     def _write(self, write: RunWrite) -> None:
         """Applies one write; refuses before it changes anything."""
         run = write.run
@@ -381,15 +392,22 @@ class Applier:
 
     def put_schedule(self, schedule: StoredSchedule) -> None:
         """See `Store.put_schedule`."""
-        row = (self._namespace(schedule.key.namespace_id), schedule.key.schedule_id)
+        self._set_schedule(self._check_schedule(schedule), schedule)
+
+    def _check_schedule(self, schedule: StoredSchedule) -> int:
+        """Refuses a schedule of another version than the stored one's next; returns its namespace's number."""
+        namespace = self._namespace(schedule.key.namespace_id)
+        row = (namespace, schedule.key.schedule_id)
         found = self._execute(queries.FIND_SCHEDULE_VERSION, row).fetchone()
         version = found[0] if found else 0
         if version != schedule.version - 1:
             raise schedule_conflict(schedule, version)
-        self._execute(
-            queries.PUT_SCHEDULE,
-            (*row, schedule.version, schedule.wakeup_ns, schedule.entry, schedule.data),
-        )
+        return namespace
+
+    def _set_schedule(self, namespace: int, schedule: StoredSchedule) -> None:
+        key, version = schedule.key.schedule_id, schedule.version
+        row = (namespace, key, version, schedule.wakeup_ns, schedule.entry, schedule.data)
+        self._execute(queries.PUT_SCHEDULE, row)
 
     def delete_schedule(self, key: ScheduleKey) -> bool:
         """See `Store.delete_schedule`."""

@@ -170,12 +170,17 @@ class SqliteStore:
 
     # --- writing
 
-    def commit(self, unit: Sequence[RunWrite]) -> asyncio.Future[None]:
+    def commit(
+        self, unit: Sequence[RunWrite], schedule: StoredSchedule | None = None
+    ) -> asyncio.Future[None]:
         """See `Store.commit`. The future is the writer's own: it is resolved even if nobody waits for it any more."""
         try:
             writer = self._open_writer()
             check_unit(unit)
-            return writer.submit(lambda applier: applier.commit(unit), _size_of(unit))
+            if schedule is None:
+                return writer.submit(lambda applier: applier.commit(unit), _size_of(unit))
+            size = _size_of(unit) + _size_of_schedule(schedule)
+            return writer.submit(lambda applier: applier.commit_with(unit, schedule), size)
         except (StoreError, InvariantViolation) as error:
             refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             refused.set_exception(error)
@@ -220,7 +225,7 @@ class SqliteStore:
 
     async def put_schedule(self, schedule: StoredSchedule) -> None:
         """See `Store.put_schedule`."""
-        size = _BYTES_PER_WRITE + len(schedule.entry) + len(schedule.data)
+        size = _size_of_schedule(schedule)
         await self._open_writer().submit(lambda applier: applier.put_schedule(schedule), size)
 
     async def delete_schedule(self, key: ScheduleKey) -> bool:
@@ -430,6 +435,10 @@ class SqliteStore:
                 c, self._list_namespaces.number(c, namespace_id, kind), where, group_by
             )
         )
+
+
+def _size_of_schedule(schedule: StoredSchedule) -> int:
+    return _BYTES_PER_WRITE + len(schedule.entry) + len(schedule.data)
 
 
 def _size_of(unit: Sequence[RunWrite]) -> int:
