@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -93,6 +93,23 @@ def test_no_statement_walks_a_table(connection: sqlite3.Connection, name: str, s
 
 def _list_plan(connection: sqlite3.Connection, where: Node | None) -> list[str]:
     plan = plans.for_list(connection, 1, where)
+    if isinstance(plan, plans.Ranked):
+        return _steps_of(connection, lambda: lists._ranked(connection, plan, None, 10))
+    return [step for one in plan for step in _steps(connection, one)]
+
+
+def _steps_of(connection: sqlite3.Connection, act: Callable[[], object]) -> list[str]:
+    """The steps of every statement that is executed."""
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    act()
+    connection.set_trace_callback(None)
+    return [
+        row[3] for statement in statements for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")
+    ]
+
+
+def _steps(connection: sqlite3.Connection, plan: plans.Plan) -> list[str]:
     condition = " AND ".join(plan.conditions)
     statement = (
         f"SELECT {lists.COLUMNS} FROM {plan.tables} WHERE {condition} {lists._ORDER.format(plan.ordered_by)}"
@@ -161,6 +178,51 @@ def test_few_runs_are_looked_up(connection: sqlite3.Connection, where: Node, ind
 
 
 @pytest.mark.parametrize(
+    "where",
+    [
+        ContainsAny(TAGS, ("a", "c")),
+        InList(CUSTOMER, ("many", "other")),
+        Or((_equal(CUSTOMER, "many"), _equal(WORKFLOW_TYPE, "Many"), ContainsAny(TAGS, ("b", "c")))),
+        And((_equal(STATUS, 3), Or((_equal(CUSTOMER, "many"), ContainsAny(TAGS, ("c",)))))),
+    ],
+)
+def test_alternatives_with_many_runs_are_walked_side_by_side(
+    connection: sqlite3.Connection, where: Node
+) -> None:
+    """Of each, no more is read than a page; a run that several of them find is in it once."""
+    steps = _list_plan(connection, where)
+    assert not any(step.startswith(("SCAN v", "SCAN i")) for step in steps), steps
+    assert "USE TEMP B-TREE FOR ORDER BY" not in steps, steps
+    page = lists.list_runs(connection, 1, "n", where, 7, None)
+    assert [row.run.run_id for row in page.rows] == [run_key(MANY - 1 - place).run_id for place in range(7)]
+
+
+@pytest.mark.parametrize(
+    ("where", "rows"),
+    [
+        (Comparison(AMOUNT, Operator.LESS, -10), MANY - 11),
+        (Or((Comparison(AMOUNT, Operator.LESS, -10), StartsWith(CUSTOMER, "man"))), MANY - 1),
+        (And((Comparison(AMOUNT, Operator.LESS, -10), _equal(CLOSE_TIME, 15))), 1),
+    ],
+)
+def test_runs_that_the_index_can_put_in_order_are_looked_up_as_far_as_a_page_goes(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, where: Node, rows: int
+) -> None:
+    """However many there are; only a filter that leaves few of them over has more of them looked at."""
+    monkeypatch.setattr(plans, "LARGE_GATHER_LIMIT", MANY * 2)
+    plan = plans.for_list(connection, 1, where)
+    assert isinstance(plan, plans.Ranked)
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    page = lists.list_runs(connection, 1, "n", where, 7, None)
+    connection.set_trace_callback(None)
+    assert len(page.rows) == min(7, rows)
+    pieces = [statement for statement in statements if "CROSS JOIN visibility" in statement]
+    assert len(pieces) == (1 if rows > 7 else 5), pieces
+    assert not any(step.startswith("SCAN v") for step in _list_plan(connection, where))
+
+
+@pytest.mark.parametrize(
     ("where", "group", "index"),
     [
         (None, "NULL", "visibility_counts"),
@@ -195,3 +257,14 @@ def test_pages_continue_where_the_last_one_ended(connection: sqlite3.Connection)
         plan = _plan(connection, statement, 1 + len(parameters))
         assert "close_key" in plan[0], plan
         assert len(plan) == 1, f"sorted: {plan}"
+
+
+def test_alternatives_are_counted_in_the_index_alone(connection: sqlite3.Connection) -> None:
+    """Each run once, however many of them find it; no list row is read."""
+    where = And(
+        (Or((_equal(CUSTOMER, "many"), ContainsAny(TAGS, ("c",)), _equal(AMOUNT, 0))), _equal(STATUS, 3))
+    )
+    steps = _steps_of(connection, lambda: lists.count_runs(connection, 1, where, None))
+    assert not any("visibility" in step or "USING INTEGER PRIMARY KEY" in step for step in steps), steps
+    assert lists.count_runs(connection, 1, where, None) == [(None, MANY)]
+    assert lists.count_runs(connection, 1, where, "ExecutionStatus") == [(3, MANY)]

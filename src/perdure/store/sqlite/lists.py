@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from perdure.core.run.records import RunKey, RunKind, VisibilityRecord
 from perdure.core.visibility import AttributeType, Node
@@ -22,6 +22,12 @@ COLUMNS: Final = """
     v.root_workflow_id, v.root_run_id, v.memo, v.search_attributes, v.attributes
 """
 _ORDER: Final = "ORDER BY {0}.close_key DESC, {0}.start_time_ns DESC, v.run_id"
+_PLACE: Final = "(i.close_key, i.start_time_ns)"
+PIECE: Final = 2
+"""Times the size of a page: so many runs are looked up at first, of those whose order is known before..."""
+GROWTH: Final = 4
+"""...and so many times more in each round in which too few of them match."""
+_Row: TypeAlias = tuple[Any, ...]
 
 
 def list_runs(
@@ -35,23 +41,83 @@ def list_runs(
 ) -> ListPage:
     """See `Store.list_runs`."""
     position = decode_cursor(cursor) if cursor else None
-    rows: list[ListedRun] = []
     with snapshot(connection):
         plan = plans.for_list(connection, namespace, where)
-        for range_condition, range_parameters in _ranges_after(position, plan.ordered_by):
-            condition = " AND ".join([*plan.conditions, range_condition])
-            found = connection.execute(
-                f"SELECT {COLUMNS} FROM {plan.tables} WHERE {condition} "  # noqa: S608
-                f"{_ORDER.format(plan.ordered_by)} LIMIT ?",
-                (*plan.parameters, *range_parameters, page_size + 1 - len(rows)),
-            ).fetchall()
-            rows.extend(listed(namespace_id, row, kind) for row in found)
-            if len(rows) > page_size:
-                break
-    if len(rows) <= page_size:
-        return ListPage(tuple(rows), None)
-    del rows[page_size:]
-    return ListPage(tuple(rows), cursor_after(rows[-1]))
+        if isinstance(plan, plans.Ranked):
+            found = _ranked(connection, plan, position, page_size + 1)
+        elif len(plan) == 1:
+            found = _walked(connection, plan[0], position, page_size + 1)
+        else:
+            found = _merged([_walked(connection, arm, position, page_size + 1) for arm in plan])
+    rows = [listed(namespace_id, row, kind) for row in found[:page_size]]
+    return ListPage(tuple(rows), cursor_after(rows[-1]) if len(found) > page_size else None)
+
+
+def _walked(
+    connection: sqlite3.Connection, plan: plans.Plan, position: ListPosition | None, limit: int
+) -> list[_Row]:
+    """The first rows after a position of what a plan finds, in the order of lists."""
+    rows: list[_Row] = []
+    for range_condition, range_parameters in _ranges_after(position, plan.ordered_by):
+        condition = " AND ".join([*plan.conditions, range_condition])
+        rows += connection.execute(
+            f"SELECT {COLUMNS} FROM {plan.tables} WHERE {condition} "  # noqa: S608
+            f"{_ORDER.format(plan.ordered_by)} LIMIT ?",
+            (*plan.parameters, *range_parameters, limit - len(rows)),
+        ).fetchall()
+        if len(rows) >= limit:
+            break
+    return rows
+
+
+def _merged(found: Sequence[Sequence[_Row]]) -> list[_Row]:
+    """Rows of several walks, each once; as many as any of them has are the first ones of all."""
+    rows = {row[1]: row for rows in found for row in rows}
+    return sorted(rows.values(), key=lambda row: (-row[7], -row[5], row[1]))
+
+
+def _ranked(
+    connection: sqlite3.Connection, plan: plans.Ranked, position: ListPosition | None, limit: int
+) -> list[_Row]:
+    """The first rows after a position, of runs whose order is known before their list rows are read.
+
+    They are read a piece of the order at a time: down to the place of the last of so many, all that have the same place
+    included. A filter that lets few of them through makes the pieces larger.
+    """
+    rows: list[_Row] = []
+    candidates = f"({plan.rows}) AS i"
+    above, above_parameters = "1 = 1", ()
+    behind, behind_parameters = "1 = 1", ()
+    if position is not None:
+        closed, started, run_id = position
+        above, above_parameters = f"{_PLACE} <= (?, ?)", (closed, started)
+        behind = "(v.close_key < ? OR v.start_time_ns < ? OR v.run_id > ?)"
+        behind_parameters = (closed, started, run_id)
+    size = PIECE * limit
+    conditions = " AND ".join([*plan.conditions, behind])
+    while True:
+        last = connection.execute(
+            f"SELECT i.close_key, i.start_time_ns FROM {candidates} WHERE {above} "  # noqa: S608
+            "ORDER BY 1 DESC, 2 DESC LIMIT 1 OFFSET ?",
+            (*plan.parameters, *above_parameters, size - 1),
+        ).fetchone()
+        piece = f"{above} AND {_PLACE} >= (?, ?)" if last else above
+        rows += connection.execute(
+            f"SELECT {COLUMNS} FROM (SELECT DISTINCT i.run_row FROM {candidates} WHERE {piece}) AS c "  # noqa: S608
+            f"CROSS JOIN visibility AS v ON v.run_row = c.run_row WHERE {conditions} {_ORDER.format('v')} LIMIT ?",
+            (
+                *plan.parameters,
+                *above_parameters,
+                *(last or ()),
+                *plan.condition_parameters,
+                *behind_parameters,
+                limit - len(rows),
+            ),
+        ).fetchall()
+        if last is None or len(rows) >= limit:
+            return rows
+        above, above_parameters = f"{_PLACE} < (?, ?)", last
+        size *= GROWTH
 
 
 def count_runs(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from perdure.core.visibility import (
@@ -32,7 +32,10 @@ GATHER_LIMIT: Final = 2_000
 """So many runs are looked up one by one and sorted; of more, those are walked that the order of lists has first."""
 
 LARGE_GATHER_LIMIT: Final = 50_000
-"""So many are looked up where nothing shorter than the whole list could be walked."""
+"""So many are looked up, or put in order in the index, where nothing shorter than the whole list could be walked."""
+
+MERGED_WALKS: Final = 8
+"""Alternatives that are walked side by side: each is read as far as a page goes."""
 
 MAX_ALTERNATIVES: Final = 50
 """Operands of an OR that are looked up each for itself."""
@@ -65,6 +68,23 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Ranked:
+    """Runs that are put into the order of lists by what the index has of them, before their list rows are read.
+
+    Attributes:
+        rows: a SELECT of `run_row`, `close_key` and `start_time_ns`, some of them perhaps twice; and its parameters.
+        parameters: of `rows`.
+        conditions: what must hold of the list row `v`.
+        condition_parameters: of those.
+    """
+
+    rows: str
+    parameters: tuple[object, ...]
+    conditions: tuple[str, ...]
+    condition_parameters: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Source:
     """Rows that are a superset of what a condition lets through.
 
@@ -74,6 +94,8 @@ class _Source:
         parameters: of the test.
         walk: the same rows in the order of lists, as tables and the alias of the one with the order.
         leaf: the condition, if exactly its runs are found.
+        has_order: the rows have the columns of the index of search attributes, times and status among them.
+        arms: sources with a walk that together have the same runs, if there are several.
     """
 
     table: str
@@ -81,23 +103,48 @@ class _Source:
     parameters: tuple[object, ...]
     walk: tuple[str, str] | None = None
     leaf: Node | None = None
+    has_order: bool = False
+    arms: tuple[_Source, ...] = ()
 
     @property
     def rows(self) -> str:
-        """A SELECT of their `run_row`, some of them perhaps twice."""
-        return f"SELECT i.run_row FROM {self.table} WHERE {self.test}"  # noqa: S608
+        """A SELECT of their `run_row`, some of them perhaps twice; of the index's other columns too if they have them."""
+        columns = _INDEX_COLUMNS if self.has_order else "i.run_row"
+        return f"SELECT {columns} FROM {self.table} WHERE {self.test}"  # noqa: S608
 
 
+_INDEX_COLUMNS: Final = "i.run_row, i.close_key, i.start_time_ns, i.status, i.division"
 _BY_ATTRIBUTE: Final = "attribute_values AS i"
 _WALK_ATTRIBUTE: Final = ("attribute_values AS i CROSS JOIN visibility AS v ON v.run_row = i.run_row", "i")
 
 
-def for_list(connection: sqlite3.Connection, namespace: int, where: Node | None) -> Plan:
-    """The plan of a list."""
+def for_list(connection: sqlite3.Connection, namespace: int, where: Node | None) -> Ranked | tuple[Plan, ...]:
+    """The plan of a list: one, or several whose rows are to be merged and are found by any of them."""
     if where is None:
-        return _walk(namespace, None, None)
+        return (_walk(namespace, None, None),)
     sources = list(_sources(connection, namespace, where))
-    return _best(connection, namespace, where, sources)
+    smallest = _smallest(connection, sources, GATHER_LIMIT)
+    if smallest is not None:
+        return _in_order(namespace, where, smallest)
+    for source in sources:
+        if source.walk is not None:
+            return (_walk(namespace, where, source),)
+        if source.arms:
+            return tuple(_walk(namespace, where, arm) for arm in source.arms)
+    smallest = _smallest(connection, sources, LARGE_GATHER_LIMIT)
+    if smallest is not None:
+        return _in_order(namespace, where, smallest)
+    return (_walk(namespace, where, None),)
+
+
+def _in_order(namespace: int, where: Node, source: _Source) -> Ranked | tuple[Plan, ...]:
+    """A source that is small: walked if it can be, else put in order, by its index if that has the order."""
+    if source.walk is not None:
+        return (_walk(namespace, where, source),)
+    if not source.has_order:
+        return (_gather(namespace, where, source),)
+    text, parameters = _rest(where, source.leaf)
+    return Ranked(source.rows, source.parameters, ("v.namespace = ?", text), (namespace, *parameters))
 
 
 def for_count(
@@ -121,7 +168,8 @@ def for_count(
 
 def few(connection: sqlite3.Connection, namespace: int, where: Node) -> Plan | None:
     """The plan that looks up the runs of a filter, if they are few."""
-    return _gather(connection, namespace, where, list(_sources(connection, namespace, where)), GATHER_LIMIT)
+    smallest = _smallest(connection, list(_sources(connection, namespace, where)), GATHER_LIMIT)
+    return None if smallest is None else _gather(namespace, where, smallest)
 
 
 def _best(connection: sqlite3.Connection, namespace: int, where: Node, sources: Sequence[_Source]) -> Plan:
@@ -129,9 +177,9 @@ def _best(connection: sqlite3.Connection, namespace: int, where: Node, sources: 
     walked = next((source for source in sources if source.walk is not None), None)
     limits = (GATHER_LIMIT,) if walked is not None else (GATHER_LIMIT, LARGE_GATHER_LIMIT)
     for limit in limits:
-        plan = _gather(connection, namespace, where, sources, limit)
-        if plan is not None:
-            return plan
+        smallest = _smallest(connection, sources, limit)
+        if smallest is not None:
+            return _gather(namespace, where, smallest)
     return _walk(namespace, where, walked)
 
 
@@ -150,7 +198,7 @@ def _sums(namespace: int, where: Node | None) -> Plan:
 def _index_alone(source: _Source, where: Node) -> Plan | None:
     """A count from the index of search attributes, if the filter asks for nothing else."""
     leaf = source.leaf
-    if leaf is None:
+    if leaf is None or not source.has_order:
         return None
     rest = [node for node in _conjuncts(where) if node is not leaf]
     if any(attribute.name not in _IN_INDEX for node in rest for attribute in attributes_of(node)):
@@ -164,29 +212,31 @@ def _index_alone(source: _Source, where: Node) -> Plan | None:
         text, bound = condition(node)
         tests.append(text)
         parameters += bound
-    several = isinstance(leaf, ContainsAny) and len(leaf.values) > 1
+    several = isinstance(leaf, Or) or (isinstance(leaf, ContainsAny) and len(leaf.values) > 1)
     counted = "count(DISTINCT v.run_row)" if several else "count(*)"
-    return Plan("attribute_values AS v", tuple(tests), tuple(parameters), counted=counted)
+    tables = source.table.removesuffix(" AS i") + " AS v"
+    return Plan(tables, tuple(tests), tuple(parameters), counted=counted)
 
 
-def _gather(
-    connection: sqlite3.Connection, namespace: int, where: Node, sources: Sequence[_Source], limit: int
-) -> Plan | None:
-    """The smallest source, if it is not over the limit."""
+def _smallest(connection: sqlite3.Connection, sources: Sequence[_Source], limit: int) -> _Source | None:
+    """The source with the fewest rows, if any is not over the limit."""
     smallest, size = None, limit + 1
     for source in sources:
         statement = f"SELECT count(*) FROM ({source.rows} LIMIT {size})"  # noqa: S608
         (found,) = connection.execute(statement, source.parameters).fetchone()
         if found < size:
             smallest, size = source, found
-    if smallest is None:
-        return None
+    return smallest
+
+
+def _gather(namespace: int, where: Node, source: _Source) -> Plan:
+    """All runs of a source."""
     tables = (
-        f"(SELECT DISTINCT run_row FROM ({smallest.rows})) AS c "  # noqa: S608
+        f"(SELECT DISTINCT run_row FROM ({source.rows})) AS c "  # noqa: S608
         "CROSS JOIN visibility AS v ON v.run_row = c.run_row"
     )
-    text, parameters = _rest(where, smallest.leaf)
-    return Plan(tables, ("v.namespace = ?", text), (*smallest.parameters, namespace, *parameters))
+    text, parameters = _rest(where, source.leaf)
+    return Plan(tables, ("v.namespace = ?", text), (*source.parameters, namespace, *parameters))
 
 
 def _walk(namespace: int, where: Node | None, source: _Source | None) -> Plan:
@@ -267,18 +317,30 @@ def _source(connection: sqlite3.Connection, namespace: int, node: Node) -> _Sour
         return None
     found = connection.execute(queries.FIND_ATTRIBUTE_KEY, (namespace, name)).fetchone()
     if found is None:
-        return _Source(_BY_ATTRIBUTE, "i.attribute = -1", (), leaf=node)
+        return _Source(_BY_ATTRIBUTE, "i.attribute = -1", (), leaf=node, has_order=True)
     attribute, kinds = found
     if not serves(kinds, node.attribute.type):
         return None
     text, parameters = test
-    walk = _WALK_ATTRIBUTE if _is_equality(node) else None
+    walk, arms = (_WALK_ATTRIBUTE, ()) if _is_equality(node) else (None, _arms(attribute, node))
     return _Source(
         _BY_ATTRIBUTE,
         f"i.attribute = ? AND {text.format('i.value')}",
         (attribute, *parameters),
         walk,
         node,
+        True,
+        arms,
+    )
+
+
+def _arms(attribute: int, node: Node) -> tuple[_Source, ...]:
+    """The values of a set, each for itself."""
+    if not isinstance(node, InList | ContainsAny) or len(node.values) > MERGED_WALKS:
+        return ()
+    test = "i.attribute = ? AND i.value = ?"
+    return tuple(
+        _Source(_BY_ATTRIBUTE, test, (attribute, value), _WALK_ATTRIBUTE, node, True) for value in node.values
     )
 
 
@@ -290,9 +352,22 @@ def _either(connection: sqlite3.Connection, namespace: int, node: Or) -> _Source
     found = [source for source in sources if source is not None]
     if len(found) < len(sources):
         return None
-    rows = " UNION ALL ".join(source.rows for source in found)
+    has_order = all(source.has_order for source in found)
+    rows = " UNION ALL ".join(
+        (source if has_order else replace(source, has_order=False)).rows for source in found
+    )
     parameters = tuple(value for source in found for value in source.parameters)
-    return _Source(f"({rows}) AS i", "1 = 1", parameters)
+    exact = [source.leaf is child for source, child in zip(found, node.children, strict=True)]
+    arms = tuple(
+        replace(arm, leaf=node if is_exact else None)
+        for source, is_exact in zip(found, exact, strict=True)
+        for arm in ((source,) if source.walk is not None else source.arms)
+    )
+    can_walk = all(source.walk is not None or source.arms for source in found) and len(arms) <= MERGED_WALKS
+    leaf = node if all(exact) and has_order else None
+    return _Source(
+        f"({rows}) AS i", "1 = 1", parameters, leaf=leaf, has_order=has_order, arms=arms if can_walk else ()
+    )
 
 
 def _is_equality(node: Node) -> bool:
