@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from perdure.api.common.v1 import Payload
 from perdure.api.enums.v1 import IndexedValueType
 from perdure.api.operatorservice.v1 import (
     AddSearchAttributesRequest,
     ListSearchAttributesRequest,
     RemoveSearchAttributesRequest,
 )
-from perdure.api.workflowservice.v1 import GetSearchAttributesRequest
+from perdure.api.workflowservice.v1 import (
+    DescribeWorkflowExecutionRequest,
+    GetSearchAttributesRequest,
+    ListWorkflowExecutionsRequest,
+    StartWorkflowExecutionRequest,
+)
 from perdure.core.errors import InvalidArgumentError, NamespaceNotFoundError, UnavailableError
 from perdure.core.visibility import PREDEFINED_ATTRIBUTES, SYSTEM_ATTRIBUTES
 from perdure.server.attribute_removals import AttributeRemovals
@@ -19,6 +27,7 @@ from perdure.server.service.search_attributes import MAX_ATTRIBUTES, SearchAttri
 from perdure.store.faults import Fault, FaultyStore, fail_method
 from perdure.store.protocol import Store
 from tests.store.builders import record, run_key, write
+from tests.unit.server.local_client import LocalClient, serving
 from tests.unit.server.support import CALL, make_namespaces, run
 
 KEYWORD = IndexedValueType.Value("INDEXED_VALUE_TYPE_KEYWORD")
@@ -173,5 +182,46 @@ def test_a_name_is_free_again_when_its_old_values_are_gone() -> None:
         assert again.get("default").retired_attributes == ()
         page = await store.list_runs(namespace_id, None, 1, None)
         assert page.rows[0].record.attributes == {}
+
+    run(scenario())
+
+
+async def _shown(client: LocalClient) -> list[dict[str, bytes]]:
+    """The search attributes of the only workflow, as a list and its description show them."""
+    listed: Any = await client.invoke(ListWorkflowExecutionsRequest(namespace="default"))
+    describe = DescribeWorkflowExecutionRequest(namespace="default", execution={"workflow_id": "w"})  # type: ignore[arg-type]
+    described: Any = await client.invoke(describe)
+    (info,) = listed.executions
+    fields = (info.search_attributes, described.workflow_execution_info.search_attributes)
+    return [{name: payload.data for name, payload in one.indexed_fields.items()} for one in fields]
+
+
+def test_values_of_a_removed_attribute_are_not_shown_not_even_when_its_name_is_used_again() -> None:
+    """By nothing that shows a workflow; its history, which says what was set, stays as it is."""
+
+    async def scenario() -> None:
+        async with serving() as client:
+            for name in ("Colour", "Size"):
+                add = AddSearchAttributesRequest(namespace="default", search_attributes={name: KEYWORD})  # type: ignore[dict-item]
+                await client.invoke(add)
+            start = StartWorkflowExecutionRequest(namespace="default", workflow_id="w", request_id="r")
+            start.workflow_type.name, start.task_queue.name = "T", "q"
+            for name in ("Colour", "Size"):
+                payload = Payload(metadata={"encoding": b"json/plain"}, data=b'"red"')
+                start.search_attributes.indexed_fields[name].CopyFrom(payload)
+            await client.invoke(start)
+            assert await _shown(client) == [{"Colour": b'"red"', "Size": b'"red"'}] * 2
+            await client.invoke(
+                RemoveSearchAttributesRequest(namespace="default", search_attributes=["Colour"])
+            )
+            assert await _shown(client) == [{"Size": b'"red"'}] * 2
+            again = AddSearchAttributesRequest(namespace="default", search_attributes={"Colour": INT})  # type: ignore[dict-item]
+            await client.invoke(again)
+            assert await _shown(client) == [{"Size": b'"red"'}] * 2
+            (started, *_) = await client.history("w")
+            assert (
+                "Colour"
+                in started.workflow_execution_started_event_attributes.search_attributes.indexed_fields
+            )
 
     run(scenario())

@@ -174,6 +174,7 @@ def test_an_open_run_is_shown_without_what_only_closed_ones_have() -> None:
             start_ns=99 * S,
             memo=memo.SerializeToString(),
             search_attributes=attributes.SerializeToString(),
+            attributes={"Colour": "blue"},
             parent_workflow_id="parent",
             parent_run_id="parent-run",
         )

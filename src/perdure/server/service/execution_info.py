@@ -20,7 +20,7 @@ def execution_info(
     Args:
         run: which run.
         record: its visibility record.
-        custom: the namespace's own search attributes, for the type that each value is marked with.
+        custom: the namespace's own search attributes; values of others, which were removed, are not shown.
     """
     info = WorkflowExecutionInfo(task_queue=record.task_queue)
     info.execution.workflow_id = run.workflow_id
@@ -31,7 +31,7 @@ def execution_info(
     set_timestamp(info.execution_time, record.execution_time_ns)
     info.memo.ParseFromString(record.memo)
     info.memo.SetInParent()
-    info.search_attributes.CopyFrom(typed(record.search_attributes, custom))
+    info.search_attributes.CopyFrom(shown_attributes(record, custom))
     info.root_execution.workflow_id = record.root_workflow_id
     info.root_execution.run_id = record.root_run_id
     if record.parent_workflow_id:
@@ -46,11 +46,22 @@ def execution_info(
     return info
 
 
+def shown_attributes(record: VisibilityRecord, custom: Mapping[str, AttributeType]) -> SearchAttributes:
+    """The search attributes of a list row that filters see; those of the client's that were removed are not shown."""
+    fields = typed(record.search_attributes, custom)
+    for name in list(fields.indexed_fields):
+        if name not in record.attributes:  # the value of a removed attribute, whose name another one has now
+            del fields.indexed_fields[name]
+    return fields
+
+
 def typed(data: bytes, custom: Mapping[str, AttributeType]) -> SearchAttributes:
-    """Stored search attributes, each value marked with its type, as clients expect them."""
+    """Stored search attributes, each value marked with its type, as clients expect them; without removed ones."""
     fields = SearchAttributes.FromString(data)
-    for name, payload in fields.indexed_fields.items():
+    for name in list(fields.indexed_fields):
         attribute_type = PREDEFINED_ATTRIBUTES.get(name) or custom.get(name)
-        if attribute_type is not None:
-            payload.metadata["type"] = attribute_type.label.encode()
+        if attribute_type is None:
+            del fields.indexed_fields[name]
+        else:
+            fields.indexed_fields[name].metadata["type"] = attribute_type.label.encode()
     return fields

@@ -47,7 +47,7 @@ from perdure.server.namespaces import STARTABLE_STATES, Namespace
 from perdure.server.service import checks
 from perdure.server.service.activity_answers import find
 from perdure.server.service.call import Call
-from perdure.server.service.execution_info import typed
+from perdure.server.service.execution_info import shown_attributes, typed
 from perdure.server.service.visibility_rpcs import QUERY_CACHE_SIZE, group_value
 from perdure.store.protocol import CurrentRun
 
@@ -269,8 +269,7 @@ class StandaloneActivities:
             )
         )
         rows = [
-            messages.list_info(row.run, row.record, typed(row.record.search_attributes, custom))
-            for row in page.rows
+            messages.list_info(row.run, row.record, shown_attributes(row.record, custom)) for row in page.rows
         ]
         return ListActivityExecutionsResponse(executions=rows, next_page_token=page.next_cursor or b"")
 
