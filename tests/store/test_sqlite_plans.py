@@ -88,7 +88,8 @@ def _statements() -> list[tuple[str, str]]:
 )
 def test_no_statement_walks_a_table(connection: sqlite3.Connection, name: str, statement: str) -> None:
     plan = _plan(connection, statement, statement.count("?"))
-    assert name in ALL_ROWS_ARE_WANTED or not any(step.startswith("SCAN") for step in plan), plan
+    walks = [step for step in plan if step.startswith("SCAN") and "(subquery" not in step]
+    assert name in ALL_ROWS_ARE_WANTED or not walks, plan
 
 
 def _list_plan(connection: sqlite3.Connection, where: Node | None) -> list[str]:

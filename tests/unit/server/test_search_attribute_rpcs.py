@@ -202,7 +202,7 @@ def test_values_of_a_removed_attribute_are_not_shown_not_even_when_its_name_is_u
     async def scenario() -> None:
         async with serving() as client:
             for name in ("Colour", "Size"):
-                add = AddSearchAttributesRequest(namespace="default", search_attributes={name: KEYWORD})  # type: ignore[dict-item]
+                add = AddSearchAttributesRequest(namespace="default", search_attributes={name: KEYWORD})
                 await client.invoke(add)
             start = StartWorkflowExecutionRequest(namespace="default", workflow_id="w", request_id="r")
             start.workflow_type.name, start.task_queue.name = "T", "q"
@@ -215,7 +215,7 @@ def test_values_of_a_removed_attribute_are_not_shown_not_even_when_its_name_is_u
                 RemoveSearchAttributesRequest(namespace="default", search_attributes=["Colour"])
             )
             assert await _shown(client) == [{"Size": b'"red"'}] * 2
-            again = AddSearchAttributesRequest(namespace="default", search_attributes={"Colour": INT})  # type: ignore[dict-item]
+            again = AddSearchAttributesRequest(namespace="default", search_attributes={"Colour": INT})
             await client.invoke(again)
             assert await _shown(client) == [{"Size": b'"red"'}] * 2
             (started, *_) = await client.history("w")

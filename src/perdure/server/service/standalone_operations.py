@@ -49,7 +49,7 @@ from perdure.server.namespaces import STARTABLE_STATES, Namespace
 from perdure.server.nexus_endpoints import NexusEndpoints
 from perdure.server.service import checks
 from perdure.server.service.call import Call
-from perdure.server.service.execution_info import typed
+from perdure.server.service.execution_info import shown_attributes, typed
 from perdure.server.service.visibility_rpcs import QUERY_CACHE_SIZE, group_value
 from perdure.store.protocol import CurrentRun
 
@@ -254,8 +254,7 @@ class StandaloneOperations:
         )
         custom = namespace.search_attributes
         rows = [
-            messages.list_info(row.run, row.record, typed(row.record.search_attributes, custom))
-            for row in page.rows
+            messages.list_info(row.run, row.record, shown_attributes(row.record, custom)) for row in page.rows
         ]
         return ListNexusOperationExecutionsResponse(operations=rows, next_page_token=page.next_cursor or b"")
 

@@ -86,8 +86,9 @@ def _ranked(
     """
     rows: list[_Row] = []
     candidates = f"({plan.rows}) AS i"
-    above, above_parameters = "1 = 1", ()
-    behind, behind_parameters = "1 = 1", ()
+    above, behind = "1 = 1", "1 = 1"
+    above_parameters: tuple[object, ...] = ()
+    behind_parameters: tuple[object, ...] = ()
     if position is not None:
         closed, started, run_id = position
         above, above_parameters = f"{_PLACE} <= (?, ?)", (closed, started)

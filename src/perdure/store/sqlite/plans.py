@@ -108,7 +108,7 @@ class _Source:
 
     @property
     def rows(self) -> str:
-        """A SELECT of their `run_row`, some of them perhaps twice; of the index's other columns too if they have them."""
+        """A SELECT of their `run_row`, some perhaps twice; of the index's other columns too if they have them."""
         columns = _INDEX_COLUMNS if self.has_order else "i.run_row"
         return f"SELECT {columns} FROM {self.table} WHERE {self.test}"  # noqa: S608
 
