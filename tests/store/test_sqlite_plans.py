@@ -38,7 +38,7 @@ CUSTOMER = Attribute("Customer", AttributeType.KEYWORD)
 AMOUNT = Attribute("Amount", AttributeType.INT)
 TAGS = Attribute("Tags", AttributeType.KEYWORD_LIST)
 MANY = plans.GATHER_LIMIT + 10
-ALL_ROWS_ARE_WANTED = {"LIST_NAMESPACES", "LIST_ENDPOINTS", "LIST_DEPLOYMENTS"}
+ALL_ROWS_ARE_WANTED = {"LIST_NAMESPACES", "LIST_ENDPOINTS", "LIST_DEPLOYMENTS", "LIST_QUEUE_CONFIGS"}
 
 
 @pytest.fixture(scope="module")
