@@ -16,6 +16,7 @@ ALLOWED_SLEEPS: dict[str, str] = {
     "tests/compat/official_suite.py::wait_for_port": _POLLS_ANOTHER_PROCESS,
     "tests/differential/context.py::Context.pause": _REAL_SERVER,
     "tests/differential/context.py::Context.until": _POLLS_ANOTHER_PROCESS,
+    "tests/e2e/contrib_django/test_django.py::_wait_for_status": _POLLS_ANOTHER_PROCESS,
     "tests/e2e/determinism/steps.py::race": _DURABLE,
     "tests/e2e/determinism/steps.py::race_that_leaves_the_loser": _DURABLE,
     "tests/e2e/determinism/steps.py::race_the_other_way_round": _DURABLE,

@@ -1,0 +1,47 @@
+"""Database connections around activities: stale ones are closed before and after, as Django does around a request."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import replace
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db import close_old_connections
+
+from perdure.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
+
+
+class ConnectionInterceptor(Interceptor):
+    """Add it to a worker whose activities use the ORM; `manage.py perdure_worker` does."""
+
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
+        """See `Interceptor`."""
+        return _Connections(next)
+
+
+class _Connections(ActivityInboundInterceptor):
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        if inspect.iscoroutinefunction(input.fn):
+            # The ORM's async methods work in one thread of asgiref's, so that is where the connections are.
+            await sync_to_async(close_old_connections)()
+            try:
+                return await self.next.execute_activity(input)
+            finally:
+                await sync_to_async(close_old_connections)()
+        return await self.next.execute_activity(replace(input, fn=_with_connections(input.fn)))
+
+
+def _with_connections(activity: Any) -> Any:
+    """The activity, in whose thread connections are looked after: they belong to threads."""
+
+    @functools.wraps(activity)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        close_old_connections()
+        try:
+            return activity(*args, **kwargs)
+        finally:
+            close_old_connections()
+
+    return run
