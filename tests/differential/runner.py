@@ -23,6 +23,7 @@ DYNAMIC_CONFIG: dict[str, str] = {
     "frontend.WorkflowPauseEnabled": "true",
     "frontend.enableCancelWorkerPollsOnShutdown": "true",
     "nexusoperation.enableStandalone": "true",
+    "history.enableSignalWithStartFromWorkflow": "true",
 }
 
 BROKEN_OFF = "scenario broke off"

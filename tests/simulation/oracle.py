@@ -17,6 +17,7 @@ from perdure.core.run.state import RunState, decode_run
 from perdure.store.memory import MemoryStore
 from tests.simulation.interpreter import attributes_of, event_name, value_of, verdict
 from tests.simulation.model import RUNNING, RunModel, check
+from tests.simulation.operation_oracle import OperationOracle
 from tests.simulation.schedules import ScheduleOracle
 from tests.simulation.standalone_oracle import StandaloneOracle
 from tests.simulation.trace import Trace
@@ -70,6 +71,7 @@ class Oracle:
         self._time_ns = time_ns
         self._trace = trace
         self.standalone = StandaloneOracle(store, trace, immediate)
+        self.operations = OperationOracle(store, trace, immediate)
         self.models: dict[RunKey, RunModel] = {}
         self.states: dict[RunKey, RunState] = {}
         self.current: dict[tuple[str, str], RunKey] = {}
@@ -91,6 +93,8 @@ class Oracle:
         for write in unit:
             if write.run.kind is RunKind.ACTIVITY:
                 self.standalone.committed(write)
+            elif write.run.kind is RunKind.NEXUS_OPERATION:
+                self.operations.committed(write)
             else:
                 self._apply(write)
         self._check_pairs({write.run for write in unit})
@@ -164,6 +168,9 @@ class Oracle:
         """The store has deleted a run."""
         if run.kind is RunKind.ACTIVITY:
             self.standalone.removed(run, now_ns)
+            return
+        if run.kind is RunKind.NEXUS_OPERATION:
+            self.operations.removed(run, now_ns)
             return
         model = self.models.pop(run)
         state = self.states.pop(run)

@@ -221,13 +221,14 @@ def _predict_step(step: Step) -> Any:
         last = final(step[2])
         return predict(last) if last["ends"] == "complete" else ["failed"]
     if kind == "operation":
-        return _predict_operation(*step[1:])
+        return predict_operation(*step[1:])
     if kind in ("abort", "poke", "drop"):
         return ANY
     return step[1]
 
 
-def _predict_operation(operation_id: str, operation: str, program: Program) -> Any:
+def predict_operation(operation_id: str, operation: str, program: Program) -> Any:
+    """The result that an operation has whatever faults occur; `["failed"]` for one that fails."""
     if operation == "value":
         return activity_value(operation_id)
     last = final(program)

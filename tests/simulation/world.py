@@ -20,6 +20,7 @@ from tests.simulation.context import Context
 from tests.simulation.faults import Faults, draw_faults
 from tests.simulation.loop import Node, SimLoop, new_loop
 from tests.simulation.model import Broken, check
+from tests.simulation.operations import OperationClient
 from tests.simulation.oracle import Oracle, immediate
 from tests.simulation.runtime import WallClock
 from tests.simulation.schedule_client import ScheduleClient
@@ -38,6 +39,7 @@ DELIVERED_WITHIN_S = 5.0
 FIRED_WITHIN_S = 25.0
 """What is due is done within this time: what memory has lost is found by the next sweep."""
 TASK_QUEUE = "queue"
+Client = SimClient | ScheduleClient | StandaloneClient | OperationClient
 _HOUR_NS = 3_600_000_000_000
 
 
@@ -249,10 +251,11 @@ class World:
         context.start(world, self._turn_the_clock())
         context.start(world, self._stand_still())
         context.start(world, self._take_the_store_down())
-        clients: list[SimClient | ScheduleClient | StandaloneClient] = [
+        clients: list[Client] = [
             *self._start_clients(),
             *self._start_schedules(),
             self._start_standalone_client(),
+            self._start_operation_client(),
         ]
         await self.loop.sleep(random.uniform(10, 90))
         context.faults = self.faults.ended()
@@ -297,7 +300,11 @@ class World:
         node = self.loop.new_node("standalone")
         return StandaloneClient(self.context, node, "standalone", NAMESPACES, TASK_QUEUE)
 
-    async def _until_finished(self, clients: Sequence[SimClient | ScheduleClient | StandaloneClient]) -> None:
+    def _start_operation_client(self) -> OperationClient:
+        node = self.loop.new_node("operations")
+        return OperationClient(self.context, node, "operations", NAMESPACES, TASK_QUEUE)
+
+    async def _until_finished(self, clients: Sequence[Client]) -> None:
         began = self.loop.time()
         deadline = began + FINISH_WITHIN_S + self._set_back_s
         waiting: dict[tuple[RunKey, TaskKey, str], float] = {}
@@ -317,8 +324,9 @@ class World:
             return
         overdue_ns = self.server.now_ns() - int(FIRED_WITHIN_S * 1e9)
         for run in self._open_runs():
-            state = self.oracle.standalone.states.get(run) or self.oracle.states[run]
-            wakeup_ns = state.wakeup_ns
+            oracle = self.oracle
+            known = oracle.standalone.states.get(run) or oracle.operations.states.get(run)
+            wakeup_ns = (known or oracle.states[run]).wakeup_ns
             check(wakeup_ns is None or wakeup_ns > overdue_ns, "no deadline is missed", f"{run} {wakeup_ns}")
         self.oracle.schedules.check_timely(self.server.now_ns(), int(FIRED_WITHIN_S * 1e9))
 
@@ -340,7 +348,7 @@ class World:
 
     def _open_runs(self) -> list[Any]:
         open_ones = [run for run, model in self.oracle.models.items() if model.status == 1]
-        return open_ones + self.oracle.standalone.open()
+        return open_ones + self.oracle.standalone.open() + self.oracle.operations.open()
 
     async def _look_back(self) -> None:
         """Everything is over: checks what is left, then that nothing is left once retention is over."""
@@ -359,11 +367,11 @@ class World:
         self.server.check_memory()
         self.clock.offset_ns += int(self.config.retention_s * 1e9) + _HOUR_NS + int(self._set_back_s * 1e9)
         for _ in range(240):
-            if not self.oracle.models and not self.oracle.standalone.states:
+            if not (self.oracle.models or self.oracle.standalone.states or self.oracle.operations.states):
                 break
             await self.loop.sleep(1.0)
-        left = list(self.oracle.standalone.states)[:3]
-        check(not left, "retention deletes every closed activity", left)
+        left = [*self.oracle.standalone.states, *self.oracle.operations.states][:3]
+        check(not left, "retention deletes every closed execution", left)
         check(not self.oracle.models, "retention deletes every closed run", list(self.oracle.models)[:3])
         await self._stop_server()
 

@@ -88,6 +88,8 @@ class ServerConfig:
         max_concurrent_calls: calls under way at once, long polls included; more are refused.
         cached_runs: runs the engine keeps in memory.
         callback_addresses: addresses that completion callbacks may have, beside those of this server.
+        callback_template: where Nexus handlers that are reached by URL complete operations; `{{.NamespaceName}}` and
+            `{{.NamespaceID}}` stand for the caller's namespace. Empty for this server's own HTTP door, if it has one.
         records_nexus_cancellations: events say what came of requests to cancel Nexus operations.
         time_skipping: serves TestService and moves the clock on as it says; for tests only. The namespaces made at
             start then keep closed runs, however far the clock moves.
@@ -117,6 +119,7 @@ class ServerConfig:
     time_skipping: bool = False
     records_nexus_cancellations: bool = True
     callback_addresses: tuple[AddressRule, ...] = ()
+    callback_template: str = ""
 
 
 def _integer(value: Any) -> int:
@@ -138,6 +141,16 @@ def _flag(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     raise ValueError("it must be true or false")
+
+
+def _callback_template(value: Any) -> str:
+    if value == "unset":
+        return ""
+    if isinstance(value, str) and value.startswith(("http://", "https://")):
+        return value
+    raise ValueError(
+        'it must be an address such as "https://example.com/namespaces/{{.NamespaceName}}/nexus/callback"'
+    )
 
 
 def _patterns(value: Any) -> tuple[str, ...]:
@@ -186,6 +199,8 @@ _SERVER_KEYS: Mapping[str, tuple[str, Reader]] = {
     "frontend.httpAllowedHosts": ("http_allowed_hosts", _patterns),
     "component.callbacks.allowedAddresses": ("callback_addresses", read_rules),
     "callback.allowedAddresses": ("callback_addresses", read_rules),
+    "component.nexusoperations.callback.endpoint.template": ("callback_template", _callback_template),
+    "nexusoperation.callback.endpoint.template": ("callback_template", _callback_template),
     "component.nexusoperations.recordCancelRequestCompletionEvents": ("records_nexus_cancellations", _flag),
 }
 """Dynamic configuration keys: field of `ServerConfig` and how to read the value."""

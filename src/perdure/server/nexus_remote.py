@@ -1,22 +1,12 @@
-"""Requests by HTTP to Nexus handlers outside of this server, and completion callbacks to addresses.
-
-Made with the standard library on a few threads: such requests are rare, and each is over after seconds.
-"""
+"""Requests by HTTP to Nexus handlers outside of this server, and completion callbacks to addresses: what they say."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import http.client
 import json
-import socket
-import ssl
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import Final, NamedTuple
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from perdure.api.history.v1 import HistoryEvent
 from perdure.api.nexus.v1 import Request
@@ -27,64 +17,18 @@ from perdure.core.run import callback
 from perdure.core.run.state import RunState
 from perdure.core.run.transition import Transition
 from perdure.server.engine.nexus_requests import Refusal
-
-THREADS: Final = 16
-"""Requests made at once; the rest waits."""
-MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
-_AGENT = "perdure"
-
-Headers = Sequence[tuple[str, str]]
-
-
-class _Answer(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
-class _Request:
-    """One request under way, which can be ended from outside of its thread."""
-
-    __slots__ = ("_is_over", "_socket")
-
-    def __init__(self) -> None:
-        self._socket: socket.socket | None = None
-        self._is_over = False
-
-    def connected(self, connection: http.client.HTTPConnection) -> None:
-        """The connection is open.
-
-        Raises:
-            TimeoutError: nobody waits for it any more.
-        """
-        self._socket = connection.sock
-        if self._is_over:
-            raise TimeoutError("nobody waits for the request any more")
-
-    def end(self) -> None:
-        """Whatever its thread waits for ends: a peer that sends a byte now and then would hold it for ever."""
-        self._is_over = True
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+from perdure.server.http_calls import Answer, Headers, HttpCalls
 
 
 class HttpRemote:
-    """Reaches handlers and addresses by HTTP.
-
-    Handlers are given the address of completions that only this server knows, so those that are reached by URL can
-    only answer at once.
-    """
+    """Reaches handlers and addresses by HTTP. How many at once is said by whoever asks (`nexus_requests`)."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="perdure-nexus")
-        self._under_way: set[_Request] = set()
+        self._calls = HttpCalls()
 
     def close(self) -> None:
         """Takes no more requests and ends those under way."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        for request in self._under_way:
-            request.end()
+        self._calls.close()
 
     async def start(
         self, url: str, request: Request, timeout_s: float, operation_timeout_s: float
@@ -128,7 +72,7 @@ class HttpRemote:
         headers += [(name, value) for name, value in target.header.items() if name not in dict(headers)]
         answer = await self._send(target.url, headers, body, timeout_s)
         refused = answer if isinstance(answer, Refused) else None
-        if isinstance(answer, _Answer):
+        if isinstance(answer, Answer):
             if 200 <= answer.status < 300:
                 return Refusal()
             refused = protocol.read_refusal(*answer)
@@ -138,56 +82,14 @@ class HttpRemote:
         text = f"handler error ({kind}): {said}" if kind else said
         return Refusal(text or "the callback failed", refused.may_retry if refused is not None else True)
 
-    async def _send(self, url: str, headers: Headers, body: bytes, timeout_s: float) -> _Answer | Refused:
-        loop, request = asyncio.get_running_loop(), _Request()
-        self._under_way.add(request)
+    async def _send(self, url: str, headers: Headers, body: bytes, timeout_s: float) -> Answer | Refused:
         try:
             async with asyncio.timeout(timeout_s):
-                return await loop.run_in_executor(
-                    self._threads, _post, request, url, headers, body, timeout_s
-                )
+                return await self._calls.post(url, headers, body)
         except TimeoutError:
             return outcomes.refused(outcomes.UPSTREAM_TIMEOUT, "request timed out")
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, ValueError) as error:
             return outcomes.refused("UNAVAILABLE", str(error) or type(error).__name__)
-        finally:
-            self._under_way.discard(request)
-            request.end()
-
-
-def _post(request: _Request, url: str, headers: Headers, body: bytes, timeout_s: float) -> _Answer:
-    """One request, on a thread. Redirections are not followed: addresses were checked, others were not."""
-    parts = urlsplit(url)
-    if parts.hostname is None:
-        raise ValueError("the address has no host")
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        context = ssl.create_default_context()
-        connection = http.client.HTTPSConnection(
-            parts.hostname, parts.port, timeout=timeout_s, context=context
-        )
-    else:
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
-    try:
-        connection.connect()
-        request.connected(connection)
-        connection.putrequest("POST", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
-        connection.putheader("User-Agent", _AGENT)
-        connection.putheader("Content-Length", str(len(body)))
-        for name, value in headers:
-            connection.putheader(name, value)
-        connection.endheaders(body)
-        response = connection.getresponse()
-        data = response.read(MAX_ANSWER_BYTES + 1)
-        if len(data) > MAX_ANSWER_BYTES:
-            raise ValueError("http: response body too large")
-        found: dict[str, str] = {}
-        for name, value in response.getheaders():
-            known = found.get(name.lower())
-            found[name.lower()] = value if known is None else f"{known},{value}"
-        return _Answer(response.status, found, data)
-    finally:
-        connection.close()
 
 
 def _operation(url: str, service: str, operation: str) -> str:
@@ -201,7 +103,7 @@ def _limits(timeout_s: float, operation_s: float) -> list[tuple[str, str]]:
     return limits
 
 
-def _read_start(answer: _Answer) -> StartOutcome:
+def _read_start(answer: Answer) -> StartOutcome:
     if answer.status == protocol.UNSUCCESSFUL:
         ended = protocol.read_unsuccessful(answer.headers, answer.body)
         return ended if ended is not None else outcomes.refused("INTERNAL", "malformed failure")

@@ -181,6 +181,7 @@ class Server:
             await self.batches.start()
             for door in self._doors():
                 await door.start()
+            self._name_callbacks()
         except BaseException:  # Also when cancelled: what was opened is closed before anybody hears of it.
             await self.stop(0)
             raise
@@ -223,6 +224,7 @@ class Server:
         except BaseException:  # Also when cancelled: another address may be tried.
             self._http_door = None
             raise
+        self._name_callbacks()
 
     def _new_http_door(self, host: str, port: int) -> Door:
         from perdure.server.doors.http import nexus
@@ -233,6 +235,13 @@ class Server:
         app = HttpApp(self.service, config.max_receive_bytes, self._runtime.new_id)
         routes = [*nexus.routes(self.nexus.http), *app.routes()]
         return HttpDoor(routes, host, port, config.http_allowed_hosts)
+
+    def _name_callbacks(self) -> None:
+        """Says where handlers that are reached by URL complete operations: as told, or at the HTTP door."""
+        host = self._config.host if self._config.host not in ("0.0.0.0", "::", "") else "127.0.0.1"
+        own = f"http://{f'[{host}]' if ':' in host else host}:{self.http_port}"
+        door = f"{own}/namespaces/{{{{.NamespaceName}}}}/nexus/callback" if self.http_port else ""
+        self.nexus.requests.callback_template = self._config.callback_template or door
 
     def _doors(self) -> list[Door]:
         return [door for door in (self._door, self._http_door) if door is not None]

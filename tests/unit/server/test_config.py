@@ -24,7 +24,11 @@ def test_capabilities_are_exactly_what_clients_can_ask_for() -> None:
 def test_every_key_changes_the_field_it_names(key: str) -> None:
     part, name, read = config_module._KNOWN_KEYS[key]
     before: Any = getattr(ServerConfig(), part) if part else ServerConfig()
-    values: dict[str, Any] = {"read_rules": [{"Pattern": "*"}], "_patterns": ["a"]}
+    values: dict[str, Any] = {
+        "read_rules": [{"Pattern": "*"}],
+        "_patterns": ["a"],
+        "_callback_template": "http://example.com",
+    }
     value = not getattr(before, name) if read.__name__ == "_flag" else values.get(read.__name__, 7)
     changed, unknown = with_dynamic_values(ServerConfig(), {key: value})
     after: Any = getattr(changed, part) if part else changed

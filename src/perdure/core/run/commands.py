@@ -30,6 +30,7 @@ from perdure.core.run import (
     timer,
 )
 from perdure.core.run.limits import Limits
+from perdure.core.run.nexus_attempts import SYSTEM_ENDPOINT
 from perdure.core.run.protos import cap_duration
 from perdure.core.run.transition import Transition
 from perdure.core.run.update import UpdateAnswers, check_protocol
@@ -444,8 +445,10 @@ def _check_count(pending: int, limit: int, cause: str, what: str) -> None:
 
 def _schedule_nexus_operation(context: CommandContext, command: Any) -> None:
     tx, limits = context.tx, context.limits
-    endpoint_id = context.endpoint_id(command.endpoint)
-    if not endpoint_id:
+    endpoint_id = ""
+    if command.endpoint == SYSTEM_ENDPOINT:
+        nexus_operation.check_system(command, tx.header.namespace)
+    elif not (endpoint_id := context.endpoint_id(command.endpoint)):
         raise InvalidArgumentError(f'endpoint "{command.endpoint}" not found')
     nexus_operation.normalize(command, tx.header.run_timeout_ns, limits)
     _check_size(

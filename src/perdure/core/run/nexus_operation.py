@@ -14,6 +14,7 @@ from perdure.api.failure.v1 import Failure
 from perdure.api.history.v1 import HistoryEvent, NexusOperationScheduledEventAttributes
 from perdure.api.workflow.v1 import PendingNexusOperationInfo
 from perdure.core.errors import InvalidArgumentError, NotFoundError
+from perdure.core.nexus import system
 from perdure.core.nexus.outcomes import (
     CancelOutcome,
     CompletionOutcome,
@@ -88,6 +89,20 @@ def normalize(command: ScheduleNexusOperationCommandAttributes, run_timeout_ns: 
     for field, _ in _TIMEOUTS[1:]:
         if 0 < to_close_ns < duration_ns(getattr(command, field)):
             set_duration(getattr(command, field), to_close_ns)
+
+
+def check_system(command: ScheduleNexusOperationCommandAttributes, namespace: str) -> None:
+    """Checks a command for the server's own endpoint.
+
+    Raises:
+        InvalidArgumentError: there is no such operation, or its input is none for it.
+    """
+    if command.nexus_header:
+        raise InvalidArgumentError(
+            f"{_LABEL}.NexusHeader must be empty when using {nexus_attempts.SYSTEM_ENDPOINT} endpoint"
+        )
+    system.check(command.service, command.operation)
+    system.read(command.input, namespace)
 
 
 def schedule(

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from perdure.api.common.v1 import Link, Payload
 from perdure.api.enums.v1 import TimeoutType
@@ -125,6 +125,8 @@ class NexusRequests:
 
     Attributes:
         system: what the server does itself; set by whoever builds it.
+        callback_template: the address at which callers elsewhere complete operations, in which `{{.NamespaceName}}` and
+            `{{.NamespaceID}}` stand for the namespace of who waits; empty when there is none.
         lines: the places at each destination.
     """
 
@@ -140,6 +142,7 @@ class NexusRequests:
         self._endpoints = endpoints
         self._remote = remote
         self.system: System | None = None
+        self.callback_template = ""
         self.lines = Lines()
 
     # --- start
@@ -165,7 +168,7 @@ class NexusRequests:
     async def _start_at(
         self, endpoint: Endpoint, order: Order, timeout_s: float, operation_s: float
     ) -> StartOutcome:
-        request = self._start_request(order)
+        request = self._start_request(order, self._callback_url(order.run) if endpoint.url else "")
         if not endpoint.url:
             return outcomes.of_start(await self._ask(endpoint, request, timeout_s, operation_s))
         if self._remote is None:
@@ -182,14 +185,21 @@ class NexusRequests:
             return Refused(_call_error("http: response body too large"), may_retry=False)
         return outcome
 
-    def _start_request(self, order: Order) -> Request:
+    def _callback_url(self, run: RunKey) -> str:
+        """Where handlers at addresses complete operations of a namespace; empty if they cannot."""
+        namespace = self._engine.namespaces.by_id(run.namespace_id)
+        name = namespace.name if namespace is not None else run.namespace_id
+        filled = self.callback_template.replace("{{.NamespaceName}}", quote(name, safe=""))
+        return filled.replace("{{.NamespaceID}}", run.namespace_id)
+
+    def _start_request(self, order: Order, callback_url: str) -> Request:
         operation = order.operation
         request = self._request(order)
         request.capabilities.temporal_failure_responses = True
         start = request.start_operation
         start.service, start.operation = operation.service, operation.operation
         start.request_id = operation.request_id
-        start.callback = callback.SYSTEM_URL
+        start.callback = callback_url or callback.SYSTEM_URL
         waiting = callback_tokens.Waiting(order.run, operation.scheduled_event_id, operation.request_id)
         start.callback_header[callback.TOKEN_HEADER] = callback_tokens.seal(self._engine.tokens, waiting)
         start.payload.CopyFrom(order.input if order.input is not None else callback.no_payload())

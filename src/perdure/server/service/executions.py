@@ -411,6 +411,7 @@ def _start_part(request: SignalWithStartWorkflowExecutionRequest) -> StartWorkfl
             setattr(start, field.name, value)
         else:
             getattr(start, field.name).CopyFrom(value)
+    start.links.extend(request.links)
     return start
 
 

@@ -14,6 +14,7 @@ from perdure.server.engine.starts import Starts
 from perdure.server.engine.updates import Updates
 from perdure.server.engine.worker_registry import WorkerRegistry
 from perdure.server.nexus import Nexus
+from perdure.server.nexus_system import NexusSystem
 from perdure.server.queue_configs import QueueConfigs
 from perdure.server.service.activity_controls import ActivityControls
 from perdure.server.service.activity_tasks import ActivityTasks
@@ -79,6 +80,7 @@ def engine_groups(
     effects = Effects(engine, histories, starts, nexus.calls, nexus.completions)
     engine.deliver_effects = effects.deliver
     executions = Executions(engine, starts, histories, responses, nexus.callback_rules)
+    nexus.requests.system = NexusSystem(engine, executions)
     groups: list[object] = []
     if schedules is not None:
         schedules.prepare = executions.prepare_start
