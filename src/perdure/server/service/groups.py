@@ -81,14 +81,11 @@ def engine_groups(
     engine.deliver_effects = effects.deliver
     executions = Executions(engine, starts, histories, responses, nexus.callback_rules)
     nexus.requests.system = NexusSystem(engine, executions)
-    groups: list[object] = []
     if schedules is not None:
         schedules.prepare = executions.prepare_start
-        groups.append(ScheduleRpcs(engine, schedules))
-    if batches is not None:
-        groups.append(BatchRpcs(batches, engine.namespaces, engine.limits.run))
     return [
-        *groups,
+        *([ScheduleRpcs(engine, schedules)] if schedules is not None else []),
+        *([BatchRpcs(batches, engine.namespaces, engine.limits.run)] if batches is not None else []),
         executions,
         WorkerTasks(
             engine, histories, queries, responses, workers, nexus.endpoints, deployments, long_poll_s
