@@ -16,6 +16,8 @@ from perdure.core.run.commands import TABLE
 from perdure.server.config import COMPATIBLE_VERSION, ServerConfig
 from perdure.server.runtime import SystemRuntime
 from perdure.server.server import Server
+from perdure.server.service.refused_rpcs import REFUSED
+from perdure.server.service.service import snake_case
 from perdure.store.memory import MemoryStore
 from tests.compat.cli_differences import CLI_DIFFERENCES
 from tests.compat.cli_scenarios import SCENARIOS
@@ -106,18 +108,26 @@ def _rpcs() -> Iterator[str]:
     server = Server(MemoryStore(), ServerConfig(port=0), SystemRuntime(), "memory")
     yield "## RPCs"
     yield ""
-    yield "What is not served answers UNIMPLEMENTED with the RPC's name."
+    yield "What is refused answers as the official server does: earlier forms of worker versioning, and what only a"
+    yield "setting of its own or Temporal's cloud turns on. What is not there yet answers UNIMPLEMENTED with its name."
     for service in (WORKFLOW_SERVICE, OPERATOR_SERVICE):
         methods = [
             method for path, method in server.service.methods.items() if path.startswith(f"/{service}/")
         ]
         names = {method.path.rpartition("/")[2]: method.serve is not None for method in methods}
+        refused = sorted(name for name in names if snake_case(name) in REFUSED)
         yield ""
-        yield f"### {service.rpartition('.')[2]}: {sum(names.values())} of {len(names)}"
+        yield f"### {service.rpartition('.')[2]}: {sum(names.values()) - len(refused)} of {len(names)}"
         yield ""
-        yield f"Served: {', '.join(sorted(name for name, is_served in names.items() if is_served))}."
-        yield ""
-        yield f"Not yet: {', '.join(sorted(name for name, is_served in names.items() if not is_served))}."
+        served = sorted(name for name, is_served in names.items() if is_served and name not in refused)
+        yield f"Served: {', '.join(served)}."
+        for label, listed in (
+            ("Refused", refused),
+            ("Not yet", sorted(name for name, is_served in names.items() if not is_served)),
+        ):
+            if listed:
+                yield ""
+                yield f"{label}: {', '.join(listed)}."
 
 
 if __name__ == "__main__":

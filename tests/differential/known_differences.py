@@ -53,7 +53,6 @@ _MISSING_NAMESPACE_CAPABILITIES = (
     "namespace_info.capabilities.reported_problems_search_attribute",
     "namespace_info.capabilities.poller_autoscaling",
 )
-_MISSING_SYSTEM_CAPABILITIES = ("server_scaled_deployments",)
 _QUERIES_WORDED_DIFFERENTLY = ("not a query", "unbalanced", "function", "semicolon")
 
 _EMPTY_LAST_PAGES = {
@@ -161,10 +160,6 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         "an endpoint keeps the time of its creation when it is updated",
     ),
     *(KnownDifference("namespace_*", f"*.{path}", _CAPABILITY) for path in _MISSING_NAMESPACE_CAPABILITIES),
-    *(
-        KnownDifference("system_info", f"system info.capabilities.{name}", _CAPABILITY)
-        for name in _MISSING_SYSTEM_CAPABILITIES
-    ),
     *(KnownDifference("list_errors", f"* {label}.message", _PARSER) for label in _QUERIES_WORDED_DIFFERENTLY),
     *(
         KnownDifference(
@@ -236,11 +231,6 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         "moved is no transition",
     ),
     KnownDifference(
-        "unimplemented",
-        "*.message",
-        "Perdure says of every RPC it does not have that it is not implemented, with the RPC's name",
-    ),
-    KnownDifference(
         "namespace_register_errors",
         "system name*",
         "Perdure runs no internal workflows, so it has no system namespace whose name is taken",
@@ -259,6 +249,26 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         "queue_stats",
         "described.task_queue_status.*",
         "a task queue has one partition, all of which is counted, and no blocks of task ids",
+    ),
+    *(
+        KnownDifference("every_workflow_rpc_plausible", rpc, reason)
+        for rpc, reason in (
+            ("RequestCancelWorkflowExecution", "the run that is not there is named"),
+            ("TerminateWorkflowExecution", "the run that is not there is named"),
+            ("CreateSchedule", "a schedule that does nothing is refused"),
+            ("DescribeSchedule", "a schedule is not a workflow here: what is missing is called a schedule"),
+            ("ListScheduleMatchingTimes", "a schedule that is not there is said to be, at once"),
+            ("DeleteSchedule", "a schedule that is not there is said to be"),
+            (
+                "DeleteWorkerDeploymentVersion",
+                "a deployment is not a workflow here: what is missing is called what it is",
+            ),
+            (
+                "SetWorkerDeploymentManager",
+                "a deployment is not a workflow here: what is missing is called what it is",
+            ),
+            ("UpdateActivityOptions", "what is wrong with a request is said before its run is looked for"),
+        )
     ),
     KnownDifference(
         "queue_config_refused", "no queue.*", "a task queue without a name is refused everywhere"

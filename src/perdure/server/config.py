@@ -41,7 +41,7 @@ class Capabilities:
     sdk_metadata: bool = True
     count_group_by_execution_status: bool = True
     nexus: bool = True
-    server_scaled_deployments: bool = False
+    server_scaled_deployments: bool = True
     server_scaled_provider_cloud_run: bool = False
 
     sync_update: bool = True

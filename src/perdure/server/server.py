@@ -33,6 +33,7 @@ from perdure.server.runtime import Runtime
 from perdure.server.service.call import Call
 from perdure.server.service.groups import engine_groups
 from perdure.server.service.namespace_rpcs import NamespaceRpcs, new_config
+from perdure.server.service.refused_rpcs import RefusedRpcs
 from perdure.server.service.search_attributes import SearchAttributeRpcs, check_attribute, with_attributes
 from perdure.server.service.service import Service
 from perdure.server.service.system import System
@@ -124,6 +125,7 @@ class Server:
         """The handler groups; the first that has a method for an RPC serves it."""
         return [
             System(self._store, self._config, self._store_name),
+            RefusedRpcs(self.namespaces),
             NamespaceRpcs(self.namespaces, self._config, self._runtime, self._remove_in_background),
             SearchAttributeRpcs(self.namespaces, self._removals),
             VisibilityRpcs(self._store, self.namespaces, self._config),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from perdure.api.deployment.v1 import WorkerDeploymentOptions
-from perdure.core.errors import UnavailableError, UnimplementedError
+from perdure.core.errors import InvalidArgumentError, UnavailableError, UnimplementedError
 from perdure.server.config import ServerConfig
 from perdure.server.service.task_responses import TaskResponses
 from tests.support.builders import payloads, queue, record_marker, schedule_activity
@@ -194,5 +194,25 @@ def test_a_task_whose_history_cannot_be_read_now_goes_to_the_next_poll(
                     await client.poll_activity_task("acts")
             for name, activity_id in (("acts", "a"), ("q", "eager")):
                 assert (await client.poll_activity_task(name, timeout_s=4)).activity_id == activity_id
+
+    run(scenario())
+
+
+def test_an_answer_that_names_no_namespace_is_of_its_tokens() -> None:
+    """As on the official server; without both it is told that the token is missing."""
+
+    async def scenario() -> None:
+        async with serving() as client:
+            await client.start("w", "q")
+            task = await client.poll_workflow_task("q")
+            request = workflowservice.RespondWorkflowTaskCompletedRequest(task_token=task.task_token)
+            await client.call(request, workflowservice.RespondWorkflowTaskCompletedResponse)
+            for token, message in (
+                (b"", "Task token not set"),
+                (b"x" * 40, "Error deserializing task token"),
+            ):
+                request.task_token = token
+                with pytest.raises(InvalidArgumentError, match=message):
+                    await client.call(request, workflowservice.RespondWorkflowTaskCompletedResponse)
 
     run(scenario())

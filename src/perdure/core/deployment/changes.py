@@ -11,7 +11,12 @@ from msgspec.structs import replace
 
 from perdure.core.deployment.routes import version_text
 from perdure.core.deployment.state import Deployment, Version
-from perdure.core.errors import FailedPreconditionError, NotFoundError, ResourceExhaustedError
+from perdure.core.errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    NotFoundError,
+    ResourceExhaustedError,
+)
 
 MAX_VERSIONS = 100
 MAX_QUEUES = 100
@@ -43,6 +48,28 @@ def registered(
         )
     queues = version.queues if queue in version.queues else tuple(sorted({*version.queues, queue}))
     return _put(deployment, {build_id: replace(version, queues=queues, is_created_by_hand=False)})
+
+
+def created(
+    name: str, deployment: Deployment, build_id: str, now_ns: int, *, identity: str, request_id: str
+) -> Deployment:
+    """With a version that was made by a request. Returns the same state if that request made it before.
+
+    Raises:
+        AlreadyExistsError: it is there.
+        FailedPreconditionError: the manager is somebody else.
+        ResourceExhaustedError: there are too many.
+    """
+    found = deployment.versions.get(build_id)
+    if found is not None:
+        if request_id and found.create_request_id == request_id:
+            return deployment
+        raise AlreadyExistsError(f'Worker Deployment Version "{name}.{build_id}" already exists')
+    check_manager(deployment, identity)
+    version = Version(
+        created_ns=now_ns, is_created_by_hand=True, create_request_id=request_id, last_modifier=identity
+    )
+    return with_version(name, deployment, build_id, version)
 
 
 def with_version(name: str, deployment: Deployment, build_id: str, version: Version) -> Deployment:

@@ -17,6 +17,7 @@ class Version(Record):
     created_ns: int = 0
     is_created_by_hand: bool = False
     """It was made by a request, and no worker has polled yet."""
+    create_request_id: str = ""
     current_since_ns: int = 0
     ramping_since_ns: int = 0
     routing_changed_ns: int = 0

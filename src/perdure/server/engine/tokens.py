@@ -50,13 +50,25 @@ class TokenSealer:
         Raises:
             InvalidArgumentError: `error`; it is none of ours, or of another kind.
         """
-        body, tag = token[:-_TAG_BYTES], token[-_TAG_BYTES:]
-        if len(token) <= _TAG_BYTES or not hmac.compare_digest(tag, self._tag(body)):
-            raise InvalidArgumentError(error)
-        kind, *fields = _decode(body)
+        kind, *fields = self._opened(token, error)
         if kind not in kinds:
             raise InvalidArgumentError(error)
         return kind, fields
+
+    def namespace_id(self, token: bytes, error: str) -> str:
+        """The namespace that a token of any kind is of.
+
+        Raises:
+            InvalidArgumentError: `error`; it is none of ours.
+        """
+        return str(self._opened(token, error)[1])
+
+    def _opened(self, token: bytes, error: str) -> list[Any]:
+        body, tag = token[:-_TAG_BYTES], token[-_TAG_BYTES:]
+        if len(token) <= _TAG_BYTES or not hmac.compare_digest(tag, self._tag(body)):
+            raise InvalidArgumentError(error)
+        opened: list[Any] = _decode(body)
+        return opened
 
     def _tag(self, body: bytes) -> bytes:
         return hashlib.blake2b(body, key=self._key, digest_size=_TAG_BYTES).digest()

@@ -113,6 +113,7 @@ class ActivityControls:
         self, request: UpdateActivityOptionsRequest, call: Call
     ) -> UpdateActivityOptionsResponse:
         """UpdateActivityOptions: changes timeouts, retry policy, queue or priority of pending activities."""
+        self._engine.namespaces.get(request.namespace)
         checks.priority(request.activity_options.priority)
         _check_named(request)
         paths = {snake_case(path) for path in request.update_mask.paths}
@@ -210,8 +211,8 @@ class ActivityControls:
             raise not_found(run) from error
 
     async def _run(self, request: Any) -> RunKey:
-        _check_named(request)
         namespace = self._engine.namespaces.get(request.namespace)
+        _check_named(request)
         named: WorkflowExecution = request.execution
         return await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
 

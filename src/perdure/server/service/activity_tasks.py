@@ -41,7 +41,7 @@ from perdure.server.service import checks
 from perdure.server.service.activity_answers import Answers, StandaloneAnswers, WorkflowAnswers, find
 from perdure.server.service.call import Call
 from perdure.server.service.task_responses import ACTIVITY_TASK, STANDALONE_TASK, TaskResponses
-from perdure.server.service.worker_tasks import open_any_token
+from perdure.server.service.worker_tasks import open_any_token, task_namespace
 from perdure.server.service.worker_versions import polled_queue, worker_options, worker_version
 
 Named = tuple[Answers, RunKey, ActivityToken]
@@ -216,7 +216,7 @@ class ActivityTasks:
     # --- which activity ---
 
     def _by_token(self, request: ByToken) -> Named:
-        namespace = self._engine.namespaces.get(request.namespace)
+        namespace = task_namespace(self._engine, request.namespace, request.task_token)
         kinds = (ACTIVITY_TASK, STANDALONE_TASK)
         kind, fields = open_any_token(self._engine, kinds, request.task_token, namespace)
         if kind == STANDALONE_TASK:

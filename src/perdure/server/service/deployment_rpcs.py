@@ -5,6 +5,8 @@ from __future__ import annotations
 from perdure.api.workflowservice.v1 import (
     CreateWorkerDeploymentRequest,
     CreateWorkerDeploymentResponse,
+    CreateWorkerDeploymentVersionRequest,
+    CreateWorkerDeploymentVersionResponse,
     DeleteWorkerDeploymentRequest,
     DeleteWorkerDeploymentResponse,
     DeleteWorkerDeploymentVersionRequest,
@@ -21,10 +23,15 @@ from perdure.api.workflowservice.v1 import (
     SetWorkerDeploymentManagerResponse,
     SetWorkerDeploymentRampingVersionRequest,
     SetWorkerDeploymentRampingVersionResponse,
+    UpdateWorkerDeploymentVersionComputeConfigRequest,
+    UpdateWorkerDeploymentVersionComputeConfigResponse,
     UpdateWorkerDeploymentVersionMetadataRequest,
     UpdateWorkerDeploymentVersionMetadataResponse,
+    ValidateWorkerDeploymentVersionComputeConfigRequest,
+    ValidateWorkerDeploymentVersionComputeConfigResponse,
 )
 from perdure.core.deployment import changes
+from perdure.core.deployment.compute import check_groups
 from perdure.core.deployment.routes import queue_name, version_message, version_text
 from perdure.core.deployment.state import Deployment
 from perdure.core.errors import (
@@ -281,9 +288,9 @@ class DeploymentRpcs:
         self, request: SetWorkerDeploymentManagerRequest, call: Call
     ) -> SetWorkerDeploymentManagerResponse:
         """SetWorkerDeploymentManager: only the manager may change the deployment, as long as there is one."""
+        namespace_id = self._engine.namespaces.get(request.namespace).namespace_id
         if not request.identity:
             raise InvalidArgumentError("Identity is required")
-        namespace_id = self._engine.namespaces.get(request.namespace).namespace_id
         check_deployment_name(request.deployment_name, self._limits)
         manager = request.identity if request.self else request.manager_identity
         now_ns = self._engine.runtime.now_ns()
@@ -303,6 +310,8 @@ class DeploymentRpcs:
     ) -> UpdateWorkerDeploymentVersionMetadataResponse:
         """UpdateWorkerDeploymentVersionMetadata: adds, replaces and removes entries."""
         namespace_id = self._engine.namespaces.get(request.namespace).namespace_id
+        if not request.upsert_entries and not request.remove_entries:
+            raise InvalidArgumentError("At least one of remove_entries or upsert_entries must be provided")
         name, build_id = named_version(request.deployment_version, request.version)
         checked_version(name, build_id, self._limits)
         self._version(namespace_id, name, build_id)
@@ -337,6 +346,49 @@ class DeploymentRpcs:
         )
         _, after = await self._deployments.change(namespace_id, name, lambda state: state, create=new)
         return CreateWorkerDeploymentResponse(conflict_token=after.token)
+
+    async def create_worker_deployment_version(
+        self, request: CreateWorkerDeploymentVersionRequest, call: Call
+    ) -> CreateWorkerDeploymentVersionResponse:
+        """CreateWorkerDeploymentVersion: one that no worker has polled for yet; the same request again finds it."""
+        namespace_id = self._engine.namespaces.get(request.namespace).namespace_id
+        name, build_id = _named_by(request)
+        checked_version(name, build_id, self._limits)
+        check_groups(request.compute_config.scaling_groups)
+        now_ns = self._engine.runtime.now_ns()
+
+        def change(state: Deployment) -> Deployment:
+            return changes.created(
+                name, state, build_id, now_ns, identity=request.identity, request_id=request.request_id
+            )
+
+        await self._deployments.change(namespace_id, name, change)
+        return CreateWorkerDeploymentVersionResponse()
+
+    async def update_worker_deployment_version_compute_config(
+        self, request: UpdateWorkerDeploymentVersionComputeConfigRequest, call: Call
+    ) -> UpdateWorkerDeploymentVersionComputeConfigResponse:
+        """UpdateWorkerDeploymentVersionComputeConfig: none can be used here; removing what is not there is done."""
+        namespace_id = self._engine.namespaces.get(request.namespace).namespace_id
+        name, build_id = _named_by(request)
+        self._version(namespace_id, name, build_id)
+        check_groups(
+            {name: update.scaling_group for name, update in request.compute_config_scaling_groups.items()}
+        )
+        return UpdateWorkerDeploymentVersionComputeConfigResponse()
+
+    async def validate_worker_deployment_version_compute_config(
+        self, request: ValidateWorkerDeploymentVersionComputeConfigRequest, call: Call
+    ) -> ValidateWorkerDeploymentVersionComputeConfigResponse:
+        """ValidateWorkerDeploymentVersionComputeConfig: always refused, since no provider can be used here."""
+        self._engine.namespaces.get(request.namespace)
+        check_groups(
+            {name: update.scaling_group for name, update in request.compute_config_scaling_groups.items()}
+        )
+        raise InvalidArgumentError(
+            "No prior compute config found, which means nothing can be removed and something needs to be added to be "
+            "valid"
+        )
 
     async def delete_worker_deployment(
         self, request: DeleteWorkerDeploymentRequest, call: Call
@@ -385,3 +437,19 @@ class DeploymentRpcs:
         deployment = self._deployments.find(namespace_id, name)
         if deployment is None or build_id not in deployment.versions:
             raise NotFoundError(f"build ID '{build_id}' not found in Worker Deployment '{name}'")
+
+
+def _named_by(
+    request: CreateWorkerDeploymentVersionRequest | UpdateWorkerDeploymentVersionComputeConfigRequest,
+) -> tuple[str, str]:
+    """Deployment name and build id of a version that must be named.
+
+    Raises:
+        InvalidArgumentError: one of them is missing.
+    """
+    version = request.deployment_version
+    if not version.deployment_name:
+        raise InvalidArgumentError("deployment name cannot be empty")
+    if not version.build_id:
+        raise InvalidArgumentError("build ID cannot be empty")
+    return version.deployment_name, version.build_id

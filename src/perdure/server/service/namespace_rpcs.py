@@ -215,6 +215,8 @@ class NamespaceRpcs:
         self, request: DeprecateNamespaceRequest, call: Call
     ) -> DeprecateNamespaceResponse:
         """DeprecateNamespace: no new workflows may start in it."""
+        if not request.namespace:
+            raise InvalidArgumentError("Namespace not set on request.")
         namespace = self._namespaces.get(request.namespace)
         info = NamespaceInfo()
         info.CopyFrom(namespace.info)

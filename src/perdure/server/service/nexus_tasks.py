@@ -26,7 +26,7 @@ from perdure.server.engine.nexus_tasks import NEXUS_TASK, NexusTasks
 from perdure.server.engine.worker_registry import WorkerRegistry
 from perdure.server.service import checks
 from perdure.server.service.call import Call
-from perdure.server.service.worker_tasks import open_token
+from perdure.server.service.worker_tasks import open_token, task_namespace
 from perdure.server.service.worker_versions import polled_queue, worker_options, worker_version
 
 
@@ -107,7 +107,7 @@ class NexusTaskRpcs:
         self, request: RespondNexusTaskCompletedRequest, call: Call
     ) -> RespondNexusTaskCompletedResponse:
         """RespondNexusTaskCompleted: the handler's answer."""
-        namespace = self._engine.namespaces.get(request.namespace)
+        namespace = task_namespace(self._engine, request.namespace, request.task_token)
         start = request.response.start_operation
         if not request.task_token:
             open_token(self._engine, NEXUS_TASK, request.task_token, namespace)
@@ -129,7 +129,7 @@ class NexusTaskRpcs:
         self, request: RespondNexusTaskFailedRequest, call: Call
     ) -> RespondNexusTaskFailedResponse:
         """RespondNexusTaskFailed: the handler cannot do what it was asked."""
-        namespace = self._engine.namespaces.get(request.namespace)
+        namespace = task_namespace(self._engine, request.namespace, request.task_token)
         fields = open_token(self._engine, NEXUS_TASK, request.task_token, namespace)
         has_error, has_failure = request.HasField("error"), request.HasField("failure")
         if not has_error and not has_failure:

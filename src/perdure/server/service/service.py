@@ -46,7 +46,7 @@ class Service:
         self.names = tuple(services)
         for service_name, handlers in services.items():
             for rpc in rpcs(service_name):
-                serve = _find(handlers, _snake_case(rpc.name))
+                serve = _find(handlers, snake_case(rpc.name))
                 path = method_path(service_name, rpc.name)
                 self.methods[path] = Method(path, rpc.request, rpc.response, serve)
 
@@ -75,5 +75,6 @@ def _find(groups: Sequence[object], name: str) -> HandlerFunction | None:
     return None
 
 
-def _snake_case(name: str) -> str:
+def snake_case(name: str) -> str:
+    """The name of the handler of an RPC."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

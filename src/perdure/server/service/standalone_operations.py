@@ -217,6 +217,7 @@ class StandaloneOperations:
         self, request: PollNexusOperationExecutionRequest, call: Call
     ) -> PollNexusOperationExecutionResponse:
         """PollNexusOperationExecution: waits for a stage; empty when it was not reached in time."""
+        self._engine.namespaces.get(request.namespace)
         if request.wait_stage not in (_STAGE_ANY, _STAGE_STARTED, _STAGE_CLOSED):
             raise InvalidArgumentError(f"unsupported wait_stage: {request.wait_stage}")
         self._check_operation(request.operation_id)

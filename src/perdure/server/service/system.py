@@ -1,15 +1,24 @@
-"""RPCs about the server itself: GetSystemInfo, GetClusterInfo."""
+"""RPCs about the server itself: GetSystemInfo, GetClusterInfo, and those on other clusters, of which there are none."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from perdure.api.operatorservice.v1 import (
+    AddOrUpdateRemoteClusterRequest,
+    AddOrUpdateRemoteClusterResponse,
+    ListClustersRequest,
+    ListClustersResponse,
+    RemoveRemoteClusterRequest,
+    RemoveRemoteClusterResponse,
+)
 from perdure.api.workflowservice.v1 import (
     GetClusterInfoRequest,
     GetClusterInfoResponse,
     GetSystemInfoRequest,
     GetSystemInfoResponse,
 )
+from perdure.core.errors import NotFoundError, UnavailableError, UnimplementedError
 from perdure.server.config import ServerConfig
 from perdure.server.service.call import Call
 from perdure.store.protocol import Store
@@ -64,3 +73,34 @@ class System:
             initial_failover_version=1,
             failover_version_increment=10,
         )
+
+    async def list_clusters(self, request: ListClustersRequest, call: Call) -> ListClustersResponse:
+        """OperatorService.ListClusters: this one."""
+        response = ListClustersResponse()
+        http_port = self._config.http_port
+        response.clusters.add(
+            cluster_name=self._config.cluster_name,
+            cluster_id=await self._store.cluster_id(),
+            address=f"{self._config.host}:{self._config.port}",
+            http_address=f"{self._config.host}:{http_port}" if http_port is not None else "",
+            initial_failover_version=1,
+            history_shard_count=1,
+            is_connection_enabled=True,
+        )
+        return response
+
+    async def add_or_update_remote_cluster(
+        self, request: AddOrUpdateRemoteClusterRequest, call: Call
+    ) -> AddOrUpdateRemoteClusterResponse:
+        """OperatorService.AddOrUpdateRemoteCluster: refused, since namespaces are kept by one server only."""
+        if not request.frontend_address:
+            raise UnavailableError(
+                "Unable connect to remote cluster  with error: dns resolver: missing address."
+            )
+        raise UnimplementedError("Perdure does not replicate namespaces to other clusters")
+
+    async def remove_remote_cluster(
+        self, request: RemoveRemoteClusterRequest, call: Call
+    ) -> RemoveRemoteClusterResponse:
+        """OperatorService.RemoveRemoteCluster: there are none."""
+        raise NotFoundError("The cluster to be deleted cannot be found in clusters cache.")

@@ -39,8 +39,8 @@ class UpdateRpcs:
         self, request: UpdateWorkflowExecutionRequest, call: Call
     ) -> UpdateWorkflowExecutionResponse:
         """UpdateWorkflowExecution: sends an update, once per update id, and waits until it is accepted or completed."""
-        prepare_update(request, self._engine)
         namespace = self._namespaces.get(request.namespace)
+        prepare_update(request, self._engine)
         named = request.workflow_execution
         status = await self._updates.update(
             namespace.namespace_id,
@@ -57,9 +57,9 @@ class UpdateRpcs:
         self, request: PollWorkflowExecutionUpdateRequest, call: Call
     ) -> PollWorkflowExecutionUpdateResponse:
         """PollWorkflowExecutionUpdate: waits for a known update; answers how far it is when that takes long."""
+        namespace = self._namespaces.get(request.namespace)
         if not request.HasField("update_ref"):
             raise InvalidArgumentError("UpdateRef is not set on request.")
-        namespace = self._namespaces.get(request.namespace)
         reference = request.update_ref
         named = reference.workflow_execution
         run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)

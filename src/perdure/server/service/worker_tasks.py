@@ -31,8 +31,8 @@ from perdure.core.run.state import RunState
 from perdure.core.run.transition import Transition
 from perdure.server.deployments import Deployments
 from perdure.server.engine.deliveries import ActivityDelivery, Delivery, WorkflowTaskDelivery
-from perdure.server.engine.engine import Engine
-from perdure.server.engine.histories import Histories
+from perdure.server.engine.engine import Engine, RunNotFoundError
+from perdure.server.engine.histories import Histories, not_found
 from perdure.server.engine.queries import Queries
 from perdure.server.engine.runs import RunSlot
 from perdure.server.engine.worker_registry import WorkerRegistry
@@ -73,6 +73,21 @@ def open_any_token(
     if fields[0] != namespace.namespace_id:
         raise InvalidArgumentError(WRONG_NAMESPACE)
     return kind, fields
+
+
+def task_namespace(engine: Engine, name: str, token: bytes) -> Namespace:
+    """The namespace of a request that answers a task: the one it names, or its token's.
+
+    Raises:
+        InvalidArgumentError: neither says one.
+        NamespaceNotFoundError: there is none of the name.
+    """
+    if name:
+        return engine.namespaces.get(name)
+    if not token:
+        raise InvalidArgumentError(NO_TOKEN)
+    namespace = engine.namespaces.by_id(engine.tokens.namespace_id(token, BAD_TOKEN))
+    return engine.namespaces.get(namespace.name if namespace is not None else "")
 
 
 class WorkerTasks:
@@ -154,7 +169,7 @@ class WorkerTasks:
         self, request: RespondWorkflowTaskCompletedRequest, call: Call
     ) -> RespondWorkflowTaskCompletedResponse:
         """RespondWorkflowTaskCompleted: applies commands; may return the next task and eager activities."""
-        namespace = self._namespaces.get(request.namespace)
+        namespace = task_namespace(self._engine, request.namespace, request.task_token)
         run, token = self._token(request.task_token, namespace)
 
         slot = self._engine.runs.pin(run)
@@ -249,7 +264,7 @@ class WorkerTasks:
         self, request: RespondWorkflowTaskFailedRequest, call: Call
     ) -> RespondWorkflowTaskFailedResponse:
         """RespondWorkflowTaskFailed: another attempt follows."""
-        namespace = self._namespaces.get(request.namespace)
+        namespace = task_namespace(self._engine, request.namespace, request.task_token)
         run, token = self._token(request.task_token, namespace)
 
         def apply(state: RunState, now_ns: int) -> tuple[Transition, None]:
@@ -268,7 +283,7 @@ class WorkerTasks:
         self, request: RespondQueryTaskCompletedRequest, call: Call
     ) -> RespondQueryTaskCompletedResponse:
         """RespondQueryTaskCompleted: the answer to a query outside of a workflow task."""
-        namespace = self._namespaces.get(request.namespace)
+        namespace = task_namespace(self._engine, request.namespace, request.task_token)
         fields = open_token(self._engine, QUERY_TASK, request.task_token, namespace)
         self._queries.answer(str(fields[2]), request)
         return RespondQueryTaskCompletedResponse()
@@ -290,7 +305,10 @@ class WorkerTasks:
             workflow_task.clear_sticky(tx.header)
             return tx, None
 
-        await self._engine.transact(run, apply)
+        try:
+            await self._engine.transact(run, apply)
+        except RunNotFoundError as error:
+            raise not_found(run) from error
         return ResetStickyTaskQueueResponse()
 
     async def shutdown_worker(self, request: ShutdownWorkerRequest, call: Call) -> ShutdownWorkerResponse:
