@@ -1,4 +1,4 @@
-"""The worker in Python: one activity of the Node application's workflow. `python -m examples.nestjs_shop.price_worker`."""
+"""The worker in Python: one activity of the Node application's workflow."""
 
 from __future__ import annotations
 
