@@ -111,6 +111,15 @@ from perdure.client._inputs_workflow import (
     UpdateWithStartUpdateWorkflowInput,
 )
 from perdure.client._interceptor import Interceptor, OutboundInterceptor
+from perdure.client._operation import NexusClient, NexusOperationHandle
+from perdure.client._operation_execution import (
+    NexusOperationExecution,
+    NexusOperationExecutionAsyncIterator,
+    NexusOperationExecutionCancellationInfo,
+    NexusOperationExecutionCount,
+    NexusOperationExecutionCountAggregationGroup,
+    NexusOperationExecutionDescription,
+)
 from perdure.client._plugin import Plugin
 from perdure.client._schedule import ScheduleHandle
 from perdure.client._schedule_action import ScheduleAction, ScheduleActionStartWorkflow
@@ -280,7 +289,15 @@ __all__ = [
     "MethodSyncOrAsyncNoParam",
     "MethodSyncOrAsyncSingleParam",
     "MultiParamSpec",
+    "NexusClient",
+    "NexusOperationExecution",
+    "NexusOperationExecutionAsyncIterator",
+    "NexusOperationExecutionCancellationInfo",
+    "NexusOperationExecutionCount",
+    "NexusOperationExecutionCountAggregationGroup",
+    "NexusOperationExecutionDescription",
     "NexusOperationFailureError",
+    "NexusOperationHandle",
     "OutboundInterceptor",
     "ParamType",
     "PauseActivityInput",

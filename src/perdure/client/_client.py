@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
 from perdure.client._client_activities import ActivityMethods
+from perdure.client._client_operations import OperationMethods
 from perdure.client._client_others import OtherMethods
 from perdure.client._client_workflows import WorkflowMethods
 from perdure.client._config import ClientConfig
@@ -41,7 +42,7 @@ Connector = Callable[[ConnectConfig], Awaitable[ServiceClient]]
 _DEFAULT_LIMITS = PayloadLimitsConfig()
 
 
-class Client(WorkflowMethods, ActivityMethods, OtherMethods):
+class Client(WorkflowMethods, ActivityMethods, OperationMethods, OtherMethods):
     """A client of one namespace. `Client.connect` makes one; `Client(...)` makes another one on the same connection.
 
     A client is used from the event loop it was connected in. It can be closed, or used with `async with`.

@@ -38,13 +38,20 @@ if TYPE_CHECKING:
     )
     from perdure.client._inputs_other import (
         BackfillScheduleInput,
+        CancelNexusOperationInput,
+        CountNexusOperationsInput,
         CreateScheduleInput,
         DeleteScheduleInput,
+        DescribeNexusOperationInput,
         DescribeScheduleInput,
+        GetNexusOperationResultInput,
         GetWorkerBuildIdCompatibilityInput,
         GetWorkerTaskReachabilityInput,
+        ListNexusOperationsInput,
         ListSchedulesInput,
         PauseScheduleInput,
+        StartNexusOperationInput,
+        TerminateNexusOperationInput,
         TriggerScheduleInput,
         UnpauseScheduleInput,
         UpdateScheduleInput,
@@ -62,6 +69,12 @@ if TYPE_CHECKING:
         StartWorkflowUpdateInput,
         StartWorkflowUpdateWithStartInput,
         TerminateWorkflowInput,
+    )
+    from perdure.client._operation import NexusOperationHandle
+    from perdure.client._operation_execution import (
+        NexusOperationExecutionAsyncIterator,
+        NexusOperationExecutionCount,
+        NexusOperationExecutionDescription,
     )
     from perdure.client._schedule import ScheduleHandle
     from perdure.client._schedule_description import ScheduleAsyncIterator, ScheduleDescription
@@ -175,6 +188,36 @@ class OutboundInterceptor:
     ) -> WorkflowUpdateHandle[Any]:
         """Called for `Client.start_update_with_start_workflow`."""
         return await self.next.start_update_with_start_workflow(input)
+
+    async def start_nexus_operation(self, input: StartNexusOperationInput) -> NexusOperationHandle[Any]:
+        """Called for `NexusClient.start_operation`."""
+        return await self.next.start_nexus_operation(input)
+
+    async def describe_nexus_operation(
+        self, input: DescribeNexusOperationInput
+    ) -> NexusOperationExecutionDescription:
+        """Called for `NexusOperationHandle.describe`."""
+        return await self.next.describe_nexus_operation(input)
+
+    async def get_nexus_operation_result(self, input: GetNexusOperationResultInput) -> Any:
+        """Called for `NexusOperationHandle.result`."""
+        return await self.next.get_nexus_operation_result(input)
+
+    async def cancel_nexus_operation(self, input: CancelNexusOperationInput) -> None:
+        """Called for `NexusOperationHandle.cancel`."""
+        await self.next.cancel_nexus_operation(input)
+
+    async def terminate_nexus_operation(self, input: TerminateNexusOperationInput) -> None:
+        """Called for `NexusOperationHandle.terminate`."""
+        await self.next.terminate_nexus_operation(input)
+
+    def list_nexus_operations(self, input: ListNexusOperationsInput) -> NexusOperationExecutionAsyncIterator:
+        """Called for `Client.list_nexus_operations`."""
+        return self.next.list_nexus_operations(input)
+
+    async def count_nexus_operations(self, input: CountNexusOperationsInput) -> NexusOperationExecutionCount:
+        """Called for `Client.count_nexus_operations`."""
+        return await self.next.count_nexus_operations(input)
 
     async def heartbeat_async_activity(self, input: HeartbeatAsyncActivityInput) -> None:
         """Called for `AsyncActivityHandle.heartbeat`."""

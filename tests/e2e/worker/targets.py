@@ -25,7 +25,7 @@ class Target:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._runner = asyncio.Runner()
-        config = {"system.enableEagerWorkflowStart": "true"}
+        config = {"system.enableEagerWorkflowStart": "true", "nexusoperation.enableStandalone": "true"}
         self._server: ServerProcess | None = None
         if kind == "perdure":
             self._server = PerdureServer(dynamic_config=config)

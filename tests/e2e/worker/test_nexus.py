@@ -14,8 +14,19 @@ import pytest
 from nexusrpc import handler as nexus_handler
 
 from perdure import nexus, workflow
-from perdure.client import Client, WorkflowExecutionStatus, WorkflowFailureError
-from perdure.exceptions import CancelledError, NexusOperationError
+from perdure.client import (
+    Client,
+    NexusOperationFailureError,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+)
+from perdure.common import NexusOperationExecutionStatus, NexusOperationIDConflictPolicy
+from perdure.exceptions import (
+    CancelledError,
+    NexusOperationAlreadyStartedError,
+    NexusOperationError,
+    TerminatedError,
+)
 from perdure.testing import WorkflowEnvironment
 from perdure.worker import Worker
 from tests.e2e.python_sdk import unique
@@ -213,6 +224,92 @@ async def test_errors_of_operations_and_handlers_are_told_apart(callers: Callers
     assert isinstance(handler_error, NexusOperationError)
     assert isinstance(handler_error.cause, nexusrpc.HandlerError)
     assert handler_error.cause.type is nexusrpc.HandlerErrorType.BAD_REQUEST
+
+
+# --- operations that a client starts
+
+
+@_with_callers
+async def test_a_client_starts_operations_and_waits_for_them(callers: Callers) -> None:
+    """Answered at once, or by a workflow; a handle made from the id has the same result."""
+    client = callers.client
+    orders = client.create_nexus_client(service=Orders, endpoint=callers.endpoint)
+    assert await orders.execute_operation(Orders.price, 21, id=unique("price")) == 42
+    handle = await orders.start_operation(
+        Orders.deliver, "home", id=unique("deliver"), summary="to the door", headers={"key": "value"}
+    )
+    assert await handle.result() == "delivered to home"
+    again = client.get_nexus_operation_handle(handle.operation_id, operation=Orders.deliver)
+    assert await again.result() == "delivered to home"
+    named = client.create_nexus_client("Orders", callers.endpoint)
+    assert await named.execute_operation("price", 4, id=unique("price"), result_type=int) == 8
+    assert await orders.execute_operation(OrdersHandler.price, 5, id=unique("price")) == 10
+    described = await handle.describe()
+    assert described.status is NexusOperationExecutionStatus.COMPLETED
+    assert (described.service, described.operation, described.attempt) == ("Orders", "deliver", 1)
+    assert await described.static_summary() == "to the door"
+    assert described.raw_description.nexus_header == {"key": "value"}
+    assert described.operation_token
+
+
+@_with_callers
+async def test_a_clients_operation_fails_with_its_cause(callers: Callers) -> None:
+    """Once and for all: the same error is raised again."""
+    orders = callers.client.create_nexus_client(service=Orders, endpoint=callers.endpoint)
+    handle = await orders.start_operation(Orders.price, 1001, id=unique("price"))
+    with pytest.raises(NexusOperationFailureError) as caught:
+        await handle.result()
+    assert isinstance(caught.value.cause, nexusrpc.HandlerError)
+    with pytest.raises(NexusOperationFailureError) as second:
+        await handle.result()
+    assert second.value is caught.value
+    shown = await handle.describe()
+    assert isinstance(shown.last_attempt_failure, nexusrpc.HandlerError)
+    with pytest.raises(ValueError, match="not a Nexus operation"):
+        await orders.start_operation(len, 1, id=unique("price"))
+    with pytest.raises(ValueError, match="neither a name nor a class"):
+        callers.client.create_nexus_client(service=Delivery, endpoint=callers.endpoint)
+
+
+@_with_callers
+async def test_a_client_ends_operations_and_finds_them(callers: Callers) -> None:
+    """Cancelled through its handler, terminated at once; an id in use is refused."""
+    client = callers.client
+    orders = client.create_nexus_client(service=Orders, endpoint=callers.endpoint)
+    first = await orders.start_operation(Orders.deliver, "unknown", id=unique("deliver"))
+    with pytest.raises(NexusOperationAlreadyStartedError) as taken:
+        await orders.start_operation(Orders.deliver, "unknown", id=first.operation_id)
+    assert taken.value.run_id == first.run_id
+    same = await orders.start_operation(
+        Orders.deliver,
+        "unknown",
+        id=first.operation_id,
+        id_conflict_policy=NexusOperationIDConflictPolicy.USE_EXISTING,
+    )
+    assert same.run_id == first.run_id
+    await first.cancel(reason="not wanted")
+    with pytest.raises(NexusOperationFailureError) as canceled:
+        await first.result()
+    assert isinstance(canceled.value.cause, CancelledError)
+    shown = await first.describe()
+    assert shown.cancellation_info is not None
+    assert shown.cancellation_info.reason == "not wanted"
+    second = await orders.start_operation(Orders.deliver, "unknown", id=unique("deliver"))
+    await second.terminate(reason="enough")
+    with pytest.raises(NexusOperationFailureError, match="failed") as terminated:
+        await second.result()
+    assert isinstance(terminated.value.cause, TerminatedError)
+    mine = f"Endpoint = '{callers.endpoint}'"
+    async with asyncio.timeout(20):
+        while (await client.count_nexus_operations(f"{mine} AND ExecutionStatus != 'Running'")).count < 2:
+            await asyncio.sleep(0)
+    found = {row.operation_id: row.status async for row in client.list_nexus_operations(mine, page_size=1)}
+    assert found == {
+        first.operation_id: NexusOperationExecutionStatus.CANCELED,
+        second.operation_id: NexusOperationExecutionStatus.TERMINATED,
+    }
+    grouped = await client.count_nexus_operations(f"{mine} GROUP BY ExecutionStatus")
+    assert sorted(str(group.group_values[0]) for group in grouped.groups) == ["Canceled", "Terminated"]
 
 
 def test_a_broken_executor_of_handlers_ends_the_worker() -> None:

@@ -17,16 +17,7 @@ import temporalio
 
 MISSING: dict[str, set[str]] = {
     "activity": set(),
-    "client": {
-        "NexusClient",
-        "NexusOperationExecution",
-        "NexusOperationExecutionAsyncIterator",
-        "NexusOperationExecutionCancellationInfo",
-        "NexusOperationExecutionCount",
-        "NexusOperationExecutionCountAggregationGroup",
-        "NexusOperationExecutionDescription",
-        "NexusOperationHandle",
-    },
+    "client": set(),
     "common": set(),
     "contrib.opentelemetry": set(),
     "contrib.opentelemetry.workflow": set(),
@@ -46,20 +37,7 @@ MISSING: dict[str, set[str]] = {
 }
 """What no module of ours offers yet; `docs/compatibility.md` names it too. Type variables of signatures are no loss."""
 
-_NEXUS_CALLS = {f"{verb}_nexus_operation" for verb in ("start", "describe", "cancel", "terminate")} | {
-    "count_nexus_operations",
-    "list_nexus_operations",
-    "get_nexus_operation_result",
-}
-
 MISSING_MEMBERS: dict[str, set[str]] = {
-    "client.Client": {
-        "count_nexus_operations",
-        "create_nexus_client",
-        "get_nexus_operation_handle",
-        "list_nexus_operations",
-    },
-    "client.OutboundInterceptor": _NEXUS_CALLS,
     "nexus.TemporalNexusClient": {"start_activity"},
     "nexus.TemporalOperationHandler": {"cancel_activity"},
     # Between the official worker and its native part, which ours does not have.
