@@ -12,6 +12,7 @@ from rich.console import Console
 
 from benchmarks import profiling, report
 from benchmarks.applications import compare
+from benchmarks.features import FEATURES, TARGET_NAMES, run_features
 from benchmarks.rounds import RunOptions, run_all
 from benchmarks.schedules import run_schedules
 from benchmarks.targets import DEFAULT_TARGETS, TARGETS
@@ -140,6 +141,22 @@ def schedules(count: int, minutes: int, way: str, output: Path) -> None:
     """Measure how late schedules start their workflows: spread over the minute, and all at one second."""
     ways = {"spread": [False], "together": [True], "both": [False, True]}[way]
     result = run_schedules(count, minutes, ways, tell)
+    report.write(result, output)
+    for reason in result["invalid_reasons"]:
+        tell(f"INVALID {reason}")
+    sys.exit(0 if result["valid"] else 1)
+
+
+@main.command()
+@click.option(
+    "--feature", "wanted", multiple=True, type=click.Choice(list(FEATURES)), help="All when absent."
+)
+@click.option("--servers", default=",".join(TARGET_NAMES), show_default=True, help="Comma-separated.")
+@click.option("--output", type=click.Path(path_type=Path), default=RESULTS / "features.json")
+@click.pass_obj
+def features(options: RunOptions, wanted: tuple[str, ...], servers: str, output: Path) -> None:
+    """Measure a fan-out of 100 activities, signals to 1,000 waiting workflows, and round trips of updates."""
+    result = run_features(list(wanted or FEATURES), servers.split(","), options.rounds, tell)
     report.write(result, output)
     for reason in result["invalid_reasons"]:
         tell(f"INVALID {reason}")
