@@ -445,6 +445,11 @@ def deadlines(activity: Activity) -> list[tuple[int, int]]:
     return [] if activity.paused_ns else attempts.deadlines(activity)
 
 
+def first_deadline_ns(activity: Activity) -> int:
+    """The earliest time of `deadlines`, 0 if there is none."""
+    return 0 if activity.paused_ns else attempts.first_deadline_ns(activity)
+
+
 def fire(tx: Transition, scheduled_event_id: int, due_ns: int, timeout_type: int, limits: Limits) -> None:
     """Does what `deadlines` said is due, if it still is: dispatches the next attempt, or times the attempt out."""
     committed = tx.activities.get(scheduled_event_id)

@@ -98,6 +98,23 @@ def deadlines(activity: Activity) -> list[tuple[int, int]]:
     return found
 
 
+def first_deadline_ns(activity: Activity) -> int:
+    """The earliest time of `deadlines`, 0 if there is none; asked for all activities of a run in each transition."""
+    first_ns = activity.expiration_ns
+    other_ns = 0
+    if activity.started_ns:
+        if activity.start_to_close_ns:
+            other_ns = activity.started_ns + activity.start_to_close_ns
+        if activity.heartbeat_ns:
+            alive_ns = max(activity.started_ns, activity.last_heartbeat_ns) + activity.heartbeat_ns
+            other_ns = min(other_ns, alive_ns) if other_ns else alive_ns
+    elif activity.backing_off:
+        other_ns = activity.scheduled_ns
+    elif activity.schedule_to_start_ns:
+        other_ns = activity.scheduled_ns + activity.schedule_to_start_ns
+    return min(first_ns, other_ns) if first_ns and other_ns else first_ns or other_ns
+
+
 def _attempt_limits(activity: Activity) -> Iterator[tuple[int, int]]:
     """(time, timeout type) of what a started attempt has to keep to."""
     if activity.start_to_close_ns:

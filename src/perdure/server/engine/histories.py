@@ -16,6 +16,10 @@ from perdure.server.engine.engine import Engine
 PAGE_BYTES = 2 * 1024 * 1024
 """A page of history ends with the batch that reaches this size, so that answers stay well below what clients accept."""
 
+REMEMBERED = 16
+"""Batches of several events that are kept parsed, each of at most so many bytes."""
+REMEMBERED_BYTES = 64 * 1024
+
 
 class Histories:
     """Histories of an engine's runs.
@@ -28,6 +32,8 @@ class Histories:
     def __init__(self, engine: Engine, page_batches: int = 256) -> None:
         self._engine = engine
         self._page_batches = page_batches
+        self._recent: dict[int, tuple[bytes, Sequence[HistoryEvent]]] = {}
+        """Batches that were parsed lately, by the identity of their bytes."""
 
     async def resolve(self, namespace_id: str, workflow_id: str, run_id: str) -> RunKey:
         """The run a request names; without run id the workflow id's newest.
@@ -126,12 +132,27 @@ class Histories:
         return batches[: min(max_batches, self._page_batches) if max_batches > 0 else self._page_batches]
 
     async def event(self, run: RunKey, event_id: int) -> HistoryEvent:
-        """One event of a run."""
-        for found in events(await self.read(run, event_id, event_id + 1)):
+        """One event of a run, to be read only: others may get it, too."""
+        for batch in await self.read(run, event_id, event_id + 1):
+            found = self._parsed(batch)[event_id - batch.first_event_id]
             if found.event_id == event_id:
                 return found
         invariant(False, "an event is missing from the history", run=run, event_id=event_id)
         raise AssertionError  # invariant raised
+
+
+    def _parsed(self, batch: EventBatch) -> Sequence[HistoryEvent]:
+        """The events of a batch. Some are remembered: of many that were written at once, one after the other is asked
+        for, as workers take the activities that they scheduled."""
+        known = self._recent.get(id(batch.data))
+        if known is not None and known[0] is batch.data:
+            return known[1]
+        parsed = events((batch,))
+        if len(parsed) > 1 and len(batch.data) <= REMEMBERED_BYTES:
+            if len(self._recent) >= REMEMBERED:
+                del self._recent[next(iter(self._recent))]
+            self._recent[id(batch.data)] = (batch.data, parsed)
+        return parsed
 
 
 def events(batches: Sequence[EventBatch]) -> list[HistoryEvent]:
