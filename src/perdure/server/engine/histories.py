@@ -140,7 +140,6 @@ class Histories:
         invariant(False, "an event is missing from the history", run=run, event_id=event_id)
         raise AssertionError  # invariant raised
 
-
     def _parsed(self, batch: EventBatch) -> Sequence[HistoryEvent]:
         """The events of a batch. Some are remembered: of many that were written at once, one after the other is asked
         for, as workers take the activities that they scheduled."""
