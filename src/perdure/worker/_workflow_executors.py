@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from perdure.worker._workflow_watch import NO_PROGRESS, DeadlockError, Progress, run_watched
 from perdure.worker.workflow_code import guards
+from perdure.worker.workflow_code.loop import make_current
 
 T = TypeVar("T")
 
@@ -84,12 +85,13 @@ class LoopExecutor:
     def _run(self, job: Callable[[], T], progress: Progress) -> T:
         # The loop's hooks would have it finish asynchronous generators of workflow code, outside the workflow.
         hooks = sys.get_asyncgen_hooks()
+        task = asyncio.current_task(self._loop) if sys.version_info >= (3, 14) else None
         sys.set_asyncgen_hooks(None, None)
         try:
             return run_watched(job, progress, self.limit_s)
         except DeadlockError:
             # The code may have been interrupted on its way out.
-            asyncio._set_running_loop(self._loop)
+            make_current(self._loop, task)
             guards.leave()
             raise
         except (StopIteration, SystemExit) as error:

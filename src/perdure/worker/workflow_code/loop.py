@@ -31,6 +31,14 @@ timer_metadata: ContextVar[UserMetadata | None] = ContextVar("perdure_timer_meta
 """What timers started by asyncio's own functions are to say about themselves."""
 
 
+def make_current(loop: asyncio.AbstractEventLoop | None, task: asyncio.Task[Any] | None) -> None:
+    """Makes a loop the running one of this thread, and a task the current one, whatever stands there."""
+    asyncio._set_running_loop(loop)
+    # From 3.14 on a thread has one current task, not one for each loop.
+    if sys.version_info >= (3, 14) and loop is not None:
+        tasks._swap_current_task(loop, task)
+
+
 class LoopHost(Protocol):
     """What the loop asks of the workflow that runs on it."""
 
@@ -189,10 +197,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def leave(self, before: tuple[asyncio.AbstractEventLoop | None, asyncio.Task[Any] | None]) -> None:
         """Makes what ran before run again."""
-        outer, outer_task = before
-        asyncio._set_running_loop(outer)
-        if sys.version_info >= (3, 14) and outer is not None:
-            tasks._swap_current_task(outer, outer_task)
+        make_current(*before)
 
     def fire_timer(self, seq: int) -> None:
         """Makes the callback of a timer ready; nothing if it was cancelled."""
