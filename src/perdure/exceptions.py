@@ -91,6 +91,13 @@ class WorkflowAlreadyStartedError(FailureError):
         self.run_id = run_id
         self.first_run_id = first_run_id
 
+    def __str__(self) -> str:
+        """Say more than the message, which other SDKs read."""
+        return (
+            f"{self.message}: the workflow ID {self.workflow_id!r} is in use. Use another ID, or say with "
+            "id_conflict_policy or id_reuse_policy what is to happen"
+        )
+
 
 class InvalidVersioningOverrideError(FailureError):
     """A child workflow was not started because its versioning override is not valid."""

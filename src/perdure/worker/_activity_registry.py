@@ -115,7 +115,7 @@ class ActivityRegistry:
         if registered is None:
             raise ApplicationError(
                 f"Activity function {name} for workflow {workflow_id} is not registered on this worker, "
-                f"available activities: {', '.join(self.names)}",
+                f"available activities: {', '.join(self.names)}. Pass it to Worker(activities=[...])",
                 type="NotFoundError",
             )
         return registered
@@ -129,7 +129,7 @@ class ActivityRegistry:
         if self._dynamic is None and name not in self._by_name:
             raise ValueError(
                 f"Activity function {name} is not registered on this worker, "
-                f"available activities: {', '.join(self.names)}"
+                f"available activities: {', '.join(self.names)}. Pass it to Worker(activities=[...])"
             )
 
 

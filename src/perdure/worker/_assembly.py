@@ -255,7 +255,8 @@ def _local_activity_check(registry: ActivityRegistry | None) -> Callable[[str], 
 
     def refuse(name: str) -> None:
         raise ValueError(
-            f"Activity function {name} is not registered on this worker, no available activities."
+            f"Activity function {name} is not registered on this worker, no available activities. "
+            "Pass it to Worker(activities=[...])"
         )
 
     return refuse

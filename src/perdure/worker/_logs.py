@@ -48,16 +48,13 @@ def one_line(error: BaseException) -> str:
     current: BaseException | None = error
     while current is not None and len(parts) < _MAX_CAUSES:
         text = " ".join(str(current).split())
-        parts.append(f"{_name(current)}: {text}" if text else _name(current))
+        # An application error with a type begins with it by itself.
+        says_type = isinstance(current, ApplicationError) and bool(current.type)
+        name = type(current).__name__
+        parts.append(text if says_type else f"{name}: {text}" if text else name)
         current = current.__cause__
     line = ", caused by ".join(parts)
     return line if len(line) <= _MAX_TEXT else line[: _MAX_TEXT - 1] + "…"
-
-
-def _name(error: BaseException) -> str:
-    if isinstance(error, ApplicationError) and error.type:
-        return f"{type(error).__name__} ({error.type})"
-    return type(error).__name__
 
 
 def user_traceback(error: BaseException) -> str:

@@ -153,7 +153,8 @@ class RegisteredPrograms:
         if definition is None:
             names = ", ".join(sorted(name for name in self.settings.definitions if name))
             raise ApplicationError(
-                f"Workflow class {workflow_type} is not registered on this worker, available workflows: {names}",
+                f"Workflow class {workflow_type} is not registered on this worker, available workflows: {names}. "
+                "Pass it to Worker(workflows=[...])",
                 type="NotFoundError",
             )
         return WorkflowProgram(definition, workflow_id, run_id, self.settings)

@@ -173,7 +173,8 @@ async def test_an_unknown_workflow_is_named_with_those_that_are_known(client: Cl
         ]
         message = failed.workflow_task_failed_event_attributes.failure.message
         assert message == (
-            "Workflow class Cuonter is not registered on this worker, available workflows: Counter"
+            "Workflow class Cuonter is not registered on this worker, available workflows: Counter. "
+            "Pass it to Worker(workflows=[...])"
         )
         await handle.terminate()
 

@@ -60,7 +60,7 @@ def test_an_error_is_one_bounded_line_with_its_causes() -> None:
     error.__cause__ = ValueError("why " * 500)
     line = _logs.one_line(error)
     assert "\n" not in line
-    assert line.startswith("ApplicationError (Mine): Mine: first second, caused by ValueError: why why")
+    assert line.startswith("Mine: first second, caused by ValueError: why why")
     assert len(line) == 500
 
 

@@ -494,3 +494,27 @@ def test_a_type_error_of_the_handlers_own_stays_as_it_is() -> None:
     failure = run.query("fails_inside").failure
     assert failure is not None
     assert failure.message == "object of type 'int' has no len()"
+
+
+@workflow.defn
+class Asked:
+    """Has a query that takes a number."""
+
+    @workflow.run
+    async def run(self) -> None:
+        """Waits."""
+        await asyncio.Event().wait()
+
+    @workflow.query
+    def number(self, number: int) -> int:
+        """The number."""
+        return number
+
+
+def test_a_query_whose_arguments_do_not_decode_says_why() -> None:
+    """Who asks gets the message and nothing of what caused it."""
+    driver = Driver(Asked)
+    driver.start()
+    answer = driver.query("number", "no number")
+    assert answer.failure is not None
+    assert answer.failure.message.startswith("Failed decoding arguments: Payload at index 0 ")

@@ -304,10 +304,15 @@ class Handlers:
                 f"Query handler for '{query.query_type}' expected but not found, "
                 f"known queries: [{_names(self.queries)}]"
             )
+        try:
+            args = self._arguments(definition, query.query_type, query.query_args)
+        except RuntimeError as error:
+            # Who asked is told the message only, not what caused it.
+            raise RuntimeError(f"{error}: {error.__cause__}") from error.__cause__
         return HandleQueryInput(
             id=job.query_id,
             query=query.query_type,
-            args=self._arguments(definition, query.query_type, query.query_args),
+            args=args,
             headers=query.header.fields,
         )
 
