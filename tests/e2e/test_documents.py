@@ -1,0 +1,109 @@
+"""The tutorial does what it says, command by command; and the documentation is a site without a broken link."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TUTORIAL = REPOSITORY / "docs" / "tutorial.md"
+EXPLAINED = REPOSITORY / "docs" / "durable-execution.md"
+COMMAND_TIMEOUT_S = 90
+BLOCK = re.compile(r"^```(?P<kind>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```$", re.M | re.S)
+NOT_RUN = {"pip install perdure": "it is installed, from this checkout"}
+
+
+def _run(command: str, folder: Path) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=COMMAND_TIMEOUT_S,
+        check=False,
+    )
+    return done.stdout
+
+
+def _steps(console: str) -> list[tuple[str, list[str]]]:
+    """The commands of a block, each with the lines that it must print, among others, in this order."""
+    steps: list[tuple[str, list[str]]] = []
+    for line in console.splitlines():
+        if line.startswith("$ "):
+            steps.append((line[2:], []))
+        else:
+            steps[-1][1].append(line.strip())
+    return steps
+
+
+@pytest.fixture(scope="module")
+def after_the_tutorial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which every block of the tutorial was saved or run, from the first to the last."""
+    folder = tmp_path_factory.mktemp("tutorial")
+    for block in BLOCK.finditer(TUTORIAL.read_text()):
+        if block["title"]:
+            (folder / block["title"]).write_text(block["text"])
+            continue
+        assert block["kind"] == "console", f"nobody runs this block: {block['text']}"
+        for command, expected in _steps(block["text"]):
+            if command in NOT_RUN:
+                continue
+            printed = _run(command, folder)
+            rest = [" ".join(line.split()) for line in printed.splitlines()]
+            for line in expected:
+                wanted = " ".join(line.split())
+                found = next((number for number, got in enumerate(rest) if wanted in got), None)
+                assert found is not None, f"$ {command}\nshould print {line!r}, and printed:\n{printed}"
+                del rest[: found + 1]
+    return folder
+
+
+@pytest.mark.timeout(400)
+def test_every_block_of_the_tutorial_does_what_it_says(after_the_tutorial: Path) -> None:
+    """Files are saved, commands run, and what they print is what the page shows."""
+    assert (after_the_tutorial / "orders.db").exists()
+
+
+@pytest.mark.timeout(400)
+def test_the_history_is_the_one_that_is_explained(after_the_tutorial: Path) -> None:
+    """The page that goes through the tutorial's history names each of its events, with its number."""
+    shown = _run(
+        "perdure workflow show --address sqlite:///orders.db --workflow-id order-1", after_the_tutorial
+    )
+    history = re.findall(r"^ +(\d+) +\S+ +(\w+)$", shown, re.M)
+    explained: list[tuple[str, str]] = []
+    for cell in re.findall(r"^\| ([\d, ]+ \w.*?) \|", EXPLAINED.read_text(), re.M):
+        numbers, names = re.fullmatch(r"([\d, ]+) (.*)", cell).groups()  # type: ignore[union-attr]  # as found above
+        kind, _, ends = names.partition(" ")
+        if ends == "…":
+            ends = "Scheduled, Started, Completed"
+        kinds = [kind + end for end in ends.split(", ")] if ends else [kind]
+        explained += list(zip(numbers.split(", "), kinds, strict=True))
+    assert history == explained
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    """No link that leads nowhere, no page that nobody finds."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        cwd=REPOSITORY,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (tmp_path / "site" / "tutorial" / "index.html").read_text()
+    assert "packing order-1, attempt 2" in page
+    assert not re.search(r'<(?:script|link|img)[^>]+(?:src|href)="https?://', page), (
+        "a page asks an outside host"
+    )
