@@ -341,6 +341,6 @@ def test_timeout_and_retry_state_are_kept() -> None:
 
 def test_an_id_that_is_in_use_is_named() -> None:
     """The message is the official one, as it goes over the wire; what a person reads says what to do."""
-    error = WorkflowAlreadyStartedError("order-1", "Order")
+    error = perdure.exceptions.WorkflowAlreadyStartedError("order-1", "Order")
     assert error.message == "Workflow execution already started"
     assert str(error).startswith(f"{error.message}: the workflow ID 'order-1' is in use. Use another ID")
