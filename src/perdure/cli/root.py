@@ -16,13 +16,46 @@ from perdure.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, one_line
 from perdure.core.errors import PerdureError
 
 _COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "activity": (
+        "perdure.cli.activity:activity",
+        "Start activities without a workflow, and act on all kinds of activities",
+    ),
+    "batch": ("perdure.cli.batch:batch", "See what batch operations do, and stop them"),
     "completion": (
         "perdure.cli.completion:completion",
         "Print a script that lets a shell complete commands, flags and workflow ids",
     ),
+    "config": (
+        "perdure.cli.config:config",
+        "Keep addresses, namespaces and credentials in profiles of the configuration file",
+    ),
+    "debug": ("perdure.cli.debug:debug", "Replay a workflow here, step by step, under pdb with your code"),
+    "doctor": (
+        "perdure.cli.doctor:doctor",
+        "Look for what is wrong: versions, configuration, connection, clock, disk",
+    ),
+    "env": (
+        "perdure.cli.env:env",
+        "Keep flags under a name in the env file; `perdure config` is the newer way",
+    ),
+    "history": ("perdure.cli.history:history", "Keep histories in files, replay them, compare them"),
     "lint": ("perdure.cli.lint:lint", "Find the usual mistakes in workflow code"),
+    "nexus": ("perdure.cli.nexus:nexus", "Call Nexus operations without a workflow"),
+    "operator": (
+        "perdure.cli.operator:operator",
+        "Set up and look after a server: namespaces, search attributes, Nexus endpoints",
+    ),
     "options": ("perdure.cli.options:options", "Show the flags that every command takes"),
+    "schedule": ("perdure.cli.schedule:schedule", "Start workflows at times and intervals"),
     "server": ("perdure.cli.server:server", "Run a server"),
+    "task-queue": (
+        "perdure.cli.task_queue:task_queue",
+        "See who polls task queues and what waits in them, and limit them",
+    ),
+    "worker": (
+        "perdure.cli.worker:worker",
+        "Run workers, see those that are there, and say which deployment gets tasks",
+    ),
     "workflow": ("perdure.cli.workflow:workflow", "Start workflows and do everything else with them"),
 }
 """Name of a command to where it is and its help in one line, so that `perdure --help` imports none of them."""
