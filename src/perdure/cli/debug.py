@@ -54,6 +54,7 @@ class HistoryDebugger(pdb.Pdb):
     def __init__(self, events: Sequence[Any]) -> None:
         super().__init__(skip=["perdure.*"], nosigint=True)
         self.prompt = "(perdure) "
+        self.botframe = None
         self._events = events
         self._shown = 0
         self._until = 0
@@ -68,6 +69,9 @@ class HistoryDebugger(pdb.Pdb):
         """A workflow task brings its events to the code: say which, and stop at the next line that runs."""
         self._shown, self._until = self._until, history_length
         self.do_events("")
+        if self.botframe is None:
+            self.reset()
+            self.botframe = sys._getframe(1)
         self.set_step()
         sys.settrace(self.trace_dispatch)
 
