@@ -128,6 +128,7 @@ class Options:
     test_timeout_s: float
     file_timeout_s: float
     select: tuple[str, ...]
+    without: tuple[str, ...]
     keyword: str
     output: Path
     against: Path | None
@@ -201,7 +202,7 @@ class Server:
                 self._process.wait()
 
 
-def test_files(suite: Suite, tests: Path, select: Sequence[str]) -> list[str]:
+def test_files(suite: Suite, tests: Path, select: Sequence[str], without: Sequence[str]) -> list[str]:
     """The suite's test files, relative to its root, longest first so that parallel jobs end together."""
     found = [
         path
@@ -209,6 +210,7 @@ def test_files(suite: Suite, tests: Path, select: Sequence[str]) -> list[str]:
         for path in tests.rglob(pattern)
         if not any(part in suite.left_out for part in path.parts)
         and (not select or any(word in str(path.relative_to(tests.parent)) for word in select))
+        and not any(word in str(path.relative_to(tests.parent)) for word in without)
     ]
     found.sort(key=lambda path: (-path.stat().st_size, str(path)))
     return [str(path.relative_to(tests.parent)) for path in found]
@@ -331,7 +333,7 @@ def run_target(options: Options, target: str) -> list[FileResult]:
         suite_copy(options.suite, options.checkout) as root,
         concurrent.futures.ThreadPoolExecutor(options.jobs) as pool,
     ):
-        files = test_files(options.suite, root / "tests", options.select)
+        files = test_files(options.suite, root / "tests", options.select, options.without)
         print(f"{target}: {len(files)} files", flush=True)
         results: list[FileResult] = []
         pending = [pool.submit(run_file, options, root, file, target) for file in files]
@@ -427,6 +429,7 @@ def parse_arguments(arguments: Sequence[str]) -> Options:
     parser.add_argument("--test-timeout", type=float, default=60.0, metavar="SECONDS")
     parser.add_argument("--file-timeout", type=float, default=900.0, metavar="SECONDS")
     parser.add_argument("--select", nargs="*", default=(), help="only files whose path has one of these")
+    parser.add_argument("--without", nargs="*", default=(), help="no files whose path has one of these")
     parser.add_argument("--keyword", default="", help="only tests whose name matches (pytest's -k)")
     parser.add_argument("--output", type=Path, default=Path("official_suite.json"))
     parser.add_argument("--against", type=Path, help="an earlier JSON result to compare with")
@@ -438,7 +441,8 @@ def parse_arguments(arguments: Sequence[str]) -> Options:
         checkout=given.checkout, python=given.python.absolute(), targets=targets,
         commands={"perdure": given.perdure_command, "real": given.real_command},
         jobs=given.jobs, test_timeout_s=given.test_timeout, file_timeout_s=given.file_timeout,
-        select=tuple(given.select), keyword=given.keyword, output=given.output, against=given.against,
+        select=tuple(given.select), without=tuple(given.without), keyword=given.keyword,
+        output=given.output, against=given.against,
         own_sdk=given.own_sdk, suite=SUITES[given.suite],
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ PACKAGE: Final = Path(__file__).resolve().parent / "typescript"
 LEAST_NODE: Final = (20, 3)
 INSTALL_TIMEOUT_S: Final = 300.0
 READY_TIMEOUT_S: Final = 90.0
-SCENARIOS_TIMEOUT_S: Final = 90.0
+SCENARIOS_TIMEOUT_S: Final = 180.0
 
 pytestmark = pytest.mark.timeout(INSTALL_TIMEOUT_S + READY_TIMEOUT_S + SCENARIOS_TIMEOUT_S)
 
@@ -43,6 +43,53 @@ EXPECTED: Final[dict[str, dict[str, Any]]] = {
     "cancel": {"cancelled": True, "status": "CANCELLED", "events": 17},
     "terminate": {"terminated": True, "message": "enough"},
     "list": {"type": "gives_up", "queue": True},
+    "children": {
+        "told": "told hello",
+        "failed": True,
+        "cancelled": True,
+        "left": "RUNNING",
+        "said": "left goodbye",
+        "replayed": True,
+    },
+    "updates": {
+        "sums": [3, 6],
+        "result": 1006,
+        "late": 1006,
+        "same": True,
+        "refused": "not positive: -1",
+        "replayed": True,
+    },
+    "update_with_start": {"sums": [11, 13], "result": 13, "replayed": True},
+    "continue_as_new": {
+        "patched": True,
+        "continued": True,
+        "memo": {"left": 0},
+        "first": "CONTINUED_AS_NEW",
+        "other": True,
+    },
+    "async_completion": {"result": "done elsewhere", "replayed": True},
+    "schedule": {
+        "sum": 5,
+        "created": [
+            {"paused": True, "note": "not yet"},
+            {"why": "compatibility"},
+            {"overlap": "BUFFER_ALL", "catchupWindow": 3_600_000, "pauseOnFailure": False},
+            [{"every": 3_600_000, "offset": 300_000}],
+            10,
+        ],
+        "ran": ["now", 1],
+        "updated": [[{"every": 86_400_000}], "later"],
+        "listed": [{"why": "compatibility"}, "later"],
+        "gone": True,
+    },
+    "nexus": {
+        "echo": "again",
+        "hello": "Hello, Ada!",
+        "token": True,
+        "refused": "not today",
+        "cancelled": True,
+        "replayed": True,
+    },
 }
 
 

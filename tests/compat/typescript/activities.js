@@ -1,7 +1,7 @@
 // Activities of the TypeScript compatibility test.
 
 import { ApplicationFailure } from '@temporalio/common';
-import { Context } from '@temporalio/activity';
+import { CompleteAsyncError, Context } from '@temporalio/activity';
 
 export async function greet(name) {
   return `Hello, ${name}!`;
@@ -21,4 +21,9 @@ export async function heartbeatUntilCancelled() {
   } finally {
     clearInterval(timer);
   }
+}
+
+export async function waitsForItsToken() {
+  Context.current().heartbeat('waiting');
+  throw new CompleteAsyncError();
 }

@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { Client, Connection, QueryNotRegisteredError, WorkflowFailedError } from '@temporalio/client';
 import { CancelledFailure, TerminatedFailure } from '@temporalio/common';
 import { Worker } from '@temporalio/worker';
+import { moreScenarios } from './more_scenarios.js';
 
 const [address, taskQueue, codePath] = process.argv.slice(2);
 const connection = await Connection.connect({ address });
@@ -87,12 +88,24 @@ const scenarios = {
       }
     }
   },
+  ...moreScenarios({ client, connection, taskQueue, start, replays }),
 };
+
+const LIMIT_MS = 60_000;
+
+/** The scenario's value; one that hangs fails, so that the others still run. */
+async function within(limit, promise) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not done within ${limit} ms`)), limit);
+  });
+  return await Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
 
 for (const [name, scenario] of Object.entries(scenarios)) {
   let line;
   try {
-    line = { name, ok: true, value: await scenario() };
+    line = { name, ok: true, value: await within(LIMIT_MS, scenario()) };
   } catch (error) {
     line = { name, ok: false, error: String(error?.stack ?? error) };
   }

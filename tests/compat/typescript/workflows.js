@@ -14,6 +14,9 @@ import {
   uuid4,
 } from '@temporalio/workflow';
 
+export * from './messages.js';
+export * from './nexus_workflows.js';
+
 const { greet, succeedAtAttempt, heartbeatUntilCancelled } = proxyActivities({
   startToCloseTimeout: '20s',
   heartbeatTimeout: '5s',
