@@ -57,7 +57,8 @@ RUN_SPECIFIC: Final = frozenset(
         "namespace", "namespaceId", "source", "stackTrace",
         # Not removed by the official runner, whose two runs are of one server and one machine.
         "workerDeploymentName", "encodedAttributes", "protocolInstanceId", "messageId", "acceptedRequestMessageId",
-        "updateId", "continuedExecutionRunId", "firstWorkflowTaskBackoff", "links",
+        "updateId", "continuedExecutionRunId", "firstWorkflowTaskBackoff", "links", "parentWorkflowNamespaceId",
+        "prevAutoResetPoints",
     }
 )  # fmt: skip
 """Fields of events that the official runner removes before it compares histories, and a few more ids."""
@@ -192,6 +193,18 @@ def scrubbed(value: Any) -> Any:
     return value
 
 
+def differing_fields(left: Any, right: Any, path: str = "") -> list[str]:
+    """Paths of what differs between two events."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        names = sorted(left.keys() | right.keys())
+        return [
+            found
+            for name in names
+            for found in differing_fields(left.get(name), right.get(name), f"{path}.{name}")
+        ]
+    return [] if left == right else [path.removeprefix(".")]
+
+
 def history_difference(real: JobResult, ours: JobResult) -> str:
     """The first difference of two servers' histories of a feature; empty: none."""
     by_type = [sorted(each.histories, key=lambda history: str(history["type"])) for each in (real, ours)]
@@ -207,8 +220,9 @@ def history_difference(real: JobResult, ours: JobResult) -> str:
             shown = [each[at].removeprefix("EVENT_TYPE_") if at < len(each) else "the end" for each in names]
             return f"{left['type']}: event {at + 1} is {shown[0]} there, {shown[1]} here"
         for index, (event, other) in enumerate(zip(left["events"], right["events"], strict=True), 1):
-            if scrubbed(event) != scrubbed(other):
-                return f"{left['type']}: event {index}: {scrubbed(event)} there, {scrubbed(other)} here"
+            fields = differing_fields(scrubbed(event), scrubbed(other))
+            if fields:
+                return f"{left['type']}: event {index}: {', '.join(fields)}"
     return ""
 
 

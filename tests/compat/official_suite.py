@@ -276,6 +276,7 @@ def pytest_environment(options: Options, target: str, results_path: Path) -> dic
         **os.environ, RESULTS_VARIABLE: str(results_path), "PYTHONPATH": os.pathsep.join(python_path),
         DEV_SERVER_VARIABLE: command,
     }  # fmt: skip
+    found.pop("PYTHONDONTWRITEBYTECODE", None)
     test_server = Path(command).with_name("perdure-test-server")
     if target == "perdure" and test_server.exists():
         found[TEST_SERVER_VARIABLE] = str(test_server)
@@ -290,6 +291,8 @@ def run_pytest(
     line = [str(options.python), "-m", "pytest", *(["-p", ALIAS] if options.own_sdk else []), result.file]
     line += ["-p", RECORDER, options.suite.address_option, address, "-q"]
     line += [f"--timeout={options.test_timeout_s:.0f}", "--tb=short", "-p", "no:cacheprovider"]
+    # The SDK's sandbox imports a test's file for every workflow: compiled anew each time, that takes seconds.
+    line += ["--assert=plain"]
     if options.keyword:
         line += ["-k", options.keyword]
     deadline = time.monotonic() + options.file_timeout_s

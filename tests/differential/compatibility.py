@@ -1,8 +1,9 @@
 """Writes docs/compatibility.md: `python -m tests.differential.compatibility`. A test compares the file with this.
 
 Everything that can become stale is taken from where it is decided: the known differences, the service's table of
-RPCs, the core's table of commands, and the scenarios. The results of the official SDK's suite on our SDK are read from
-`tests/compat/own_sdk_results.md`, written after a run.
+RPCs, the core's table of commands, and the scenarios. Results of other projects' suites on this server are read from
+`tests/compat/results`, those of the official SDK's suite on our SDK from `tests/compat/own_sdk_results.md`: written
+after a run.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from perdure.server.service.service import snake_case
 from perdure.store.memory import MemoryStore
 from tests.compat.cli_differences import CLI_DIFFERENCES
 from tests.compat.cli_scenarios import SCENARIOS
+from tests.compat.suite_results import features_table, load, table
 from tests.differential.known_differences import KNOWN_DIFFERENCES, KnownDifference
 from tests.differential.registry import all_scenarios
 
@@ -67,12 +69,71 @@ What differs:
 """
 
 
+_SUITES = """\
+## Other projects' tests
+
+Run as they are, with the official SDK, against the official development server and against Perdure, on the same
+machine and with the same settings. None of their code is here. What each command takes and writes is in its `--help`.
+"""
+
+_SDK_SUITE = """\
+### The official Python SDK's own suite
+
+Release 1.31.0, without the integrations of model providers. Tests that start a server of their own start the one that
+is tested.
+
+    python tests/compat/official_suite.py CHECKOUT --python VENV/bin/python --both --output sdk.json
+"""
+
+_SAMPLES = """\
+### temporalio/samples-python
+
+With release 1.31.0 of the SDK. Left out: `deepagents_plugin`, which needs a later release, and `google_adk_agents`,
+whose tests do not end with the release of that library that was there, on either server.
+
+    python tests/compat/official_suite.py CHECKOUT --suite samples --python VENV/bin/python --both --output samples.json
+"""
+
+_FEATURES = """\
+### temporalio/features
+
+The Python features, by their own harness; a variant has a server with its own dynamic configuration. Every history
+that a feature leaves must replay in the SDK's replayer, and is compared with the real server's event by event, without
+the fields that the official runner leaves out. A feature that races with itself has more than one history: it is the
+same if any two of the runs' are, and `update/activities` has too many for that. `poll_complete_on_shutdown` stops
+workers in the middle of endless workflows. An empty message of priority is not written into the run that continues.
+
+    python -m tests.compat.features_suite CHECKOUT --python VENV/bin/python --output features.json
+"""
+
+_TYPESCRIPT = """\
+### The official TypeScript SDK
+
+Release 1.24.0, worker and client, in `tests/compat/test_typescript.py`: activities (retried, local, completed by
+others), timers, conditions, signals and queries, signal-with-start, cancellation, termination, children with every
+outcome, external signals, updates with validators, update-with-start, continue-as-new, patches and memos, schedules,
+Nexus operations of either kind. Results are equal on both servers, and histories replay.
+"""
+
+
 def page() -> str:
     """The whole page."""
     head = _HEAD.format(version=COMPATIBLE_VERSION, count=len(all_scenarios()))
     sections = (_differences(KNOWN_DIFFERENCES), _command_line(), _commands(), _rpcs())
     lines = [line for section in sections for line in (*section, "")]
-    return "\n".join([head, *lines, OWN_SDK_RESULTS.read_text()])
+    return "\n".join([head, *lines, *_suites(), OWN_SDK_RESULTS.read_text()])
+
+
+def _suites() -> Iterator[str]:
+    yield _SUITES
+    yield _FEATURES
+    yield from features_table(load("features"))
+    for name, text in (("samples", _SAMPLES),):
+        yield ""
+        yield text
+        yield from table(name, load(name))
+    yield ""
+    yield _TYPESCRIPT
 
 
 def _command_line() -> Iterator[str]:
