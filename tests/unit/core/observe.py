@@ -61,6 +61,7 @@ _CREATES = (
     "child.initiate",
     "external.initiate_signal",
     "external.initiate_cancel",
+    "nexus_operation.schedule",
 )
 """These make a new thing: its key is known afterwards."""
 
@@ -97,6 +98,12 @@ WATCHED: tuple[
         machines.external_state,
         _initiated,
         lambda tx: [external.initiated_event_id for external in tx.externals],
+    ),
+    (
+        machines.NEXUS_OPERATION,
+        machines.nexus_operation_state,
+        _initiated,
+        lambda tx: [operation.scheduled_event_id for operation in tx.nexus_operations],
     ),
 )
 

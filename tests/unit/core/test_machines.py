@@ -9,15 +9,34 @@ from pathlib import Path
 
 import pytest
 
-from perdure.core.run import activity, activity_control, child, machines, workflow_task
+from perdure.core.nexus.outcomes import Started, Succeeded
+from perdure.core.run import (
+    activity,
+    activity_control,
+    child,
+    machines,
+    nexus_operation,
+    workflow_task,
+)
 from perdure.core.run.activity import ActivityToken
 from perdure.core.run.limits import SECOND_NS
-from perdure.core.run.machines import ACTIVITY, CHILD, EXTERNAL, MACHINES, RUN, TIMER, WORKFLOW_TASK, Machine
+from perdure.core.run.machines import (
+    ACTIVITY,
+    CHILD,
+    EXTERNAL,
+    MACHINES,
+    NEXUS_OPERATION,
+    RUN,
+    TIMER,
+    WORKFLOW_TASK,
+    Machine,
+)
 from perdure.core.run.transition import Transition
 from tests.support.builders import (
     application_failure,
     cancel_activity,
     cancel_external,
+    cancel_operation,
     cancel_timer,
     cancel_workflow,
     complete_workflow,
@@ -27,6 +46,7 @@ from tests.support.builders import (
     payloads,
     retry_policy,
     schedule_activity,
+    schedule_operation,
     signal_external,
     start_child,
     start_timer,
@@ -37,6 +57,7 @@ from tests.unit.core.driver import QUEUE, STICKY, Driver, begun, with_commands
 from tests.unit.core.observe import Seen, observed
 from tests.unit.core.test_child import run_child, tell
 from tests.unit.core.test_external import other, reach
+from tests.unit.core.test_nexus_operation import TRANSIENT, answered
 from tests.unit.core.test_reset import reset_to
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -311,6 +332,59 @@ def _externals() -> None:
         _closed(with_commands(sent))
 
 
+def _operations() -> None:
+    """Every end of an operation in every state that it can be in."""
+
+    def scheduled() -> Driver:
+        return with_commands(schedule_operation(schedule_to_close_timeout=duration(60)))
+
+    def tried() -> Driver:
+        return answered(scheduled(), TRANSIENT)
+
+    def cancel_waits() -> Driver:
+        driver = scheduled()
+        driver.signal()
+        driver.complete(cancel_operation(5))
+        return driver
+
+    def cancel_waits_after_a_try() -> Driver:
+        driver = tried()
+        driver.signal()
+        driver.complete(cancel_operation(5))
+        return driver
+
+    def started() -> Driver:
+        return answered(scheduled(), Started("token"))
+
+    def canceling() -> Driver:
+        driver = started()
+        driver.complete(cancel_operation(5))
+        return driver
+
+    def cancel_settled() -> Driver:
+        driver = canceling()
+        driver.apply(lambda tx: nexus_operation.cancel_answered(tx, 5, 0, None))
+        return driver
+
+    done = Succeeded(None)
+
+    def told(request_id: str) -> Callable[[Transition], object]:
+        return lambda tx: nexus_operation.complete(tx, 5, request_id, done)
+
+    states = (scheduled, tried, cancel_waits, cancel_waits_after_a_try, started, canceling, cancel_settled)
+    for state in states:
+        ended = state()
+        request_id = ended.state.nexus_operations[5].request_id
+        ended.apply(told(request_id))
+        late = state()
+        late.sleep(61)
+        late.fire()
+        state().terminate()
+    for state in (scheduled, tried, cancel_waits):
+        answered(state(), done)
+        answered(state(), Started("token"))
+
+
 @pytest.mark.parametrize(
     ("machine", "scenario"),
     [
@@ -320,6 +394,7 @@ def _externals() -> None:
         (TIMER, _timers),
         (CHILD, _children),
         (EXTERNAL, _externals),
+        (NEXUS_OPERATION, _operations),
     ],
     ids=lambda value: value.name if isinstance(value, Machine) else "",
 )

@@ -383,16 +383,79 @@ def external_state(tx: Transition, initiated_event_id: int) -> str:
     return _outcome(tx, initiated_event_id, _EXTERNAL_EVENTS)
 
 
-def _outcome(tx: Transition, initiated_event_id: int, named: dict[int, tuple[str, str]]) -> str:
+def _outcome(
+    tx: Transition,
+    initiated_event_id: int,
+    named: dict[int, tuple[str, str]],
+    field: str = "initiated_event_id",
+) -> str:
     """The state that an event of this transition says something initiated has come to."""
     if not tx.header.is_open:
         return "dropped"
     for event in (*tx.buffered, *tx.events):
         if event.event_type in named:
             state, attributes = named[event.event_type]
-            if getattr(event, attributes).initiated_event_id == initiated_event_id:
+            if getattr(getattr(event, attributes), field) == initiated_event_id:
                 return state
     return "none"
 
 
-MACHINES = (RUN, WORKFLOW_TASK, ACTIVITY, TIMER, CHILD, EXTERNAL)
+# --- a Nexus operation, on its caller's side ---
+
+NEXUS_OPERATION = Machine(
+    "nexus operation",
+    "What its caller knows of an operation: requests to the handler run beside the run, and each answer is one input. "
+    "A cancellation that is asked for before the operation runs waits for that; its answer ends nothing, only "
+    "the operation's own end does.",
+    {
+        "none": "not asked for",
+        "scheduled": "its handler is to be asked to start it",
+        "tried": "an attempt failed, and the next one follows after a pause",
+        "started": "it runs, and its end comes as a completion",
+        "cancel_waits": "it is to be cancelled as soon as it runs",
+        "canceling": "it runs, and its handler is to be asked to cancel it",
+        "cancel_settled": "it runs, and its handler was asked to cancel it, or refused for good",
+        "ended": "it completed, failed, was cancelled or timed out",
+        "dropped": "its caller closed first",
+    },
+    _edges(
+        ("none", "nexus_operation.schedule", "scheduled"),
+        ("scheduled", "nexus_operation.start_answered", "tried"),
+        ("scheduled tried", "nexus_operation.start_answered", "started ended"),
+        ("scheduled tried", "nexus_operation.request_cancel", "cancel_waits"),
+        ("cancel_waits", "nexus_operation.start_answered", "canceling ended"),
+        ("started", "nexus_operation.request_cancel", "canceling"),
+        ("canceling", "nexus_operation.cancel_answered", "cancel_settled"),
+        (
+            "scheduled tried started cancel_waits canceling cancel_settled",
+            "nexus_operation.complete nexus_operation.fire",
+            "ended",
+        ),
+        ("scheduled tried started cancel_waits canceling cancel_settled", "lifecycle._close", "dropped"),
+    ),
+)
+_OPERATION_EVENTS: dict[int, tuple[str, str]] = {
+    EventType.Value(f"EVENT_TYPE_NEXUS_OPERATION_{end}"): (
+        "ended",
+        f"nexus_operation_{end.lower()}_event_attributes",
+    )
+    for end in ("COMPLETED", "FAILED", "CANCELED", "TIMED_OUT")
+}
+
+
+def nexus_operation_state(tx: Transition, scheduled_event_id: int) -> str:
+    """The state of an operation that is pending, or ended for its caller in this transition."""
+    pending = tx.nexus_operations.get(scheduled_event_id)
+    if pending is None:
+        return _outcome(tx, scheduled_event_id, _OPERATION_EVENTS, "scheduled_event_id")
+    if not tx.header.is_open:
+        return "dropped"
+    if not pending.started_ns:
+        waits = "tried" if pending.attempt else "scheduled"
+        return "cancel_waits" if pending.cancel_requested_event_id else waits
+    if not pending.cancel_requested_event_id:
+        return "started"
+    return "cancel_settled" if pending.cancel_state else "canceling"
+
+
+MACHINES = (RUN, WORKFLOW_TASK, ACTIVITY, TIMER, CHILD, EXTERNAL, NEXUS_OPERATION)
