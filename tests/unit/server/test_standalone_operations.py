@@ -141,11 +141,11 @@ def test_the_end_of_its_workflow_and_its_outcome_are_one_commit() -> None:
             failed: list[list[RunKind]] = []
             commit = store.commit
 
-            async def failing(writes: Any) -> None:
+            async def failing(writes: Any, *more: Any) -> None:
                 if any(write.run == run for write in writes) and not failed:
                     failed.append([write.run.kind for write in writes])
                     raise StoreUnavailableError("disk full")
-                await commit(writes)
+                await commit(writes, *more)
 
             store.commit = failing  # type: ignore[method-assign, assignment]
             await step(client, "w", complete_workflow(payloads("r")))
@@ -246,7 +246,7 @@ def test_a_store_that_fails_leaves_nothing_believed() -> None:
             store = client.server.engine.store
             commit = store.commit
 
-            async def failing(writes: Any) -> None:
+            async def failing(writes: Any, *more: Any) -> None:
                 raise StoreUnavailableError("disk full")
 
             store.commit = failing  # type: ignore[method-assign, assignment]
