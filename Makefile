@@ -43,6 +43,7 @@ check: lint
 # acceptable only for the serial part.
 test: lint
 	@scripts/prepare.sh node
+	@scripts/prepare.sh browser
 	@$(PYTEST) tests -n $(WORKERS) -m "not serial"; parallel=$$?; \
 	$(PYTEST) tests -m serial; serial=$$?; \
 	[ $$parallel = 0 ] && { [ $$serial = 0 ] || [ $$serial = 5 ]; }

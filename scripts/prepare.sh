@@ -1,6 +1,7 @@
 #!/bin/sh
 # Brings a machine that has only Python 3.11 and make to where the Makefile can work. Used by the Makefile alone.
 #   prepare.sh venv FOLDER   a virtual environment with pip in FOLDER; kept if it already works
+#   prepare.sh browser       Chromium, for the tests of the web UI; going without it is no error
 #   prepare.sh node          node and npm, for the tests with the TypeScript SDK; going without them is no error
 set -eu
 
@@ -46,8 +47,18 @@ node() {
     fi
 }
 
+browser() {
+    for name in chromium chromium-browser google-chrome google-chrome-stable; do
+        if command -v "$name" >/dev/null; then
+            return
+        fi
+    done
+    debian chromium || say "until then the tests of the web UI in a browser are skipped"
+}
+
 case "${1:-}" in
+    browser) browser ;;
     venv) venv "$2" ;;
     node) node ;;
-    *) say "usage: prepare.sh venv FOLDER | node"; exit 2 ;;
+    *) say "usage: prepare.sh venv FOLDER | node | browser"; exit 2 ;;
 esac

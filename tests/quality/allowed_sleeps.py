@@ -23,5 +23,6 @@ ALLOWED_SLEEPS: dict[str, str] = {
     "tests/e2e/determinism/steps.py::timer": _DURABLE,
     "tests/e2e/python_sdk.py::eventually": _POLLS_ANOTHER_PROCESS,
     "tests/support/servers.py::ServerProcess._wait_until_ready": _POLLS_ANOTHER_PROCESS,
+    "tests/ui/stage.py::Stage.until": _POLLS_ANOTHER_PROCESS,
     "tests/unit/guards/test_guards.py::": _UNDER_TEST,
 }

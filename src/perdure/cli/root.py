@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from typing import Any, Final
 
 import click
@@ -52,6 +51,7 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "perdure.cli.task_queue:task_queue",
         "See who polls task queues and what waits in them, and limit them",
     ),
+    "ui": ("perdure.cli.ui:ui", "Serve the web UI for any server"),
     "worker": (
         "perdure.cli.worker:worker",
         "Run workers, see those that are there, and say which deployment gets tasks",
@@ -59,11 +59,6 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "workflow": ("perdure.cli.workflow:workflow", "Start workflows and do everything else with them"),
 }
 """Name of a command to where it is and its help in one line, so that `perdure --help` imports none of them."""
-
-_IF_INSTALLED: Final[dict[str, tuple[str, str]]] = {
-    "ui": ("perdure.cli.ui:ui", "Serve the web UI for any server"),
-}
-"""The same for commands whose module may be missing."""
 
 Function = Callable[..., Any]
 
@@ -117,10 +112,7 @@ root: Final = Root(
     "Durable execution for Python: a server, and everything that is done with workflows from outside.\n\n"
     "Works with servers of Perdure and Temporal (--address HOST:PORT), and on a database file without any server "
     "(--address sqlite:///FILE).",
-    lazy={
-        **_COMMANDS,
-        **{name: entry for name, entry in _IF_INSTALLED.items() if find_spec(entry[0].partition(":")[0])},
-    },
+    lazy=_COMMANDS,
     params=[_VERSION],
     no_args_is_help=True,
 )

@@ -10,15 +10,20 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from perdure import __version__
 from perdure.cli import logs
 from perdure.core.errors import PerdureError
 from perdure.server.config import ServerConfig
+from perdure.server.doors.ports import PortError
 from perdure.server.runtime import SystemRuntime
 from perdure.server.server import Server
+from perdure.service import ConnectConfig
 from perdure.store.protocol import Store
+
+if TYPE_CHECKING:
+    from perdure.cli.ui_door import UiDoor, UiPlace
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +40,7 @@ class DevServer:
         db_filename: SQLite file, None keeps everything in memory.
         pragmas: SQLite pragmas by name.
         log_level, log_format: see `logs`.
-        show_ui_line: mention the UI in the banner.
+        ui: where the web UI listens; None without one.
         show_config: print the configuration to stderr.
         notices: lines for stderr, about flags without effect.
         unknown_keys: dynamic configuration keys without effect.
@@ -46,7 +51,7 @@ class DevServer:
     pragmas: Mapping[str, str] = field(default_factory=dict)
     log_level: str = "warn"
     log_format: str = "text"
-    show_ui_line: bool = True
+    ui: UiPlace | None = None
     show_config: bool = False
     notices: Sequence[str] = ()
     unknown_keys: Sequence[str] = ()
@@ -81,13 +86,39 @@ async def _serve(asked: DevServer) -> int:
     store, store_name = _store(asked, runtime)
     server = Server(store, asked.config, runtime, store_name)
     await server.start()
-    _show_banner(asked, server)
+    try:
+        ui = await _start_ui(asked, server)
+    except BaseException:  # Also when cancelled: what was opened is closed before anybody hears of it.
+        await server.stop(0)
+        raise
+    _show_banner(asked, server, ui)
     # What start-up made lives as long as the process; the collector need not look at it again.
     gc.collect()
     gc.freeze()
     await stopping.wait()
+    if ui is not None:
+        await ui.stop(STOP_GRACE_S)
     await server.stop(STOP_GRACE_S)
     return 0
+
+
+async def _start_ui(asked: DevServer, server: Server) -> UiDoor | None:
+    """Opens the web UI. A port that nobody chose may be taken by another server's UI: then there is none."""
+    if asked.ui is None:
+        return None
+    # Imported where it is needed: templates and an HTTP server are much for a server without a UI.
+    from perdure.cli.ui_door import UiDoor, reachable
+
+    address = reachable(asked.config.host, server.port)
+    door = UiDoor(asked.ui, ConnectConfig(target_host=address), address)
+    try:
+        await door.start()
+    except PortError as error:
+        if asked.ui.is_port_chosen:
+            raise
+        print(f"Note: no web UI: {error}; --ui-port chooses another port", file=sys.stderr)
+        return None
+    return door
 
 
 def _on_signal(stopping: asyncio.Event) -> None:
@@ -107,15 +138,14 @@ def _store(asked: DevServer, runtime: SystemRuntime) -> tuple[Store, str]:
     return SqliteStore(asked.db_filename, asked.pragmas, runtime.new_id), "sqlite"
 
 
-def _show_banner(asked: DevServer, server: Server) -> None:
+def _show_banner(asked: DevServer, server: Server, ui: UiDoor | None) -> None:
     config = asked.config
     lines = [
         f"Perdure {__version__} (compatible with Temporal server {config.server_version})",
         "",
         f"Server:      {config.host}:{server.port}",
         *([f"HTTP:        {config.host}:{server.http_port}"] if server.http_port else []),
+        *([f"UI:          {ui.url}"] if ui is not None else []),
         f"Persistence: {asked.db_filename or 'in-memory'}",
     ]
-    if asked.show_ui_line:
-        lines.append("UI:          not available yet")
     print("\n".join(lines), flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,25 +15,26 @@ from perdure.core.errors import InvalidArgumentError
 from perdure.core.visibility.attributes import AttributeType, is_definable
 from perdure.server.config import ServerConfig, with_dynamic_values
 
+if TYPE_CHECKING:
+    from perdure.cli.ui_door import UiPlace
+
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _TYPES: Final = {attribute_type.label.lower(): attribute_type for attribute_type in AttributeType}
 _LABELS: Final = ", ".join(attribute_type.label for attribute_type in AttributeType)
 
 _NOT_YET: Final = {
     "metrics_port": "--metrics-port: the metrics endpoint",
-    "ui_port": "--ui-port: the web UI",
-    "ui_ip": "--ui-ip: the web UI",
-    "ui_asset_path": "--ui-asset-path: the web UI",
-    "ui_codec_endpoint": "--ui-codec-endpoint: the web UI",
-    "ui_public_path": "--ui-public-path: the web UI",
-    "ui_disable_news_fetch": "--ui-disable-news-fetch: the web UI",
+    "ui_asset_path": "--ui-asset-path: assets of one's own",
 }
-"""Flags that are accepted although their feature is not there yet: parameter to flag and feature."""
+"""Flags that are accepted although their feature is not there: parameter to flag and feature."""
+_UI_PORT_OFFSET: Final = 1000
+"""Without `--ui-port`, the UI's port is that of gRPC and so much."""
 
 
 server: Final = Group("server", "Run a server.")
 
-_PORT: Final = click.IntRange(0, 65535)
+_LARGEST_PORT: Final = 65_535
+_PORT: Final = click.IntRange(0, _LARGEST_PORT)
 
 
 _FLAGS: Final = (
@@ -76,12 +77,22 @@ _FLAGS: Final = (
         help="Port of the HTTP API (JSON for every RPC, and Nexus); 0: any.",
     ),
     click.option("--metrics-port", type=_PORT, help="Port of the /metrics endpoint."),
-    click.option("--ui-port", type=_PORT, help="Port of the web UI."),
-    click.option("--ui-ip", metavar="IP", help="Address the web UI listens on."),
+    click.option(
+        "--ui-port", type=_PORT, help="Port of the web UI; 0: any. Default: the port of gRPC + 1000."
+    ),
+    click.option("--ui-ip", metavar="IP", help="Address the web UI listens on. Default: that of --ip."),
+    click.option(
+        "--ui-allow-host",
+        multiple=True,
+        metavar="NAME",
+        help="Another name that browsers reach the web UI by. Repeatable.",
+    ),
     click.option("--ui-asset-path", metavar="PATH", help="Custom assets of the web UI."),
     click.option("--ui-codec-endpoint", metavar="URL", help="Remote codec endpoint of the web UI."),
     click.option("--ui-public-path", metavar="PATH", help="Base path of the web UI."),
-    click.option("--ui-disable-news-fetch", is_flag=True, help="The web UI fetches no news."),
+    click.option(
+        "--ui-disable-news-fetch", is_flag=True, help="Accepted; the web UI never asks anybody else."
+    ),
 )
 
 
@@ -127,13 +138,35 @@ def start_dev(ctx: click.Context, /, **flags: Any) -> None:
             pragmas=_pairs(flags["sqlite_pragma"], "--sqlite-pragma"),
             log_level=global_flag(ctx, "log_level", "warn"),
             log_format=global_flag(ctx, "log_format", "text"),
-            show_ui_line=not flags["headless"],
+            ui=_ui(flags),
             show_config=flags["log_config"],
             notices=notices,
             unknown_keys=unknown,
         )
     )
     ctx.exit(code)
+
+
+def _ui(flags: dict[str, Any]) -> UiPlace | None:
+    """Where the web UI is to be; None without one."""
+    if flags["headless"]:
+        return None
+    from perdure.cli.ui_door import UiPlace
+
+    port = flags["ui_port"]
+    if port is None:
+        port = flags["port"] + _UI_PORT_OFFSET if flags["port"] else 0
+        # A port chosen by the server itself may not exist at all.
+        port = port if port <= _LARGEST_PORT else 0
+    return UiPlace(
+        flags["ui_ip"] or flags["ip"],
+        port,
+        flags["ui_allow_host"],
+        flags["ui_codec_endpoint"] or "",
+        flags["ui_public_path"] or "",
+        flags["namespace"][0] if flags["namespace"] else "default",
+        is_port_chosen=flags["ui_port"] is not None,
+    )
 
 
 def _unavailable(flags: dict[str, Any]) -> list[str]:

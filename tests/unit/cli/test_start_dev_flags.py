@@ -66,7 +66,9 @@ def test_defaults_are_those_of_the_official_command(start_dev: Invoke) -> None:
     assert not asked.config.time_skipping
     assert (asked.log_level, asked.log_format) == ("warn", "text")
     assert asked.notices == []
-    assert asked.show_ui_line
+    assert asked.ui is not None
+    assert (asked.ui.host, asked.ui.port, asked.ui.namespace) == ("localhost", 8233, "default")
+    assert not asked.ui.is_port_chosen
 
 
 def test_every_flag_arrives(start_dev: Invoke) -> None:
@@ -86,7 +88,7 @@ def test_every_flag_arrives(start_dev: Invoke) -> None:
     assert (asked.log_level, asked.log_format) == ("debug", "json")
     assert asked.show_config
     assert asked.config.time_skipping
-    assert not asked.show_ui_line
+    assert asked.ui is None
 
 
 def test_flags_of_every_command_may_stand_before_or_after_and_the_nearest_wins(start_dev: Invoke) -> None:
@@ -120,12 +122,7 @@ def test_the_http_port_is_told_to_the_server(start_dev: Invoke) -> None:
     ("flags", "feature"),
     [
         (["--metrics-port", "9000"], "metrics endpoint"),
-        (["--ui-port", "8233"], "web UI"),
-        (["--ui-ip", "0.0.0.0"], "web UI"),
-        (["--ui-asset-path", "/tmp"], "web UI"),
-        (["--ui-codec-endpoint", "http://x"], "web UI"),
-        (["--ui-public-path", "/ui"], "web UI"),
-        (["--ui-disable-news-fetch"], "web UI"),
+        (["--ui-asset-path", "/tmp"], "assets of one's own"),
     ],
 )
 def test_a_flag_whose_feature_is_not_there_yet_is_accepted_and_says_so(
@@ -134,8 +131,35 @@ def test_a_flag_whose_feature_is_not_there_yet_is_accepted_and_says_so(
     (notice,) = start_dev.server(*flags).notices
     assert flags[0] in notice
     assert feature in notice
-    if feature == "web UI":
+    if flags[0].startswith("--ui"):
         assert start_dev.server(*flags, "--headless").notices == []
+
+
+def test_the_flags_of_the_web_ui_arrive(start_dev: Invoke) -> None:
+    place = start_dev.server(
+        *(
+            "--ui-port",
+            "0",
+            "--ui-ip",
+            "0.0.0.0",
+            "--ui-codec-endpoint",
+            "http://x",
+            "--ui-public-path",
+            "/ui",
+        ),
+        *("--ui-allow-host", "ui.example", "--ui-disable-news-fetch", "--namespace", "mine"),
+    ).ui
+    assert place is not None
+    assert (place.host, place.port, place.is_port_chosen) == ("0.0.0.0", 0, True)
+    assert (place.codec_endpoint, place.public_path) == ("http://x", "/ui")
+    assert (place.names, place.namespace) == (("ui.example",), "mine")
+
+
+@pytest.mark.parametrize(("port", "expected"), [("7000", 8000), ("0", 0), ("65000", 0)])
+def test_the_web_uis_port_follows_that_of_grpc(start_dev: Invoke, port: str, expected: int) -> None:
+    place = start_dev.server("--port", port).ui
+    assert place is not None
+    assert place.port == expected
 
 
 @pytest.mark.parametrize(

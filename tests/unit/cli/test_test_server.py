@@ -31,7 +31,7 @@ def test_a_port_is_enough(monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
     assert code == 0
     assert (asked.config.host, asked.config.port) == ("127.0.0.1", 7999)
     assert asked.config.time_skipping
-    assert not asked.show_ui_line
+    assert asked.ui is None
 
 
 def test_extra_arguments_are_flags_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:

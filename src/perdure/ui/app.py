@@ -1,0 +1,252 @@
+"""The application: finds the handler of a path, gives it a context, and writes what it answers."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qs, quote, unquote
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from perdure.service import ClientConnectError, RPCError, ServiceClient
+from perdure.ui import preferences as prefs
+from perdure.ui.config import LIVE_INTERVAL_MS, MAX_FORM_BYTES, UiConfig
+from perdure.ui.context import Context
+from perdure.ui.page import Answer, Download, Page, Redirect, RefusedError
+from perdure.ui.problems import http_status, problem
+from perdure.ui.rendering import assets, environment
+from perdure.ui.routes import find
+from perdure.ui.security import HEADERS, SAFE_METHODS, is_allowed_host, is_same_origin
+
+logger = logging.getLogger("perdure.ui")
+
+_MEDIA_TYPES: Final = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+_GZIP_FROM_BYTES: Final = 2_000
+_YEAR_S: Final = 365 * 86_400
+_FORM_TYPE: Final = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request, read: its path without public path and `.json`, and whether JSON is wanted."""
+
+    path: str
+    is_json: bool
+
+
+class UiApp:
+    """The web UI as an ASGI application.
+
+    Args:
+        client: calls the server; the UI neither connects nor closes it.
+        config: how it is set up.
+        now_ns: the clock.
+    """
+
+    def __init__(
+        self, client: ServiceClient, config: UiConfig, now_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        self._client = client
+        self._config = config
+        self._now_ns = now_ns
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves a request."""
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive)
+        response: ASGIApp
+        try:
+            response = await self._respond(request)
+        except ClientDisconnect:
+            return
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        raw = request.scope.get("raw_path") or quote(request.url.path).encode()
+        path = raw.decode("latin-1").partition("?")[0].removeprefix(self._config.public_path) or "/"
+        if path.startswith("/static/"):
+            return self._asset(path.removeprefix("/static/"))
+        if path == "/favicon.ico":  # browsers ask for it beside pages that are not HTML
+            return self._asset("icon.svg")
+        wants_json = path.endswith(".json")
+        asked = _Asked(
+            path.removesuffix(".json") or "/",
+            wants_json or request.headers.get("accept", "").startswith("application/json"),
+        )
+        preferences = prefs.read(request.cookies.get(prefs.COOKIE, ""))
+        context: Context | None = None
+        try:
+            self._check(request)
+            handler, names = find(request.method, asked.path)
+            context = await self._context(request, asked, names, preferences)
+            answer = await handler(context)
+        except RefusedError as error:
+            answer = _error_page(error.status, {"message": str(error)})
+        except RPCError as error:
+            answer = _error_page(http_status(error), problem(error))
+        except ClientConnectError as error:
+            answer = _error_page(503, {"message": str(error)})
+        except ClientDisconnect:
+            raise
+        except Exception:  # The boundary of the application: a bug becomes a page, and a line of the log.
+            logger.exception("the page %s failed", asked.path)
+            text = "This page failed because of a mistake in Perdure; its log says more."
+            answer = _error_page(500, {"message": text})
+        if context is None:
+            context = self._plain_context(request, asked, preferences)
+        return self._write(request, context, answer)
+
+    def _check(self, request: Request) -> None:
+        host = request.headers.get("host", "")
+        if not is_allowed_host(host, self._config.hosts):
+            raise RefusedError(
+                421,
+                f"This UI is not reached by the name {host!r}; the one who runs it can allow that (--allow-host).",
+            )
+        if request.method not in SAFE_METHODS and not is_same_origin(request.headers):
+            raise RefusedError(403, "This request came from another site's page and was refused.")
+
+    async def _context(
+        self, request: Request, asked: _Asked, names: dict[str, str], preferences: prefs.Preferences
+    ) -> Context:
+        form: dict[str, list[str]] = {}
+        if request.method not in SAFE_METHODS:
+            form = await _read_form(request)
+        return self._plain_context(request, asked, preferences, names, form)
+
+    def _plain_context(
+        self,
+        request: Request,
+        asked: _Asked,
+        preferences: prefs.Preferences,
+        names: dict[str, str] | None = None,
+        form: dict[str, list[str]] | None = None,
+    ) -> Context:
+        authorization = request.headers.get("authorization", "")
+        token = unquote(request.cookies.get(prefs.TOKEN_COOKIE, ""))
+        if not authorization and token:
+            authorization = f"Bearer {token}"
+        return Context(
+            self._client,
+            self._config,
+            names=names or {},
+            query=dict(request.query_params),
+            form=form or {},
+            preferences=preferences,
+            metadata={"authorization": authorization} if _is_header_value(authorization) else {},
+            path=asked.path,
+            now_ns=self._now_ns(),
+            is_json=asked.is_json,
+            method=request.method,
+        )
+
+    def _write(self, request: Request, context: Context, answer: Answer) -> Response:
+        response: Response
+        if isinstance(answer, Page):
+            response = _page(request, context, answer)
+        elif isinstance(answer, Redirect):
+            response = self._redirect(context, answer)
+        else:
+            response = _download(answer)
+        response.headers.update(HEADERS)
+        return response
+
+    def _redirect(self, context: Context, answer: Redirect) -> Response:
+        if context.is_json:
+            response = _json({"done": answer.done, "url": answer.url}, 200)
+        else:
+            response = Response(status_code=303, headers={"Location": answer.url})
+            if answer.done:
+                _set_cookie(response, prefs.FLASH_COOKIE, quote(answer.done), max_age_s=30)
+        if answer.preferences is not None:
+            _set_cookie(response, prefs.COOKIE, prefs.write(answer.preferences), max_age_s=_YEAR_S)
+        if answer.token is not None:
+            _set_cookie(
+                response, prefs.TOKEN_COOKIE, quote(answer.token), max_age_s=None if answer.token else 0
+            )
+        return response
+
+    def _asset(self, name: str) -> Response:
+        data = assets().get(name)
+        if data is None:
+            return Response("not found", status_code=404, headers=HEADERS)
+        media_type = _MEDIA_TYPES.get(name.rpartition(".")[2], "application/octet-stream")
+        headers = {**HEADERS, "Cache-Control": f"public, max-age={_YEAR_S}, immutable"}
+        return Response(data, media_type=media_type, headers=headers)
+
+
+def _is_header_value(text: str) -> bool:
+    return bool(text) and text.isascii() and text.isprintable()
+
+
+async def _read_form(request: Request) -> dict[str, list[str]]:
+    if not request.headers.get("content-type", _FORM_TYPE).startswith(_FORM_TYPE):
+        raise RefusedError(415, f"Forms are sent as {_FORM_TYPE}.")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_FORM_BYTES:
+            raise RefusedError(
+                413, f"The form is larger than {MAX_FORM_BYTES} bytes, the most that is accepted."
+            )
+    try:
+        return parse_qs(body.decode(), keep_blank_values=True, max_num_fields=2_000)
+    except ValueError as error:
+        raise RefusedError(400, f"The form cannot be read: {error}.") from error
+
+
+def _error_page(status: int, shown: dict[str, Any]) -> Page:
+    return Page("error.html", "Error", {"error": {"status": status, **shown}}, status)
+
+
+def _json(value: Any, status: int) -> Response:
+    body = json.dumps(value, ensure_ascii=False, indent=1).encode("utf-8", "replace")
+    return Response(
+        body, status_code=status, media_type="application/json", headers={"Cache-Control": "no-store"}
+    )
+
+
+def _page(request: Request, context: Context, page: Page) -> Response:
+    if context.is_json:
+        return _json(page.data, page.status)
+    done = unquote(request.cookies.get(prefs.FLASH_COOKIE, ""))
+    template = environment().get_template(page.template)
+    body = template.render(
+        **page.data, **page.only_html, title=page.title, ui=context, done=done, live_ms=LIVE_INTERVAL_MS
+    ).encode("utf-8", "replace")
+    tag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Accept, Cookie, Accept-Encoding"}
+    if not done and page.status == 200 and request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    if len(body) >= _GZIP_FROM_BYTES and "gzip" in request.headers.get("accept-encoding", ""):
+        body = gzip.compress(body, compresslevel=1, mtime=0)
+        headers["Content-Encoding"] = "gzip"
+    response = Response(body, status_code=page.status, media_type="text/html", headers=headers)
+    if done:
+        _set_cookie(response, prefs.FLASH_COOKIE, "", max_age_s=0)
+    return response
+
+
+def _download(answer: Download) -> Response:
+    return StreamingResponse(
+        answer.parts,
+        media_type=answer.media_type,
+        headers={"Content-Disposition": f"attachment; filename*=UTF-8''{quote(answer.name, safe='')}"},
+    )
+
+
+def _set_cookie(response: Response, name: str, value: str, max_age_s: int | None) -> None:
+    response.set_cookie(name, value, max_age=max_age_s, path="/", httponly=True, samesite="strict")

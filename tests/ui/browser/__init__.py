@@ -1,0 +1,1 @@
+"""The UI in a real browser, on one server with one worker: every page and every action."""

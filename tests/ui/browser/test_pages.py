@@ -1,0 +1,278 @@
+"""Every page, in a real browser: it shows what it should, nothing is complained about, everybody can use it."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urlencode
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.ui.application import Wide
+from tests.ui.browser.conftest import Visitor
+from tests.ui.stage import Stage
+
+pytestmark = pytest.mark.serial
+
+PAGES = {
+    "workflows": ("/workflows", "order-waiting"),
+    "schedules": ("/schedules", "every 1 h"),
+    "schedule": ("/schedules/hourly", "Starts"),
+    "batches": ("/batches", "Batches"),
+    "task-queues": ("/task-queues", "orders"),
+    "task-queue": ("/task-queues/orders", "stage-worker"),
+    "workers": ("/workers", "Workers"),
+    "deployments": ("/deployments", "No worker has a deployment version"),
+    "search-attributes": ("/search-attributes", "ExecutionStatus"),
+    "namespace": ("", "Retention"),
+    "start-workflow": ("/start-workflow", "Task queue"),
+    "start-batch": ("/start-batch", "Filter"),
+    "create-schedule": ("/create-schedule", "Cron expressions"),
+    "backfill": ("/schedules/hourly/backfill", "Takes the actions"),
+    "add-search-attribute": ("/add-search-attribute", "Keyword"),
+}
+"""Name to path below the namespace, and a text on it."""
+RUN_PAGES = {
+    "timeline": ((), "charge"),
+    "history": (("history",), "ActivityTaskScheduled"),
+    "queries": (("queries",), "status"),
+    "call-stack": (("call-stack",), "Stack for"),
+    "relationships": (("relationships",), "order-waiting-shipping"),
+    "run-workers": (("workers",), "stage-worker"),
+    "reset": (("actions", "reset"), "Event"),
+    "signal": (("actions", "signal"), "Signal"),
+    "update": (("actions", "update"), "Update"),
+}
+"""Name to path below the run, and a text on it."""
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_shows_what_it_is_about(visitor: Visitor, name: str) -> None:
+    path, text = PAGES[name]
+    page = visitor.open(path)
+    expect(page.locator("main")).to_contain_text(text)
+    visitor.check_access()
+    visitor.shoot(name)
+
+
+@pytest.mark.parametrize("name", RUN_PAGES)
+def test_a_page_of_a_run_shows_what_it_is_about(visitor: Visitor, name: str) -> None:
+    parts, text = RUN_PAGES[name]
+    page = visitor.open(visitor.stage.page_of("order-waiting", *parts))
+    expect(page.locator("main")).to_contain_text(text)
+    visitor.check_access()
+    visitor.shoot(f"run-{name}")
+
+
+@pytest.mark.parametrize(
+    "path", ["namespaces", "settings", "nexus-endpoints", "create-namespace", "create-nexus-endpoint"]
+)
+def test_a_page_of_the_server_can_be_used(visitor: Visitor, path: str) -> None:
+    visitor.open(f"{visitor.stage.url}/{path}")
+    visitor.check_access()
+    visitor.shoot(path)
+
+
+def test_the_way_from_the_list_to_an_event(visitor: Visitor) -> None:
+    page = visitor.open("/workflows")
+    page.get_by_role("link", name="order-delivered", exact=True).click()
+    expect(page.locator("h1")).to_have_text("order-delivered")
+    expect(page.locator(".row-text", has_text="3 attempts")).to_have_count(1)
+    page.locator("a:has(.bar.moment.signal)").click()
+    expect(page.locator(".event.wanted")).to_contain_text("delivered")
+
+
+def test_attempts_are_drawn_apart_and_say_what_failed(visitor: Visitor) -> None:
+    page = visitor.open(visitor.stage.page_of("stuck"))
+    assert page.locator(".bar.attempt.failed").count() >= 2
+    page.locator(".bar.attempt.failed:not(.estimated)").first.hover(force=True)
+    expect(page.locator(".tip")).to_contain_text("WarehouseDown: aisle 9")
+    expect(page.locator(".waiting")).to_contain_text("activity never_works")
+    expect(page.locator("#pending")).to_contain_text("the warehouse does not answer")
+    visitor.shoot("stuck")
+
+
+def test_a_failed_run_says_why_and_offers_a_retry(visitor: Visitor) -> None:
+    page = visitor.open(visitor.stage.page_of("broken"))
+    expect(page.locator(".ended")).to_contain_text("aisle 7: the warehouse does not answer")
+    expect(page.get_by_role("link", name="Retry from the failed step").first).to_be_visible()
+    visitor.check_access()
+    visitor.shoot("broken")
+
+
+def test_idle_time_folds_and_the_range_zooms(visitor: Visitor) -> None:
+    page = visitor.open(visitor.stage.page_of("order-waiting"))
+    page.get_by_role("link", name="Fold idle time").click()
+    expect(page.locator(".fold").first).to_be_attached()
+    page.get_by_role("link", name="Unfold idle time").click()
+    expect(page.locator(".fold")).to_have_count(0)
+    box = page.locator("svg.timeline").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 300, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 500, box["y"] + 60, steps=4)
+    page.mouse.up()
+    expect(page.get_by_role("link", name="Whole run")).to_be_visible()
+    assert "from=" in page.url
+
+
+def test_a_wrong_filter_is_explained_where_it_was_entered(visitor: Visitor) -> None:
+    page = visitor.open("/workflows")
+    page.locator("#query").fill("Foo ==")
+    page.get_by_role("button", name="Filter", exact=True).click()
+    expect(page.locator("#query-problem")).to_be_visible()
+    expect(page.locator("#query")).to_have_value("Foo ==")
+    visitor.expect_refusal(400)
+    visitor.check_access()
+    visitor.shoot("wrong-filter")
+
+
+def test_a_filter_is_built_saved_used_and_removed(visitor: Visitor) -> None:
+    page = visitor.open("/workflows")
+    page.get_by_text("Build a filter").click()
+    page.locator("[name=b_id]").fill("poked-*")
+    page.get_by_role("button", name="Add to the filter").click()
+    expect(page.locator("#query")).to_have_value("WorkflowId STARTS_WITH 'poked-'")
+    expect(page.locator("tbody tr")).to_have_count(4)
+    page.get_by_text("Views", exact=True).click()
+    page.get_by_label("Save this filter as").fill("The poked ones")
+    page.get_by_role("button", name="Save view").click()
+    expect(page.locator(".done")).to_contain_text("The poked ones")
+    visitor.open("/workflows")
+    page.get_by_role("link", name="The poked ones").click()
+    expect(page.locator("tbody tr")).to_have_count(4)
+    page.get_by_text("Views", exact=True).click()
+    page.get_by_role("button", name="Remove the view").click()
+    expect(page.get_by_role("link", name="The poked ones")).to_have_count(0)
+
+
+def test_columns_and_colours_are_kept(visitor: Visitor) -> None:
+    page = visitor.open("/workflows")
+    page.get_by_text("Columns", exact=True).click()
+    page.get_by_role("checkbox", name="Run ID").check()
+    page.get_by_role("button", name="Show these").click()
+    expect(page.locator("th", has_text="Run ID")).to_be_visible()
+    visitor.open(f"{visitor.stage.url}/settings")
+    page.get_by_label("Colours").select_option("dark")
+    page.get_by_label("Times").select_option("utc")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    visitor.open("/workflows")
+    expect(page.locator("th", has_text="Run ID")).to_be_visible()
+    visitor.check_access()
+    visitor.shoot("workflows-dark")
+
+
+def test_an_open_run_is_shown_as_it_changes(visitor: Visitor) -> None:
+    stage = visitor.stage
+    page = visitor.open(stage.page_of("nap"))
+    before = page.locator(".bar.moment.signal").count()
+    stage.wait(stage.client.get_workflow_handle("nap").signal("poke"))
+    expect(page.locator(".bar.moment.signal")).to_have_count(before + 1)
+
+
+def test_thousands_of_events_stay_readable(visitor: Visitor) -> None:
+    stage = visitor.stage
+    handle = stage.wait(stage.begin(Wide.run, "wide", 38, 40))
+    stage.wait(handle.result())
+    page = visitor.open(stage.page_of("wide"))
+    expect(page.locator(".row-label", has_text="quick")).to_contain_text("×1520")
+    assert page.locator("svg.timeline .bar").count() < 6_000
+    height = page.locator("svg.timeline").bounding_box()
+    assert height is not None
+    assert height["height"] < 700
+    visitor.check_access()
+    visitor.shoot("five-thousand-events")
+    visitor.open(stage.page_of("wide", "history"))
+    expect(page.locator(".event")).to_have_count(100)
+    page.get_by_role("link", name="Next events").click()
+    expect(page.locator(".event-id").first).to_have_text("101")
+    page.locator("#query").fill("quick")
+    page.get_by_role("button", name="Show", exact=True).click()
+    expect(page.locator(".event").first).to_contain_text("ActivityTaskScheduled")
+    visitor.open(stage.page_of("wide", "history") + "?mode=compact")
+    expect(page.locator("tbody tr").first).to_contain_text("workflow")
+    visitor.shoot("history-compact")
+
+
+def test_the_history_is_downloaded_whole(visitor: Visitor) -> None:
+    page = visitor.open(visitor.stage.page_of("order-delivered", "history"))
+    with page.expect_download() as waiting:
+        page.get_by_role("link", name="Download JSON").click()
+    events = json.loads(waiting.value.path().read_text())["events"]
+    assert [int(event["eventId"]) for event in events] == list(range(1, len(events) + 1))
+    assert events[-1]["eventType"] == "EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED"
+
+
+def test_a_name_with_everything_in_it_has_a_page(visitor: Visitor) -> None:
+    page = visitor.open("/workflows?" + urlencode({"query": "WorkflowId STARTS_WITH 'with/'"}))
+    page.get_by_role("link", name="with/slash and spaces.json").click()
+    expect(page.locator("h1")).to_have_text("with/slash and spaces.json")
+    page.get_by_role("link", name="JSON", exact=True).click()
+    assert json.loads(page.locator("body").inner_text())["workflow"]["status"] == "Running"
+
+
+def test_what_is_not_there_is_said_in_words(visitor: Visitor) -> None:
+    page = visitor.open("/workflows/nothing-of-this-name")
+    expect(page.locator(".problem")).to_contain_text("not found")
+    visitor.expect_refusal(404)
+    visitor.check_access()
+
+
+def test_the_keys_lead_through_the_list(visitor: Visitor) -> None:
+    page = visitor.open("/workflows")
+    page.keyboard.press("/")
+    expect(page.locator("#query")).to_be_focused()
+    page.locator("#query").blur()
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    name = page.locator("tr.on .id").inner_text()
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text(name)
+    page.keyboard.press("?")
+    expect(page.locator("#keys")).to_be_visible()
+
+
+@pytest.mark.parametrize("name", ["order-delivered", "stuck"])
+def test_a_phone_shows_a_run_without_scrolling_sideways(phone: Visitor, name: str) -> None:
+    page = phone.open(phone.stage.page_of(name))
+    page.wait_for_function("document.querySelector('svg.timeline').clientWidth <= innerWidth")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    phone.check_access()
+    phone.shoot(f"phone-{name}")
+
+
+@pytest.mark.parametrize("path", ["/workflows", "/schedules/hourly", "/start-workflow"])
+def test_a_phone_shows_a_page_without_scrolling_sideways(phone: Visitor, path: str) -> None:
+    page = phone.open(path)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    phone.shoot("phone" + path.replace("/", "-"))
+
+
+def test_everything_can_be_read_and_done_without_script(reader: Visitor) -> None:
+    page = reader.open("/workflows")
+    expect(page.locator("tbody tr td .status").first).to_be_visible()
+    page.get_by_role("link", name="poked-3").click()
+    expect(page.locator("svg.timeline")).to_be_visible()
+    page.locator("summary", has_text="Actions").click()
+    page.get_by_role("link", name="Send a signal").click()
+    page.get_by_label("Signal").fill("poke")
+    page.get_by_role("button", name="Send signal").click()
+    expect(page.locator(".done")).to_contain_text("was sent")
+    reader.shoot("without-script")
+
+
+def test_a_page_allows_no_script_but_its_own(visitor: Visitor) -> None:
+    """The policy of the pages works: this is the test's own proof that a violation is seen."""
+    page = visitor.open("/workflows")
+    page.evaluate(
+        "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.broken = 1\">')"
+    )
+    page.wait_for_function("performance.getEntriesByName(new URL('x', location.href).href).length > 0")
+    assert page.evaluate("window.broken") is None
+    assert any("Content Security Policy" in text for text in visitor.complaints), visitor.complaints
+    visitor.complaints.clear()
+
+
+def test_the_stage_has_runs_in_every_state(stage: Stage) -> None:
+    assert len(stage.run_ids) >= 11
