@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import hashlib
 import json
-import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from tests.compat.node_packages import INSTALL_TIMEOUT_S, install, why_not
 from tests.support.target import target_server
 
 PACKAGE: Final = Path(__file__).resolve().parent / "typescript"
-LEAST_NODE: Final = (20, 3)
-INSTALL_TIMEOUT_S: Final = 300.0
 READY_TIMEOUT_S: Final = 90.0
 SCENARIOS_TIMEOUT_S: Final = 180.0
 
@@ -93,24 +88,6 @@ EXPECTED: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-def _node_version() -> tuple[int, ...]:
-    shown = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
-    return tuple(int(part) for part in shown.strip().removeprefix("v").split("."))
-
-
-def _install() -> None:
-    """`npm ci` unless the installed packages are those of the lockfile; one process at a time."""
-    stamp = PACKAGE / "node_modules" / ".installed-lockfile"
-    with (PACKAGE / "package-lock.json").open("rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        digest = hashlib.sha256(lock.read()).hexdigest()
-        if stamp.exists() and stamp.read_text(encoding="utf-8") == digest:
-            return
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        subprocess.run(command, cwd=PACKAGE, check=True, timeout=INSTALL_TIMEOUT_S, capture_output=True)
-        stamp.write_text(digest, encoding="utf-8")
-
-
 @contextlib.asynccontextmanager
 async def _running_worker(*arguments: str) -> AsyncIterator[None]:
     """The worker process, yielded when it polls; killed afterwards."""
@@ -157,11 +134,9 @@ async def _run_scenarios(folder: Path) -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What every scenario came to, run once for the module."""
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip("npm and node are not installed: the TypeScript SDK was not tested")
-    if _node_version() < LEAST_NODE:
-        pytest.skip(f"node is older than {LEAST_NODE[0]}.{LEAST_NODE[1]}: the TypeScript SDK was not tested")
-    _install()
+    if reason := why_not():
+        pytest.skip(f"{reason}: the TypeScript SDK was not tested")
+    install(PACKAGE)
     return asyncio.run(_run_scenarios(tmp_path_factory.mktemp("typescript")))
 
 
