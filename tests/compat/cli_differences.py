@@ -10,7 +10,6 @@ _EMPTY = "a message without content is not shown"
 _TRANSITIONS = "a task that goes to a waiting worker at once is one transition with what made it"
 _CLOSED = "a closed run shows nothing as pending: it can no longer happen"
 _PARSER = "the query is refused for the same reason, in the words of another parser"
-_CAPABILITY = "only capabilities that work are reported, so that clients turn off what is not there yet"
 _SCHEDULE = "a schedule is not a workflow here: what is missing is called a schedule"
 _DEPLOYMENT = "a deployment is not a workflow here: what is missing is called what it is"
 _QUEUE = "a task queue has one partition and neither levels nor blocks of task ids"
@@ -51,11 +50,7 @@ _BY_SCENARIO: dict[str, dict[str, str]] = {
         "listed.*.TemporalNamespaceDivision": "what tells kinds of runs apart is not shown",
         "bad query.errors": _PARSER,
     },
-    "workflow_update_options": {
-        "shown.output.events[2].*.versioningOverride.behavior": "the override is written in its older form, too",
-    },
     "schedule_nobody_there": {"*.errors": _SCHEDULE},
-    "operator_namespace": {"*.capabilities.*": _CAPABILITY},
     "operator_nexus": {"updated.output.createdTime": "an endpoint keeps the time of its creation"},
     "operator_cluster": {
         "*Store": "each server names the store that it has",

@@ -45,14 +45,8 @@ def _matches(text: str, pattern: str) -> bool:
     return fnmatchcase(text, pattern.replace("[", "[[]"))
 
 
-_CAPABILITY = "only capabilities that work are reported, so that clients turn off what is not there yet"
 _PARSER = "the query is refused for the same reason, in the words of another parser"
 
-# Capabilities the official server reports and Perdure does not have yet, by the scenarios that show them.
-_MISSING_NAMESPACE_CAPABILITIES = (
-    "namespace_info.capabilities.reported_problems_search_attribute",
-    "namespace_info.capabilities.poller_autoscaling",
-)
 _QUERIES_WORDED_DIFFERENTLY = ("not a query", "unbalanced", "function", "semicolon")
 
 _EMPTY_LAST_PAGES = {
@@ -159,7 +153,6 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         "updated.endpoint.created_time",
         "an endpoint keeps the time of its creation when it is updated",
     ),
-    *(KnownDifference("namespace_*", f"*.{path}", _CAPABILITY) for path in _MISSING_NAMESPACE_CAPABILITIES),
     *(KnownDifference("list_errors", f"* {label}.message", _PARSER) for label in _QUERIES_WORDED_DIFFERENTLY),
     *(
         KnownDifference(

@@ -24,6 +24,7 @@ DYNAMIC_CONFIG: dict[str, str] = {
     "frontend.enableCancelWorkerPollsOnShutdown": "true",
     "nexusoperation.enableStandalone": "true",
     "history.enableSignalWithStartFromWorkflow": "true",
+    "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute": "2",
 }
 
 BROKEN_OFF = "scenario broke off"

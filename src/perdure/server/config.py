@@ -47,12 +47,12 @@ class Capabilities:
     sync_update: bool = True
     async_update: bool = True
     worker_heartbeats: bool = True
-    reported_problems_search_attribute: bool = False
+    reported_problems_search_attribute: bool = True
     workflow_pause: bool = True
     standalone_activities: bool = True
     worker_poll_complete_on_shutdown: bool = False
     """Turned on, a worker that shuts down ends its polls; off by default, as on the official server."""
-    poller_autoscaling: bool = False
+    poller_autoscaling: bool = True
     worker_commands: bool = False
     standalone_nexus_operation: bool = True
     workflow_update_callbacks: bool = False
@@ -207,6 +207,7 @@ _SERVER_KEYS: Mapping[str, tuple[str, Reader]] = {
 
 _LIMIT_KEYS: Mapping[str, tuple[str, Reader]] = {
     "limit.blobSize.error": ("blob_bytes", _integer),
+    "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute": ("task_failures_reported", _integer),
     "limit.memoSize.error": ("memo_bytes", _integer),
     "limit.maxIDLength": ("id_bytes", _integer),
     "limit.historyCount.error": ("history_events", _integer),

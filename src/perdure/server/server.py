@@ -101,6 +101,7 @@ class Server:
         self.deployments = Deployments(store, runtime)
         self.queue_configs = QueueConfigs(store)
         self._rerouting = Rerouting(self.engine, self.deployments)
+        self._rerouting.listeners.append(self.nexus.tasks.reroute)
         self.schedules = Schedules(self.engine, Starts(self.engine), Histories(self.engine))
         self.batches = Batches(self.engine)
         self.time_skipping: TimeSkipping | None = None

@@ -16,8 +16,9 @@ from tests.differential.context import Context
 from tests.differential.registry import scenario
 from tests.support.rpc import RpcError
 
-RPC_TIMEOUT_S = 3.0
-"""Long polls end a second before it."""
+RPC_TIMEOUT_S = 20.0
+POLL_TIMEOUT_S = 3.0
+"""Of polls, which end a second before it."""
 AT_ONCE = 6
 
 _NAMES = {
@@ -98,9 +99,10 @@ async def _every(ctx: Context, service: str, make: Callable[[Context, Rpc], Mess
     at_once = asyncio.Semaphore(AT_ONCE)
 
     async def answer(rpc: Rpc) -> tuple[str, str]:
+        timeout_s = POLL_TIMEOUT_S if rpc.name.startswith("Poll") else RPC_TIMEOUT_S
         async with at_once:
             try:
-                await ctx.client.invoke(make(ctx, rpc), timeout_s=RPC_TIMEOUT_S)
+                await ctx.client.invoke(make(ctx, rpc), timeout_s=timeout_s)
             except RpcError as error:
                 return rpc.name, f"{error.code}: {error.message}"
         return rpc.name, "OK"

@@ -656,3 +656,29 @@ async def task_bad_sticky_attributes(ctx: Context) -> None:
     attributes = run.sticky("s" * 1001)
     await ctx.attempt("long sticky queue", run.complete(task, sticky_attributes=attributes))
     await run.record_history()
+
+
+async def _problems(run: Run) -> list[str]:
+    described = await run.describe()
+    fields = described.workflow_execution_info.search_attributes.indexed_fields
+    name = "TemporalReportedProblems"
+    return [fields[name].data.decode(), fields[name].metadata["type"].decode()] if name in fields else []
+
+
+@scenario
+async def task_problems_reported(ctx: Context) -> None:
+    """Workflow tasks that fail in a row show in the run's search attributes, and no longer once one succeeds."""
+    run = await ctx.start(workflow_task_timeout=duration(1))
+    task = await run.poll()
+    ctx.record("before", await _problems(run))
+    await run.fail_task(task)
+    await run.until_described("first failure", lambda info: info.pending_workflow_task.attempt == 2)
+    ctx.record("after one", await _problems(run))
+    await run.fail_task(await run.poll())
+    await run.until_described("second failure", lambda info: info.pending_workflow_task.attempt == 3)
+    ctx.record("after two", await _problems(run))
+    await run.poll()  # and lets it time out
+    await run.until_described("timed out", lambda info: info.pending_workflow_task.attempt == 4)
+    ctx.record("timed out", await _problems(run))
+    await run.complete(await run.poll())
+    ctx.record("solved", await _problems(run))

@@ -175,3 +175,21 @@ def test_rates_tell_what_came_and_what_was_given_out() -> None:
             assert abs(stats.tasks_add_rate - 2 * stats.tasks_dispatch_rate) < 0.01
 
     run(scenario())
+
+
+def test_workers_are_advised_to_poll_more_while_old_tasks_wait_and_less_after_a_long_wait() -> None:
+    async def scenario() -> None:
+        async with serving() as client:
+            await _schedule(client, "a", *(_activity(f"a{number}", "a") for number in range(3)))
+            await asyncio.sleep(
+                0.25
+            )  # what waits longer than 0.2 s is old; there is nothing else to wait for
+            task = await client.poll_activity_task("q")
+            assert task.poller_scaling_decision.poll_request_delta_suggestion == 1
+            await _take(client, 2)
+            idle = asyncio.create_task(client.poll_activity_task("q"))
+            await asyncio.sleep(1.05)  # how long a poll has waited is what is measured
+            await _schedule(client, "b", _activity("b0", "b"))
+            assert (await idle).poller_scaling_decision.poll_request_delta_suggestion == -1
+
+    run(scenario())

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from perdure.core.activity.state import ActivityHeader, ActivityRun
+from perdure.core.deployment.routes import queue_name
 from perdure.core.errors import InvariantViolation
 from perdure.core.run.records import RunWrite, Task
 
@@ -96,7 +97,8 @@ def _about_tasks(state: ActivityRun, tasks: Sequence[Task]) -> Iterator[str]:
     if len(tasks) != int(waits):
         yield f"a task row exists exactly while an attempt is due and waits ({len(tasks)})"
     for task in tasks:
-        if task.delivery_id != str(attempt.stamp) or task.queue.name != attempt.task_queue:
+        queue = queue_name(attempt.task_queue, attempt.version)
+        if task.delivery_id != str(attempt.stamp) or task.queue.name != queue:
             yield "its task is of the current attempt"
 
 

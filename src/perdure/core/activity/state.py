@@ -14,6 +14,7 @@ import msgspec
 from perdure.api.activity.v1 import ActivityExecutionOutcome
 from perdure.api.common.v1 import Link
 from perdure.api.workflowservice.v1 import StartActivityExecutionRequest
+from perdure.core.deployment.routes import Routes, queue_name
 from perdure.core.invariant import invariant
 from perdure.core.run.priorities import task_priority
 from perdure.core.run.records import (
@@ -170,7 +171,7 @@ def task_of(run: RunKey, header: ActivityHeader) -> Task | None:
     return Task(
         run,
         TASK,
-        QueueKey(run.namespace_id, attempt.task_queue, TaskKind.ACTIVITY),
+        QueueKey(run.namespace_id, queue_name(attempt.task_queue, attempt.version), TaskKind.ACTIVITY),
         attempt.scheduled_ns,
         level,
         False,
@@ -213,6 +214,25 @@ class ActivityTransition:
             and self.outcome is self.state.outcome
             and not self.new_links
         )
+
+    def route(self, routes: Routes, *, again: bool = False) -> bool:
+        """Says which version of workers the attempt that waits is for. Returns whether that is another one now.
+
+        Args:
+            routes: of the namespace.
+            again: it waits already, and is dispatched once more if it goes elsewhere.
+        """
+        attempt = self.attempt
+        if attempt.started_ns or not self.header.is_open:
+            return False
+        route = routes.route(attempt.task_queue, TaskKind.ACTIVITY)
+        wanted = route.target(self.state.run.workflow_id)[0]
+        if wanted == attempt.version:
+            return False
+        attempt.version = wanted
+        if again:
+            attempt.stamp += 1
+        return True
 
     def new_task(self) -> Task | None:
         """The task that this transition makes available."""

@@ -55,6 +55,8 @@ class Limits:
     discarded_events: int = 10
     """How many events a speculative workflow task may show its worker and still be dropped without a trace."""
     speculative_task_start_ns: int = 5 * SECOND_NS
+    task_failures_reported: int = 5
+    """After so many failed workflow tasks in a row a run's problems are shown in its search attributes; 0: never."""
     search_attribute_count: int = 100
     search_attribute_value_bytes: int = 2 * 1024
     search_attributes_bytes: int = 40 * 1024

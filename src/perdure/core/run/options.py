@@ -73,8 +73,12 @@ def update(
     before = of(tx.header)
     merged = of(tx.header)
     _merge(merged, wanted, paths)
+    told = WorkflowExecutionOptions()
+    told.CopyFrom(merged)  # the override in the form in which it was given
+    if merged.HasField("versioning_override"):
+        merged.versioning_override.CopyFrom(versioning.normalized(merged.versioning_override))
     if merged == before:
-        return merged
+        return told
     event = tx.new_event(_UPDATED)
     event.worker_may_ignore = True
     attributes = event.workflow_execution_options_updated_event_attributes
@@ -87,7 +91,7 @@ def update(
         attributes.priority.CopyFrom(merged.priority)
     tx.append(event)
     take(tx, attributes)
-    return of(tx.header)
+    return told
 
 
 def take(tx: Transition, attributes: WorkflowExecutionOptionsUpdatedEventAttributes) -> None:

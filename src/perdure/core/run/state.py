@@ -93,6 +93,10 @@ class RunHeader(Record):
     cancel_request_id: str = ""
 
     task_attempt: int = 1
+    task_failures: int = 0
+    """Failed and timed out workflow tasks since the last one that succeeded."""
+    task_problem: str = ""
+    """What the last one failed of; see `problems`."""
     """Attempt of the pending workflow task, or of the next one."""
     task_stamp: int = 0
     """Counts dispatches of workflow tasks; a dispatch with another stamp is stale."""

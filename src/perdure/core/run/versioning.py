@@ -79,12 +79,22 @@ def info(header: RunHeader) -> WorkflowExecutionVersioningInfo | None:
         shown.version = _dotted(known.version)
     if known.override:
         shown.versioning_override.ParseFromString(known.override)
+        _add_older_form(shown.versioning_override)
     if known.is_moving:
         shown.version_transition.SetInParent()
         if known.moving_to:
             shown.version_transition.deployment_version.CopyFrom(version_message(known.moving_to))
             shown.version_transition.version = _dotted(known.moving_to)
     return shown
+
+
+def _add_older_form(override: VersioningOverride) -> None:
+    """What clients of earlier releases read of an override."""
+    if override.HasField("pinned"):
+        override.behavior = PINNED
+        override.pinned_version = _dotted(message_text(override.pinned.version))
+    elif override.auto_upgrade:
+        override.behavior = AUTO_UPGRADE
 
 
 def _dotted(version: str) -> str:
@@ -147,10 +157,12 @@ def _overridden(known: Versioning, override: VersioningOverride) -> Versioning:
 
 def normalized(override: VersioningOverride) -> VersioningOverride:
     """An override in its present form; earlier ones said it with a behaviour, a deployment or a dotted version."""
-    if override.WhichOneof("override") is not None:
-        return override
     wanted = VersioningOverride()
-    if override.behavior == AUTO_UPGRADE:
+    if override.WhichOneof("override") is not None:
+        wanted.CopyFrom(override)
+        for name in ("behavior", "deployment", "pinned_version"):
+            wanted.ClearField(name)
+    elif override.behavior == AUTO_UPGRADE:
         wanted.auto_upgrade = True
     elif override.behavior == PINNED:
         wanted.pinned.behavior = _PINNED_OVERRIDE

@@ -18,7 +18,7 @@ from perdure.api.history.v1 import HistoryEvent
 from perdure.api.workflowservice.v1 import RespondWorkflowTaskCompletedRequest
 from perdure.core.errors import NotFoundError
 from perdure.core.invariant import invariant
-from perdure.core.run import task_events, versioning
+from perdure.core.run import problems, task_events, versioning
 from perdure.core.run.limits import MINUTE_NS, SECOND_NS, Limits
 from perdure.core.run.state import RunHeader
 from perdure.core.run.transition import Transition
@@ -270,6 +270,7 @@ def complete(tx: Transition, request: RespondWorkflowTaskCompletedRequest) -> in
     versioning.describe_completion(request, attributes)
     header.last_completed_task_started_event_id = header.task_started_event_id
     header.task_attempt = 1
+    problems.solved(header)
     _clear(header)
     versioning.completed(tx, attributes)
     tx.append(event)
@@ -339,10 +340,13 @@ def fail(
         attributes.identity = identity
         attributes.binary_checksum = binary_checksum
         tx.append(event)
+        problems.failed(header, cause)
+    failures = header.task_failures
     _after_failure(header)
     header.task_close_refused = cause == UNHANDLED
     if cause in _RESETS_ATTEMPT:
         header.task_attempt = 1
+        header.task_failures = failures
 
 
 def time_out(tx: Transition) -> None:
@@ -358,6 +362,7 @@ def time_out(tx: Transition) -> None:
         attributes.started_event_id = header.task_started_event_id
         attributes.timeout_type = _START_TO_CLOSE if started else _SCHEDULE_TO_START
         tx.append(event)
+        problems.timed_out(header, attributes.timeout_type)
     _after_failure(header, counts=started)
     tx.needs_task = True
 
@@ -367,6 +372,7 @@ def _after_failure(header: RunHeader, *, counts: bool = True) -> None:
         clear_sticky(header)  # once more with the full history before it counts as a failure
     elif counts:
         header.task_attempt += 1
+        header.task_failures += 1
     _clear(header)
 
 

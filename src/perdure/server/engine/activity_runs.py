@@ -60,10 +60,27 @@ class ActivityRuns(StandaloneRuns[ActivityRun, ActivityTransition]):
             return None
         return StandaloneActivityDelivery(tx.committed(), task.queue) if tx is not None else None
 
+    async def reroute(self, task: Task) -> None:
+        """Sends a waiting task where the routes of worker versions lead now."""
+
+        def apply(state: ActivityRun, now_ns: int) -> tuple[ActivityTransition | None, None]:
+            if state.task() is None:
+                return None, None
+            tx = ActivityTransition(state, now_ns)
+            is_moved = tx.route(self._engine.routes(task.run.namespace_id), again=True)
+            return (tx if is_moved else None), None
+
+        try:
+            await self._transact(task.run, apply)
+        except NotFoundError:
+            pass  # it is gone, and its task with it
+
     async def _commit(
         self, slot: Slot[ActivityRun], tx: ActivityTransition, *, expected_current_run_id: str | None = None
     ) -> ActivityRun:
         engine = self._engine
+        if tx.new_task() is not None:
+            tx.route(engine.routes(tx.state.run.namespace_id))
         task = tx.new_task()
         poller = engine.matching.reserve(task) if task is not None else None
         write: RunWrite | None = None

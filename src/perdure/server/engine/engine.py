@@ -26,7 +26,16 @@ from perdure.core.errors import (
     VersionConflictError,
 )
 from perdure.core.invariant import invariant
-from perdure.core.run import activity, completion, deadlines, effects, listing, versioning, workflow_task
+from perdure.core.run import (
+    activity,
+    completion,
+    deadlines,
+    effects,
+    listing,
+    problems,
+    versioning,
+    workflow_task,
+)
 from perdure.core.run.effects import NONE, Effect
 from perdure.core.run.limits import Limits
 from perdure.core.run.records import RunKey, RunKind, RunWrite, Task, TaskKind
@@ -389,6 +398,7 @@ class Engine:
         completion.overflow_buffer(tx, limits)
         completion.end_oversized_run(tx, limits)
         workflow_task.schedule_if_needed(tx)
+        problems.note(tx, limits.task_failures_reported)
         versioning.route(tx, self.routes(slot.key.namespace_id))
         return Pending(slot, tx, self._hand_over(slot, tx))
 

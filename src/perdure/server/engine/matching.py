@@ -24,7 +24,7 @@ from perdure.core.queues.rates import Rate
 from perdure.core.run.records import QueueKey, RunWrite, Task
 from perdure.server.engine.backlog import HEAD, Backlog, level_of
 from perdure.server.engine.deliveries import Delivery, NexusDelivery, QueryDelivery, WorkflowTaskDelivery
-from perdure.server.engine.rate_limits import QueueLimits
+from perdure.server.engine.rate_limits import QueueLimits, RateLimit
 from perdure.server.runtime import Runtime
 from perdure.store.protocol import Store
 
@@ -34,6 +34,14 @@ POLLER_MEMORY_NS = 5 * 60 * 1_000_000_000
 STICKY_ALIVE_NS = 10 * 1_000_000_000
 """A sticky queue that nobody polled for this long has lost its worker."""
 IDLE_QUEUES_KEPT = 1_000
+IDLE_POLL_S = 1.0
+"""A worker whose poll waited so long for a task polls too much."""
+OLD_TASK_NS = 200_000_000
+"""A queue whose next task has waited for longer needs more polls."""
+BUSY_RATIO = 1.2
+"""So does one to which that many times more tasks come than go."""
+DECISIONS_PER_SECOND = 10
+"""Advice to poll more that a queue gives for each of its workers."""
 _NO_CONFIG = QueueConfig()
 
 StartTask = Callable[[Task, "Poller"], Awaitable[Delivery | None]]
@@ -96,6 +104,8 @@ class _Queue:
     """Of all queues of its plain name; None if there are none."""
     traffic: dict[int, tuple[Rate, Rate]] = field(default_factory=dict)
     """By level: tasks that came, and that were given out."""
+    decisions: RateLimit | None = None
+    """How often workers are told to poll more."""
     permit_timer: asyncio.TimerHandle | None = None
     """Waits for the next permit while tasks and pollers wait."""
 
@@ -314,6 +324,34 @@ class Matching:
             now_s = asyncio.get_running_loop().time()
             traffic = queue.traffic[level] = Rate(now_s), Rate(now_s)
         return traffic
+
+    def scaling(self, key: QueueKey, began_s: float) -> int:
+        """How many polls more or less a worker should make, for one that was just given a task.
+
+        Args:
+            key: the queue that it polled.
+            began_s: when it began to, in the loop's time.
+
+        Returns:
+            -1 if it waited long, 1 if tasks wait or come faster than they go, 0 for no opinion.
+        """
+        queue, now_s = self._queues.get(key), asyncio.get_running_loop().time()
+        if queue is None or (queue.limits is not None and queue.backlog):
+            return 0
+        if now_s - began_s >= IDLE_POLL_S:
+            return -1
+        per_second = DECISIONS_PER_SECOND * max(len(queue.seen), 1)
+        if queue.decisions is None:
+            queue.decisions = RateLimit(per_second, now_s)
+        elif queue.decisions.per_second != per_second:
+            queue.decisions.change(per_second, now_s)
+        if not queue.decisions.take(now_s):
+            return 0
+        oldest_ns = min((task.enqueued_ns for task in queue.backlog.heads()), default=None)
+        if oldest_ns is not None and self._runtime.now_ns() - oldest_ns > OLD_TASK_NS:
+            return 1
+        rates = self.rates(key).values()
+        return int(sum(came for came, _ in rates) > BUSY_RATIO * sum(gone for _, gone in rates))
 
     def rates(self, key: QueueKey) -> Mapping[int, tuple[float, float]]:
         """By priority: tasks a second that came to a queue, and that it gave out, over the last half minute."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from perdure.core.deployment.routes import queue_name
 from perdure.core.errors import NotFoundError, PerdureError
@@ -31,6 +31,9 @@ class Rerouting:
     Args:
         engine: whose tasks wait.
         deployments: the routes.
+
+    Attributes:
+        listeners: told at once of the queues of a namespace whose routes changed.
     """
 
     def __init__(self, engine: Engine, deployments: Deployments) -> None:
@@ -40,6 +43,7 @@ class Rerouting:
         engine.routes = deployments.routes
         engine.before_stop.append(self._stop)
         deployments.on_routes = self._begin
+        self.listeners: list[Callable[[str, Sequence[RouteChange]], None]] = []
 
     def start(self) -> None:
         """Looks at every queue with versions: the process may have ended before its tasks were sent on."""
@@ -52,6 +56,8 @@ class Rerouting:
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
     def _begin(self, namespace_id: str, changed: Sequence[RouteChange]) -> None:
+        for listener in self.listeners:
+            listener(namespace_id, changed)
         task = asyncio.create_task(self._send_on(namespace_id, changed), name="reroute tasks")
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
@@ -74,9 +80,12 @@ class Rerouting:
             if not rows:
                 return
             cursor = rows[-1][0]
-            await asyncio.gather(*(self._send(task) for _, task in rows if task.run.kind is RunKind.WORKFLOW))
+            await asyncio.gather(*(self._send(task) for _, task in rows))
 
     async def _send(self, task: Task) -> None:
+        if task.run.kind is not RunKind.WORKFLOW:
+            await self._engine.activity_runs.reroute(task)
+            return
         routes = self._engine.routes(task.run.namespace_id)
 
         def apply(state: RunState, now_ns: int) -> tuple[Transition | None, None]:

@@ -10,8 +10,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from perdure.api.deployment.v1 import WorkerDeploymentOptions
 from perdure.api.enums.v1 import WorkflowIdConflictPolicy, WorkflowIdReusePolicy
 from perdure.api.workflowservice.v1 import StartWorkflowExecutionRequest
+from perdure.core.deployment.routes import UNVERSIONED, version_text
 from perdure.core.errors import (
     CurrentRunConflictError,
     FailedPreconditionError,
@@ -20,7 +22,7 @@ from perdure.core.errors import (
     VersionConflictError,
     WorkflowAlreadyStartedError,
 )
-from perdure.core.run import lifecycle, options, workflow_task
+from perdure.core.run import lifecycle, options, versioning, workflow_task
 from perdure.core.run.protos import text_payloads
 from perdure.core.run.records import QueueKey, RunKey, Task, TaskKey, TaskKind
 from perdure.core.run.state import RUNNING, RunHeader, RunState
@@ -280,7 +282,11 @@ class Starts:
         if on_new is not None and on_new.in_first_transition is not None:
             on_new.in_first_transition(tx)
         workflow_task.schedule_if_needed(tx)
-        eager = eager and tx.header.has_pending_task
+        eager = (
+            eager
+            and tx.header.has_pending_task
+            and self._goes_to(tx, request.eager_worker_deployment_options)
+        )
         if eager:
             workflow_task.start(tx, request.request_id, request.identity, self._engine.limits.run)
         return tx, eager
@@ -331,6 +337,18 @@ class Starts:
             identity=lifecycle.SERVER_IDENTITY,
         )
         return self._engine.prepare(slot, tx)
+
+    def _goes_to(self, tx: Transition, worker: WorkerDeploymentOptions) -> bool:
+        """Whether the first workflow task is for workers of this version; then the run begins there."""
+        is_versioned = worker.worker_versioning_mode == versioning.VERSIONED
+        wanted = version_text(worker.deployment_name, worker.build_id) if is_versioned else UNVERSIONED
+        run, header = tx.state.run, tx.header
+        routes = self._engine.routes(run.namespace_id)
+        if versioning.workflow_task_version(header, run.workflow_id, routes) != wanted:
+            return False
+        header.task_version = wanted
+        versioning.taken_by(tx, wanted, routes)
+        return True
 
     def _eager_task(self, slot: RunSlot, tx: Transition) -> WorkflowTaskDelivery:
         header = tx.header

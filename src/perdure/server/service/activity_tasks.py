@@ -41,7 +41,7 @@ from perdure.server.service import checks
 from perdure.server.service.activity_answers import Answers, StandaloneAnswers, WorkflowAnswers, find
 from perdure.server.service.call import Call
 from perdure.server.service.task_responses import ACTIVITY_TASK, STANDALONE_TASK, TaskResponses
-from perdure.server.service.worker_tasks import open_any_token, task_namespace
+from perdure.server.service.worker_tasks import advise, open_any_token, task_namespace
 from perdure.server.service.worker_versions import polled_queue, worker_options, worker_version
 
 Named = tuple[Answers, RunKey, ActivityToken]
@@ -123,6 +123,7 @@ class ActivityTasks:
                 raise InvalidArgumentError("max_tasks_per_second is no number")
             matching.limit(key, min(max(per_second, 0.0), NO_LIMIT))
         sdk = (call.metadata.get("client-name", ""), call.metadata.get("client-version", ""))
+        began_s = asyncio.get_running_loop().time()
         polling = matching.poll(
             key,
             request.identity,
@@ -136,7 +137,9 @@ class ActivityTasks:
         if delivery is None:
             return PollActivityTaskQueueResponse()
         try:
-            return await self._responses.activity_task(delivery)
+            response = await self._responses.activity_task(delivery)
+            advise(matching, key, began_s, response)
+            return response
         except (asyncio.CancelledError, UnavailableError):
             matching.give_back(delivery)
             raise

@@ -26,7 +26,7 @@ from perdure.server.engine.nexus_tasks import NEXUS_TASK, NexusTasks
 from perdure.server.engine.worker_registry import WorkerRegistry
 from perdure.server.service import checks
 from perdure.server.service.call import Call
-from perdure.server.service.worker_tasks import open_token, task_namespace
+from perdure.server.service.worker_tasks import advise, open_token, task_namespace
 from perdure.server.service.worker_versions import polled_queue, worker_options, worker_version
 
 
@@ -73,6 +73,7 @@ class NexusTaskRpcs:
         key = QueueKey(namespace.namespace_id, name, TaskKind.NEXUS)
         key = await polled_queue(self._deployments, key, request.task_queue, version)
         matching = self._engine.matching
+        began_s = asyncio.get_running_loop().time()
         polling = matching.poll(
             key,
             request.identity,
@@ -85,7 +86,9 @@ class NexusTaskRpcs:
         if delivery is None:
             return PollNexusTaskQueueResponse()
         invariant(isinstance(delivery, NexusDelivery), "another kind of task in a queue of Nexus tasks")
-        return self._response(delivery)  # type: ignore[arg-type]  # checked above
+        response = self._response(delivery)  # type: ignore[arg-type]  # checked above
+        advise(matching, key, began_s, response)
+        return response
 
     def _response(self, delivery: NexusDelivery) -> PollNexusTaskQueueResponse:
         now_s = asyncio.get_running_loop().time()

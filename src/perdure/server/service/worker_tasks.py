@@ -9,6 +9,8 @@ from typing import Any
 from perdure.api.common.v1 import WorkerVersionStamp
 from perdure.api.enums.v1 import TaskQueueKind, TaskQueueType
 from perdure.api.workflowservice.v1 import (
+    PollActivityTaskQueueResponse,
+    PollNexusTaskQueueResponse,
     PollWorkflowTaskQueueRequest,
     PollWorkflowTaskQueueResponse,
     ResetStickyTaskQueueRequest,
@@ -33,6 +35,7 @@ from perdure.server.deployments import Deployments
 from perdure.server.engine.deliveries import ActivityDelivery, Delivery, WorkflowTaskDelivery
 from perdure.server.engine.engine import Engine, RunNotFoundError
 from perdure.server.engine.histories import Histories, not_found
+from perdure.server.engine.matching import Matching
 from perdure.server.engine.queries import Queries
 from perdure.server.engine.runs import RunSlot
 from perdure.server.engine.worker_registry import WorkerRegistry
@@ -90,6 +93,18 @@ def task_namespace(engine: Engine, name: str, token: bytes) -> Namespace:
     return engine.namespaces.get(namespace.name if namespace is not None else "")
 
 
+def advise(
+    matching: Matching,
+    key: QueueKey,
+    began_s: float,
+    response: PollWorkflowTaskQueueResponse | PollActivityTaskQueueResponse | PollNexusTaskQueueResponse,
+) -> None:
+    """Tells a worker that scales its polls whether to make more or fewer of them."""
+    change = matching.scaling(key, began_s)
+    if change:
+        response.poller_scaling_decision.poll_request_delta_suggestion = change
+
+
 class WorkerTasks:
     """Handlers of the RPCs on workflow tasks.
 
@@ -141,7 +156,7 @@ class WorkerTasks:
         key = QueueKey(namespace.namespace_id, name, TaskKind.WORKFLOW)
         key = await polled_queue(self._deployments, key, request.task_queue, deployed)
         matching = self._engine.matching
-        request_id = self._engine.runtime.new_id()
+        request_id, began_s = self._engine.runtime.new_id(), asyncio.get_running_loop().time()
         polling = matching.poll(
             key,
             request.identity,
@@ -163,6 +178,7 @@ class WorkerTasks:
             raise
         if isinstance(delivery, WorkflowTaskDelivery) and delivery.was_lost:
             return PollWorkflowTaskQueueResponse()
+        advise(matching, key, began_s, response)
         return response
 
     async def respond_workflow_task_completed(

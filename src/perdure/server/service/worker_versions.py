@@ -50,8 +50,6 @@ async def polled_queue(deployments: Deployments, key: QueueKey, queue: TaskQueue
             )
         return key
     await deployments.register(key.namespace_id, version, key.name, key.kind)
-    if key.kind is TaskKind.NEXUS:
-        return key  # whatever version a caller's task is for is not known
     return key._replace(name=queue_name(key.name, version))
 
 

@@ -1,0 +1,231 @@
+"""Worker deployments: versions made by hand, routing of new and open runs, what pins and moves them, what drains."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from google.protobuf.message import Message
+
+from perdure.api.compute.v1 import ComputeConfigScalingGroup, ComputeProvider, ComputeScaler
+from perdure.api.deployment.v1 import WorkerDeploymentOptions, WorkerDeploymentVersion
+from perdure.api.workflow.v1 import VersioningOverride
+from tests.differential.context import Context, Run
+from tests.differential.registry import scenario
+from tests.support.builders import queue
+from tests.support.proto import enums, workflowservice
+from tests.support.rpc import RpcError
+
+VERSIONED = enums.WorkerVersioningMode.WORKER_VERSIONING_MODE_VERSIONED
+WORKFLOWS = enums.TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
+PINNED = enums.VersioningBehavior.VERSIONING_BEHAVIOR_PINNED
+AUTO_UPGRADE = enums.VersioningBehavior.VERSIONING_BEHAVIOR_AUTO_UPGRADE
+service = workflowservice
+PATIENCE_S = 45.0
+"""The official server's deployments are workflows: on a busy machine they take their time."""
+
+
+def _options(ctx: Context, build_id: str) -> WorkerDeploymentOptions:
+    return WorkerDeploymentOptions(
+        deployment_name=ctx.id("shop"), build_id=build_id, worker_versioning_mode=VERSIONED
+    )
+
+
+def _version(ctx: Context, build_id: str) -> WorkerDeploymentVersion:
+    return WorkerDeploymentVersion(deployment_name=ctx.id("shop"), build_id=build_id)
+
+
+async def _poll(
+    ctx: Context, run: Run, build_id: str, timeout_s: float = 20.0
+) -> workflowservice.PollWorkflowTaskQueueResponse:
+    return await ctx.client.poll_workflow_task(
+        run.task_queue, timeout_s=timeout_s, deployment_options=_options(ctx, build_id)
+    )
+
+
+async def _complete(ctx: Context, run: Run, build_id: str, behavior: int) -> None:
+    task = await _poll(ctx, run, build_id)
+    await run.complete(task, deployment_options=_options(ctx, build_id), versioning_behavior=behavior)
+
+
+async def _make_current(ctx: Context, task_queue: str, build_id: str) -> None:
+    """Makes a version current that polls the queue, once it is known, and waits until the queue is told."""
+
+    async def tried() -> str:
+        request = service.SetWorkerDeploymentCurrentVersionRequest(
+            namespace="default", deployment_name=ctx.id("shop"), build_id=build_id, identity="operator"
+        )
+        try:
+            await ctx.client.invoke(request)
+        except RpcError as error:
+            return error.message
+        return ""
+
+    await ctx.until(f"{build_id} made current", tried, lambda message: not message, timeout_s=PATIENCE_S)
+    described = service.DescribeTaskQueueRequest(
+        namespace="default", task_queue=queue(task_queue), task_queue_type=WORKFLOWS
+    )
+    await ctx.until(
+        "routing in force",
+        lambda: ctx.client.call(described, service.DescribeTaskQueueResponse),
+        lambda answer: answer.versioning_info.current_deployment_version.build_id == build_id,
+        timeout_s=PATIENCE_S,
+    )
+
+
+async def _registered(ctx: Context, run: Run, build_id: str) -> None:
+    """A worker of the version polls in vain until its deployment knows."""
+    described = service.DescribeWorkerDeploymentVersionRequest(
+        namespace="default", deployment_version=_version(ctx, build_id)
+    )
+
+    async def queues() -> list[str]:
+        try:
+            answer = await ctx.client.call(described, service.DescribeWorkerDeploymentVersionResponse)
+        except RpcError:
+            return []
+        return [known.name for known in answer.version_task_queues]
+
+    polling = asyncio.create_task(_poll(ctx, run, build_id, 60.0))
+    try:
+        await ctx.until(
+            f"{build_id} known", queues, lambda names: run.task_queue in names, timeout_s=PATIENCE_S
+        )
+    finally:
+        polling.cancel()
+        await asyncio.wait({polling})
+
+
+async def _shown(ctx: Context, run: Run, label: str) -> None:
+    info = (await run.describe()).workflow_execution_info
+    ctx.record(label, info.versioning_info)
+
+
+@scenario
+async def deployment_by_hand(ctx: Context) -> None:
+    """A deployment and a version that a request makes, made twice, and what cannot be made."""
+    name, identity = ctx.id("shop"), "operator"
+
+    def version(build_id: str, request_id: str = "", **fields: Any) -> Message:
+        return service.CreateWorkerDeploymentVersionRequest(
+            namespace="default",
+            deployment_version=_version(ctx, build_id),
+            identity=identity,
+            request_id=request_id,
+            **fields,
+        )
+
+    await ctx.attempt("too early", version("1"))
+    create = service.CreateWorkerDeploymentRequest(
+        namespace="default", deployment_name=name, identity=identity, request_id=ctx.id("request")
+    )
+    await ctx.attempt("deployment", create, drop=["conflict_token"])
+    await ctx.attempt("deployment again", create, drop=["conflict_token"])
+    await ctx.attempt("version", version("1", ctx.id("one")))
+    await ctx.attempt("version again", version("1", ctx.id("one")))
+    await ctx.attempt("version of another request", version("1", ctx.id("two")))
+    await ctx.attempt("without build id", version(""))
+    described = service.DescribeWorkerDeploymentVersionRequest(
+        namespace="default", deployment_version=_version(ctx, "1")
+    )
+    await ctx.attempt("described", described)
+    await ctx.attempt(
+        "made current",
+        service.SetWorkerDeploymentCurrentVersionRequest(
+            namespace="default", deployment_name=name, build_id="no-such-build", identity=identity
+        ),
+    )
+    delete = service.DeleteWorkerDeploymentRequest(
+        namespace="default", deployment_name=name, identity=identity
+    )
+    await ctx.attempt("deleted too early", delete)
+    await ctx.attempt(
+        "version deleted",
+        service.DeleteWorkerDeploymentVersionRequest(
+            namespace="default", deployment_version=_version(ctx, "1"), identity=identity
+        ),
+    )
+
+
+@scenario
+async def deployment_compute(ctx: Context) -> None:
+    """Compute configurations: no provider can be used on either server as it is started here."""
+    name = ctx.id("shop")
+    await ctx.client.invoke(
+        service.CreateWorkerDeploymentRequest(namespace="default", deployment_name=name, identity="me")
+    )
+    await ctx.client.invoke(
+        service.CreateWorkerDeploymentVersionRequest(
+            namespace="default", deployment_version=_version(ctx, "1"), identity="me"
+        )
+    )
+    for kind in ("", "aws-lambda", "subprocess", "nonsense"):
+        group = ComputeConfigScalingGroup(
+            task_queue_types=[WORKFLOWS],
+            provider=ComputeProvider(type=kind),
+            scaler=ComputeScaler(type="no-sync"),
+        )
+        created = service.CreateWorkerDeploymentVersionRequest(
+            namespace="default", deployment_version=_version(ctx, f"of {kind}"), identity="me"
+        )
+        created.compute_config.scaling_groups["group"].CopyFrom(group)
+        await ctx.attempt(f"created with {kind!r}", created)
+        update = service.UpdateWorkerDeploymentVersionComputeConfigRequest(
+            namespace="default", deployment_version=_version(ctx, "1"), identity="me"
+        )
+        update.compute_config_scaling_groups["group"].scaling_group.CopyFrom(group)
+        await ctx.attempt(f"updated to {kind!r}", update)
+        validate = service.ValidateWorkerDeploymentVersionComputeConfigRequest(
+            namespace="default", deployment_version=_version(ctx, "1"), identity="me"
+        )
+        validate.compute_config_scaling_groups["group"].scaling_group.CopyFrom(group)
+        await ctx.attempt(f"validated {kind!r}", validate)
+
+
+@scenario
+async def deployment_routing(ctx: Context) -> None:
+    """A pinned run stays with its version, one that upgrades moves, a new one begins at the current version."""
+    first = await ctx.start(label="pinned", task_queue=ctx.id("queue"))
+    await _registered(ctx, first, "1")
+    await _make_current(ctx, first.task_queue, "1")
+    await _complete(ctx, first, "1", PINNED)
+    moving = await ctx.start(label="moving", task_queue=first.task_queue)
+    await _complete(ctx, moving, "1", AUTO_UPGRADE)
+    await _shown(ctx, first, "pinned")
+    await _shown(ctx, moving, "moving")
+    await _registered(ctx, first, "2")
+    await _make_current(ctx, first.task_queue, "2")
+    for run in (first, moving):
+        await ctx.client.signal(run.workflow_id, "go")
+    await _complete(ctx, moving, "2", AUTO_UPGRADE)
+    await _complete(ctx, first, "1", PINNED)
+    new = await ctx.start(label="new", task_queue=first.task_queue)
+    await _complete(ctx, new, "2", PINNED)
+    for label, run in (("pinned", first), ("moved", moving), ("new", new)):
+        await _shown(ctx, run, f"{label} after")
+        await run.record_history(f"{label} history")
+
+
+@scenario
+async def deployment_override(ctx: Context) -> None:
+    """A run that is pinned from outside, in the form of earlier releases too, and let go again."""
+    run = await ctx.start()
+    await _registered(ctx, run, "1")
+    await _make_current(ctx, run.task_queue, "1")
+    await _complete(ctx, run, "1", AUTO_UPGRADE)
+    pinned = VersioningOverride()
+    pinned.pinned.behavior = "PINNED_OVERRIDE_BEHAVIOR_PINNED"  # type: ignore[assignment]  # by name
+    pinned.pinned.version.CopyFrom(_version(ctx, "1"))
+    both = VersioningOverride(behavior=AUTO_UPGRADE, auto_upgrade=True)
+    older = VersioningOverride(behavior=PINNED, pinned_version=f"{ctx.id('shop')}.1")
+    for label, override in (("pinned", pinned), ("both forms", both), ("older form", older), ("none", None)):
+        request = service.UpdateWorkflowExecutionOptionsRequest(
+            namespace="default", workflow_execution=run.execution
+        )
+        request.update_mask.paths.append("versioning_override")
+        request.workflow_execution_options.SetInParent()
+        if override is not None:
+            request.workflow_execution_options.versioning_override.CopyFrom(override)
+        await ctx.attempt(label, request)
+        await _shown(ctx, run, f"{label}: shown")
+    await run.record_history()
