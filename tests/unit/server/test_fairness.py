@@ -7,7 +7,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from perdure.server.config import ServerConfig
+from perdure.server.engine import matching
 from perdure.server.runtime import SystemRuntime
 from perdure.server.server import Server
 from perdure.store.sqlite import SqliteStore
@@ -177,19 +180,23 @@ def test_rates_tell_what_came_and_what_was_given_out() -> None:
     run(scenario())
 
 
-def test_workers_are_advised_to_poll_more_while_old_tasks_wait_and_less_after_a_long_wait() -> None:
+def test_workers_are_advised_to_poll_more_while_old_tasks_wait_and_less_after_a_long_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With times so short that nobody has to wait for them."""
+
     async def scenario() -> None:
         async with serving() as client:
-            await _schedule(client, "a", *(_activity(f"a{number}", "a") for number in range(3)))
-            await asyncio.sleep(
-                0.25
-            )  # what waits longer than 0.2 s is old; there is nothing else to wait for
+            await _schedule(client, "a", *(_activity(f"a{number}", "a") for number in range(4)))
+            monkeypatch.setattr(matching, "OLD_TASK_NS", -1)
             task = await client.poll_activity_task("q")
             assert task.poller_scaling_decision.poll_request_delta_suggestion == 1
-            await _take(client, 2)
-            idle = asyncio.create_task(client.poll_activity_task("q"))
-            await asyncio.sleep(1.05)  # how long a poll has waited is what is measured
-            await _schedule(client, "b", _activity("b0", "b"))
-            assert (await idle).poller_scaling_decision.poll_request_delta_suggestion == -1
+            monkeypatch.setattr(matching, "IDLE_POLL_S", 0.0)
+            task = await client.poll_activity_task("q")
+            assert task.poller_scaling_decision.poll_request_delta_suggestion == -1
+            for name, value in (("OLD_TASK_NS", 1 << 60), ("IDLE_POLL_S", 1e9), ("BUSY_RATIO", 1e9)):
+                monkeypatch.setattr(matching, name, value)
+            task = await client.poll_activity_task("q")
+            assert not task.HasField("poller_scaling_decision")
 
     run(scenario())
