@@ -24,6 +24,7 @@ from perdure.api.common.v1 import Payload, Payloads
 from perdure.api.history.v1 import HistoryEvent, MarkerRecordedEventAttributes
 from perdure.api.protocol.v1 import Message as ProtocolMessage
 from perdure.api.update.v1 import Acceptance, Rejection, Request, Response
+from perdure.api.workflowservice.v1 import SignalWithStartWorkflowExecutionRequest
 from perdure.converter import (
     ActivitySerializationContext,
     SerializationContext,
@@ -34,6 +35,7 @@ from perdure.converter import (
 )
 from perdure.converter._extstore import StorageOperationMetrics
 from perdure.core.replay.markers import LOCAL_ACTIVITY_MARKER, PATCH_MARKER
+from perdure.workflow import _SYSTEM_ENDPOINT
 
 if TYPE_CHECKING:
     from perdure.converter import DataConverter
@@ -199,6 +201,9 @@ _SENT_BY_THE_WORKFLOW = frozenset(
 """Events whose payloads went out: workflow code never reads them, and who receives them decodes them."""
 
 
+_ENDS_OF_CALLS = frozenset(
+    {"nexus_operation_scheduled_event_attributes", "nexus_operation_completed_event_attributes"}
+)
 _NEXUS_EVENTS = "nexus_operation_"
 """Who serves a Nexus operation knows nothing of the workflow: its payloads have no context, on both sides."""
 
@@ -245,6 +250,8 @@ class WorkflowPayloads:
         self.uploads = StorageOperationMetrics()
         # Contexts of what was scheduled and has not ended, by the id of the event that scheduled it.
         self._by_event: dict[int, SerializationContext] = {}
+        # Scheduled events of operations of the server's own endpoint that have not completed.
+        self._system_calls: set[int] = set()
         # Results of local activities as they were encoded, by activity id, until their markers are written.
         self._local_results: dict[str, Payloads] = {}
 
@@ -254,7 +261,9 @@ class WorkflowPayloads:
         jobs: list[Coroutine[Any, Any, None]] = []
         for event in events:
             context = self._context_of_event(event)
-            if event.WhichOneof("attributes") in _SENT_BY_THE_WORKFLOW:
+            kind = event.WhichOneof("attributes")
+            is_plain = kind in _ENDS_OF_CALLS and self._is_of_a_system_call(event)
+            if is_plain or kind in _SENT_BY_THE_WORKFLOW:
                 decoded.append(event)
                 continue
             copy = HistoryEvent()
@@ -378,6 +387,8 @@ class WorkflowPayloads:
         return [
             self._encode_marker_command(command)
             if command.HasField("record_marker_command_attributes")
+            else self._encode_system_call(command)
+            if command.schedule_nexus_operation_command_attributes.endpoint == _SYSTEM_ENDPOINT
             else self._transform(
                 command,
                 self._context_of_command(command),
@@ -386,6 +397,32 @@ class WorkflowPayloads:
             )
             for command in commands
         ]
+
+    async def _encode_system_call(self, command: Command) -> None:
+        """Encode what a request to the server itself carries for a workflow; the server reads the request."""
+        if command.HasField("user_metadata"):
+            await self._transform(command.user_metadata, self._own, is_inbound=False)
+        sent = command.schedule_nexus_operation_command_attributes.input
+        request = SignalWithStartWorkflowExecutionRequest.FromString(sent.data)
+        namespace, workflow_id = self._environment.namespace, request.workflow_id
+        target = StorageDriverWorkflowInfo(
+            id=workflow_id, type=request.workflow_type.name, run_id=None, namespace=namespace
+        )
+        context = WorkflowSerializationContext(namespace, workflow_id)
+        await self._transform(request, context, is_inbound=False, target=target)
+        sent.data = request.SerializeToString()
+
+    def _is_of_a_system_call(self, event: HistoryEvent) -> bool:
+        """Tell whether the server itself wrote, or reads, what an event carries: no codec has seen it."""
+        scheduled = event.nexus_operation_scheduled_event_attributes
+        if scheduled.endpoint == _SYSTEM_ENDPOINT:
+            self._system_calls.add(event.event_id)
+            return True
+        completed = event.nexus_operation_completed_event_attributes
+        if completed.scheduled_event_id not in self._system_calls:
+            return False
+        self._system_calls.discard(completed.scheduled_event_id)
+        return True
 
     async def _encode_marker_command(self, command: Command) -> None:
         """Encode what a marker holds, and the words for user interfaces that come with it."""

@@ -179,6 +179,7 @@ from perdure.workflow._nexus import (
 from perdure.workflow._runtime import (
     _Runtime,
 )
+from perdure.workflow._signal_with_start import _SYSTEM_ENDPOINT, signal_with_start_workflow
 from perdure.workflow._unsafe import (
     SandboxImportNotificationPolicy,
     _imports_passed_through,
@@ -190,6 +191,7 @@ from perdure.workflow._unsafe import (
 
 __all__ = [
     "_FT",
+    "_SYSTEM_ENDPOINT",
     "ActivityCancellationType",
     "ActivityConfig",
     "ActivityHandle",
@@ -321,6 +323,7 @@ __all__ = [
     "set_signal_handler",
     "set_update_handler",
     "signal",
+    "signal_with_start_workflow",
     "sleep",
     "start_activity",
     "start_activity_class",
