@@ -15,7 +15,7 @@ MIN_WIDTH, MAX_WIDTH, DEFAULT_WIDTH = 320, 4_000, 1_180
 NARROW: Final = 640
 """Below this width there is no room for labels beside the rows; they are above the bars."""
 GUTTER: Final = 236
-RIGHT: Final = 136
+RIGHT: Final = 164
 """Room behind the plot for what is written behind a bar."""
 NARROW_RIGHT: Final = 12
 HEAD: Final = 30
