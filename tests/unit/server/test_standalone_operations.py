@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from perdure.core.errors import InvalidArgumentError, NotFoundError, StoreUnavai
 from perdure.core.run.records import RunKey, RunKind
 from perdure.server.engine import operation_runs
 from tests.support.builders import complete_workflow, duration, payload, payloads
-from tests.support.proto import common, enums, operatorservice, workflowservice
+from tests.support.proto import common, enums, nexus, operatorservice, workflowservice
 from tests.unit.server.local_client import LocalClient
 from tests.unit.server.test_nexus import (
     WAIT_S,
@@ -21,6 +22,7 @@ from tests.unit.server.test_nexus import (
     done,
     endpoint,
     poll,
+    receiving,
     running,
     served,
     step,
@@ -254,6 +256,26 @@ def test_a_store_that_fails_leaves_nothing_believed() -> None:
                 await client.invoke(Terminate(namespace="default", operation_id="op"))
             store.commit = commit  # type: ignore[method-assign]
             assert (await client.server.engine.operation_runs.state(run)).header.is_open
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_that_is_too_large_ends_it() -> None:
+    """Asking again would bring the same answer: a result from a worker, a token from an address."""
+
+    async def scenario() -> None:
+        body = json.dumps({"token": "t" * 4097, "state": "running"}).encode()
+        async with served() as client, receiving((201, {"content-type": "application/json"}, body)) as far:
+            await endpoint(client)
+            await start(client)
+            await answer(client, await poll(client), **done("x" * (2 * 1024 * 1024)))
+            assert "response body too large" in (await outcome(client)).failure.message
+            url = f"http://127.0.0.1:{far.server_port}"
+            target = nexus.EndpointTarget(external=nexus.EndpointTarget.External(url=url))
+            spec = nexus.EndpointSpec(name="far", target=target)
+            await client.invoke(operatorservice.CreateNexusEndpointRequest(spec=spec))
+            await start(client, "far", endpoint="far")
+            assert "invalid operation token" in (await outcome(client, "far")).failure.message
 
     asyncio.run(scenario())
 

@@ -20,7 +20,15 @@ from perdure.api.history.v1 import HistoryEvent
 from perdure.api.nexus.v1 import Request
 from perdure.core.errors import ResourceExhaustedError
 from perdure.core.nexus import links, outcomes
-from perdure.core.nexus.outcomes import Answer, CancelOutcome, OutOfTime, Refused, StartOutcome, Succeeded
+from perdure.core.nexus.outcomes import (
+    Answer,
+    CancelOutcome,
+    OutOfTime,
+    Refused,
+    Started,
+    StartOutcome,
+    Succeeded,
+)
 from perdure.core.run import callback, nexus_attempts
 from perdure.core.run.records import QueueKey, RunKey, TaskKind
 from perdure.core.run.state import NexusOperation, RunState
@@ -177,11 +185,20 @@ class NexusRequests:
 
     def _checked(self, outcome: StartOutcome) -> StartOutcome:
         """The outcome, or the failure that it is because it is too large."""
+        limits = self._engine.limits.run
+        if isinstance(outcome, Started):
+            length = len(outcome.token.encode())
+            if length <= limits.nexus_token_bytes:
+                return outcome
+            said = (
+                f"invalid operation token: length exceeds allowed limit ({length}/{limits.nexus_token_bytes})"
+            )
+            return Refused(_call_error(said), may_retry=False)
         if not isinstance(outcome, Succeeded):
             return outcome
         if outcome.result is None:
             return Succeeded(callback.no_payload(), outcome.links)
-        if outcome.result.ByteSize() > self._engine.limits.run.blob_bytes:
+        if outcome.result.ByteSize() > limits.blob_bytes:
             return Refused(_call_error("http: response body too large"), may_retry=False)
         return outcome
 
