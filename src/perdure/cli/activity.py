@@ -385,6 +385,7 @@ async def unpause(session: Session, flags: Flags) -> None:
     "reset", f.ACTIVITY_OF_WORKFLOW, _JITTER,
     f.switch("--keep-paused", help="Leave it paused if it is."),
     f.switch("--restore-original-options", help="Take back changed options."),
+    f.switch("--clear-heartbeat-details", help="Forget what it said with heartbeats."),
     example=f"perdure activity reset {_CHANGE_EXAMPLE}",
 )  # fmt: skip
 async def reset(session: Session, flags: Flags) -> None:
@@ -394,12 +395,11 @@ async def reset(session: Session, flags: Flags) -> None:
         "keep_paused": flags.keep_paused,
         "jitter": wire.duration(flags.jitter),
         "restore_original_options": flags.restore_original_options,
+        "reset_heartbeat": flags.clear_heartbeat_details,
     }
     if request is not None:
         request.reset_activities_operation.CopyFrom(
-            batch.BatchOperationResetActivities(
-                identity=session.identity, match_all=True, reset_heartbeat=True, **more
-            )
+            batch.BatchOperationResetActivities(identity=session.identity, match_all=True, **more)
         )
         await batches.start(session, flags, request)
         return

@@ -76,8 +76,6 @@ def _payloads(message: Message) -> Iterator[common.Payload]:
 
 def _post(codec: Codec, way: str, payloads: list[common.Payload]) -> list[common.Payload]:
     url = f"{codec.endpoint.rstrip('/')}/{way}"
-    if not url.startswith(("http://", "https://")):
-        raise CommandError(f"the codec endpoint {codec.endpoint} is no http address")
     body = json.dumps({"payloads": [MessageToDict(payload) for payload in payloads]}).encode()
     headers = {"Content-Type": "application/json", **codec.headers}
     request = urllib.request.Request(url, data=body, headers=headers, method="POST")

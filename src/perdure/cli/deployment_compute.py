@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Final
 
 from perdure.api.compute import v1 as compute
@@ -17,6 +18,10 @@ COMPUTE: Final[f.FlagGroup] = (
     f.text("--aws-lambda-assume-role-arn", metavar="ARN", help="Role in which it is called."),
     f.text("--aws-lambda-assume-role-external-id", metavar="ID", help="External id of that role."),
     f.switch("--aws-lambda-skip-role-and-external-id", help="Call it without a role."),
+    f.text("--aws-agentcore-endpoint-arn", metavar="ARN", help="AWS Bedrock AgentCore endpoint that works."),
+    f.text("--aws-agentcore-assume-role-arn", metavar="ARN", help="Role in which it is called."),
+    f.text("--aws-agentcore-assume-role-external-id", metavar="ID", help="External id of that role."),
+    f.switch("--aws-agentcore-skip-role-and-external-id", help="Call it without a role."),
     f.text("--gcp-cloud-run-project", metavar="NAME", help="Project of the Cloud Run worker pool."),
     f.text("--gcp-cloud-run-region", metavar="NAME", help="Its region."),
     f.text("--gcp-cloud-run-worker-pool", metavar="NAME", help="Name of the worker pool."),
@@ -25,15 +30,23 @@ COMPUTE: Final[f.FlagGroup] = (
     f.integer("--gcp-cloud-run-max-instances", help="At most so many workers."),
     f.integer("--gcp-cloud-run-initial-instances", help="So many workers at first."),
     f.number("--gcp-cloud-run-utilization-target", help="Busy share of workers to aim at, up to 1."),
+    f.duration(
+        "--gcp-cloud-run-scale-down-stabilization-duration", help="Wait so long before there are fewer."
+    ),
 )
 _GROUP: Final = "default"
-_LAMBDA, _CLOUD_RUN = "aws-lambda", "gcp-cloud-run"
-_SCALERS: Final = {_LAMBDA: "no-sync", _CLOUD_RUN: "rate-based"}
+_LAMBDA, _AGENTCORE, _CLOUD_RUN = "aws-lambda", "aws-agentcore", "gcp-cloud-run"
+_SCALERS: Final = {_LAMBDA: "no-sync", _AGENTCORE: "no-sync", _CLOUD_RUN: "rate-based"}
 _DETAILS: Final = {
     _LAMBDA: {
         "arn": "aws_lambda_function_arn",
         "role": "aws_lambda_assume_role_arn",
         "role_external_id": "aws_lambda_assume_role_external_id",
+    },
+    _AGENTCORE: {
+        "endpoint_arn": "aws_agentcore_endpoint_arn",
+        "role": "aws_agentcore_assume_role_arn",
+        "role_external_id": "aws_agentcore_assume_role_external_id",
     },
     _CLOUD_RUN: {
         "project": "gcp_cloud_run_project",
@@ -43,11 +56,17 @@ _DETAILS: Final = {
     },
 }
 """Provider to its details: key to flag."""
+_WITHOUT_ROLE: Final = {
+    _LAMBDA: ("arn", "aws_lambda_skip_role_and_external_id"),
+    _AGENTCORE: ("endpoint_arn", "aws_agentcore_skip_role_and_external_id"),
+}
+"""Provider to the one detail that it needs with a flag, and that flag."""
 _SCALING: Final = {
     "min_count": "gcp_cloud_run_min_instances",
     "max_count": "gcp_cloud_run_max_instances",
     "initial_count": "gcp_cloud_run_initial_instances",
     "utilization_target": "gcp_cloud_run_utilization_target",
+    "no_sync_quiet_ms": "gcp_cloud_run_scale_down_stabilization_duration",
 }
 
 
@@ -59,7 +78,9 @@ def scaling_groups(flags: Flags) -> compute.ComputeConfig:
     """
     provider = _provider(flags)
     if provider is None:
-        raise WrongUsageError("either --aws-lambda-function-arn or --gcp-cloud-run-worker-pool is needed")
+        raise WrongUsageError(
+            "--aws-lambda-function-arn, --aws-agentcore-endpoint-arn or --gcp-cloud-run-worker-pool is needed"
+        )
     group = compute.ComputeConfigScalingGroup(
         provider=provider,
         scaler=compute.ComputeScaler(type=_SCALERS[provider.type], details=_scaling(flags, provider.type)),
@@ -101,14 +122,17 @@ def _provider(flags: Flags) -> compute.ComputeProvider | None:
     if not given:
         return None
     if len(given) > 1:
-        raise WrongUsageError("--aws-lambda-* and --gcp-cloud-run-* cannot be used together")
+        raise WrongUsageError(
+            "--aws-lambda-*, --aws-agentcore-* and --gcp-cloud-run-* cannot be used together"
+        )
     (kind,) = given
     details = {key: flags.get(flag) for key, flag in _DETAILS[kind].items() if flags.get(flag)}
     needed = set(_DETAILS[kind])
-    if kind == _LAMBDA and flags.aws_lambda_skip_role_and_external_id:
-        needed = {"arn"}
+    only, skip = _WITHOUT_ROLE.get(kind, ("", ""))
+    if skip and flags.get(skip):
+        needed = {only}
         if details.keys() - needed:
-            raise WrongUsageError("--aws-lambda-skip-role-and-external-id cannot be used with a role")
+            raise WrongUsageError(f"--{skip.replace('_', '-')} cannot be used with a role")
     missing = [
         f"--{_DETAILS[kind][key].replace('_', '-')}"
         for key in _DETAILS[kind]
@@ -128,8 +152,8 @@ def _scaling(flags: Flags, kind: str) -> Any:
         raise WrongUsageError("limits of instances are for --gcp-cloud-run-worker-pool")
     if len(values) < len(_SCALING):
         raise WrongUsageError(
-            "the four limits --gcp-cloud-run-{min,max,initial}-instances and "
-            "--gcp-cloud-run-utilization-target belong together"
+            "--gcp-cloud-run-{min,max,initial}-instances, --gcp-cloud-run-utilization-target and "
+            "--gcp-cloud-run-scale-down-stabilization-duration belong together"
         )
     if (
         not 0 <= values["min_count"] <= values["initial_count"] <= values["max_count"]
@@ -138,4 +162,5 @@ def _scaling(flags: Flags, kind: str) -> Any:
         raise WrongUsageError("instances must be 0 <= min <= initial <= max, and max at least 1")
     if not 0 < values["utilization_target"] <= 1:
         raise WrongUsageError("--gcp-cloud-run-utilization-target must be more than 0 and at most 1")
+    values["no_sync_quiet_ms"] = values["no_sync_quiet_ms"] // timedelta(milliseconds=1)
     return payloads.json_payload(values)

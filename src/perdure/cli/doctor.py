@@ -145,8 +145,9 @@ async def _server(session: Session) -> list[Finding]:
     info = connected.system_info
     version = info.server_version if info is not None else "of an unknown version"
     found = [Finding("server", "ok", f"answers in {took_s * 1000:.0f} ms, version {version}")]
-    for look in (_namespace, _clock, _speed):
-        found += await _seen(session, look)
+    found += await _seen(session, _namespace)
+    if found[-1].state == "ok":
+        found += [*await _seen(session, _clock), *await _seen(session, _speed)]
     return found
 
 

@@ -251,6 +251,8 @@ def _codec(settings: Settings, namespace: str) -> Codec | None:
     )
     if not endpoint:
         return None
+    if not str(endpoint).startswith(("http://", "https://")):
+        raise WrongUsageError(f"the codec endpoint {endpoint} is no http address")
     headers = {"X-Namespace": namespace, **pairs(given.get("codec_header", ()), "--codec-header")}
     auth = given.get("codec_auth") or variables.get("TEMPORAL_CODEC_AUTH") or table.get("auth")
     if auth:
