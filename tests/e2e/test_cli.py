@@ -142,7 +142,7 @@ def test_the_debugger_stops_in_the_users_code(
     database: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """pdb stops at the first line of each workflow task, shows its events, and evaluates the user's names."""
-    monkeypatch.setattr(sys, "stdin", io.StringIO("t\np name\nev\n" + "t\n" * 20))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("ev\n" + "t\np name\n" * 20))
     tracing = sys.gettrace()
     assert run("debug", "order-book", "--code", CODE, "--address", database) == 0
     assert sys.gettrace() is tracing

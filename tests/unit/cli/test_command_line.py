@@ -42,7 +42,7 @@ def _nothing_from_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["workflw"], "there is no command perdure workflw; did you mean workflow?"),
+        (["workflw"], "there is no command perdure workflw; did you mean workflow"),
         (["workflow", "strat"], "there is no command perdure workflow strat; did you mean start"),
         (["workflow", "list", "--qery", "x"], "there is no flag --qery; did you mean --query?"),
         (["workflow", "list", "-o", "jsn"], "did you mean json"),
