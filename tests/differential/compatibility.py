@@ -80,7 +80,8 @@ _SDK_SUITE = """\
 ### The official Python SDK's own suite
 
 Release 1.31.0, without the integrations of model providers. Tests that start a server of their own start the one that
-is tested.
+is tested. A test that a busy machine disturbed was run again by itself (`test_can_run_autoscaling_polling_worker` now
+and then does not end, on either server).
 
     python tests/compat/official_suite.py CHECKOUT --python VENV/bin/python --both --output sdk.json
 """
@@ -128,7 +129,7 @@ def _suites() -> Iterator[str]:
     yield _SUITES
     yield _FEATURES
     yield from features_table(load("features"))
-    for name, text in (("samples", _SAMPLES),):
+    for name, text in (("samples", _SAMPLES), ("sdk", _SDK_SUITE)):
         yield ""
         yield text
         yield from table(name, load(name))
