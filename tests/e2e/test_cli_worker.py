@@ -1,0 +1,83 @@
+"""`perdure worker run`: a process that finds workflows in a module, and starts again when the module changes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from perdure.cli import root
+from tests.support.servers import PerdureServer
+
+pytestmark = [pytest.mark.serial, pytest.mark.timeout(120)]
+
+WAIT_S: Final = 60.0
+_CODE: Final = """
+from perdure import workflow
+
+
+@workflow.defn
+class Hello:
+    @workflow.run
+    async def run(self) -> str:
+        return "ANSWER"
+"""
+
+
+async def _line_with(stream: asyncio.StreamReader, text: str) -> None:
+    """Reads until a line has a text."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            line = (await stream.readline()).decode()
+            assert line, f"the worker ended before it said {text!r}"
+            if text in line:
+                return
+
+
+async def _answer(address: str, capsys: pytest.CaptureFixture[str]) -> str:
+    words = ["workflow", "execute", "--type", "Hello", "-t", "hello", "--address", address, "-o", "json"]
+    code = await asyncio.to_thread(root.exit_code_of, [*words, "--command-timeout", f"{WAIT_S}s"])
+    printed = capsys.readouterr()
+    assert code == 0, printed.err
+    return str(json.loads(printed.out)["result"])
+
+
+def test_a_worker_runs_a_module_and_follows_its_changes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The workflow of the file runs; after the file is saved anew the new code runs; Ctrl-C ends both processes."""
+    asyncio.run(_run_and_change(tmp_path, capsys))
+
+
+async def _run_and_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = tmp_path / "hello_code.py"
+    module.write_text(_CODE.replace("ANSWER", "old"))
+    async with PerdureServer() as server:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            "from perdure.cli import main; main()",
+            *("worker", "run", "hello_code", "-t", "hello", "--address", server.address, "--reload"),
+            cwd=tmp_path,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert process.stderr is not None
+        try:
+            await _line_with(process.stderr, "1 workflows")
+            assert await _answer(server.address, capsys) == "old"
+            module.write_text(_CODE.replace("ANSWER", "new, and longer"))
+            await _line_with(process.stderr, "starts again")
+            await _line_with(process.stderr, "1 workflows")
+            assert await _answer(server.address, capsys) == "new, and longer"
+            process.send_signal(signal.SIGINT)
+            async with asyncio.timeout(WAIT_S):
+                assert await process.wait() == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
