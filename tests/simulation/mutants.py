@@ -449,8 +449,8 @@ def queues_of_all_namespaces_are_one(patch: Patch) -> None:
     def mixed(self: Matching, key: QueueKey) -> Any:
         return queue(self, key._replace(namespace_id=""))
 
-    def reserve(self: Matching, key: QueueKey) -> Any:
-        return mixed(self, key).waiting_poller()
+    def reserve(self: Matching, task: Any) -> Any:
+        return mixed(self, task.queue).waiting_poller()
 
     patch.setattr(Matching, "_queue", mixed)
     patch.setattr(Matching, "reserve", reserve)
