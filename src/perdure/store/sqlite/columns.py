@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from perdure.core.visibility import And, Attribute, AttributeType, Node, Not, Or, text_tokens, to_sql
+from perdure.core.visibility import And, Attribute, AttributeType, IsNull, Node, Not, Or, text_tokens, to_sql
 from perdure.store.cursor import OPEN_CLOSE_KEY
 
 CLOSED: Final = f"v.close_key < {OPEN_CLOSE_KEY}"
@@ -72,7 +72,25 @@ def condition(where: Node) -> tuple[str, list[object]]:
     def membership(name: str, values: Sequence[str], bind: Callable[[object], str], /) -> str:
         return _membership(name, types[name], [bind(value) for value in values])
 
-    return to_sql(where, lambda name: column_of(name, types[name]), membership=membership)
+    asked = set(_asked_for_absence(where))
+
+    def column(name: str) -> str:
+        found = column_of(name, types[name])
+        # SQLite knows which columns are never NULL, and then has no plan for an index that it was told to use.
+        return f"coalesce({found}, NULL)" if name in asked else found
+
+    return to_sql(where, column, membership=membership)
+
+
+def _asked_for_absence(node: Node) -> Iterator[str]:
+    """Built-in attributes that a filter wants to be missing."""
+    if isinstance(node, And | Or):
+        for child in node.children:
+            yield from _asked_for_absence(child)
+    elif isinstance(node, Not):
+        yield from _asked_for_absence(node.child)
+    elif isinstance(node, IsNull) and node.attribute.name in SYSTEM_COLUMNS:
+        yield node.attribute.name
 
 
 def attributes_of(node: Node) -> Iterator[Attribute]:
