@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +49,12 @@ async def ask(
     sent: list[dict[str, Any]] = []
     given = {"host": "127.0.0.1:8233", **headers}
 
+    unread = [{"type": "http.request", "body": body, "more_body": False}]
+
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
+        if not unread:
+            await asyncio.Event().wait()  # the client stays until it has the answer
+        return unread.pop()
 
     async def send(message: Any) -> None:
         sent.append(message)
@@ -78,7 +83,10 @@ class Server(ServiceClient):
         self.metadata.append(dict(metadata))
         if self.error is not None:
             raise self.error
-        return resp_type()
+        answer = resp_type()
+        if rpc == "describe_workflow_execution":
+            answer.workflow_execution_info.execution.CopyFrom(req.execution)
+        return answer
 
     @property
     def worker_service_client(self) -> ServiceClient:
@@ -226,6 +234,21 @@ def test_what_did_not_change_is_not_sent_again() -> None:
     first = asyncio.run(ask(app, "/namespaces"))
     again = asyncio.run(ask(app, "/namespaces", headers={"if-none-match": first.headers["etag"]}))
     assert (again.status, again.body) == (304, b"")
+
+
+@pytest.mark.parametrize("page", ["", "/history"])
+@pytest.mark.parametrize("headers", [{}, {"accept-encoding": "gzip"}])
+def test_the_frame_of_a_run_comes_first_and_the_page_is_the_same(headers: dict[str, str], page: str) -> None:
+    """What is sent in two parts is what would be sent at once."""
+    app = UiApp(Server(), UiConfig(), now_ns=lambda: 0)
+    path = f"/namespaces/default/workflows/order/run{page}"
+    parts = asyncio.run(ask(app, path, headers=headers))
+    whole = asyncio.run(ask(app, path, headers={**headers, "if-none-match": '"none"'}))
+    assert "etag" not in parts.headers
+    assert "etag" in whole.headers
+    bodies = [zlib.decompress(one.body, wbits=31) if headers else one.body for one in (parts, whole)]
+    assert bodies[0] == bodies[1]
+    assert b"</html>" in bodies[0]
 
 
 def test_addresses_follow_the_public_path() -> None:

@@ -7,7 +7,8 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs, quote, unquote
@@ -20,7 +21,7 @@ from perdure.service import ClientConnectError, RPCError, ServiceClient
 from perdure.ui import preferences as prefs
 from perdure.ui.config import LIVE_INTERVAL_MS, MAX_FORM_BYTES, UiConfig
 from perdure.ui.context import Context
-from perdure.ui.page import Answer, Download, Page, Redirect, RefusedError
+from perdure.ui.page import Answer, Download, Later, Page, Redirect, RefusedError
 from perdure.ui.problems import http_status, problem
 from perdure.ui.rendering import assets, environment
 from perdure.ui.routes import find
@@ -34,6 +35,9 @@ _MEDIA_TYPES: Final = {
     "svg": "image/svg+xml",
 }
 _GZIP_FROM_BYTES: Final = 2_000
+_MAIN: Final = b'<main id="main"'
+"""Where the frame of a page ends and its contents begin."""
+_MISTAKE: Final = "This page failed because of a mistake in Perdure; its log says more."
 _YEAR_S: Final = 365 * 86_400
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
@@ -93,6 +97,8 @@ class UiApp:
             handler, names = find(request.method, asked.path)
             context = await self._context(request, asked, names, preferences)
             answer = await handler(context)
+            if isinstance(answer, Later) and not _may_stream(request, context):
+                answer = await answer.whole()
         except RefusedError as error:
             answer = _error_page(error.status, {"message": str(error)})
         except RPCError as error:
@@ -103,8 +109,7 @@ class UiApp:
             raise
         except Exception:  # The boundary of the application: a bug becomes a page, and a line of the log.
             logger.exception("the page %s failed", asked.path)
-            text = "This page failed because of a mistake in Perdure; its log says more."
-            answer = _error_page(500, {"message": text})
+            answer = _error_page(500, {"message": _MISTAKE})
         if context is None:
             context = self._plain_context(request, asked, preferences)
         return self._write(request, context, answer)
@@ -157,6 +162,8 @@ class UiApp:
         response: Response
         if isinstance(answer, Page):
             response = _page(request, context, answer)
+        elif isinstance(answer, Later):
+            response = _later(request, context, answer)
         elif isinstance(answer, Redirect):
             response = self._redirect(context, answer)
         else:
@@ -223,10 +230,7 @@ def _page(request: Request, context: Context, page: Page) -> Response:
     if context.is_json:
         return _json(page.data, page.status)
     done = unquote(request.cookies.get(prefs.FLASH_COOKIE, ""))
-    template = environment().get_template(page.template)
-    body = template.render(
-        **page.data, **page.only_html, title=page.title, ui=context, done=done, live_ms=LIVE_INTERVAL_MS
-    ).encode("utf-8", "replace")
+    body = _html(request, context, page)
     tag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Accept, Cookie, Accept-Encoding"}
     if not done and page.status == 200 and request.headers.get("if-none-match") == tag:
@@ -238,6 +242,51 @@ def _page(request: Request, context: Context, page: Page) -> Response:
     if done:
         _set_cookie(response, prefs.FLASH_COOKIE, "", max_age_s=0)
     return response
+
+
+def _may_stream(request: Request, context: Context) -> bool:
+    """Whether a page may come in two parts: one that is compared with an earlier one has to be whole."""
+    return not context.is_json and "if-none-match" not in request.headers and request.method == "GET"
+
+
+def _later(request: Request, context: Context, answer: Later) -> Response:
+    """Sends the frame of a page, then its contents when they are made."""
+    frame, _, _ = _html(request, context, answer.frame).partition(_MAIN)
+    packer = zlib.compressobj(1, wbits=31) if "gzip" in request.headers.get("accept-encoding", "") else None
+
+    def packed(part: bytes, *, is_last: bool) -> bytes:
+        if packer is None:
+            return part
+        return packer.compress(part) + packer.flush(zlib.Z_FINISH if is_last else zlib.Z_SYNC_FLUSH)
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield packed(frame, is_last=False)
+        try:
+            page = await answer.whole()
+        except RPCError as error:
+            page = _error_page(200, problem(error))
+        except Exception:  # The boundary of the application: the status is sent, so the page says it.
+            logger.exception("the page %s failed", context.path)
+            page = _error_page(200, {"message": _MISTAKE})
+        _, marker, rest = _html(request, context, page).partition(_MAIN)
+        yield packed(marker + rest, is_last=True)
+
+    headers = {"Cache-Control": "no-store", "Vary": "Accept, Cookie, Accept-Encoding"}
+    if packer is not None:
+        headers["Content-Encoding"] = "gzip"
+    response = StreamingResponse(parts(), media_type="text/html", headers=headers)
+    if prefs.FLASH_COOKIE in request.cookies:
+        _set_cookie(response, prefs.FLASH_COOKIE, "", max_age_s=0)
+    return response
+
+
+def _html(request: Request, context: Context, page: Page) -> bytes:
+    template = environment().get_template(page.template)
+    done = unquote(request.cookies.get(prefs.FLASH_COOKIE, ""))
+    shown = {**page.data, **page.only_html}
+    return template.render(**shown, title=page.title, ui=context, done=done, live_ms=LIVE_INTERVAL_MS).encode(
+        "utf-8", "replace"
+    )
 
 
 def _download(answer: Download) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,19 @@ class Page:
     data: Mapping[str, Any]
     status: int = 200
     only_html: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A page that takes a while: its frame is sent at once.
+
+    Attributes:
+        frame: a page with the same title and frame and nothing in it.
+        whole: makes the page; what it raises is told inside the frame.
+    """
+
+    frame: Page
+    whole: Callable[[], Awaitable[Page]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +67,7 @@ class Download:
     parts: AsyncIterator[bytes]
 
 
-Answer = Page | Redirect | Download
+Answer = Page | Later | Redirect | Download
 
 
 class RefusedError(Exception):

@@ -66,7 +66,7 @@
     if (isAsking) return;
     isAsking = true;
     try {
-      const answer = await fetch(pageUrl(), { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
+      const answer = await fetch(pageUrl(), { headers: { "If-None-Match": tag || '"none"' }, cache: "no-store" });
       liveButton?.classList.toggle("failing", answer.status >= 500);
       if (answer.ok) {
         tag = answer.headers.get("ETag") || "";

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from google.protobuf.json_format import MessageToDict
@@ -11,9 +12,10 @@ from google.protobuf.json_format import MessageToDict
 from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import HistoryEvent
 from perdure.api.registry import POOL
+from perdure.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from perdure.ui.config import HISTORY_PAGE_EVENTS, MAX_SEARCHED_EVENTS
 from perdure.ui.context import Context
-from perdure.ui.page import Download, Page
+from perdure.ui.page import Download, Later, Page
 from perdure.ui.plain import iso, plain
 from perdure.ui.timeline.build import build, words
 from perdure.ui.timeline.svg import say
@@ -125,10 +127,21 @@ def matches(event: HistoryEvent, chosen: str, text: str) -> bool:
     return text.casefold().encode() in event.SerializeToString().lower()
 
 
-async def show(context: Context) -> Page:
+async def show(context: Context) -> Later:
     """A page of the history."""
     described = await describe(context)
     workflow = head(context, described)
+    frame = Page("run_frame.html", _title(workflow), {"workflow": workflow})
+    return Later(frame, partial(_whole, context, described, workflow))
+
+
+def _title(workflow: Mapping[str, Any]) -> str:
+    return f"{workflow['execution']['workflow_id']} · History"
+
+
+async def _whole(
+    context: Context, described: DescribeWorkflowExecutionResponse, workflow: Mapping[str, Any]
+) -> Page:
     length = described.workflow_execution_info.history_length
     chosen = context.query.get("category", "")
     chosen = chosen if chosen in CATEGORIES else ""
@@ -161,9 +174,8 @@ async def show(context: Context) -> Page:
         "event": wanted,
         "codec_error": warning,
     }
-    title = f"{workflow['execution']['workflow_id']} · History"
     urls = {"download": run_url(context, "history", "download")}
-    return Page("history.html", title, data, only_html={"categories": CATEGORIES, "urls": urls})
+    return Page("history.html", _title(workflow), data, only_html={"categories": CATEGORIES, "urls": urls})
 
 
 async def _page(context: Context, is_reverse: bool) -> tuple[list[HistoryEvent], str, int]:

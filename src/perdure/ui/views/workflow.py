@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from markupsafe import Markup
@@ -16,7 +18,7 @@ from perdure.api.workflowservice.v1 import (
 from perdure.service import RPCError
 from perdure.ui.config import TIMELINE_EVENTS
 from perdure.ui.context import Context
-from perdure.ui.page import Page, Redirect
+from perdure.ui.page import Later, Page, Redirect
 from perdure.ui.plain import iso, plain
 from perdure.ui.problems import problem
 from perdure.ui.rendering import when
@@ -48,9 +50,22 @@ async def latest(context: Context) -> Redirect:
     )
 
 
-async def show(context: Context) -> Page:
+async def show(context: Context) -> Later:
     """The page of a run."""
     described = await describe(context)
+    workflow = head(context, described)
+    data = {"workflow": workflow}
+    frame = Page("run_frame.html", _title(workflow), data)
+    return Later(frame, partial(_whole, context, described, workflow))
+
+
+def _title(workflow: Mapping[str, Any]) -> str:
+    return f"{workflow['execution']['workflow_id']} · Workflow"
+
+
+async def _whole(
+    context: Context, described: DescribeWorkflowExecutionResponse, workflow: Mapping[str, Any]
+) -> Page:
     length = described.workflow_execution_info.history_length
     is_long = length > TIMELINE_EVENTS
     is_last = is_long and context.query.get("part") != "first"
@@ -64,7 +79,6 @@ async def show(context: Context) -> Page:
     warning = await context.decode(described, *(event for event in (first, last) if event is not None))
     timeline = build(events, described, context.now_ns)
     drawing = lay_out(timeline, view_of(context, timeline))
-    workflow = head(context, described)
     data = {
         "namespace": context.namespace,
         "workflow": workflow,
@@ -87,8 +101,7 @@ async def show(context: Context) -> Page:
         "zoomed": _zoomed(drawing, timeline),
         "is_long": is_long,
     }
-    title = f"{workflow['execution']['workflow_id']} · Workflow"
-    return Page("workflow.html", title, data, only_html=only_html)
+    return Page("workflow.html", _title(workflow), data, only_html=only_html)
 
 
 def _svg(context: Context, drawing: Drawing) -> Any:
