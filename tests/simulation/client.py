@@ -356,6 +356,9 @@ class SimClient:
                 self._context.accept(error, *_QUERY_ERRORS)
                 await self._loop.sleep(self._random.uniform(0.1, 5.0))
                 continue
+            if answer.HasField("query_rejected"):
+                self._context.trace.reach("query of a paused run")
+                return
             view = value_of(answer.query_result)
             check(view["origin"]["workflow_id"] == plan.workflow_id, "runs do not mix", view)
             check(view["origin"]["namespace"] == plan.namespace, "namespaces do not mix", view)

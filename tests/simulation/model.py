@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from perdure.api.enums.v1 import WorkflowTaskFailedCause
 from perdure.api.history.v1 import HistoryEvent
 from perdure.core.run.records import RunKey, RunWrite, Task, TaskKey, TaskKind, VisibilityRecord
 from perdure.core.run.state import Activity, RunHeader, RunState
 from tests.simulation.interpreter import Interpreter, NonDeterminism, attributes_of, event_name
 
 RUNNING = 1
+BATCH_SIGNAL = "batch"
+"""How the names of the signals of batch operations begin; the job's id follows."""
+_SHOWN_PAUSED = 8
+"""WORKFLOW_EXECUTION_STATUS_PAUSED, which is not the status of a state."""
+_PAUSED_FIRST = WorkflowTaskFailedCause.Value(
+    "WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_PAUSE_REQUESTED_BEFORE_TASK_STARTED"
+)
 _STATUS = {
     "WORKFLOW_EXECUTION_COMPLETED": 2,
     "WORKFLOW_EXECUTION_FAILED": 3,
@@ -95,6 +103,7 @@ class RunModel:
         status: of the closing event, 1 while there is none.
         signals: request ids in the history.
         is_reset: the history begins with a copy of another run's.
+        batches: ids of the batch operations that have signalled it.
         pokes: (sender's run id, request id) of signals of other workflows.
         finished: (activity id, event name) of every closed activity.
         tasks: the run's task rows.
@@ -108,6 +117,8 @@ class RunModel:
         self.next_event_id = 1
         self.close_event: HistoryEvent | None = None
         self.signals: list[str] = []
+        self.batches: set[str] = set()
+        self._priority: bytes | None = None
         self.is_reset = False
         self.pokes: list[tuple[str, str]] = []
         self.cancel_requested = False
@@ -181,6 +192,10 @@ class RunModel:
             self.pokes.append(key)
             return
         check(attributes.request_id not in self.signals, "a signal is recorded once", attributes.request_id)
+        if attributes.signal_name.startswith(BATCH_SIGNAL):
+            job_id = attributes.signal_name.removeprefix(f"{BATCH_SIGNAL} ")
+            check(job_id not in self.batches, "a batch does everything once", job_id)
+            self.batches.add(job_id)
         self.signals.append(attributes.request_id)
 
     def _on_workflow_execution_cancel_requested(self, event: HistoryEvent, attributes: Any) -> None:
@@ -207,12 +222,17 @@ class RunModel:
 
     def _on_workflow_task_failed(self, event: HistoryEvent, attributes: Any) -> None:
         self.is_reset = self.is_reset or bool(attributes.base_run_id)
-        check(attributes.started_event_id == self._task_started != 0, "a started task fails", event.event_id)
+        known = attributes.started_event_id == self._task_started
+        paused = attributes.cause == _PAUSED_FIRST
+        check(known and (self._task_started != 0) != paused, "a started task fails", event.event_id)
         self._task_scheduled = self._task_started = 0
 
     def _on_workflow_task_timed_out(self, event: HistoryEvent, attributes: Any) -> None:
         check(attributes.started_event_id == self._task_started, "the task times out", event.event_id)
         self._task_scheduled = self._task_started = 0
+
+    def _on_workflow_execution_options_updated(self, event: HistoryEvent, attributes: Any) -> None:
+        self._priority = _priority_of(attributes, self._priority)
 
     def _on_activity_task_scheduled(self, event: HistoryEvent, attributes: Any) -> None:
         self._activities[event.event_id] = (attributes.activity_id, 0)
@@ -252,7 +272,14 @@ class RunModel:
         check(header.next_event_id == self.next_event_id, "the state counts the events", header.next_event_id)
         check(header.status == self.status, "the status is that of the closing event", header.status)
         record = self.visibility
-        check(record is not None and record.status == header.status, "lists show the status", record)
+        shown = _SHOWN_PAUSED if header.paused_ns else header.status
+        check(record is not None and record.status == shown, "lists show the status", record)
+        priority = self._priority
+        for event in state.buffered.values():
+            if event_name(event) == "WORKFLOW_EXECUTION_OPTIONS_UPDATED":
+                priority = _priority_of(attributes_of(event), priority)
+        known = priority is None or priority == header.priority
+        check(known, "a run's options are those of its events", header.priority)
         self._check_tasks(state)
         check(self._wakes(state), "the wake-up is not after any deadline", state.wakeup_ns)
         if self.status != RUNNING:
@@ -279,7 +306,7 @@ class RunModel:
         last = header.last_completed_task_started_event_id
         check(last == self._last_completed_started, "the state knows the last completed task", last)
         handled = self._last_news <= self._last_completed_started
-        wakes = handled or header.has_pending_task or header.first_task_at_ns
+        wakes = handled or header.has_pending_task or header.first_task_at_ns or header.paused_ns
         check(wakes, "every open run has something that will wake it", f"news {self._last_news}")
 
     def _check_items(self, state: RunState) -> None:
@@ -326,14 +353,14 @@ class RunModel:
     def _check_tasks(self, state: RunState) -> None:
         header = state.header
         wanted: set[tuple[TaskKey, str, str]] = set()
-        if self.status == RUNNING:
+        if self.status == RUNNING and not header.paused_ns:
             if header.has_pending_task and not header.has_started_task:
                 sticky = header.task_on_sticky_queue and not header.task_rerouted
                 queue = header.sticky_queue if sticky else header.task_queue
                 key = TaskKey(TaskKind.WORKFLOW, header.task_scheduled_event_id)
                 wanted.add((key, queue, str(header.task_stamp)))
             for activity in state.activities.values():
-                if not activity.started_ns and not activity.backing_off:
+                if not activity.started_ns and not activity.backing_off and not activity.paused_ns:
                     key = TaskKey(TaskKind.ACTIVITY, activity.scheduled_event_id)
                     wanted.add((key, activity.task_queue, str(activity.stamp)))
         rows = {(task.key, task.queue.name, task.delivery_id) for task in self.tasks.values()}
@@ -361,7 +388,7 @@ class RunModel:
             found.append(header.task_scheduled_ns + header.sticky_timeout_ns)
         elif header.has_pending_task and not header.task_on_sticky_queue and header.task_start_limit_ns:
             found.append(header.task_scheduled_ns + header.task_start_limit_ns)
-        elif header.first_task_at_ns and not header.has_pending_task:
+        elif header.first_task_at_ns and not header.has_pending_task and not header.paused_ns:
             found.append(header.first_task_at_ns)
         found += [child.initiated_ns for child in state.children.values() if not child.run_id]
         found += [external.initiated_ns for external in state.externals.values()]
@@ -381,6 +408,13 @@ class RunModel:
         )
 
 
+def _priority_of(attributes: Any, before: bytes | None) -> bytes | None:
+    """The run's priority after an event of changed options; one that only attaches something leaves it."""
+    if attributes.unset_versioning_override or attributes.HasField("versioning_override"):
+        return bytes(attributes.priority.SerializeToString())
+    return before
+
+
 def _check_flush_order(events: list[HistoryEvent]) -> None:
     """Of events that may wait in the buffer, those written together have the completions last."""
     ended = 0
@@ -397,7 +431,9 @@ def _check_flush_order(events: list[HistoryEvent]) -> None:
 
 
 def _activity_deadlines(activity: Activity) -> list[int]:
-    found = []
+    found: list[int] = []
+    if activity.paused_ns:
+        return found
     if activity.schedule_to_close_ns:
         found.append(activity.first_scheduled_ns + activity.schedule_to_close_ns)
     if activity.started_ns:

@@ -49,11 +49,12 @@ from perdure.server.engine.timers import Timers
 from perdure.server.service.task_responses import TaskResponses
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import ScheduleKey
+from tests.simulation.control_mutants import CONTROL_MUTANTS
 from tests.simulation.store import SimStore
 
 Patch = pytest.MonkeyPatch
 Mutant = Callable[[Patch], None]
-MUTANTS: dict[str, Mutant] = {}
+MUTANTS: dict[str, Mutant] = {mutant.__name__.replace("_", " "): mutant for mutant in CONTROL_MUTANTS}
 
 
 def _mutant(apply: Mutant) -> Mutant:

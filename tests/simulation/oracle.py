@@ -15,6 +15,7 @@ from perdure.core.run.invariants import check_history, check_state, check_tasks
 from perdure.core.run.records import RunKey, RunKind, RunWrite
 from perdure.core.run.state import RunState, decode_run
 from perdure.store.memory import MemoryStore
+from tests.simulation.control_oracle import ControlOracle
 from tests.simulation.interpreter import attributes_of, event_name, value_of, verdict
 from tests.simulation.model import RUNNING, RunModel, check
 from tests.simulation.operation_oracle import OperationOracle
@@ -82,6 +83,7 @@ class Oracle:
         self.commits = 0
         self.clock_set_back = False
         """Whether the wall clock ever was."""
+        self.controls = ControlOracle(trace)
         self.schedules = ScheduleOracle(trace, self.models)
         self._heartbeats: dict[tuple[str, str], tuple[list[Any], set[str]]] = {}
 
@@ -141,6 +143,7 @@ class Oracle:
         state = decode_run(run, stored.version, stored.header, stored.items, stored.wakeup_ns)
         previous, self.states[run] = self.states.get(run), state
         model.compare(state)
+        self.controls.committed(previous, state)
         self._observe(previous, state, write, events)
         names = " ".join(f"{event.event_id}:{event_name(event)}" for event in events)
         content = write.header + b"".join(event.SerializeToString(deterministic=True) for event in events)
@@ -257,6 +260,16 @@ class Oracle:
             recorded or buffered, "an acknowledged activity outcome is durable", f"{run} {activity_id} {ends}"
         )
 
+    def has_batch_signal(self, run: RunKey, job_id: str) -> bool:
+        """Whether a batch's signal has reached a run, or waits to be written; one that has closed need not have it."""
+        model = self.models.get(run) or self.deleted[run]
+        if model.status != RUNNING or job_id in model.batches:
+            return True
+        return any(
+            job_id in event.workflow_execution_signaled_event_attributes.signal_name
+            for event in self.states[run].buffered.values()
+        )
+
     def closed(self, run: RunKey) -> None:
         """The run was said to be closed."""
         model = self.models.get(run) or self.deleted[run]
@@ -309,7 +322,8 @@ class Oracle:
         """An attempt begins with these details of the attempts before."""
         latest, sent = self._heartbeats.get((run_id, activity_id), ([], set()))
         # Not always the latest ones: an earlier heartbeat may arrive late and replace them.
-        good = str(details) in sent if details else not latest or latest[0] >= attempt
+        forgotten = (run_id, activity_id) in self.controls.heartbeats_dropped
+        good = str(details) in sent if details else not latest or latest[0] >= attempt or forgotten
         check(good, "heartbeat details go on to the next attempt", f"{details}, acknowledged {latest}")
 
     # --- rare situations

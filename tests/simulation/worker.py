@@ -342,7 +342,9 @@ class SimWorker:
                     excused = ("UnhandledCommand", "wasn't found on the server")
                     known = any(words in error.message for words in excused)
                     check(known, "good commands are accepted", error.message)
-                self._context.accept(error, "InvalidArgumentError", "NotFoundError")
+                # A task of a paused run may not go on with another one.
+                paused = ("FailedPreconditionError",) if request.force_create_new_workflow_task else ()
+                self._context.accept(error, "InvalidArgumentError", "NotFoundError", *paused)
                 return None
             check(not bad, "bad commands are refused", request.commands)
             if response.reset_history_event_id:

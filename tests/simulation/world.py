@@ -21,6 +21,7 @@ from tests.simulation.faults import Faults, draw_faults
 from tests.simulation.loop import Node, SimLoop, new_loop
 from tests.simulation.model import Broken, check
 from tests.simulation.operations import OperationClient
+from tests.simulation.operator_client import OperatorClient
 from tests.simulation.oracle import Oracle, immediate
 from tests.simulation.runtime import WallClock
 from tests.simulation.schedule_client import ScheduleClient
@@ -39,7 +40,7 @@ DELIVERED_WITHIN_S = 5.0
 FIRED_WITHIN_S = 25.0
 """What is due is done within this time: what memory has lost is found by the next sweep."""
 TASK_QUEUE = "queue"
-Client = SimClient | ScheduleClient | StandaloneClient | OperationClient
+Client = SimClient | ScheduleClient | StandaloneClient | OperationClient | OperatorClient
 _HOUR_NS = 3_600_000_000_000
 
 
@@ -256,6 +257,7 @@ class World:
             *self._start_schedules(),
             self._start_standalone_client(),
             self._start_operation_client(),
+            *self._start_operator(),
         ]
         await self.loop.sleep(random.uniform(10, 90))
         context.faults = self.faults.ended()
@@ -303,6 +305,12 @@ class World:
     def _start_operation_client(self) -> OperationClient:
         node = self.loop.new_node("operations")
         return OperationClient(self.context, node, "operations", NAMESPACES, TASK_QUEUE)
+
+    def _start_operator(self) -> list[OperatorClient]:
+        """An operator in half of the seeds, with randomness of its own."""
+        if self.context.stream("has operator").random() < 0.5:
+            return []
+        return [OperatorClient(self.context, self.loop.new_node("operator"))]
 
     async def _until_finished(self, clients: Sequence[Client]) -> None:
         began = self.loop.time()

@@ -7,7 +7,7 @@ from typing import Any
 from tests.differential.context import Context, Run
 from tests.differential.registry import scenario
 from tests.support.builders import complete_workflow, payloads, schedule_activity, start_timer
-from tests.support.proto import workflowservice
+from tests.support.proto import query, workflowservice
 from tests.support.updates import update_request
 
 Pause = workflowservice.PauseWorkflowExecutionRequest
@@ -127,3 +127,15 @@ async def pause_refused(ctx: Context) -> None:
         await ctx.attempt(f"{name}: long request id", request_type(**_about(run, request_id="x" * 1001)))
         await ctx.attempt(f"{name}: long identity", request_type(**_about(run, identity="x" * 1001)))
     await ctx.attempt("unpause: not paused", Unpause(**_about(run)))
+
+
+@scenario
+async def pause_and_query(ctx: Context) -> None:
+    """A paused workflow is not asked; it is again when it has been unpaused."""
+    run = await ctx.start()
+    await run.step(start_timer("t", 600))
+    await ctx.attempt("pause", Pause(**_about(run, request_id="q")))
+    question = workflowservice.QueryWorkflowRequest(
+        namespace=run.client.namespace, execution=run.execution, query=query.WorkflowQuery(query_type="state")
+    )
+    await ctx.attempt("query", question)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perdure.api.common.v1 import WorkflowExecution, WorkflowType
+from perdure.api.enums.v1 import WorkflowIdConflictPolicy
 from perdure.api.services import WORKFLOW_SERVICE, method_path
 from perdure.api.taskqueue.v1 import TaskQueue
 from perdure.api.workflowservice.v1 import (
@@ -38,24 +39,31 @@ class Running:
         self.server = Server(MemoryStore(), config, SystemRuntime(), "memory")
         self.loop.run_until_complete(self.server.start())
         self.methods = [method for method in self.server.service.methods.values() if method.serve is not None]
+        self.task_token = b""
         self.start("order")
-        task = self.call(
-            "PollWorkflowTaskQueue",
-            PollWorkflowTaskQueueRequest(namespace="default", task_queue=TaskQueue(name="q")),
-        )
-        self.task_token: bytes = task.task_token  # type: ignore[attr-defined]
+        self.take_task("order")
 
-    def start(self, workflow_id: str) -> None:
-        self.call(
-            "StartWorkflowExecution",
-            StartWorkflowExecutionRequest(
-                namespace="default",
-                workflow_id=workflow_id,
-                workflow_type=WorkflowType(name="Order"),
-                task_queue=TaskQueue(name="q"),
-                request_id=workflow_id,
-            ),
+    def start(self, workflow_id: str, request_id: str = "", *, replaces: bool = False) -> None:
+        """Starts a workflow on a task queue of its own, in place of an open run if it `replaces` one."""
+        request = StartWorkflowExecutionRequest(
+            namespace="default",
+            workflow_id=workflow_id,
+            workflow_type=WorkflowType(name="Order"),
+            task_queue=TaskQueue(name=f"queue of {workflow_id}"),
+            request_id=request_id or workflow_id,
         )
+        if replaces:
+            request.workflow_id_conflict_policy = (
+                WorkflowIdConflictPolicy.WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING
+            )
+        self.call("StartWorkflowExecution", request)
+
+    def take_task(self, workflow_id: str) -> None:
+        """Starts a workflow's workflow task, and remembers its token."""
+        queue = TaskQueue(name=f"queue of {workflow_id}")
+        request = PollWorkflowTaskQueueRequest(namespace="default", task_queue=queue)
+        self.task_token = self.call("PollWorkflowTaskQueue", request).task_token  # type: ignore[attr-defined]
+        assert self.task_token
 
     def call(self, rpc: str, request: Message) -> Message:
         return self.serve(method_path(WORKFLOW_SERVICE, rpc), request)

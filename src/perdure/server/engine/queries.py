@@ -49,6 +49,10 @@ class _Answer:
     failed: QueryFailedError | None = None
 
 
+class RunPaused(Exception):
+    """The run is paused: what its workflow has not heard of yet, an answer could not know."""
+
+
 class Queries:
     """Asks workflows.
 
@@ -71,6 +75,7 @@ class Queries:
             timeout_s: how long to wait.
 
         Raises:
+            RunPaused: the run is paused, or was while the query waited.
             QueryFailedError: the workflow's handler failed.
             WorkflowNotReadyError: the run cannot answer now.
             FailedPreconditionError: no worker is there to answer.
@@ -91,6 +96,8 @@ class Queries:
 
     async def _ask(self, run: RunKey, query: WorkflowQuery, timeout_s: float) -> Payloads | None:
         header = await self._histories.header(run)
+        if header.paused_ns:
+            raise RunPaused
         answered_before = header.last_completed_task_started_event_id > 0
         if not header.is_open and not answered_before:
             raise WorkflowNotReadyError(CLOSED_UNSEEN)
@@ -105,6 +112,8 @@ class Queries:
                     if result is not None:
                         return _answer(result)
                     header = await self._histories.header(run)
+                    if header.paused_ns:
+                        raise RunPaused
                     if not header.last_completed_task_started_event_id:
                         raise WorkflowNotReadyError(CLOSED_UNSEEN)
                 return await self._ask_directly(run, header, query, limit.when())

@@ -21,14 +21,14 @@ class RateLimit:
     It holds the permits of one second, at least one, so that a limit of 10 a second may give out ten at once.
 
     Args:
-        per_second: permits a second; 0 gives none.
+        per_second: permits a second; 0 gives none, and more than `NO_LIMIT` is that.
         now_s: the loop's time.
     """
 
     __slots__ = ("_permits", "_seen_s", "per_second")
 
     def __init__(self, per_second: float, now_s: float) -> None:
-        self.per_second = per_second
+        self.per_second = min(per_second, NO_LIMIT)
         self._permits = self._most
         self._seen_s = now_s
 
@@ -39,7 +39,7 @@ class RateLimit:
     def change(self, per_second: float, now_s: float) -> None:
         """Another limit from now on; what was saved up so far stays, as far as there is room for it."""
         self._fill(now_s)
-        self.per_second = per_second
+        self.per_second = min(per_second, NO_LIMIT)
         self._permits = min(self._permits, self._most)
 
     def take(self, now_s: float) -> bool:

@@ -29,7 +29,7 @@ from perdure.core.run.state import RUNNING, Activity, Child, RunHeader, RunState
 from perdure.core.run.transition import Transition
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories, events
-from perdure.server.engine.queries import Queries
+from perdure.server.engine.queries import Queries, RunPaused
 from perdure.server.namespaces import Namespace
 from perdure.server.service import checks
 from perdure.server.service.call import Call
@@ -221,7 +221,11 @@ class Readings:
             response.query_rejected.status = status  # type: ignore[assignment]  # a WorkflowExecutionStatus number
             return response
         timeout_s = self._query_s if call.deadline_s is None else call.deadline_s
-        result = await self._queries.ask(run, request.query, timeout_s)
+        try:
+            result = await self._queries.ask(run, request.query, timeout_s)
+        except RunPaused:
+            response.query_rejected.status = "WORKFLOW_EXECUTION_STATUS_PAUSED"  # type: ignore[assignment]  # by name
+            return response
         if result is not None:
             response.query_result.CopyFrom(result)
         return response
