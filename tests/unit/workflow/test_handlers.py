@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -380,13 +382,18 @@ def test_stack_trace_queries_say_where_the_code_waits() -> None:
     run = Driver(Counter)
     run.start()
     text = value_of(run.query("__stack_trace").result)
-    assert "test_handlers.py" in text
-    assert "in run" in text
+    assert text.count("Stack for") == 1, "the question's own task is none of the workflow's"
+    places = re.findall(r'File "([^"]+)", line \d+, in (\w+)', text)
+    assert [(Path(file).name, function) for file, function in places] == [("test_handlers.py", "run")]
+    assert "await" in text
     answer = run.query("__enhanced_stack_trace").result
     assert answer is not None
     trace = CONVERTER.payload_converter.from_payload(answer, EnhancedStackTrace)
     assert any("class Counter" in source.content for source in trace.sources.values())
-    assert [location.function_name for location in trace.stacks[0].locations]
+    locations = [(location.function_name, location.internal_code) for location in trace.stacks[0].locations]
+    assert ("run", False) in locations
+    assert locations[-1][1], "the innermost is what the code waits for"
+    assert len(trace.stacks) == 1
 
 
 def test_metadata_lists_handlers_and_current_details() -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import linecache
+import os
 import traceback
 from collections.abc import Iterable, Mapping
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import perdure
 from perdure import __version__
 from perdure.api.sdk.v1 import (
     EnhancedStackTrace,
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from perdure.worker.workflow_code.instance import WorkflowInstance
 
 
+_OURS = os.path.dirname(perdure.__file__) + os.sep
+
+
 def _instance() -> WorkflowInstance:
     """The run that is asked."""
     runtime: Any = _Runtime.current()
@@ -33,19 +39,43 @@ def _instance() -> WorkflowInstance:
 
 
 def _waiting_tasks(instance: WorkflowInstance) -> list[asyncio.Task[Any]]:
-    return instance.loop.unfinished_tasks()
+    """Every task that waits; the one that answers the question is none of the workflow's."""
+    asking = asyncio.current_task()
+    return [task for task in instance.loop.unfinished_tasks() if task is not asking]
+
+
+def _frames(task: asyncio.Task[Any]) -> list[FrameType]:
+    """Where a waiting task stands, from its outermost coroutine to the innermost that one waits for.
+
+    `Task.get_stack` knows the outermost only.
+    """
+    frames: list[FrameType] = []
+    waiting: Any = task.get_coro()
+    while waiting is not None:
+        frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None)
+        if frame is None:
+            break
+        frames.append(frame)
+        waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
+    return frames
+
+
+def _is_internal(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(_OURS)
 
 
 def stack_trace(instance: WorkflowInstance) -> str:
-    """Where every task of the workflow stands."""
+    """Where every task of the workflow stands: its own code, without what is between it and the event loop."""
     stacks = []
     for task in _waiting_tasks(instance):
-        frames = [
-            traceback.FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
-            for frame in task.get_stack()
-        ]
-        lines = "\n".join(traceback.format_list(frames))
-        stacks.append(f"Stack for {task!r} (most recent call last):\n{lines}")
+        frames = _frames(task)
+        lines = traceback.format_list(
+            [
+                traceback.FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+                for frame in [frame for frame in frames if not _is_internal(frame)] or frames
+            ]
+        )
+        stacks.append(f"Stack for {task!r} (most recent call last):\n{''.join(lines)}")
     return "\n\n".join(stacks)
 
 
@@ -54,7 +84,7 @@ def enhanced_stack_trace(instance: WorkflowInstance) -> EnhancedStackTrace:
     trace = EnhancedStackTrace(sdk=StackTraceSDKInfo(name="sdk-python", version=__version__))
     for task in _waiting_tasks(instance):
         locations = []
-        for frame in task.get_stack():
+        for frame in _frames(task):
             file = frame.f_code.co_filename
             if file not in trace.sources:
                 trace.sources[file].CopyFrom(StackTraceFileSlice(line_offset=0, content=_text_of(file)))
@@ -64,7 +94,7 @@ def enhanced_stack_trace(instance: WorkflowInstance) -> EnhancedStackTrace:
                     line=frame.f_lineno,
                     column=-1,
                     function_name=frame.f_code.co_name,
-                    internal_code=False,
+                    internal_code=_is_internal(frame),
                 )
             )
         trace.stacks.append(StackTrace(locations=locations))
