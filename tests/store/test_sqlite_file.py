@@ -313,7 +313,17 @@ def test_an_older_database_is_migrated_and_keeps_its_content(
     assert asyncio.run(read()) == written
 
 
-BEFORE_SEARCH_INDEX = """
+BEFORE_TASK_PLACES = """
+DROP INDEX tasks_by_queue;
+ALTER TABLE tasks DROP COLUMN place;
+ALTER TABLE tasks DROP COLUMN fairness_key;
+ALTER TABLE tasks DROP COLUMN fairness_weight;
+CREATE INDEX tasks_by_queue ON tasks (namespace, queue, kind, priority, sequence, enqueued_ns);
+DROP TABLE queue_configs;
+PRAGMA user_version = 7;
+"""
+BEFORE_SEARCH_INDEX = f"""
+{BEFORE_TASK_PLACES}
 DROP TABLE deployments;
 DROP TABLE batches;
 DROP TRIGGER visibility_counts_insert;

@@ -8,7 +8,9 @@ import sys
 _IMPORT_EVERYTHING = """
 import importlib, pkgutil, sys
 
-for library in ("nexusrpc", "opentelemetry", "prometheus_client", "pydantic", "pytest", "temporalio", "uvloop"):
+for library in (
+    "django", "nexusrpc", "opentelemetry", "prometheus_client", "pydantic", "pytest", "temporalio", "uvloop"
+):
     sys.modules[library] = None
 
 import perdure
@@ -23,6 +25,7 @@ for module in pkgutil.walk_packages(perdure.__path__, "perdure.", onerror=lambda
 """
 
 _ANSWER = """\
+perdure.contrib.django: perdure.contrib.django needs Django: pip install 'perdure[django]'
 perdure.contrib.opentelemetry: perdure.contrib.opentelemetry needs OpenTelemetry: pip install 'perdure[opentelemetry]'
 perdure.contrib.pydantic: perdure.contrib.pydantic needs Pydantic 2: pip install 'perdure[pydantic]'
 perdure.nexus: perdure.nexus needs the package nexus-rpc: pip install 'perdure[nexus]'

@@ -210,6 +210,8 @@ class Matching:
             queue.last_poll_ns = self._runtime.now_ns()
 
     async def _wait(self, queue: _Queue, poller: Poller, deadline: float) -> Delivery | Task | None:
+        if self._closed:  # it was while the store was read: nobody would wake this poll
+            return None
         loop = asyncio.get_running_loop()
         queue.pollers.append(poller)
         poller.in_line = True
