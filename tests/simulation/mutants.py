@@ -250,8 +250,8 @@ def acknowledged_before_durable(patch: Patch) -> None:
     """The store answers first and writes a moment later, if it still can."""
     commit = SimStore.commit
 
-    async def early(self: SimStore, unit: Sequence[RunWrite]) -> None:
-        writing = asyncio.ensure_future(commit(self, unit))
+    async def early(self: SimStore, unit: Sequence[RunWrite], *rest: Any) -> None:
+        writing = asyncio.ensure_future(commit(self, unit, *rest))
         writing.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     patch.setattr(SimStore, "commit", early)
@@ -336,8 +336,8 @@ def write_behind_a_failed_one_is_done(patch: Patch) -> None:
 def tasks_handed_over_before_they_are_durable(patch: Patch) -> None:
     """Whoever waits for a task gets it while its start is on its way to the disk."""
 
-    def hasty(self: Engine, unit: Sequence[Pending]) -> Any:
-        committed = commit(self, unit)
+    def hasty(self: Engine, unit: Sequence[Pending], *rest: Any, **named: Any) -> Any:
+        committed = commit(self, unit, *rest, **named)
         for pending in unit:
             reserved, pending.reserved = pending.reserved, []
             for poller, task, delivery in reserved:
@@ -353,8 +353,8 @@ def tasks_handed_over_before_they_are_durable(patch: Patch) -> None:
 def activities_handed_over_before_they_are_durable(patch: Patch) -> None:
     """A worker of the server's process begins an attempt that a crash would forget."""
 
-    def hasty(self: Engine, unit: Sequence[Pending]) -> Any:
-        committed = commit(self, unit)
+    def hasty(self: Engine, unit: Sequence[Pending], *rest: Any, **named: Any) -> Any:
+        committed = commit(self, unit, *rest, **named)
         for pending in unit:
             for reserved in list(pending.reserved):
                 if reserved.delivery is not None:
@@ -565,8 +565,10 @@ def runs_committed_one_by_one(patch: Patch) -> None:
     """A parent and its child, or a run and the one that follows it, are two commits: a crash comes between."""
     commit = Engine.commit
 
-    def torn(self: Engine, unit: Sequence[Pending]) -> asyncio.Future[None]:
-        return [commit(self, [pending]) for pending in unit][-1]
+    def torn(self: Engine, unit: Sequence[Pending], *rest: Any, **named: Any) -> asyncio.Future[None]:
+        for pending in unit[:-1]:
+            commit(self, [pending])
+        return commit(self, unit[-1:], *rest, **named)
 
     patch.setattr(Engine, "commit", torn)
 
