@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -96,6 +97,13 @@ class Visitor:
         url = path if path.startswith("http") else f"{self.stage.url}/namespaces/default{path}"
         self.page.goto(url)
         return self.page
+
+    def until(self, expression: str) -> None:
+        """Waits until an expression holds. Playwright's own wait evaluates text in the page, whose policy forbids it."""
+        ends_s = time.monotonic() + WAIT_MS / 1000
+        while not self.page.evaluate(expression):
+            assert time.monotonic() < ends_s, f"never: {expression}"
+            self.page.wait_for_timeout(20)
 
     def shoot(self, name: str) -> None:
         """Keeps a screenshot of the whole page."""
