@@ -99,7 +99,7 @@ class Visitor:
         return self.page
 
     def until(self, expression: str) -> None:
-        """Waits until an expression holds. Playwright's own wait evaluates text in the page, whose policy forbids it."""
+        """Waits until an expression holds. Playwright's own wait evaluates text in the page, against its policy."""
         ends_s = time.monotonic() + WAIT_MS / 1000
         while not self.page.evaluate(expression):
             assert time.monotonic() < ends_s, f"never: {expression}"
