@@ -109,8 +109,14 @@ class NexusCalls:
             if not working:
                 del self._under_way[run]
             self._count -= 1
-        if again and not self._is_stopping:
-            self._engine.timers.note(run, self._engine.runtime.now_ns() + RETRY_NS)
+        if self._is_stopping:
+            return
+        timers, now_ns = self._engine.timers, self._engine.runtime.now_ns()
+        if again:
+            timers.note(run, now_ns + RETRY_NS)
+        elif not timers.holds(run):
+            # Whoever looked while this was under way left out when it is due again, which only now counts.
+            timers.note(run, now_ns)
 
     # --- operations of workflows
 
