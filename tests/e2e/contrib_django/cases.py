@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import SimpleTestCase, TransactionTestCase, override_settings
+from django.utils import timezone
 
 from examples.django_shop.orders.models import Order
 from examples.django_shop.orders.workflows import OrderWorkflow
@@ -21,7 +22,7 @@ from perdure.contrib.django.apps import check_settings
 from perdure.contrib.django.models import OutgoingCall
 from perdure.contrib.django.settings import perdure_settings
 from perdure.contrib.django.worker import working
-from perdure.service import ClientConnectError
+from perdure.service import ClientConnectError, RPCError, RPCStatusCode
 
 WAIT_S = 30
 MEMORY = {"ADDRESS": "sqlite://", "TASK_QUEUE": "shop", "DELIVER_TIMEOUT_S": 20.0}
@@ -113,6 +114,33 @@ class OutboxTests(TransactionTestCase):
             answer = self.client.post("/admin/perdure/outgoingcall/", chosen, follow=True)
             assert "2 sent" in answer.content.decode()
             assert _events("late").count(EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED) == 2
+
+    def test_a_call_that_the_server_cannot_take_now_does_not_hold_up_other_workflows(self) -> None:
+        """It is tried again; what else is waiting is sent meanwhile."""
+        first, second = self._write_while_the_server_is_away(), self._write_while_the_server_is_away()
+        send = calls._send
+
+        def overloaded(call: OutgoingCall) -> bool:
+            if call.workflow_id == first.workflow_id:
+                raise RPCError("busy", RPCStatusCode.RESOURCE_EXHAUSTED, b"")
+            return send(call)
+
+        with override_settings(PERDURE=MEMORY):
+            with patch.object(calls, "_send", overloaded), self.assertRaisesMessage(RPCError, "busy"):
+                calls.send_waiting()
+            left = OutgoingCall.objects.order_by("pk")
+            assert [call.workflow_id for call in left] == [first.workflow_id] * 2
+            assert _events(second.workflow_id).count(EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED) == 1
+
+    def test_a_batch_is_not_filled_by_calls_that_are_held_back(self) -> None:
+        """Many wait behind a refused one; those of others come in turn."""
+        refused = self._write_while_the_server_is_away()
+        OutgoingCall.objects.filter(kind="start").update(failed_at=timezone.now())
+        other = self._write_while_the_server_is_away()
+        with override_settings(PERDURE=MEMORY), patch.object(calls, "SWEEP_BATCH", 1):
+            assert calls.send_waiting() == 1
+        assert OutgoingCall.objects.filter(workflow_id=refused.workflow_id).count() == 2
+        assert OutgoingCall.objects.filter(workflow_id=other.workflow_id).count() == 1
 
     def test_health_without_a_server_is_503_and_says_why(self) -> None:
         """As JSON, within seconds."""

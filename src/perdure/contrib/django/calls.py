@@ -22,6 +22,7 @@ from perdure.contrib.django import bridge
 from perdure.contrib.django.settings import PerdureSettings, perdure_settings
 from perdure.converter import WorkflowSerializationContext
 from perdure.service import RPCError, RPCStatusCode
+from perdure.worker._calls import is_too_large
 from perdure.workflow._definition import _Definition
 from perdure.workflow._handlers import _SignalDefinition
 
@@ -42,6 +43,9 @@ REFUSALS: Final = frozenset(
     }
 )
 """Answers that a repetition would not change."""
+
+NOBODY_THERE: Final = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED})
+"""Answers that the next call would get as well."""
 
 SWEEP_BATCH: Final = 500
 """Rows that one sweep reads at most."""
@@ -160,24 +164,36 @@ def send_waiting(
 
     Raises:
         ClientConnectError: No server answers; the rows wait on.
-        RPCError: The server cannot take them now; the rows wait on.
+        RPCError: The server cannot take some of them now; those wait on, and calls of other workflows were sent.
         TimeoutError: No answer in time; what was sent and not answered is sent again, and acts once.
     """
     from perdure.contrib.django.models import OutgoingCall
 
     rows = OutgoingCall.objects.using(using)
-    waiting = rows.filter(workflow_id=workflow_id) if workflow_id is not None else rows.all()
+    if workflow_id is not None:
+        rows = rows.filter(workflow_id=workflow_id)
+    refused = rows.filter(failed_at__isnull=False).values("workflow_id")
+    # Left out here and not below, or calls that are held back would fill the batch.
+    waiting = rows.filter(failed_at__isnull=True).exclude(workflow_id__in=refused)
     if older_than_s:
-        oldest = timezone.now() - timedelta(seconds=older_than_s)
-        waiting = waiting.filter(created_at__lte=oldest)
-    sent, held = 0, set(rows.filter(failed_at__isnull=False).values_list("workflow_id", flat=True))
-    for call in waiting.filter(failed_at__isnull=True).order_by("pk")[:SWEEP_BATCH]:
+        waiting = waiting.filter(created_at__lte=timezone.now() - timedelta(seconds=older_than_s))
+    sent, held, first_error = 0, set[str](), None
+    for call in waiting.order_by("pk")[:SWEEP_BATCH]:
         if call.workflow_id in held:
             continue
-        if _send(call):
+        try:
+            is_sent = _send(call)
+        except RPCError as error:
+            if error.status in NOBODY_THERE:
+                raise
+            # What is wrong with this one says nothing of the calls of others.
+            is_sent, first_error = False, first_error or error
+        if is_sent:
             sent += 1
         else:
             held.add(call.workflow_id)
+    if first_error is not None:
+        raise first_error
     return sent
 
 
@@ -196,7 +212,7 @@ def _send(call: OutgoingCall) -> bool:
     try:
         bridge.run(send, perdure_settings().deliver_timeout_s)
     except RPCError as error:
-        if error.status not in REFUSALS:
+        if error.status not in REFUSALS and not is_too_large(error):
             rows.update(tries=F("tries") + 1, error=str(error))
             raise
         logger.error("%s was refused: %s", call, error)
