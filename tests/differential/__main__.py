@@ -1,4 +1,8 @@
-"""`python -m tests.differential`: run scenarios by hand, print what a server did or how two servers differ."""
+"""`python -m tests.differential`: run scenarios by hand, print what a server did or how two servers differ.
+
+`--repeat 8 --target real` runs everything eight times and prints where the server disagreed with itself; `--busy 2`
+does so on a machine that is busy with something else.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from fnmatch import fnmatchcase
 from tests.differential.compare import differences, render, unified
 from tests.differential.known_differences import unexpected
 from tests.differential.registry import Scenario, all_scenarios
+from tests.differential.repeating import busy_machine, disagreements, longest
 from tests.differential.runner import (
     BROKEN_OFF,
     CONCURRENCY,
@@ -45,6 +50,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--real-address", metavar="HOST:PORT", help="use this running server as the real one")
     parser.add_argument("--perdure-address", metavar="HOST:PORT", help="use this running server as ours")
     parser.add_argument("--concurrency", type=int, default=CONCURRENCY)
+    parser.add_argument(
+        "--repeat",
+        type=int,
+        default=1,
+        metavar="N",
+        help="N rounds; what differs between them is printed at the end",
+    )
+    parser.add_argument(
+        "--busy", type=int, default=0, metavar="N", help="N processes that only use up a core each"
+    )
     return parser.parse_args()
 
 
@@ -96,26 +111,52 @@ def _compare(left: Mapping[str, Outcome], right: Mapping[str, Outcome], as_diff:
     return failed
 
 
+async def _round(scenarios: Sequence[Scenario], options: argparse.Namespace) -> list[Mapping[str, Outcome]]:
+    """Start the servers, run every scenario on each, stop them; one result for each target."""
+    async with AsyncExitStack() as stack:
+        addresses = [await _address(target, options, stack) for target in TARGETS[options.target]]
+        return await run_on_each(scenarios, addresses, concurrency=options.concurrency)
+
+
+def _report(results: Sequence[Mapping[str, Outcome]], options: argparse.Namespace) -> int:
+    problems = 0
+    for target, outcomes in zip(TARGETS[options.target], results, strict=True):
+        slowest = ", ".join(f"{name} {seconds:.1f}" for name, seconds in longest([outcomes])[:5])
+        print(f"# {target}: slowest {slowest}", file=sys.stderr)
+        if options.show:
+            _show(outcomes)
+        problems += _report_broken(target, outcomes)
+    if len(results) == 2:
+        problems += _compare(results[0], results[1], options.diff)
+    return problems
+
+
+def _report_rounds(rounds: Sequence[Sequence[Mapping[str, Outcome]]], options: argparse.Namespace) -> int:
+    problems = 0
+    for index, target in enumerate(TARGETS[options.target]):
+        of_target = [results[index] for results in rounds]
+        found = disagreements(of_target)
+        problems += len(found)
+        print(f"\n# {target}: {len(found)} places that differ between {len(of_target)} rounds")
+        print("\n".join(map(str, found)))
+        print("# longest: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in longest(of_target)[:12]))
+    return problems
+
+
 async def _main(options: argparse.Namespace) -> int:
     scenarios = _chosen(options.only)
     if options.list:
         for scenario in scenarios:
             print(f"{scenario.name}: {scenario.purpose}")
         return 0
-    targets = TARGETS[options.target]
-    async with AsyncExitStack() as stack:
-        addresses = [await _address(target, options, stack) for target in targets]
-        results = await run_on_each(scenarios, addresses, concurrency=options.concurrency)
     problems = 0
-    for target, outcomes in zip(targets, results, strict=True):
-        slowest = sorted(outcomes, key=lambda name: -outcomes[name].seconds)[:5]
-        timing = ", ".join(f"{name} {outcomes[name].seconds:.1f}" for name in slowest)
-        print(f"# {target}: slowest {timing}", file=sys.stderr)
-        if options.show:
-            _show(outcomes)
-        problems += _report_broken(target, outcomes)
-    if len(results) == 2:
-        problems += _compare(results[0], results[1], options.diff)
+    rounds: list[list[Mapping[str, Outcome]]] = []
+    with busy_machine(options.busy):
+        for _ in range(options.repeat):
+            rounds.append(await _round(scenarios, options))
+            problems += _report(rounds[-1], options)
+    if options.repeat > 1:
+        problems += _report_rounds(rounds, options)
     return 1 if problems else 0
 
 

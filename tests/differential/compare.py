@@ -33,7 +33,7 @@ class Difference:
     perdure: Data
 
     def __str__(self) -> str:
-        return f"{self.path}: real {_line(self.real)}, perdure {_line(self.perdure)}"
+        return f"{self.path}: real {line(self.real)}, perdure {line(self.perdure)}"
 
 
 def differences(real: Sequence[Record], perdure: Sequence[Record]) -> list[Difference]:
@@ -87,17 +87,18 @@ def _lines(data: Data, indent: str) -> Iterator[str]:
     elif isinstance(data, list):
         items = [(f"[{index}]", value) for index, value in enumerate(data)]
     else:
-        yield indent + _line(data)
+        yield indent + line(data)
         return
     for head, value in items:
         if isinstance(value, (dict, list)) and value:
             yield f"{indent}{head}"
             yield from _lines(value, indent + "  ")
         else:
-            yield f"{indent}{head} {_line(value)}"
+            yield f"{indent}{head} {line(value)}"
 
 
-def _line(data: Data) -> str:
+def line(data: Data) -> str:
+    """A value in one line, cut if it is long."""
     if isinstance(data, str):
         return data if len(data) <= 400 else f"{data[:400]}… ({len(data)} characters)"
     return json.dumps(data)

@@ -2,11 +2,12 @@
 
 What differs from run to run by nature (times, random ids, tokens, sizes) becomes a placeholder, so that its presence
 is still compared; every other set field is kept. Random ids are numbered in the order in which a scenario first shows
-them: two fields that must hold the same id still must.
+them: two fields that must hold the same id still must. Lists whose order nobody promises are sorted.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, cast
 
@@ -44,6 +45,33 @@ MEASURED_DURATIONS = frozenset({"current_retry_interval"})
 
 # Lists in which the SDK keeps a set: their order is its hash order.
 SET_FIELDS = frozenset({"core_used_flags", "lang_used_flags"})
+
+_IN_A_MAP = "the official server keeps them in a map of its memory, and lists that as it comes"
+_BY_RANDOM_ID = "the official server lists them by an id that it gave by chance"
+_GROUPED = "the groups come as the store finds them"
+_POLLERS = "pollers stand in the order of their last polls, which may be under way at once"
+
+# Lists in no order that anybody promises, and why: sorted by what is in them. All others are compared as they are.
+UNORDERED_LISTS: dict[str, str] = {
+    "ActivityExecutionInfo.links": _IN_A_MAP,
+    "CountActivityExecutionsResponse.groups": _GROUPED,
+    "CountNexusOperationExecutionsResponse.groups": _GROUPED,
+    "CountSchedulesResponse.groups": _GROUPED,
+    "CountWorkflowExecutionsResponse.groups": _GROUPED,
+    "DescribeActivityExecutionResponse.callbacks": _IN_A_MAP,
+    "DescribeTaskQueueResponse.pollers": _POLLERS,
+    "DescribeWorkerDeploymentVersionResponse.version_task_queues": _IN_A_MAP,
+    "DescribeWorkflowExecutionResponse.callbacks": _IN_A_MAP,
+    "DescribeWorkflowExecutionResponse.pending_activities": _IN_A_MAP,
+    "DescribeWorkflowExecutionResponse.pending_children": _IN_A_MAP,
+    "DescribeWorkflowExecutionResponse.pending_nexus_operations": _IN_A_MAP,
+    "ListNamespacesResponse.namespaces": _BY_RANDOM_ID,
+    "ListNexusEndpointsResponse.endpoints": _BY_RANDOM_ID,
+    "ListWorkersResponse.workers": _IN_A_MAP,
+    "ListWorkersResponse.workers_info": _IN_A_MAP,
+    "TaskQueueTypeInfo.pollers": _POLLERS,
+    "WorkerDeploymentVersionInfo.task_queue_infos": _IN_A_MAP,
+}
 
 # Fields that hold advice computed from load at the moment: their presence is a matter of timing.
 IGNORED_FIELDS = frozenset({"poller_scaling_decision"})
@@ -126,18 +154,40 @@ class Normaliser:
         map_entry = field.message_type
         if map_entry is not None and map_entry.GetOptions().map_entry:
             value_field = map_entry.fields_by_name["value"]
-            return {self.text(str(key)): self._scalar(value_field, value[key]) for key in sorted(value)}
+            keys = sorted(value, key=lambda key: self._sort_key(str(key), value_field, value[key]))
+            return {self.text(str(key)): self._scalar(value_field, value[key]) for key in keys}
+        if qualified in UNORDERED_LISTS:
+            value = sorted(value, key=lambda item: self._sort_key("", field, item))
         if field.name in SET_FIELDS:
             return sorted(value)
         if field.is_repeated:
             return [self._scalar(field, item) for item in value]
         return self._scalar(field, value)
 
+    def _sort_key(self, key: str, field: FieldDescriptor, value: Any) -> tuple[str, str]:
+        """Where an entry of a map or an unordered list stands: by what will be recorded of it.
+
+        Ids that were not shown before count for nothing, as their numbers follow from the order.
+        """
+        masked = _Masked(self)
+        return masked.text(key), json.dumps(masked._scalar(field, value))
+
     def _scalar(self, field: FieldDescriptor, value: Any) -> Data:
         if field.enum_type is not None:
             known = field.enum_type.values_by_number.get(value)
             return known.name if known is not None else f"<unknown enum {value}>"
         return self.data(value)
+
+
+class _Masked(Normaliser):
+    """A normaliser that knows the ids of another and gives no new numbers."""
+
+    def __init__(self, knows: Normaliser) -> None:
+        self._suffix = knows._suffix
+        self._ids = knows._ids
+
+    def _numbered(self, match: re.Match[str]) -> str:
+        return self._ids.get(match[0], "<new id>")
 
 
 def _time(value: Timestamp) -> str:

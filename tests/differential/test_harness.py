@@ -7,8 +7,10 @@ import pytest
 from tests.differential.compare import Difference, Record, differences, unified
 from tests.differential.known_differences import KnownDifference, unexpected, unused
 from tests.differential.normalise import Normaliser
+from tests.differential.repeating import disagreements, longest
+from tests.differential.runner import Outcome
 from tests.support.builders import duration, payloads
-from tests.support.proto import enums, errordetails, history, workflowservice
+from tests.support.proto import common, enums, errordetails, history, workflow, workflowservice
 from tests.support.rpc import RpcError
 
 RUN_ID_A = "0190c7a8-0000-7000-8000-00000000000a"
@@ -88,6 +90,59 @@ def test_set_but_empty_fields_are_kept() -> None:
         "workflow_run_timeout": "0s",
         "workflow_task_timeout": "1.5s",
     }
+
+
+def _pending(activity_id: str, worker: str = "") -> workflow.PendingActivityInfo:
+    return workflow.PendingActivityInfo(activity_id=activity_id, last_worker_identity=worker)
+
+
+def test_lists_in_no_order_are_sorted() -> None:
+    """Where nobody promises an order two orders are the same; what is in the list, and how often, still counts."""
+    one, two = _pending("a"), _pending("b")
+    described = [
+        Normaliser("t").data(workflowservice.DescribeWorkflowExecutionResponse(pending_activities=entries))
+        for entries in ([one, two], [two, one], [one, one], [one])
+    ]
+    assert described[0] == described[1]
+    assert described[0] != described[2] != described[3]
+
+
+def test_lists_in_an_order_keep_it() -> None:
+    """Any other list is compared in its order."""
+    payloads_of = [
+        common.Payloads(payloads=[common.Payload(data=data) for data in order])
+        for order in ((b"a", b"b"), (b"b", b"a"))
+    ]
+    assert Normaliser("t").data(payloads_of[0]) != Normaliser("t").data(payloads_of[1])
+
+
+def test_ids_in_unordered_lists_are_numbered_alike() -> None:
+    """Random ids get the same numbers whichever way an unordered list or a map came; known ids keep theirs."""
+    shown = []
+    for first, second in ((RUN_ID_A, RUN_ID_B), (RUN_ID_B, RUN_ID_A)):
+        normaliser = Normaliser("t")
+        entries = [_pending("a", first), _pending("b", second)]
+        forward = workflowservice.DescribeWorkflowExecutionResponse(pending_activities=entries)
+        shown.append((normaliser.data(forward), normaliser.text(second)))
+        normaliser = Normaliser("t")
+        backward = workflowservice.DescribeWorkflowExecutionResponse(pending_activities=entries[::-1])
+        shown.append((normaliser.data(backward), normaliser.text(second)))
+        normaliser = Normaliser("t")
+        infos = {first: workflow.RequestIdInfo(event_id=1), second: workflow.RequestIdInfo(event_id=2)}
+        normaliser.data(workflow.WorkflowExecutionExtendedInfo(request_id_infos=infos))
+        shown.append((shown[0][0], normaliser.text(second)))
+    assert all(one == shown[0] for one in shown)
+    assert shown[0][1] == "<id 2>"
+
+
+def test_disagreements_say_what_was_there_and_how_often() -> None:
+    """Rounds of one server are compared place by place; what never changed is not shown."""
+    rounds = [
+        {"x": Outcome((Record("it", {"same": 1, "other": value}),), seconds)}
+        for value, seconds in (("a", 1.0), ("b", 3.0), ("a", 2.0))
+    ]
+    assert [str(found) for found in disagreements(rounds)] == ["x: it.other: 2x a | 1x b"]
+    assert longest(rounds) == [("x", 3.0)]
 
 
 def test_errors_keep_code_message_and_details() -> None:

@@ -180,7 +180,9 @@ async def update_accepted_then_completed(ctx: Context) -> None:
 async def update_with_first_task(ctx: Context) -> None:
     """An update that comes before the first workflow task started comes with it."""
     run = await ctx.start()
-    sent, task = await _brought(run)
+    sent = _send(run)
+    await _admitted(run)
+    task = await run.poll()
     ctx.record("task", task)
     (message,) = task.messages
     await _answer(run, task, acceptance(message), response(message))
