@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -10,13 +11,13 @@ import msgspec
 from perdure.api.taskqueue.v1 import RateLimitConfig, TaskQueueConfig
 from perdure.api.workflowservice.v1 import UpdateTaskQueueConfigRequest
 from perdure.core.errors import InvalidArgumentError
+from perdure.core.run.priorities import FAIRNESS_KEY_BYTES
 from perdure.core.run.protos import set_timestamp
 from perdure.core.run.state import Record
 
 MAX_WEIGHTS: Final = 1_000
 """Weights of keys that a queue can have."""
 MAX_REASON: Final = 1_000
-_FAIRNESS_KEY_BYTES = 64
 
 
 class Limit(Record):
@@ -91,13 +92,15 @@ def check(request: UpdateTaskQueueConfigRequest) -> None:
     for key in (*wanted, *unset):
         if not key:
             raise InvalidArgumentError("fairness weight override key must not be empty")
-        if len(key.encode()) > _FAIRNESS_KEY_BYTES:
+        if len(key.encode()) > FAIRNESS_KEY_BYTES:
             raise InvalidArgumentError("fairness key length exceeds limit")
     for key, weight in wanted.items():
         if not weight > 0:
             raise InvalidArgumentError(
                 f'invalid fairness weight weight for key "{key}": must be greater than zero'
             )
+        if math.isinf(weight):  # JSON, in which this is kept, cannot say it
+            raise InvalidArgumentError(f'invalid fairness weight weight for key "{key}": must be finite')
     for key in unset:
         if key in wanted:
             raise InvalidArgumentError(

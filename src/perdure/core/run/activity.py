@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from perdure.api.command.v1 import ScheduleActivityTaskCommandAttributes
-from perdure.api.common.v1 import Payloads, Priority, RetryPolicy, WorkerVersionStamp
+from perdure.api.common.v1 import Payloads, RetryPolicy, WorkerVersionStamp
 from perdure.api.enums.v1 import EventType
 from perdure.api.failure.v1 import Failure
 from perdure.api.history.v1 import ActivityTaskScheduledEventAttributes, HistoryEvent
 from perdure.core.errors import InvalidArgumentError, NotFoundError
-from perdure.core.run import attempts, retry
+from perdure.core.run import attempts, priorities, retry
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import checked_duration_ns, duration_ns, set_duration, text_payloads
 from perdure.core.run.state import Activity, RunHeader
@@ -28,7 +28,6 @@ _CANCELED = EventType.Value("EVENT_TYPE_ACTIVITY_TASK_CANCELED")
 _CANCEL_REQUESTED = EventType.Value("EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED")
 _FINISHED = frozenset((_COMPLETED, _FAILED, _TIMED_OUT, _CANCELED))
 _SERVER = "Server"
-_FAIRNESS_KEY_BYTES = 64
 
 NOT_FOUND = "invalid activityID or activity already timed out or invoking workflow is completed"
 NOT_STARTED = "ACTIVITY_ID_NOT_STARTED"
@@ -72,24 +71,10 @@ def normalize(attributes: ScheduleActivityTaskCommandAttributes, header: RunHead
             raise InvalidArgumentError(
                 f"{label} exceeds length limit. Length={length} Limit={limits.id_bytes}"
             )
-    check_priority(attributes.priority, "invalid priorities: ")
+    priorities.check(attributes.priority, "invalid priorities: ")
     _normalize_timeouts(attributes, header.run_timeout_ns)
     if attributes.use_workflow_build_id and name != header.task_queue:
         raise InvalidArgumentError("Activity with UseCompatibleVersion cannot run on different task queue.")
-
-
-def check_priority(priority: Priority, label: str = "") -> None:
-    """Checks the priority that a command gives; `label` begins the message.
-
-    Raises:
-        InvalidArgumentError: a field is out of range.
-    """
-    if priority.priority_key < 0:
-        raise InvalidArgumentError(f"{label}priority key can't be negative")
-    if len(priority.fairness_key.encode()) > _FAIRNESS_KEY_BYTES:
-        raise InvalidArgumentError(f"{label}fairness key length exceeds limit")
-    if priority.fairness_weight < 0:
-        raise InvalidArgumentError(f"{label}must be greater than zero")
 
 
 def check_options(attributes: ScheduleActivityTaskCommandAttributes) -> None:

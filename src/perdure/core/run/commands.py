@@ -26,6 +26,7 @@ from perdure.core.run import (
     lifecycle,
     marker,
     nexus_operation,
+    priorities,
     properties,
     timer,
 )
@@ -397,7 +398,7 @@ def _start_child(context: CommandContext, command: Any) -> None:
     except InvalidArgumentError as error:
         raise TaskFailure(cause_number("BAD_SEARCH_ATTRIBUTES"), str(error)) from error
     attributes.mark_types(command.search_attributes, context.custom)
-    activity.check_priority(command.priority)
+    priorities.check(command.priority)
     label = "StartChildWorkflowExecutionCommandAttributes."
     _check_size(command.input.ByteSize(), limits.blob_bytes, cause, f"{label} Input exceeds size limit.")
     _check_size(_map_size(command.memo.fields), limits.memo_bytes, cause, f"{label}Memo exceeds size limit.")

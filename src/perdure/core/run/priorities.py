@@ -6,9 +6,11 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from perdure.api.common.v1 import Priority
+from perdure.core.errors import InvalidArgumentError
 
 LAST_LEVEL: Final = 5
 """Keys above are of this level."""
+FAIRNESS_KEY_BYTES: Final = 64
 
 
 class TaskPriority(NamedTuple):
@@ -22,6 +24,20 @@ class TaskPriority(NamedTuple):
 
 
 DEFAULT: Final = TaskPriority()
+
+
+def check(priority: Priority, label: str = "") -> None:
+    """Checks the priority that a request or a command gives; `label` begins the message.
+
+    Raises:
+        InvalidArgumentError: a field is out of range.
+    """
+    if priority.priority_key < 0:
+        raise InvalidArgumentError(f"{label}priority key can't be negative")
+    if len(priority.fairness_key.encode()) > FAIRNESS_KEY_BYTES:
+        raise InvalidArgumentError(f"{label}fairness key length exceeds limit")
+    if not priority.fairness_weight >= 0:  # nor what is no number
+        raise InvalidArgumentError(f"{label}must be greater than zero")
 
 
 def task_priority(own: bytes, inherited: bytes = b"") -> TaskPriority:

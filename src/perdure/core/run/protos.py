@@ -12,6 +12,10 @@ MAX_DURATION_NS = 100 * 365 * 24 * 3600 * 1_000_000_000
 """Durations are capped at a hundred years, as Temporal's server does."""
 
 
+_FIRST_SECOND = -62_135_596_800
+_LAST_SECOND = 253_402_300_799
+
+
 def duration_ns(duration: Duration) -> int:
     """A Duration in nanoseconds; unset is 0."""
     return duration.seconds * 1_000_000_000 + duration.nanos
@@ -50,6 +54,17 @@ def set_duration(target: Duration, value_ns: int) -> None:
 def timestamp_ns(timestamp: Timestamp) -> int:
     """A Timestamp in nanoseconds since the epoch; unset is 0."""
     return timestamp.seconds * 1_000_000_000 + timestamp.nanos
+
+
+def checked_timestamp_ns(timestamp: Timestamp, name: str) -> int:
+    """Like `timestamp_ns`, of a time that calendars have.
+
+    Raises:
+        InvalidArgumentError: before the year 1, after the year 9999, or nanos that are no part of a second.
+    """
+    if not (_FIRST_SECOND <= timestamp.seconds <= _LAST_SECOND and 0 <= timestamp.nanos < 1_000_000_000):
+        raise InvalidArgumentError(f"invalid {name}: not between the years 1 and 9999")
+    return timestamp_ns(timestamp)
 
 
 def set_timestamp(target: Timestamp, value_ns: int) -> None:

@@ -5,6 +5,7 @@ Source: temporal.api.common.v1.RetryPolicy and the server's documented defaults.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,10 +60,13 @@ def validate(policy: RetryPolicy) -> None:
     Raises:
         InvalidArgumentError: a field no policy can have; the message names it.
     """
-    if policy.maximum_attempts == 1:
+    coefficient = policy.backoff_coefficient
+    if math.isinf(coefficient):  # JSON, in which this is kept, cannot say it
+        raise InvalidArgumentError("BackoffCoefficient must be a finite number on retry policy.")
+    if policy.maximum_attempts == 1 and not math.isnan(coefficient):
         return  # no retries: the rest does not matter
     cap_duration(policy.initial_interval, "InitialInterval set on retry policy")
-    if not policy.backoff_coefficient >= 1:
+    if not coefficient >= 1:
         raise InvalidArgumentError("BackoffCoefficient cannot be less than 1 on retry policy.")
     cap_duration(policy.maximum_interval, "MaximumInterval set on retry policy")
     if 0 < duration_ns(policy.maximum_interval) < duration_ns(policy.initial_interval):

@@ -31,14 +31,13 @@ from perdure.api.workflowservice.v1 import (
     UpdateActivityOptionsResponse,
 )
 from perdure.core.errors import InvalidArgumentError
-from perdure.core.run import activity_control
+from perdure.core.run import activity_control, priorities
 from perdure.core.run.protos import duration_ns
 from perdure.core.run.records import RunKey
 from perdure.core.run.state import Activity, RunState
 from perdure.core.run.transition import Transition
 from perdure.server.engine.engine import Engine, RunNotFoundError
 from perdure.server.engine.histories import Histories, not_found
-from perdure.server.service import checks
 from perdure.server.service.call import Call
 from perdure.server.service.standalone_controls import StandaloneControls, snake_case
 
@@ -114,7 +113,7 @@ class ActivityControls:
     ) -> UpdateActivityOptionsResponse:
         """UpdateActivityOptions: changes timeouts, retry policy, queue or priority of pending activities."""
         self._engine.namespaces.get(request.namespace)
-        checks.priority(request.activity_options.priority)
+        priorities.check(request.activity_options.priority)
         _check_named(request)
         paths = {snake_case(path) for path in request.update_mask.paths}
         if request.restore_original:

@@ -11,7 +11,7 @@ from typing import Final
 
 from google.protobuf.message import Message
 
-from perdure.api.common.v1 import Link, Payload, Priority, WorkflowExecution
+from perdure.api.common.v1 import Link, Payload, WorkflowExecution
 from perdure.api.enums.v1 import WorkerVersioningMode
 from perdure.api.taskqueue.v1 import TaskQueue
 from perdure.core.errors import DeadlineTooShortError, InvalidArgumentError
@@ -126,16 +126,6 @@ def memo(fields: Mapping[str, Payload], limits: Limits) -> None:
     """Checks the size of a memo."""
     if sum(len(key) + payload.ByteSize() for key, payload in fields.items()) > limits.memo_bytes:
         raise InvalidArgumentError("Memo size exceeds limit.")
-
-
-def priority(value: Priority) -> None:
-    """Checks the range of a priority's fields."""
-    if value.priority_key < 0:
-        raise InvalidArgumentError("priority key can't be negative")
-    if len(value.fairness_key.encode()) > 64:
-        raise InvalidArgumentError("fairness key length exceeds limit")
-    if value.fairness_weight < 0:
-        raise InvalidArgumentError("must be greater than zero")
 
 
 def links(values: Sequence[Link]) -> None:

@@ -10,7 +10,7 @@ from perdure.api.workflowservice.v1 import (
     UpdateWorkflowExecutionOptionsResponse,
 )
 from perdure.core.errors import InvalidArgumentError, NotFoundError, UnimplementedError
-from perdure.core.run import activity, options
+from perdure.core.run import activity, options, priorities
 from perdure.core.run.state import RunState
 from perdure.core.run.transition import Transition
 from perdure.server.engine.engine import Engine, RunNotFoundError
@@ -48,7 +48,7 @@ class ExecutionOptions:
         for path in request.update_mask.paths:
             _check_path(path)
         wanted = request.workflow_execution_options
-        checks.priority(wanted.priority)
+        priorities.check(wanted.priority)
         if wanted.HasField("time_skipping_config"):
             raise UnimplementedError("The Time-Skipping feature is not enabled for namespace.")
         if named.run_id and not checks.is_uuid(named.run_id):

@@ -25,9 +25,19 @@ from perdure.api.workflowservice.v1 import (
     TerminateWorkflowExecutionResponse,
 )
 from perdure.core.errors import InvalidArgumentError, NotFoundError, UnavailableError, UnimplementedError
-from perdure.core.run import activity, attributes, cancellation, cron, lifecycle, retry, signal, workflow_task
+from perdure.core.run import (
+    activity,
+    attributes,
+    cancellation,
+    cron,
+    lifecycle,
+    priorities,
+    retry,
+    signal,
+    workflow_task,
+)
 from perdure.core.run.limits import Limits
-from perdure.core.run.protos import checked_duration_ns, set_duration
+from perdure.core.run.protos import cap_duration, duration_ns, set_duration
 from perdure.core.run.records import RunKey
 from perdure.core.run.state import RunState
 from perdure.core.run.transition import Transition
@@ -212,7 +222,7 @@ class Executions:
         attributes.validate(request.search_attributes, custom, namespace.name, limits)
         attributes.mark_types(request.search_attributes, custom)
         attributes.validate_size(request.search_attributes, limits)
-        checks.priority(request.priority)
+        priorities.check(request.priority)
         callback_checks.check(request.completion_callbacks, self._callback_rules, limits)
         _leave_out_links_of_callbacks(request)
         checks.links(request.links)
@@ -359,8 +369,11 @@ def _check_chain(state: RunState, first_run_id: str) -> None:
 
 
 def _duration(request: StartWorkflowExecutionRequest, field: str, label: str) -> int:
+    """A duration in nanoseconds, cut to the longest there is, in the request too."""
+    duration = getattr(request, field)
     try:
-        return checked_duration_ns(getattr(request, field), "")
+        cap_duration(duration, "")
+        return duration_ns(duration)
     except InvalidArgumentError as error:
         reason = str(error).removeprefix("invalid : ")
         raise InvalidArgumentError(f"An invalid {label} is set on request. cause: {reason}") from error

@@ -33,7 +33,7 @@ from perdure.core.errors import (
     NamespaceAlreadyExistsError,
     NamespaceNotFoundError,
 )
-from perdure.core.run.protos import checked_duration_ns, set_duration, set_timestamp
+from perdure.core.run.protos import cap_duration, duration_ns, set_duration, set_timestamp
 from perdure.core.visibility.attributes import AttributeType
 from perdure.server.config import SECOND_NS, ServerConfig
 from perdure.server.namespaces import (
@@ -250,8 +250,10 @@ class NamespaceRpcs:
     # --- checks ---
 
     def _check_retention(self, retention: Duration) -> None:
+        """Cuts a retention to the longest that durations are kept for; refuses one that is too short."""
         try:
-            retention_ns = checked_duration_ns(retention, "retention")
+            cap_duration(retention, "retention")
+            retention_ns = duration_ns(retention)
         except InvalidArgumentError:
             retention_ns = -1
         if retention_ns < self._config.min_retention_s * SECOND_NS:

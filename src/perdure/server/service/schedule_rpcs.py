@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from perdure.api.common.v1 import Payload
 from perdure.api.enums.v1 import TaskQueueKind, WorkflowExecutionStatus, WorkflowIdReusePolicy
 from perdure.api.protobuf import Timestamp
-from perdure.api.schedule.v1 import Schedule, ScheduleInfo, ScheduleListEntry
+from perdure.api.schedule.v1 import Schedule, ScheduleInfo, ScheduleListEntry, SchedulePatch
 from perdure.api.workflowservice.v1 import (
     CountSchedulesRequest,
     CountSchedulesResponse,
@@ -32,7 +32,7 @@ from perdure.api.workflowservice.v1 import (
 )
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.run import attributes
-from perdure.core.run.protos import set_timestamp, timestamp_ns
+from perdure.core.run.protos import checked_timestamp_ns, set_timestamp, timestamp_ns
 from perdure.core.run.state import RUNNING
 from perdure.core.schedule import machine, messages
 from perdure.core.schedule.spec import Barren, canonical
@@ -106,6 +106,7 @@ class ScheduleRpcs:
             request.search_attributes,
         )
         patch = request.initial_patch if request.HasField("initial_patch") else None
+        _check_patch(request.initial_patch)
         state = await self._schedules.create(machine.created(state, patch, now_ns))
         return CreateScheduleResponse(conflict_token=_token(state))
 
@@ -155,9 +156,7 @@ class ScheduleRpcs:
         if not request.HasField("patch"):
             raise InvalidArgumentError("Patch is not set on request.")
         checks.request_id(request.request_id, self._limits)
-        for note in (request.patch.pause, request.patch.unpause):
-            if len(note.encode()) > MAX_NOTES_BYTES:
-                raise InvalidArgumentError("Schedule notes exceeds limit.")
+        _check_patch(request.patch)
         await self._schedules.change(
             _key(namespace, request.schedule_id),
             lambda state, now_ns: machine.patched(state, request.patch, request.request_id, now_ns),
@@ -298,6 +297,21 @@ class ScheduleRpcs:
         checks.memo(request.memo.fields, self._limits)
         size = request.memo.ByteSize() + request.schedule.action.start_workflow.input.ByteSize()
         checks.blob(size, self._limits)
+
+
+def _check_patch(patch: SchedulePatch) -> None:
+    """Checks the lengths of notes, and times: workflows are named after them.
+
+    Raises:
+        InvalidArgumentError: the message names the field.
+    """
+    for note in (patch.pause, patch.unpause):
+        if len(note.encode()) > MAX_NOTES_BYTES:
+            raise InvalidArgumentError("Schedule notes exceeds limit.")
+    checked_timestamp_ns(patch.trigger_immediately.scheduled_time, "trigger_immediately.scheduled_time")
+    for backfill in patch.backfill_request:
+        checked_timestamp_ns(backfill.start_time, "backfill_request.start_time")
+        checked_timestamp_ns(backfill.end_time, "backfill_request.end_time")
 
 
 def _key(namespace: Namespace, schedule_id: str) -> ScheduleKey:

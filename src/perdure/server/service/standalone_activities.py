@@ -37,7 +37,7 @@ from perdure.core.errors import (
     VersionConflictError,
 )
 from perdure.core.run import attributes, lifecycle
-from perdure.core.run.protos import checked_duration_ns, text_payloads
+from perdure.core.run.protos import cap_duration, text_payloads
 from perdure.core.run.records import RunKey, RunKind
 from perdure.core.run.state import RUNNING
 from perdure.core.visibility import ACTIVITY_ALIASES, QueryCache
@@ -125,7 +125,7 @@ class StandaloneActivities:
     def _prepare(self, request: StartActivityExecutionRequest, namespace: Namespace) -> None:
         """Checks a request and fills in what it leaves open."""
         request.request_id = request.request_id or self._engine.runtime.new_id()
-        checked_duration_ns(request.start_delay, "StartDelay")
+        cap_duration(request.start_delay, "StartDelay")
         machine.normalize(request, self._limits)
         self._check_ids(request, "request_id", "identity")
         request.id_reuse_policy = request.id_reuse_policy or _ALLOW

@@ -16,7 +16,8 @@ from perdure.api.workflowservice.v1 import (
 from perdure.core.activity import control
 from perdure.core.activity.state import ActivityRun, ActivityTransition
 from perdure.core.errors import InvalidArgumentError
-from perdure.core.run.protos import checked_duration_ns
+from perdure.core.run import priorities
+from perdure.core.run.protos import cap_duration, checked_duration_ns
 from perdure.core.run.records import RunKey
 from perdure.server.engine.engine import Engine
 from perdure.server.service import checks
@@ -136,9 +137,9 @@ class StandaloneControls:
             checks.task_queue(options.task_queue if options.HasField("task_queue") else None, self._limits)
         for name, label in _DURATIONS.items():
             if name in paths:
-                checked_duration_ns(getattr(options, name), label)
+                cap_duration(getattr(options, name), label)
         if any(path.startswith("priority") for path in paths):
-            checks.priority(options.priority)
+            priorities.check(options.priority)
 
     async def _named(self, request: Any) -> RunKey:
         """The execution that a request names; the request is checked."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -247,6 +248,10 @@ class TaskQueues:
                 raise InvalidArgumentError(f"Setting {what} on workflow task queues is not allowed.")
             if not update.rate_limit.requests_per_second >= 0:
                 raise InvalidArgumentError(f"RequestsPerSecond for {label} rate limit must be non-negative.")
+            if math.isinf(
+                update.rate_limit.requests_per_second
+            ):  # JSON, in which this is kept, cannot say it
+                raise InvalidArgumentError(f"RequestsPerSecond for {label} rate limit must be finite.")
             _check_length(f"{label}.Reason", update.reason, queue_config.MAX_REASON)
         _check_length("Identity", request.identity, self._engine.limits.run.id_bytes)
         queue_config.check(request)

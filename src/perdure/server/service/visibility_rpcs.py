@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from perdure.api.common.v1 import Payload
 from perdure.api.enums.v1 import WorkflowExecutionStatus
 from perdure.api.filter.v1 import StartTimeFilter
+from perdure.api.protobuf import Timestamp
 from perdure.api.workflow.v1 import WorkflowExecutionInfo
 from perdure.api.workflowservice.v1 import (
     CountWorkflowExecutionsRequest,
@@ -39,7 +40,7 @@ from perdure.core.visibility import (
     check_order,
 )
 from perdure.core.visibility.attributes import EXECUTION_STATUS
-from perdure.core.visibility.values import EXECUTION_STATUSES
+from perdure.core.visibility.values import EXECUTION_STATUSES, INT64_MAX, INT64_MIN
 from perdure.server.config import ServerConfig
 from perdure.server.namespaces import Namespace, Namespaces
 from perdure.server.service.call import Call
@@ -187,8 +188,7 @@ def _all(conditions: Sequence[Node]) -> Query:
 
 def _time_conditions(attribute: Attribute, times: StartTimeFilter) -> list[Node]:
     """Conditions for the ends of a time range that are set."""
-    earliest = timestamp_ns(times.earliest_time)
-    latest = timestamp_ns(times.latest_time)
+    earliest, latest = _instant_ns(times.earliest_time), _instant_ns(times.latest_time)
     if earliest and latest and earliest > latest:
         raise InvalidArgumentError("EarliestTime in StartTimeFilter should not be larger than LatestTime.")
     conditions: list[Node] = []
@@ -197,6 +197,11 @@ def _time_conditions(attribute: Attribute, times: StartTimeFilter) -> list[Node]
     if latest:
         conditions.append(Comparison(attribute, Operator.LESS_OR_EQUAL, latest))
     return conditions
+
+
+def _instant_ns(timestamp: Timestamp) -> int:
+    """A time in nanoseconds since the epoch, as near to it as lists can compare; 0 for none."""
+    return min(max(timestamp_ns(timestamp), INT64_MIN), INT64_MAX)
 
 
 def group_value(attribute: str, value: object) -> Payload:
