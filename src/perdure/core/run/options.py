@@ -43,6 +43,24 @@ def attach(
         callback.register(tx, request_id, callbacks)
 
 
+def attach_to_update(tx: Transition, update_id: str, request_id: str, callbacks: Iterable[Callback]) -> None:
+    """Records callbacks that another request brings to an update that the workflow works on.
+
+    Args:
+        tx: the transition.
+        update_id: whose.
+        request_id: the request is known by from now on.
+        callbacks: kept in the event; nobody calls them.
+    """
+    event = tx.new_event(_UPDATED)
+    event.worker_may_ignore = True
+    attached = event.workflow_execution_options_updated_event_attributes.workflow_update_options.add()
+    attached.update_id, attached.attached_request_id = update_id, request_id
+    attached.attached_completion_callbacks.extend(callbacks)
+    tx.attached_requests.put(request_id, 0)
+    tx.append(event)
+
+
 def of(header: RunHeader) -> WorkflowExecutionOptions:
     """The options that a run has now."""
     options = WorkflowExecutionOptions()

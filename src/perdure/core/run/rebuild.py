@@ -110,8 +110,9 @@ def _memo_modified(tx: Transition, event: HistoryEvent, attributes: Any) -> None
 
 
 def _options_updated(tx: Transition, event: HistoryEvent, attributes: Any) -> None:
-    if attributes.attached_request_id:
-        tx.attached_requests.put(attributes.attached_request_id, event.event_id)
+    for attached in (attributes, *attributes.workflow_update_options):
+        if attached.attached_request_id:
+            tx.attached_requests.put(attached.attached_request_id, event.event_id)
     callback.register(tx, attributes.attached_request_id, attributes.attached_completion_callbacks)
     options.take(tx, attributes)
 

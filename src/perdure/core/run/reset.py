@@ -1,7 +1,7 @@
 """Reset: a new run that begins with a copy of another one's history, and does what came after once more.
 
 Signals and accepted updates that came later are received again, and so is what became of children and Nexus operations
-that the copied part started. Requests to cancel are not.
+that the copied part started. Requests to cancel are not. At the end come changes of options that the reset asks for.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from perdure.api.enums.v1 import EventType, ResetReapplyExcludeType, ResetReapplyType, WorkflowTaskFailedCause
 from perdure.api.failure.v1 import Failure
 from perdure.api.history.v1 import HistoryEvent
+from perdure.api.workflow.v1 import PostResetOperation
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.run import (
     activity,
@@ -71,6 +72,7 @@ class Plan:
         start_request_id: of the request that started the base run.
         namespace, retention_ns: of the new run.
         excluded: ResetReapplyExcludeType numbers of what is not done once more.
+        changes: of the new run's options, after everything else. They have been checked.
     """
 
     base_run_id: str
@@ -81,6 +83,7 @@ class Plan:
     namespace: str
     retention_ns: int
     excluded: frozenset[int]
+    changes: Sequence[PostResetOperation.UpdateWorkflowOptions] = ()
 
 
 def excluded(types: Iterable[int], reapply_type: int) -> frozenset[int]:
@@ -125,7 +128,8 @@ def begin(
         limits: of the run.
 
     Raises:
-        InvalidArgumentError: the copied part does not end within a workflow task.
+        InvalidArgumentError: the copied part does not end within a workflow task, or a change names a part of an
+            option that changes as a whole.
     """
     rebuild.rebuild(tx, copied, plan.namespace, plan.retention_ns)
     header = tx.header
@@ -147,6 +151,8 @@ def begin(
     _end_cancelled(tx)
     for event in later:
         _apply_again(tx, event, plan)
+    for change in plan.changes:
+        options.update(tx, change.workflow_execution_options, set(change.update_mask.paths), "")
     tx.needs_task = True
 
 

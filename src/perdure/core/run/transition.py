@@ -144,13 +144,7 @@ _CLOSED_BY: dict[int, tuple[str, str]] = {
 
 _UPDATE_ADMITTED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ADMITTED")
 _CHILD_STARTED = EventType.Value("EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED")
-_ATTACHED_REQUEST: dict[int, tuple[str, str]] = {
-    EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED"): (
-        "workflow_execution_options_updated_event_attributes",
-        "attached_request_id",
-    ),
-}
-"""Events that attach a request to the run, and the field that names it: the run keeps the event's id by it."""
+_OPTIONS_UPDATED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED")
 
 
 class Overlay(Generic[Key, Item]):
@@ -409,11 +403,12 @@ class Transition:
         if event.event_type == _UPDATE_ADMITTED:
             request = event.workflow_execution_update_admitted_event_attributes.request
             self.updates.edit(request.meta.update_id).admitted_event_id = event_id
-        if event.event_type in _ATTACHED_REQUEST:
-            attributes, name = _ATTACHED_REQUEST[event.event_type]
-            request_id = getattr(getattr(event, attributes), name)
-            if request_id:
-                self.attached_requests.put(request_id, event_id)
+        if event.event_type == _OPTIONS_UPDATED:
+            changed = event.workflow_execution_options_updated_event_attributes
+            of_updates = [attached.attached_request_id for attached in changed.workflow_update_options]
+            for request_id in (changed.attached_request_id, *of_updates):
+                if request_id:
+                    self.attached_requests.put(request_id, event_id)
 
     def write_speculative_task(self, identity: str = "", version: WorkerVersionStamp | None = None) -> None:
         """Writes the events of the pending speculative workflow task, under the ids that they were given when it was

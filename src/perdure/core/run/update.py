@@ -14,11 +14,12 @@ state that the workflow's word ends. Who waits for such an update waits in the r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError, Message
 
+from perdure.api.common.v1 import Callback
 from perdure.api.enums.v1 import EventType, UpdateAdmittedEventOrigin
 from perdure.api.failure.v1 import Failure
 from perdure.api.history.v1 import HistoryEvent
@@ -34,6 +35,7 @@ from perdure.core.errors import (
     UnavailableError,
     WorkflowNotReadyError,
 )
+from perdure.core.run import options
 from perdure.core.run.limits import Limits
 from perdure.core.run.state import RunState, Update
 from perdure.core.run.transition import Transition
@@ -83,6 +85,7 @@ class WaitingUpdate:
         request: what was asked.
         sent: a worker was told of it.
         in_history: by an event that a reset wrote; no message brings it.
+        attached: callbacks of others who ask for it, by request id; events once it is accepted.
         rejection: why it was refused.
         error: why nothing will come of it.
     """
@@ -90,6 +93,7 @@ class WaitingUpdate:
     request: Request
     sent: bool = False
     in_history: bool = False
+    attached: dict[str, Sequence[Callback]] = field(default_factory=dict)
     rejection: Failure | None = None
     error: ServiceError | None = None
 
@@ -131,6 +135,7 @@ class UpdateRegistry:
             WorkflowNotReadyError: the run's workflow tasks keep failing.
             ResourceExhaustedError: the run is closing, or too many updates are under way.
             FailedPreconditionError: the run is paused, or had too many updates.
+            InvalidArgumentError: callbacks without a request id.
         """
         header = state.header
         if header.paused_ns:
@@ -142,13 +147,18 @@ class UpdateRegistry:
         update_id = request.meta.update_id
         kept = state.updates.get(update_id)
         if kept is not None and kept.accepted_event_id:
+            check_callbacks(request)
             return None
         known = self.waiting.get(update_id)
+        if known is None and kept is not None:
+            known = self.watch(request)
         if known is not None:
+            check_callbacks(request)
+            if known.sent and request.completion_callbacks:
+                known.attached.setdefault(request.request_id, request.completion_callbacks)
             return known
-        if kept is not None:
-            return self.watch(request)
         self._check_limits(state, request, limits)
+        check_callbacks(request)
         admitted = self.waiting[update_id] = WaitingUpdate(request)
         return admitted
 
@@ -220,6 +230,42 @@ class UpdateRegistry:
         sent = [key for key, update in self.waiting.items() if update.sent and not update.in_history]
         for update_id in sent:
             self.waiting.pop(update_id).error = WorkflowNotReadyError(TASK_FAILED)
+
+
+def check_callbacks(request: Request) -> None:
+    """Checks that callbacks can be told from those of other requests. They are kept and shown, and nobody calls them.
+
+    Raises:
+        InvalidArgumentError: there is no request id.
+    """
+    if request.completion_callbacks and not request.request_id:
+        raise InvalidArgumentError(
+            "invalid *update.Request: request_id is required when completion_callbacks are set"
+        )
+
+
+def attach(tx: Transition, request: Request) -> bool:
+    """Records the callbacks that a request brings to an update which the run knows.
+
+    Returns:
+        whether that changed anything: not if the request was here before, or the update is completed.
+    """
+    kept = tx.updates.get(request.meta.update_id)
+    if kept is None or kept.completed_event_id or _is_known(tx, request.request_id):
+        return False
+    if not kept.accepted_event_id:
+        return False  # it waits, with what is to be attached
+    options.attach_to_update(tx, request.meta.update_id, request.request_id, request.completion_callbacks)
+    return True
+
+
+def _is_known(tx: Transition, request_id: str) -> bool:
+    """Whether a request has come to the run before: the one that started it, or one that an event names."""
+    return (
+        request_id == tx.header.start_request_id
+        or request_id in tx.attached_requests
+        or any(update.request_id == request_id for update in tx.updates)
+    )
 
 
 def check_total(count: int, limits: Limits) -> None:
@@ -356,6 +402,8 @@ class UpdateAnswers:
         if not brought:
             waiting = self.registry.waiting.get(update_id)
             attributes.accepted_request.CopyFrom(waiting.request if waiting else acceptance.accepted_request)
+            for callback in attributes.accepted_request.completion_callbacks:
+                event.links.extend(callback.links)
         self.tx.append(event)
         if brought:
             self.tx.updates.edit(update_id).accepted_event_id = event.event_id
@@ -363,6 +411,13 @@ class UpdateAnswers:
             request_id = attributes.accepted_request.request_id
             self.tx.updates.put(update_id, Update(event.event_id, request_id=request_id))
         self.changes.accepted.add(update_id)
+        self._attach(update_id)
+
+    def _attach(self, update_id: str) -> None:
+        waiting = self.registry.waiting.get(update_id)
+        for request_id, callbacks in waiting.attached.items() if waiting is not None else ():
+            if not _is_known(self.tx, request_id):
+                options.attach_to_update(self.tx, update_id, request_id, callbacks)
 
     def reject(self, update_id: str, rejection: Rejection) -> None:
         """The workflow will not have it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import HistoryEvent
@@ -46,13 +46,20 @@ class Resets:
         self._histories = histories
         self._effects = effects
 
-    async def reset(self, namespace: Namespace, base: RunKey, request: ResetWorkflowExecutionRequest) -> str:
+    async def reset(
+        self,
+        namespace: Namespace,
+        base: RunKey,
+        request: ResetWorkflowExecutionRequest,
+        check: Callable[[RunState], None],
+    ) -> str:
         """Resets a run.
 
         Args:
             namespace: where.
             base: the run whose history is copied.
             request: checked but for the event id.
+            check: raises if what the request wants beside the reset cannot be done to this run.
 
         Returns:
             the new run's id.
@@ -62,14 +69,20 @@ class Resets:
             InvalidArgumentError: the run cannot be reset to this event.
             UnavailableError: the store could not do it, or others kept changing the run.
         """
-        return await self._engine.finish_anyway(self._reset(namespace, base, request))
+        return await self._engine.finish_anyway(self._reset(namespace, base, request, check))
 
-    async def _reset(self, namespace: Namespace, base: RunKey, request: ResetWorkflowExecutionRequest) -> str:
+    async def _reset(
+        self,
+        namespace: Namespace,
+        base: RunKey,
+        request: ResetWorkflowExecutionRequest,
+        check: Callable[[RunState], None],
+    ) -> str:
         engine = self._engine
         for _ in range(CONFLICT_RETRIES):
             current = await engine.reading(engine.store.current_run(base.namespace_id, base.workflow_id))
             try:
-                return await self._reset_once(namespace, base, current, request)
+                return await self._reset_once(namespace, base, current, request, check)
             except (CurrentRunConflictError, VersionConflictError):
                 continue
         raise UnavailableError(BUSY_RUN)
@@ -80,6 +93,7 @@ class Resets:
         base: RunKey,
         current: CurrentRun | None,
         request: ResetWorkflowExecutionRequest,
+        check: Callable[[RunState], None],
     ) -> str:
         engine = self._engine
         new = RunKey(base.namespace_id, base.workflow_id, engine.runtime.new_run_id())
@@ -91,6 +105,7 @@ class Resets:
             finish, end = request.workflow_task_finish_event_id, states[base].header.next_event_id
             if not 1 < finish < end:
                 raise InvalidArgumentError(BAD_EVENT_ID)
+            check(states[base])
             excluded = reset.excluded(request.reset_reapply_exclude_types, request.reset_reapply_type)
             copied = [event async for event in self._events(base, 1, finish)]
             later = await self._later(base, finish, end, excluded)
@@ -104,6 +119,7 @@ class Resets:
                 namespace=namespace.name,
                 retention_ns=namespace.retention_ns,
                 excluded=excluded,
+                changes=[operation.update_workflow_options for operation in request.post_reset_operations],
             )
             tx = Transition(RunState(new, 0, RunHeader()), now_ns)
             reset.begin(tx, plan, copied, later, engine.limits.run)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 
 from perdure.api.enums.v1 import UpdateWorkflowExecutionLifecycleStage
 from perdure.api.update.v1 import Meta, Outcome, Request
@@ -151,18 +152,27 @@ class Updates:
                 raise not_found(slot.key) from error
             waiting = self.admit(slot, state, request, first_run_id)
             self._engine.bring_updates(slot)
-        await self.release(slot)
+        await self.follow_up(slot, request)
         return waiting
 
-    async def release(self, slot: RunSlot) -> None:
-        """An update that was let in does not wait for the end of a start delay. The lock must be free.
+    async def follow_up(self, slot: RunSlot, request: Request) -> None:
+        """Writes what letting an update in makes necessary. The lock must be free.
+
+        It does not wait for the end of a start delay, and what it attaches to one that the run knows is recorded.
 
         Raises:
             NotFoundError: the run was deleted meanwhile.
-            UnavailableError: the first workflow task could not be brought forward now.
+            UnavailableError: the store cannot write now.
         """
         if slot.state is None or slot.state.header.first_task_at_ns:
             await self._engine.transact(slot.key, _release)
+        if request.completion_callbacks:
+            is_sent = self._is_sent(slot, request.meta.update_id)
+            await self._engine.transact(slot.key, partial(_attach, request, is_sent))
+
+    def _is_sent(self, slot: RunSlot, update_id: str) -> bool:
+        waiting = slot.updates.waiting.get(update_id) if slot.updates is not None else None
+        return waiting is not None and bool(waiting.attached)
 
     def admit(
         self, slot: RunSlot, state: RunState, request: Request, first_run_id: str = ""
@@ -300,6 +310,16 @@ class _Patience:
         until = self._until if self._deadline is None else min(self._until, self._deadline)
         await slot.wait(until - now)
         return True
+
+
+def _attach(request: Request, is_sent: bool, state: RunState, now_ns: int) -> tuple[Transition | None, None]:
+    """Attaches a request's callbacks; the task that has sent its update to a worker becomes an ordinary one."""
+    tx = Transition(state, now_ns)
+    if is_sent and state.header.is_open and state.header.task_is_speculative:
+        tx.write_speculative_task()
+        return tx, None
+    is_attached = state.header.is_open and update.attach(tx, request)
+    return (tx if is_attached else None), None
 
 
 def _release(state: RunState, now_ns: int) -> tuple[Transition | None, None]:

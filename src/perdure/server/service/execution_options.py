@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from google.protobuf.descriptor import Descriptor
 
+from perdure.api.protobuf import FieldMask
 from perdure.api.workflow.v1 import WorkflowExecutionOptions
 from perdure.api.workflowservice.v1 import (
     UpdateWorkflowExecutionOptionsRequest,
@@ -45,12 +46,10 @@ class ExecutionOptions:
         if not request.HasField("workflow_execution_options"):
             raise InvalidArgumentError("WorkflowExecutionOptions is required")
         paths = set(request.update_mask.paths)
-        for path in request.update_mask.paths:
-            _check_path(path)
+        check_paths(request.update_mask, "error parsing UpdateMask: proto:\u00a0")
         wanted = request.workflow_execution_options
         priorities.check(wanted.priority)
-        if wanted.HasField("time_skipping_config"):
-            raise UnimplementedError("The Time-Skipping feature is not enabled for namespace.")
+        check_time_skipping(wanted)
         if named.run_id and not checks.is_uuid(named.run_id):
             raise InvalidArgumentError("RunId is not valid UUID.")
         run = await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
@@ -73,14 +72,28 @@ class ExecutionOptions:
         return UpdateWorkflowExecutionOptionsResponse(workflow_execution_options=changed)
 
 
-def _check_path(path: str) -> None:
-    """Checks that a field mask's path leads to a field of the options."""
-    descriptor: Descriptor | None = WorkflowExecutionOptions.DESCRIPTOR
-    for name in path.split("."):
-        field = None if descriptor is None else descriptor.fields_by_name.get(name)
-        if field is None:
-            raise InvalidArgumentError(
-                f'error parsing UpdateMask: proto:\u00a0invalid path "{path}" for message '
-                f'"{WorkflowExecutionOptions.DESCRIPTOR.full_name}"'
-            )
-        descriptor = field.message_type
+def check_time_skipping(wanted: WorkflowExecutionOptions) -> None:
+    """Raises UnimplementedError if a workflow is to skip time by itself, as no namespace allows by default."""
+    if wanted.HasField("time_skipping_config"):
+        raise UnimplementedError("The Time-Skipping feature is not enabled for namespace.")
+
+
+def check_paths(mask: FieldMask, context: str) -> None:
+    """Checks that each path of a field mask leads to a field of the options.
+
+    Args:
+        mask: the mask.
+        context: how the message of the error begins.
+
+    Raises:
+        InvalidArgumentError: one does not.
+    """
+    for path in mask.paths:
+        descriptor: Descriptor | None = WorkflowExecutionOptions.DESCRIPTOR
+        for name in path.split("."):
+            field = None if descriptor is None else descriptor.fields_by_name.get(name)
+            if field is None:
+                raise InvalidArgumentError(
+                    f'{context}invalid path "{path}" for message "{WorkflowExecutionOptions.DESCRIPTOR.full_name}"'
+                )
+            descriptor = field.message_type

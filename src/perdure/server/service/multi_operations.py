@@ -166,7 +166,7 @@ class _UpdateWithStart:
                 is_done = known is not None and known.completed_event_id > 0
                 waiting = self._admit(slot, state)
                 engine.bring_updates(slot)
-            await self._updates.release(slot)
+            await self._updates.follow_up(slot, self._sent.request)
             reached = await self._wait(slot, waiting, is_new=False)
             started = Started(current.run, "", False, status)
             start = start_response(self._namespace, started, self._start.request_id)

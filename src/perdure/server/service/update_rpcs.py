@@ -10,7 +10,7 @@ from perdure.api.workflowservice.v1 import (
     UpdateWorkflowExecutionRequest,
     UpdateWorkflowExecutionResponse,
 )
-from perdure.core.errors import InvalidArgumentError, PermissionDeniedError, UnimplementedError
+from perdure.core.errors import InvalidArgumentError, PermissionDeniedError
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories
 from perdure.server.engine.updates import ACCEPTED, ADMITTED, COMPLETED, UNSPECIFIED, Updates, UpdateStatus
@@ -98,8 +98,6 @@ def prepare_update(request: UpdateWorkflowExecutionRequest, engine: Engine) -> N
         raise PermissionDeniedError(
             "UpdateWorkflowExecution issued asynchronously and waiting on update admitted is not supported."
         )
-    if request.request.completion_callbacks:
-        raise UnimplementedError("completion callbacks are not supported by this release of Perdure")
     checks.links(request.request.links)
 
 
