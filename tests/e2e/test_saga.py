@@ -185,6 +185,15 @@ class Steps:
             if ending == "timeout":
                 async with asyncio.timeout(1):
                     await asyncio.sleep(10)
+            if ending == "cancelled undo":
+
+                async def undo_by_waiting() -> None:
+                    gone = asyncio.get_running_loop().create_future()
+                    gone.cancel()
+                    await gone
+
+                saga.add_undo("waits for what is cancelled", undo_by_waiting)
+                raise ApplicationError("no child")
             if ending == "child":
 
                 async def undo_child() -> None:
@@ -281,6 +290,95 @@ def test_each_way_to_end_keeps_or_undoes(ending: str, outcome: str | None, log: 
         else:
             assert await _steps(env.client, undoing, ["one"], ending) == outcome
         assert undoing.log == log
+
+    skipping(scenario)
+
+
+def test_an_undo_that_ends_as_cancelled_does_not_keep_the_others_from_it_and_is_named() -> None:
+    async def scenario(env: WorkflowEnvironment) -> None:
+        undoing = Undoing()
+        with pytest.raises(WorkflowFailureError) as raised:
+            await _steps(env.client, undoing, ["one"], "cancelled undo")
+        assert undoing.log == ["do one", "undo one"]
+        cause = raised.value.cause
+        assert isinstance(cause, ApplicationError)
+        assert cause.type == SAGA_UNDO_FAILED
+        assert "waits for what is cancelled: CancelledError" in cause.message
+
+    skipping(scenario)
+
+
+class Slow:
+    """A step that goes on until it is told to stop, and then takes effect all the same."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.begun = asyncio.Event()
+
+    @activity.defn
+    async def slow(self) -> None:
+        """Goes on."""
+        self.begun.set()
+        try:
+            while True:
+                activity.heartbeat()
+                await asyncio.sleep(0.01)
+        finally:
+            self.log.append("slow took effect")
+
+    @activity.defn
+    async def fails(self) -> None:
+        """Fails while the other is under way."""
+        await self.begun.wait()
+        raise ApplicationError("no", non_retryable=True)
+
+    @activity.defn
+    async def undo_slow(self) -> None:
+        """Undoes it."""
+        self.log.append("undid slow")
+
+    @activity.defn
+    async def undo_fails(self) -> None:
+        """Undoes nothing."""
+        self.log.append("undid fails")
+
+
+@workflow.defn
+class AtOnce:
+    """Two steps at once: when one fails, `gather` leaves the other alone."""
+
+    @workflow.run
+    async def run(self) -> None:
+        """Fails."""
+        async with Saga() as saga:
+            await asyncio.gather(
+                saga.step(
+                    Slow.slow,
+                    undo=Slow.undo_slow,
+                    start_to_close_timeout=SHORT * 12,
+                    heartbeat_timeout=SHORT,
+                ),
+                saga.step(Slow.fails, undo=Slow.undo_fails, start_to_close_timeout=SHORT),
+            )
+
+
+def test_a_step_that_another_one_has_left_under_way_ends_before_it_is_undone() -> None:
+    async def scenario(env: WorkflowEnvironment) -> None:
+        slow = Slow()
+        activities = [slow.slow, slow.fails, slow.undo_slow, slow.undo_fails]
+        async with Worker(
+            env.client,
+            task_queue="s",
+            workflows=[AtOnce],
+            activities=activities,
+            max_heartbeat_throttle_interval=timedelta(milliseconds=20),
+        ):
+            handle = await env.client.start_workflow(AtOnce.run, id="s", task_queue="s")
+            with pytest.raises(WorkflowFailureError) as raised:
+                await handle.result()
+        assert isinstance(raised.value.cause, ActivityError)
+        assert slow.log == ["undid fails", "slow took effect", "undid slow"]
+        await Replayer(workflows=[AtOnce]).replay_workflow(await handle.fetch_history())
 
     skipping(scenario)
 

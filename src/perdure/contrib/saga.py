@@ -74,9 +74,10 @@ class Saga:
     goes on from there once the code is repaired. A block that ends normally keeps everything.
 
     What it sees to, so that nobody else must: an undo is noted before its step begins, because an attempt that was
-    not heard of may have taken effect all the same; a step that is under way when the workflow is cancelled is told,
-    and awaited, before it is undone; undoing goes on when the workflow is cancelled again; an undo is retried for as
-    long as its retry policy says, by default for ever; one that cannot be done does not keep the others from it.
+    not heard of may have taken effect all the same; a step that is under way when the workflow is cancelled, or when
+    another step fails beside it, is told, and awaited, before it is undone; undoing goes on when the workflow is
+    cancelled again; an undo is retried for as long as its retry policy says, by default for ever; one that cannot be
+    done does not keep the others from it.
 
     Args:
         undo_on: Further exceptions that mean failure; for those that are caught around the saga.
@@ -168,8 +169,12 @@ class Saga:
         key = f"{name}-{workflow.uuid4()}"
         undo_given = given if undo_args is None else list(undo_args)
         undo_options = _undo_options(options)
+        doing: Any = None
 
         async def undo_it() -> None:
+            if doing is not None and not doing.done():
+                doing.cancel()  # another step failed beside it
+                await _end_of(doing)
             await workflow.execute_activity(
                 undo,
                 args=undo_given,
@@ -180,7 +185,7 @@ class Saga:
             )
 
         self.add_undo(name, undo_it)
-        doing: Any = workflow.start_activity(
+        doing = workflow.start_activity(
             activity,
             args=given,
             result_type=result_type,
@@ -218,7 +223,7 @@ class Saga:
         cancelled = await _end_of(undoing)
         failed = undoing.result()
         if failed:
-            reasons = "; ".join(f"{name}: {error.__cause__ or error}" for name, error in failed)
+            reasons = "; ".join(f"{name}: {_reason(error)}" for name, error in failed)
             raise ApplicationError(
                 f"The saga could not be undone completely: {reasons}. Undo it by hand.",
                 [name for name, _ in failed],
@@ -234,10 +239,12 @@ class Saga:
             name, undo = self._undos.pop()
             try:
                 await undo()
-            except Exception as error:  # the user decides which mean failure; a defect goes on
-                if not self._is_failure(error):
+            except (Exception, asyncio.CancelledError) as error:
+                # The user decides which mean failure; a defect goes on. That an undo ends as cancelled, because it
+                # waits for something that was, is a failure of it; that this task is cancelled is the run's eviction.
+                if not self._is_failure(error) or _is_cancelled():
                     raise
-                workflow.logger.error("Undoing %s failed: %s", name, error.__cause__ or error)
+                workflow.logger.error("Undoing %s failed: %s", name, _reason(error))
                 failed.append((name, error))
         return failed
 
@@ -267,6 +274,17 @@ async def _end_of(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
         except asyncio.CancelledError as error:
             cancelled = error
     return cancelled
+
+
+def _is_cancelled() -> bool:
+    """Whether the running task was told to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _reason(error: BaseException) -> str:
+    cause = error.__cause__ or error
+    return str(cause) or type(cause).__name__
 
 
 def _undo_options(options: StepOptions) -> Any:
