@@ -69,7 +69,8 @@ class UiDoor:
         self._connect = connect
         self._config = UiConfig(
             hosts=tuple(name.lower() for name in (place.host, host_name(place.host), *place.names)),
-            is_local=is_loopback(place.host),
+            # With a name or a path of its own, it is behind a proxy, which lets others in.
+            is_local=is_loopback(place.host) and not place.names and not place.public_path,
             public_path=place.public_path.rstrip("/"),
             codec_endpoint=place.codec_endpoint,
             default_namespace=place.namespace,

@@ -80,7 +80,9 @@ class UiApp:
 
     async def _respond(self, request: Request) -> Response:
         raw = request.scope.get("raw_path") or quote(request.url.path).encode()
-        path = raw.decode("latin-1").partition("?")[0].removeprefix(self._config.public_path) or "/"
+        path = raw.decode("latin-1").partition("?")[0].removeprefix(self._config.public_path)
+        # Pages have links to themselves: with two slashes they would lead to another host.
+        path = "/" + path.lstrip("/")
         if path.startswith("/static/"):
             return self._asset(path.removeprefix("/static/"))
         if path == "/favicon.ico":  # browsers ask for it beside pages that are not HTML
@@ -99,17 +101,11 @@ class UiApp:
             answer = await handler(context)
             if isinstance(answer, Later) and not _may_stream(request, context):
                 answer = await answer.whole()
-        except RefusedError as error:
-            answer = _error_page(error.status, {"message": str(error)})
-        except RPCError as error:
-            answer = _error_page(http_status(error), problem(error))
-        except ClientConnectError as error:
-            answer = _error_page(503, {"message": str(error)})
+            return self._write(request, context, answer)
         except ClientDisconnect:
             raise
-        except Exception:  # The boundary of the application: a bug becomes a page, and a line of the log.
-            logger.exception("the page %s failed", asked.path)
-            answer = _error_page(500, {"message": _MISTAKE})
+        except Exception as error:  # The boundary of the application: whatever it is becomes a page.
+            answer = _page_of(error, asked.path)
         if context is None:
             context = self._plain_context(request, asked, preferences)
         return self._write(request, context, answer)
@@ -177,12 +173,16 @@ class UiApp:
         else:
             response = Response(status_code=303, headers={"Location": answer.url})
             if answer.done:
-                _set_cookie(response, prefs.FLASH_COOKIE, quote(answer.done), max_age_s=30)
+                _set_cookie(response, context, prefs.FLASH_COOKIE, quote(answer.done), max_age_s=30)
         if answer.preferences is not None:
-            _set_cookie(response, prefs.COOKIE, prefs.write(answer.preferences), max_age_s=_YEAR_S)
+            _set_cookie(response, context, prefs.COOKIE, prefs.write(answer.preferences), max_age_s=_YEAR_S)
         if answer.token is not None:
             _set_cookie(
-                response, prefs.TOKEN_COOKIE, quote(answer.token), max_age_s=None if answer.token else 0
+                response,
+                context,
+                prefs.TOKEN_COOKIE,
+                quote(answer.token),
+                max_age_s=None if answer.token else 0,
             )
         return response
 
@@ -219,6 +219,21 @@ def _error_page(status: int, shown: dict[str, Any]) -> Page:
     return Page("error.html", "Error", {"error": {"status": status, **shown}}, status)
 
 
+def _page_of(error: Exception, path: str) -> Page:
+    """The page that tells an error; one that nobody foresaw is a line of the log as well."""
+    match error:
+        case RefusedError():
+            return _error_page(error.status, {"message": str(error)})
+        case RPCError():
+            return _error_page(http_status(error), problem(error))
+        case ClientConnectError():
+            return _error_page(503, {"message": str(error)})
+        case prefs.PreferencesTooLargeError():
+            return _error_page(400, {"message": str(error)})
+    logger.error("the page %s failed", path, exc_info=error)
+    return _error_page(500, {"message": _MISTAKE})
+
+
 def _json(value: Any, status: int) -> Response:
     body = json.dumps(value, ensure_ascii=False, indent=1).encode("utf-8", "replace")
     return Response(
@@ -240,7 +255,7 @@ def _page(request: Request, context: Context, page: Page) -> Response:
         headers["Content-Encoding"] = "gzip"
     response = Response(body, status_code=page.status, media_type="text/html", headers=headers)
     if done:
-        _set_cookie(response, prefs.FLASH_COOKIE, "", max_age_s=0)
+        _set_cookie(response, context, prefs.FLASH_COOKIE, "", max_age_s=0)
     return response
 
 
@@ -263,11 +278,10 @@ def _later(request: Request, context: Context, answer: Later) -> Response:
         yield packed(frame, is_last=False)
         try:
             page = await answer.whole()
-        except RPCError as error:
-            page = _error_page(200, problem(error))
-        except Exception:  # The boundary of the application: the status is sent, so the page says it.
-            logger.exception("the page %s failed", context.path)
-            page = _error_page(200, {"message": _MISTAKE})
+        except (
+            Exception
+        ) as error:  # The boundary of the application: the status is sent, so the page says it.
+            page = _page_of(error, context.path)
         _, marker, rest = _html(request, context, page).partition(_MAIN)
         yield packed(marker + rest, is_last=True)
 
@@ -276,7 +290,7 @@ def _later(request: Request, context: Context, answer: Later) -> Response:
         headers["Content-Encoding"] = "gzip"
     response = StreamingResponse(parts(), media_type="text/html", headers=headers)
     if prefs.FLASH_COOKIE in request.cookies:
-        _set_cookie(response, prefs.FLASH_COOKIE, "", max_age_s=0)
+        _set_cookie(response, context, prefs.FLASH_COOKIE, "", max_age_s=0)
     return response
 
 
@@ -297,5 +311,7 @@ def _download(answer: Download) -> Response:
     )
 
 
-def _set_cookie(response: Response, name: str, value: str, max_age_s: int | None) -> None:
-    response.set_cookie(name, value, max_age=max_age_s, path="/", httponly=True, samesite="strict")
+def _set_cookie(response: Response, context: Context, name: str, value: str, max_age_s: int | None) -> None:
+    """Sets a cookie for the UI alone: other applications may be on the same host beside its public path."""
+    path = context.config.public_path or "/"
+    response.set_cookie(name, value, max_age=max_age_s, path=path, httponly=True, samesite="strict")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.message import Message
@@ -19,6 +20,7 @@ from perdure.ui.config import MAX_CODEC_BYTES
 
 TIMEOUT_S: Final = 5.0
 _READABLE: Final = frozenset({b"json/plain", b"json/protobuf", b"binary/null", b"binary/plain", b""})
+_PART_BYTES: Final = 65_536
 _NEVER_ENCODED: Final = "temporal.api.common.v1.SearchAttributes"
 
 
@@ -52,7 +54,7 @@ class RemoteCodec:
     """
 
     def __init__(self, endpoint: str, namespace: str, authorization: str = "") -> None:
-        self._endpoint = check_endpoint(endpoint.replace("{namespace}", namespace))
+        self._endpoint = check_endpoint(endpoint.replace("{namespace}", quote(namespace, safe="")))
         self._headers = {"Content-Type": "application/json", "X-Namespace": namespace}
         if authorization:
             self._headers["Authorization"] = authorization
@@ -94,7 +96,7 @@ class RemoteCodec:
             )
         except (OSError, http.client.HTTPException, TimeoutError) as error:
             raise CodecError(f"The codec at {self._endpoint} cannot be reached: {_why(error)}") from error
-        except (ValueError, ParseError, TypeError) as error:
+        except (ValueError, RecursionError, ParseError, TypeError) as error:
             raise CodecError(
                 f"The codec at {self._endpoint} answered with something else than payloads."
             ) from error
@@ -111,12 +113,18 @@ def _why(error: Exception) -> str:
 
 def _post(url: SplitResult, body: bytes, headers: Mapping[str, str]) -> bytes:
     """Runs in a thread: the standard library's client blocks."""
+    deadline_s = time.monotonic() + TIMEOUT_S
     connection_class = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
     connection = connection_class(url.hostname or "", url.port, timeout=TIMEOUT_S)
+    answer = bytearray()
     try:
         connection.request("POST", url.path + (f"?{url.query}" if url.query else ""), body, dict(headers))
         response = connection.getresponse()
-        answer = response.read(MAX_CODEC_BYTES + 1)
+        while len(answer) <= MAX_CODEC_BYTES and (part := response.read1(_PART_BYTES)):
+            answer += part
+            if time.monotonic() > deadline_s:
+                # Nobody waits any more, and threads are few: an answer may come in pieces for ever.
+                raise TimeoutError
     finally:
         connection.close()
     if response.status != 200:
@@ -124,7 +132,7 @@ def _post(url: SplitResult, body: bytes, headers: Mapping[str, str]) -> bytes:
         raise OSError(f"it answered {response.status} {response.reason}" + (f": {said}" if said else ""))
     if len(answer) > MAX_CODEC_BYTES:
         raise OSError(f"its answer is larger than {MAX_CODEC_BYTES} bytes")
-    return answer
+    return bytes(answer)
 
 
 def payloads_in(message: Message) -> Iterator[Payload]:
@@ -163,7 +171,7 @@ def _show_attributes(failure: Failure) -> None:
         return
     try:
         found = json.loads(failure.encoded_attributes.data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     if isinstance(found, dict):
         failure.message = str(found.get("message", failure.message))

@@ -18,7 +18,8 @@ from perdure.ui.page import Page, Redirect
 from perdure.ui.plain import read_payload
 from perdure.ui.problems import http_status, problem
 
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)")
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d)")
+_MOST: Final = 2**31 - 1
 _LONGEST_S: Final = 100 * 365 * 86_400.0
 _UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 
@@ -115,7 +116,10 @@ class Values:
             return 0
         if not text.isascii() or not text.isdigit():
             raise FieldError(name, "A whole number is needed.")
-        return int(text)
+        digits = text.lstrip("0") or "0"
+        if len(digits) > len(str(_MOST)) or int(digits) > _MOST:
+            raise FieldError(name, f"A whole number is needed, at most {_MOST}.")
+        return int(digits)
 
     def duration(self, name: str) -> Duration | None:
         """A duration such as `1h 30m`; None if nothing was entered."""
@@ -129,19 +133,22 @@ class Values:
 
     async def payloads(self, name: str) -> Payloads | None:
         """JSON values, one after the other, as payloads; encoded if there is a codec. None if nothing was entered."""
-        found = [read_payload(value) for value in read_values(self.entered.get(name, ""), name)]
+        found = [_payload(value, name) for value in read_values(self.entered.get(name, ""), name)]
         if not found:
             return None
         return Payloads(payloads=await self._encoded(name, found))
 
-    async def mapping(self, name: str) -> dict[str, Payload]:
-        """A JSON object of values as payloads by name."""
+    async def mapping(self, name: str, *, encodes: bool = True) -> dict[str, Payload]:
+        """A JSON object of values as payloads by name; encoded if there is a codec, unless servers read them."""
         values = read_values(self.entered.get(name, ""), name)
         if not values:
             return {}
         if len(values) != 1 or not isinstance(values[0], dict):
             raise FieldError(name, 'A JSON object is needed, such as {"customer": "A-1"}.')
-        return {key: read_payload(value) for key, value in values[0].items()}
+        found = {key: _payload(value, name) for key, value in values[0].items()}
+        if not encodes or not found:
+            return found
+        return dict(zip(found, await self._encoded(name, list(found.values())), strict=True))
 
     async def _encoded(self, name: str, payloads: list[Payload]) -> list[Payload]:
         try:
@@ -188,10 +195,11 @@ def read_time(text: str, name: str) -> Timestamp:
     """
     try:
         moment = datetime.fromisoformat(text.replace(" ", "T", 1))
-    except ValueError:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise FieldError(name, "A moment is needed, such as 2026-01-31 12:00 (UTC).") from None
     timestamp = Timestamp()
-    timestamp.FromDatetime(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))
+    timestamp.FromDatetime(moment)
     return timestamp
 
 
@@ -219,6 +227,13 @@ def read_values(text: str, name: str) -> list[Any]:
             raise FieldError(name, f"This JSON cannot be used: {error}.") from None
         values.append(value)
     return values
+
+
+def _payload(value: Any, name: str) -> Payload:
+    try:
+        return read_payload(value)
+    except RecursionError:
+        raise FieldError(name, "This JSON is nested too deeply.") from None
 
 
 def _refuse(text: str) -> None:

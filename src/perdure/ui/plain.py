@@ -21,6 +21,10 @@ PAYLOAD_KEY: Final = "payload"
 """Marks a payload among plain values: the name of its encoding is there."""
 _SHOWN_BYTES: Final = 65_536
 _NANOSECONDS: Final = 1_000_000_000
+_MOST_NESTED: Final = 200
+_FIRST_S: Final = -62_135_596_800
+_END_S: Final = 253_402_300_800
+"""The years 1 to 9999, which a `datetime` can say; a timer may end later."""
 
 
 def plain(message: Message) -> dict[str, Any]:
@@ -74,6 +78,8 @@ def payload(message: Payload) -> dict[str, Any]:
     if encoding in ("json/plain", "json/protobuf"):
         try:
             shown["value"] = json.loads(message.data)
+            if _is_deep(message.data, shown["value"]):
+                raise RecursionError
         except (ValueError, RecursionError):
             shown["error"] = "This payload says it is JSON, but it cannot be read as JSON."
             shown["value"] = message.data[:_SHOWN_BYTES].decode(errors="replace")
@@ -84,6 +90,19 @@ def payload(message: Payload) -> dict[str, Any]:
             key: message.metadata[key].decode(errors="replace") for key in sorted(message.metadata)
         }
     return shown
+
+
+def _is_deep(data: bytes, value: Any) -> bool:
+    """Whether a JSON value is nested so deeply that writing it again may not work."""
+    if data.count(b"[") + data.count(b"{") < _MOST_NESTED:
+        return False
+    level = [value]
+    for _ in range(_MOST_NESTED):
+        inside = [
+            one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)
+        ]
+        level = [inner for one in inside for inner in one]
+    return bool(level)
 
 
 def editable(message: Payload) -> str:
@@ -120,9 +139,10 @@ def _is_encoded(value: dict[str, Any]) -> bool:
 
 
 def iso(time_ns: int) -> str:
-    """A time in UTC, to the microsecond."""
+    """A time in UTC, to the microsecond; the ends of the calendar stand for what is beyond them."""
+    time_ns = max(_FIRST_S * _NANOSECONDS, min(time_ns, _END_S * _NANOSECONDS - 1))
     moment = datetime.fromtimestamp(time_ns // _NANOSECONDS, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ns % _NANOSECONDS // 1000:06d}Z"
+    return f"{moment.isoformat()[:19]}.{time_ns % _NANOSECONDS // 1000:06d}Z"
 
 
 @cache

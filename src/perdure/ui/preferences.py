@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
@@ -75,7 +74,7 @@ def read(value: str) -> Preferences:
     """Preferences from a cookie's value, whatever somebody put there."""
     try:
         found = json.loads(base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)))
-    except (ValueError, binascii.Error):
+    except (ValueError, RecursionError):
         return Preferences()
     if not isinstance(found, dict):
         return Preferences()

@@ -391,7 +391,7 @@ def _marker_data(attributes: Any) -> dict[str, Any]:
         for payload in payloads.payloads:
             try:
                 found = json.loads(payload.data)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(found, dict):
                 return found

@@ -114,7 +114,8 @@ class Scale:
 
 def round_step(least_ns: int) -> int:
     """The smallest round distance that is at least so long."""
-    return next((step for step in _STEPS if step >= least_ns), _STEPS[-1])
+    # Above the table: addresses may ask for any range, and the number of ticks has to stay small.
+    return next((step for step in _STEPS if step >= least_ns), -(-least_ns // _STEPS[-1]) * _STEPS[-1])
 
 
 def distance(span_ns: int) -> str:

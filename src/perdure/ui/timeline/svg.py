@@ -12,7 +12,8 @@ from perdure.ui.plain import iso
 from perdure.ui.timeline.layout import Bar, Drawing, Row
 from perdure.ui.timeline.scale import distance
 
-_MOMENT: Final = re.compile("\x01(\\d+)")
+MOMENT: Final = re.compile("\x01([0-9]{1,30})")
+"""Of other people's texts, too: what they hold after this character is any number."""
 _CHARACTER: Final = 6.6
 _HATCH: Final = (
     '<defs><pattern id="hatch" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
@@ -23,7 +24,7 @@ _HATCH: Final = (
 
 def say(text: str) -> str:
     """A text of the model with its moments written out, in UTC."""
-    return _MOMENT.sub(lambda match: iso(int(match[1])).replace("T", " "), text)
+    return MOMENT.sub(lambda match: iso(int(match[1])).replace("T", " "), text)
 
 
 def draw(drawing: Drawing, event_url: Callable[[int], str], run_url: Callable[[str, str], str]) -> Markup:

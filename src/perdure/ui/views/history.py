@@ -44,9 +44,16 @@ _MAX_FOUND: Final = 200
 _FIND_BATCHES: Final = 256
 
 
+def _name(event: HistoryEvent) -> str:
+    """The name of an event's type; a newer server may have one that has no name here."""
+    if event.event_type not in EventType.values():
+        return f"EVENT_TYPE_{event.event_type}"
+    return EventType.Name(event.event_type).removeprefix("EVENT_TYPE_")
+
+
 def category(event: HistoryEvent) -> str:
     """The category of an event; of a failure, what it is a failure of."""
-    name = EventType.Name(event.event_type).removeprefix("EVENT_TYPE_")
+    name = _name(event)
     for key, (_, starts) in CATEGORIES.items():
         if key != "failure" and name.startswith(starts):
             return key
@@ -55,12 +62,12 @@ def category(event: HistoryEvent) -> str:
 
 def is_failure(event: HistoryEvent) -> bool:
     """Whether an event says that something went wrong."""
-    return EventType.Name(event.event_type).endswith(CATEGORIES["failure"][1])
+    return _name(event).endswith(CATEGORIES["failure"][1])
 
 
 def type_words(event: HistoryEvent) -> str:
     """The type of an event as the documentation has it: `ActivityTaskScheduled`."""
-    name = EventType.Name(event.event_type).removeprefix("EVENT_TYPE_")
+    name = _name(event)
     return "".join(word.capitalize() for word in name.split("_"))
 
 

@@ -141,8 +141,8 @@ async def _load(context: Context) -> Mapping[str, str]:
 
 
 async def _edit(context: Context, values: Values) -> Redirect:
+    # As it is stored: what the form does not show, such as the memo, goes back encrypted.
     described = await _described(context)
-    await context.decode(described)
     schedule, before = described.schedule, _as_entered(described.schedule)
     spec, action = schedule.spec, schedule.action.start_workflow
     if _lines(values, "crons") != before["crons"].splitlines():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from urllib.parse import quote
 
 from perdure.ui.codec import CodecError, check_endpoint
 from perdure.ui.context import Context
-from perdure.ui.page import Page, Redirect
-from perdure.ui.preferences import THEMES, TIMES
+from perdure.ui.page import Page, Redirect, RefusedError
+from perdure.ui.preferences import MAX_COOKIE_BYTES, THEMES, TIMES
 
 
 def _page(context: Context, error: str = "", entered: str | None = None) -> Page:
@@ -58,6 +59,11 @@ async def save(context: Context) -> Page | Redirect:
 async def save_token(context: Context) -> Redirect:
     """Keeps or forgets the access token."""
     token = context.field("token")
+    if not (token.isascii() and token.isprintable()) or len(quote(token)) > MAX_COOKIE_BYTES:
+        raise RefusedError(
+            400,
+            f"This is no access token: one is of ASCII characters, and no longer than {MAX_COOKIE_BYTES}.",
+        )
     done = (
         "The access token is sent with every call from now on."
         if token

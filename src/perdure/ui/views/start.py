@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Final
 from uuid import uuid4
@@ -62,14 +63,12 @@ async def _load(context: Context) -> Mapping[str, str]:
 def _object(values: Mapping[str, str]) -> str:
     if not values:
         return ""
-    import json
-
     return "{" + ", ".join(f"{json.dumps(name)}: {text}" for name, text in values.items()) + "}"
 
 
 async def _start(context: Context, values: Values) -> Redirect:
     memo = await values.mapping("memo")
-    attributes = await values.mapping("search_attributes")
+    attributes = await values.mapping("search_attributes", encodes=False)
     request = StartWorkflowExecutionRequest(
         namespace=context.namespace,
         workflow_id=values.text("workflow_id"),

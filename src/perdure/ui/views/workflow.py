@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
@@ -25,7 +24,7 @@ from perdure.ui.rendering import when
 from perdure.ui.timeline.build import build, words
 from perdure.ui.timeline.layout import DEFAULT_WIDTH, MAX_WIDTH, MIN_WIDTH, Drawing, View, lay_out
 from perdure.ui.timeline.model import Kind, Timeline
-from perdure.ui.timeline.svg import draw, say
+from perdure.ui.timeline.svg import MOMENT, draw, say
 from perdure.ui.views.runs import describe, head, page_of_events, part_of_history, run_url
 
 KINDS: Final = {kind.name.lower(): kind for kind in Kind if kind is not Kind.LIFE}
@@ -117,7 +116,7 @@ def _svg(context: Context, drawing: Drawing) -> Any:
 
 def _with_times(text: str) -> Markup:
     """A text of the model with its moments as `<time>`."""
-    parts = re.split("\x01(\\d+)", text)
+    parts = MOMENT.split(text)
     return Markup("").join(when(iso(int(one))) if at % 2 else one for at, one in enumerate(parts))
 
 

@@ -191,16 +191,9 @@ async def reset_points(context: Context) -> tuple[list[tuple[int, str]], int]:
 
 
 async def _load_reset(context: Context) -> Mapping[str, str]:
-    points, before_failure = await reset_points(context)
+    points, _ = await reset_points(context)
     chosen = context.query.get("event_id") or (str(points[-1][0]) if points else "")
-    return (
-        {"event_id": chosen, "reason": "reset in the web UI"}
-        if not before_failure
-        else {
-            "event_id": context.query.get("event_id") or chosen,
-            "reason": "reset in the web UI",
-        }
-    )
+    return {"event_id": chosen, "reason": "reset in the web UI"}
 
 
 async def _load_retry(context: Context) -> Mapping[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +15,7 @@ from perdure.ui.config import DEFAULT_PAGE_ROWS
 from perdure.ui.context import Context, part
 from perdure.ui.page import Page, Redirect, RefusedError
 from perdure.ui.plain import plain
-from perdure.ui.preferences import COLUMNS, DEFAULT_COLUMNS, PreferencesTooLargeError
+from perdure.ui.preferences import COLUMNS, DEFAULT_COLUMNS
 from perdure.ui.problems import problem
 
 STATUSES: Final = (
@@ -122,7 +121,7 @@ def decode_token(text: str) -> bytes:
     """
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (ValueError, binascii.Error):
+    except ValueError:
         raise RefusedError(
             400, "The address of this page is damaged: its page is not one the server gave."
         ) from None
@@ -211,9 +210,7 @@ async def save_view(context: Context) -> Redirect:
         raise RefusedError(400, "A view needs a name.")
     if context.field("remove"):
         return Redirect(url, f"The view “{name}” was removed.", context.preferences.without_view(name))
-    return _kept(
-        Redirect(url, f"The view “{name}” was saved.", context.preferences.with_view(name[:60], query))
-    )
+    return Redirect(url, f"The view “{name}” was saved.", context.preferences.with_view(name[:60], query))
 
 
 async def save_columns(context: Context) -> Redirect:
@@ -223,15 +220,4 @@ async def save_columns(context: Context) -> Redirect:
     attributes = tuple(name for name in names if name)[:10]
     preferences = replace(context.preferences, columns=chosen or DEFAULT_COLUMNS, search_columns=attributes)
     url = context.url("namespaces", context.namespace, "workflows", query=context.field("query"))
-    return _kept(Redirect(url, "", preferences))
-
-
-def _kept(answer: Redirect) -> Redirect:
-    from perdure.ui.preferences import write
-
-    try:
-        if answer.preferences is not None:
-            write(answer.preferences)
-    except PreferencesTooLargeError as error:
-        raise RefusedError(400, str(error)) from error
-    return answer
+    return Redirect(url, "", preferences)
