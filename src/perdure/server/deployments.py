@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
 from perdure.core.deployment import changes
 from perdure.core.deployment.routes import QueueName, Routes, split_version
 from perdure.core.deployment.state import Deployment, routes
-from perdure.core.errors import (
-    NotFoundError,
-    ResourceExhaustedError,
-    StoreError,
-    UnavailableError,
-    VersionConflictError,
-)
+from perdure.core.errors import NotFoundError, ResourceExhaustedError
 from perdure.core.run.records import TaskKind
 from perdure.core.run.state import encode
+from perdure.server.registry import Registry
 from perdure.server.runtime import Runtime
 from perdure.store.protocol import Store, StoredDeployment
 
 MAX_DEPLOYMENTS = 100
 """Deployments of a namespace: they are all in memory."""
 _NONE = Routes()
+_NO_QUEUES: Final[frozenset[QueueName]] = frozenset()
 _DECODER = msgspec.json.Decoder(Deployment)
 Change = Callable[[Deployment], Deployment]
 
@@ -38,7 +35,7 @@ class RouteChange:
     versions: frozenset[str]
 
 
-class Deployments:
+class Deployments(Registry):
     """All worker deployments of a store, in memory.
 
     Args:
@@ -50,6 +47,7 @@ class Deployments:
     """
 
     def __init__(self, store: Store, runtime: Runtime) -> None:
+        super().__init__("worker deployment")
         self._store = store
         self._runtime = runtime
         self._kept: dict[str, dict[str, tuple[int, Deployment]]] = {}
@@ -59,11 +57,18 @@ class Deployments:
 
     async def load(self) -> None:
         """Reads every deployment; called once at start."""
+        found = await self._store.list_deployments()
         self._kept.clear()
-        for stored in await self._store.list_deployments():
+        for stored in found:
             state = _DECODER.decode(stored.data)
             self._kept.setdefault(stored.namespace_id, {})[stored.name] = (stored.version, state)
         self._routes = {namespace_id: self._made(namespace_id) for namespace_id in self._kept}
+
+    async def _reload(self) -> None:
+        before = self._routes
+        await self.load()
+        for namespace_id in {**before, **self._routes}:
+            self._tell(namespace_id, before.get(namespace_id, _NONE))
 
     def routes(self, namespace_id: str) -> Routes:
         """The routes of a namespace."""
@@ -132,7 +137,13 @@ class Deployments:
             ResourceExhaustedError: the namespace has too many.
             UnavailableError: the store cannot write now.
         """
+        return await self._finished(self._change(namespace_id, name, change, create))
+
+    async def _change(
+        self, namespace_id: str, name: str, change: Change, create: Deployment | None
+    ) -> tuple[Deployment, Deployment]:
         async with self._lock:
+            await self._without_doubt()
             found = self._kept.get(namespace_id, {}).get(name)
             if found is None and create is None:
                 raise _no_deployment(name)
@@ -142,7 +153,8 @@ class Deployments:
             after = change(before)
             if after is before and found is not None:
                 return before, after
-            await self._put(StoredDeployment(namespace_id, name, version + 1, encode(after)))
+            stored = StoredDeployment(namespace_id, name, version + 1, encode(after))
+            await self._written(self._store.put_deployment(stored))
             self._kept.setdefault(namespace_id, {})[name] = (version + 1, after)
             self._reroute(namespace_id)
             return before, after
@@ -153,15 +165,16 @@ class Deployments:
         Raises:
             UnavailableError: the store cannot write now.
         """
+        await self._finished(self._delete(namespace_id, name, check))
+
+    async def _delete(self, namespace_id: str, name: str, check: Callable[[Deployment], None]) -> None:
         async with self._lock:
+            await self._without_doubt()
             found = self._kept.get(namespace_id, {}).get(name)
             if found is None:
                 return
             check(found[1])
-            try:
-                await self._store.delete_deployment(namespace_id, name)
-            except StoreError as error:
-                raise UnavailableError(str(error)) from error
+            await self._written(self._store.delete_deployment(namespace_id, name))
             del self._kept[namespace_id][name]
             self._reroute(namespace_id)
 
@@ -170,36 +183,32 @@ class Deployments:
         for name, _ in self.all(namespace_id):
             await self.delete(namespace_id, name, lambda _: None)
 
-    async def _put(self, stored: StoredDeployment) -> None:
-        try:
-            await self._store.put_deployment(stored)
-        except VersionConflictError as error:
-            await self.load()
-            raise UnavailableError("the worker deployment was changed at the same time; try again") from error
-        except StoreError as error:
-            raise UnavailableError(str(error)) from error
-
     def _made(self, namespace_id: str) -> Routes:
         kept = self._kept.get(namespace_id, {})
         return routes((name, state) for name, (_, state) in kept.items())
 
     def _reroute(self, namespace_id: str) -> None:
         before = self.routes(namespace_id)
-        after = self._routes[namespace_id] = self._made(namespace_id)
-        changed = _differences(before, after)
+        self._routes[namespace_id] = self._made(namespace_id)
+        self._tell(namespace_id, before)
+
+    def _tell(self, namespace_id: str, before: Routes) -> None:
+        """Has tasks sent on whose routes are not those of before."""
+        changed = _differences(before, self.routes(namespace_id))
         if changed:
             self.on_routes(namespace_id, changed)
 
 
 def _differences(before: Routes, after: Routes) -> list[RouteChange]:
     changed: list[RouteChange] = []
-    versions: Mapping[str, frozenset[QueueName]] = {**before.members, **after.members}
+    moved: dict[QueueName, set[str]] = {}
+    for version in {**before.members, **after.members}:
+        for queue in before.members.get(version, _NO_QUEUES) ^ after.members.get(version, _NO_QUEUES):
+            moved.setdefault(queue, set()).add(version)
     for queue in {**before.by_queue, **after.by_queue}:
         old = before.route(*queue)
-        members = [
-            version for version in versions if before.has(version, *queue) != after.has(version, *queue)
-        ]
-        if old != after.route(*queue) or members:
+        if old != after.route(*queue) or queue in moved:
+            members = moved.get(queue, ())
             changed.append(RouteChange(queue, frozenset(("", old.current, old.ramping, *members))))
     return changed
 

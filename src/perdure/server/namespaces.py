@@ -19,12 +19,10 @@ from perdure.core.errors import (
     NamespaceAlreadyExistsError,
     NamespaceInvalidStateError,
     NamespaceNotFoundError,
-    StoreError,
-    UnavailableError,
-    VersionConflictError,
 )
 from perdure.core.run.protos import duration_ns
 from perdure.core.visibility.attributes import AttributeType
+from perdure.server.registry import Registry
 from perdure.store.protocol import Store, StoredNamespace
 
 REGISTERED: Final = NamespaceState.Value("NAMESPACE_STATE_REGISTERED")
@@ -68,7 +66,7 @@ class Namespace:
         return duration_ns(self.config.workflow_execution_retention_ttl)
 
 
-class Namespaces:
+class Namespaces(Registry):
     """All namespaces of a store, in memory.
 
     Args:
@@ -76,15 +74,17 @@ class Namespaces:
     """
 
     def __init__(self, store: Store) -> None:
+        super().__init__("namespace")
         self._store = store
         self._by_name: dict[str, Namespace] = {}
         self._by_id: dict[str, Namespace] = {}
 
     async def load(self) -> None:
         """Reads every namespace; called once at start."""
+        found = await self._store.list_namespaces()
         self._by_name.clear()
         self._by_id.clear()
-        for stored in await self._store.list_namespaces():
+        for stored in found:
             self._remember(_decode(stored))
 
     def get(self, name: str, states: tuple[int, ...] = OPEN_STATES) -> Namespace:
@@ -127,9 +127,13 @@ class Namespaces:
             NamespaceAlreadyExistsError: the name is taken.
             UnavailableError: the store cannot write now.
         """
+        await self._finished(self._create(replace(namespace, version=1)))
+
+    async def _create(self, namespace: Namespace) -> None:
+        await self._without_doubt()
         if namespace.name in self._by_name:
             raise NamespaceAlreadyExistsError("Namespace already exists.")
-        await self._put(replace(namespace, version=1))
+        await self._put(namespace)
 
     async def update(self, namespace: Namespace) -> None:
         """Replaces a namespace that `get` returned, changed.
@@ -137,22 +141,23 @@ class Namespaces:
         Raises:
             UnavailableError: somebody else changed it meanwhile, or the store cannot write now.
         """
-        await self._put(replace(namespace, version=namespace.version + 1))
+        await self._finished(self._put(replace(namespace, version=namespace.version + 1)))
 
     async def delete(self, namespace: Namespace) -> None:
-        """Removes a namespace's row; its runs are removed by the caller before."""
-        await self._store.delete_namespace(namespace.namespace_id)
+        """Removes a namespace's row; its runs are removed by the caller before.
+
+        Raises:
+            UnavailableError: the store cannot write now.
+        """
+        await self._finished(self._delete(namespace))
+
+    async def _delete(self, namespace: Namespace) -> None:
+        await self._written(self._store.delete_namespace(namespace.namespace_id))
         self._by_name.pop(namespace.name, None)
         self._by_id.pop(namespace.namespace_id, None)
 
     async def _put(self, namespace: Namespace) -> None:
-        try:
-            await self._store.put_namespace(_encode(namespace))
-        except VersionConflictError as error:
-            await self.load()
-            raise UnavailableError("the namespace was changed at the same time; try again") from error
-        except StoreError as error:
-            raise UnavailableError(str(error)) from error
+        await self._written(self._store.put_namespace(_encode(namespace)))
         self._remember(namespace)
 
     def _remember(self, namespace: Namespace) -> None:

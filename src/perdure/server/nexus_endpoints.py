@@ -17,11 +17,9 @@ from perdure.core.errors import (
     FailedPreconditionError,
     NotFoundError,
     ResourceExhaustedError,
-    StoreError,
-    UnavailableError,
-    VersionConflictError,
 )
 from perdure.core.run.state import Record, encode
+from perdure.server.registry import Registry
 from perdure.store.protocol import Store, StoredEndpoint
 
 MAX_ENDPOINTS = 10_000
@@ -67,7 +65,7 @@ class Endpoint:
     modified_ns: int = 0
 
 
-class NexusEndpoints:
+class NexusEndpoints(Registry):
     """All endpoints of a store, in memory.
 
     Args:
@@ -75,6 +73,7 @@ class NexusEndpoints:
     """
 
     def __init__(self, store: Store) -> None:
+        super().__init__("Nexus endpoint")
         self._store = store
         self._by_id: dict[str, Endpoint] = {}
         self._by_name: dict[str, Endpoint] = {}
@@ -119,13 +118,17 @@ class NexusEndpoints:
             ResourceExhaustedError: there are too many.
             UnavailableError: the store cannot write now.
         """
+        return await self._finished(self._create(replace(endpoint, version=1)))
+
+    async def _create(self, endpoint: Endpoint) -> Endpoint:
+        await self._without_doubt()
         if endpoint.name in self._by_name:
             raise AlreadyExistsError(
                 f"error creating Nexus endpoint. Endpoint with name {endpoint.name} already registered"
             )
         if len(self._by_id) >= MAX_ENDPOINTS:
             raise ResourceExhaustedError(f"cannot register more than {MAX_ENDPOINTS} Nexus endpoints")
-        return await self._put(replace(endpoint, version=1))
+        return await self._put(endpoint)
 
     async def update(self, endpoint: Endpoint) -> Endpoint:
         """Replaces an endpoint; `endpoint.version` is the one it was read at. Returns it with its new version.
@@ -136,6 +139,10 @@ class NexusEndpoints:
             AlreadyExistsError: another endpoint has the name.
             UnavailableError: the store cannot write now.
         """
+        return await self._finished(self._update(endpoint))
+
+    async def _update(self, endpoint: Endpoint) -> Endpoint:
+        await self._without_doubt()
         endpoint_id = endpoint.endpoint_id
         stored = self._by_id.get(endpoint_id)
         if stored is None:
@@ -158,25 +165,20 @@ class NexusEndpoints:
             NotFoundError: there is no endpoint of this id.
             UnavailableError: the store cannot write now.
         """
+        await self._finished(self._delete(endpoint_id))
+
+    async def _delete(self, endpoint_id: str) -> None:
+        await self._without_doubt()
         endpoint = self._by_id.get(endpoint_id)
         if endpoint is None:
             raise NotFoundError(f"error deleting nexus endpoint with ID: {endpoint_id}")
-        try:
-            await self._store.delete_endpoint(endpoint_id)
-        except StoreError as error:
-            raise UnavailableError(str(error)) from error
+        await self._written(self._store.delete_endpoint(endpoint_id))
         self._by_id.pop(endpoint_id, None)
         if self._by_name.get(endpoint.name) is endpoint:
             del self._by_name[endpoint.name]
 
     async def _put(self, endpoint: Endpoint) -> Endpoint:
-        try:
-            await self._store.put_endpoint(_encode(endpoint))
-        except VersionConflictError as error:
-            await self.load()
-            raise UnavailableError("the Nexus endpoint was changed at the same time; try again") from error
-        except StoreError as error:
-            raise UnavailableError(str(error)) from error
+        await self._written(self._store.put_endpoint(_encode(endpoint)))
         self._remember(endpoint)
         return endpoint
 

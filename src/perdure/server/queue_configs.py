@@ -8,11 +8,12 @@ from typing import Final
 
 import msgspec
 
-from perdure.core.errors import ResourceExhaustedError, StoreError, UnavailableError, VersionConflictError
+from perdure.core.errors import ResourceExhaustedError
 from perdure.core.queues.config import QueueConfig
 from perdure.core.run.records import QueueKey
 from perdure.core.run.state import encode
 from perdure.server.engine.matching import Matching
+from perdure.server.registry import Registry
 from perdure.store.protocol import Store, StoredQueueConfig
 
 MAX_CONFIGS: Final = 10_000
@@ -21,7 +22,7 @@ _DECODER = msgspec.json.Decoder(QueueConfig)
 _NOT_SET = QueueConfig()
 
 
-class QueueConfigs:
+class QueueConfigs(Registry):
     """The configurations of all task queues of a store, in memory, by their plain names.
 
     Args:
@@ -32,6 +33,7 @@ class QueueConfigs:
     """
 
     def __init__(self, store: Store) -> None:
+        super().__init__("task queue's configuration")
         self._store = store
         self._kept: dict[QueueKey, tuple[int, QueueConfig]] = {}
         self._lock = asyncio.Lock()
@@ -48,6 +50,13 @@ class QueueConfigs:
             stored.queue: (stored.version, _DECODER.decode(stored.data))
             for stored in await self._store.list_queue_configs()
         }
+
+    async def _reload(self) -> None:
+        before = self._kept
+        await self.load()
+        for queue in {**before, **self._kept}:
+            if before.get(queue) != self._kept.get(queue):
+                self.on_change(queue)
 
     def find(self, queue: QueueKey) -> QueueConfig | None:
         """What is set of a queue; None if nothing ever was."""
@@ -69,12 +78,17 @@ class QueueConfigs:
             ResourceExhaustedError: too many queues are configured.
             UnavailableError: the store cannot write now.
         """
+        return await self._finished(self._change(queue, change))
+
+    async def _change(self, queue: QueueKey, change: Callable[[QueueConfig], QueueConfig]) -> QueueConfig:
         async with self._lock:
+            await self._without_doubt()
             version, before = self._kept.get(queue, (0, _NOT_SET))
             if not version and len(self._kept) >= MAX_CONFIGS:
                 raise ResourceExhaustedError(f"reached maximum of configured task queues ({MAX_CONFIGS})")
             after = change(before)
-            await self._put(StoredQueueConfig(queue, version + 1, encode(after)))
+            stored = StoredQueueConfig(queue, version + 1, encode(after))
+            await self._written(self._store.put_queue_config(stored))
             self._kept[queue] = (version + 1, after)
             self.on_change(queue)
             return after
@@ -83,18 +97,6 @@ class QueueConfigs:
         """Removes the configurations of a namespace that is being removed."""
         async with self._lock:
             for queue in [queue for queue in self._kept if queue.namespace_id == namespace_id]:
-                try:
-                    await self._store.delete_queue_config(queue)
-                except StoreError as error:
-                    raise UnavailableError(str(error)) from error
+                await self._written(self._store.delete_queue_config(queue))
                 del self._kept[queue]
                 self.on_change(queue)
-
-    async def _put(self, stored: StoredQueueConfig) -> None:
-        try:
-            await self._store.put_queue_config(stored)
-        except VersionConflictError as error:
-            await self.load()
-            raise UnavailableError("the task queue was configured at the same time; try again") from error
-        except StoreError as error:
-            raise UnavailableError(str(error)) from error

@@ -280,6 +280,8 @@ class Server:
         await self._removals.stop()
         await self.engine.stop()
         self._remote.close()
+        for registry in (self.namespaces, self.nexus.endpoints, self.deployments, self.queue_configs):
+            await registry.settled()
         if self._has_started:
             self._has_started = False
             collector.server_stopped()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from perdure.core.deployment.routes import queue_name
-from perdure.core.errors import NotFoundError, PerdureError
+from perdure.core.errors import NotFoundError, PerdureError, UnavailableError
 from perdure.core.run import versioning
 from perdure.core.run.records import QueueKey, RunKind, Task
 from perdure.core.run.state import RunState
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 _PAGE = 100
 """Tasks sent on at once."""
+RETRY_S: Final = 1.0
+"""How long a queue rests whose tasks cannot be sent on now."""
 
 
 class Rerouting:
@@ -63,15 +66,23 @@ class Rerouting:
         task.add_done_callback(self._under_way.discard)
 
     async def _send_on(self, namespace_id: str, changed: Sequence[RouteChange]) -> None:
+        for change in changed:
+            name, kind = change.queue
+            for version in sorted(change.versions):
+                queue = QueueKey(namespace_id, queue_name(name, version), kind)
+                while not await self._is_empty(queue):
+                    await asyncio.sleep(RETRY_S)
+
+    async def _is_empty(self, queue: QueueKey) -> bool:
+        """Sends on what waits in a queue. Returns whether that is done; False: the store cannot do it now."""
         try:
-            for change in changed:
-                name, kind = change.queue
-                for version in sorted(change.versions):
-                    await self._empty(QueueKey(namespace_id, queue_name(name, version), kind))
+            await self._empty(queue)
+        except UnavailableError as error:
+            logger.warning("tasks of queue %s have to wait to be sent on: %s", queue.name, error)
+            return False
         except PerdureError as error:
-            logger.error(
-                "tasks of namespace %s wait for a version that is not theirs: %s", namespace_id, error
-            )
+            logger.error("tasks of queue %s wait for a version that is not theirs: %s", queue.name, error)
+        return True
 
     async def _empty(self, queue: QueueKey) -> None:
         engine, cursor = self._engine, None

@@ -334,9 +334,6 @@ class DeploymentRpcs:
         namespace_id = self._engine.namespaces.get(request.namespace).namespace_id
         name = request.deployment_name
         check_deployment_name(name, self._limits)
-        found = self._deployments.find(namespace_id, name)
-        if found is not None and not (request.request_id and found.create_request_id == request.request_id):
-            raise AlreadyExistsError(f'Worker Deployment with name "{name}" already exists')
         now_ns = self._engine.runtime.now_ns()
         new = Deployment(
             created_ns=now_ns,
@@ -344,7 +341,14 @@ class DeploymentRpcs:
             last_modifier=request.identity,
             token=changes.token_at(now_ns, 0),
         )
-        _, after = await self._deployments.change(namespace_id, name, lambda state: state, create=new)
+
+        def change(state: Deployment) -> Deployment:
+            is_mine = bool(request.request_id) and state.create_request_id == request.request_id
+            if state is not new and not is_mine:
+                raise AlreadyExistsError(f'Worker Deployment with name "{name}" already exists')
+            return state
+
+        _, after = await self._deployments.change(namespace_id, name, change, create=new)
         return CreateWorkerDeploymentResponse(conflict_token=after.token)
 
     async def create_worker_deployment_version(
