@@ -14,7 +14,7 @@ PEERS ?= $(PYTHON_IN_VENV)
 .PHONY: help demo test check lint bench simulate fmt clean
 
 help:
-	@echo "make demo            run the order example: kill a worker half-way and watch the order complete"
+	@echo "make demo            run the order example: kill everything half-way, watch the order complete, look at it in the web UI"
 	@echo "make test            everything: style, types, imports, and all tests"
 	@echo "make check           the quick inner loop: style, types, imports, unit and store tests"
 	@echo "make simulate SEEDS=n  run n seeds of the simulated cluster"
@@ -23,12 +23,12 @@ help:
 
 $(INSTALLED): pyproject.toml hatch_build.py $(wildcard build_api/*.py) scripts/prepare.sh
 	@scripts/prepare.sh venv $(VENV)
-	@echo "installing Perdure and its tools into $(VENV)"
+	@echo "installing Perdure and its tools into $(VENV); this is done once and takes a minute or more"
 	@$(PYTHON_IN_VENV) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 demo: $(INSTALLED)
-	@$(PYTHON_IN_VENV) -m examples.order_demo
+	@$(PYTHON_IN_VENV) -m examples.order.demo
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -61,4 +61,4 @@ fmt: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -5,17 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from examples.order_demo import models
-from examples.order_demo.activities import OrderActivities
+from examples.order import models
+from examples.order.activities import OrderActivities
 from perdure import workflow
 from perdure.common import RetryPolicy
 
 RETRIES: Final = RetryPolicy(initial_interval=timedelta(milliseconds=500), backoff_coefficient=2.0)
-STEP_TIMEOUT: Final = timedelta(seconds=10)
+STEP_TIMEOUT: Final = timedelta(seconds=60)
 HEARTBEAT_TIMEOUT: Final = timedelta(seconds=2)
 
 
-@workflow.defn(name="order")
+@workflow.defn(name=models.WORKFLOW_TYPE)
 class OrderWorkflow:
     """Charge, confirm, wait for the delivery or give up waiting, and tell the customer."""
 
@@ -31,6 +31,7 @@ class OrderWorkflow:
             models.Charge(f"{order.order_id}/charge", order.amount_cents),
             start_to_close_timeout=STEP_TIMEOUT,
             retry_policy=RETRIES,
+            summary=f"{order.amount_cents / 100:.2f}",
         )
         self._status = models.STATUS_CONFIRMING
         await self._notify(order, models.NOTICE_CONFIRMED, "Your order is confirmed.")
@@ -65,4 +66,5 @@ class OrderWorkflow:
             start_to_close_timeout=STEP_TIMEOUT,
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=RETRIES,
+            summary=notice,
         )

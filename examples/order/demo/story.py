@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from examples.order_demo.checks import Check, Evidence, evaluate
-from examples.order_demo.ledger import ATTEMPT, EFFECT, Ledger
-from examples.order_demo.models import STATUS_IN_DELIVERY, TASK_QUEUE, Order, OrderResult
-from examples.order_demo.processes import (
+from examples.order.demo.checks import Check, Evidence, evaluate
+from examples.order.demo.keeping import keep_database
+from examples.order.demo.picture import NoPictureError, take_picture
+from examples.order.demo.processes import (
     POLL_INTERVAL_S,
     ManagedProcess,
     application_command,
     free_port,
     server_command,
+    ui_command,
+    usual_or_free_port,
     worker_command,
 )
-from examples.order_demo.timeline import Moment, render
-from examples.order_demo.workflows import OrderWorkflow
+from examples.order.demo.timeline import Moment, render
+from examples.order.ledger import ATTEMPT, EFFECT, Ledger
+from examples.order.models import PRICES_CENTS, STATUS_IN_DELIVERY, TASK_QUEUE, Order, OrderResult
+from examples.order.workflows import OrderWorkflow
 from perdure.api.history.v1 import HistoryEvent
 from perdure.client import Client, WorkflowHandle
 
@@ -34,7 +40,30 @@ STEP_TIMEOUT_S: Final = 30.0
 LINE_LIMIT: Final = 160
 """Characters shown of a line that another process prints."""
 
+DELIVERY_LIMIT_S: Final = 60.0
+UI_PORT: Final = 8233
+"""Where the web UI usually is."""
+
 Handle = WorkflowHandle[OrderWorkflow, OrderResult]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the demonstration is run.
+
+    Attributes:
+        work: A folder for its files while it runs.
+        kept: Where it leaves the screenshot and the database.
+        executable: A server's, if one is to run; without it the engine is embedded in the worker's process.
+        ui_port: Port of the web UI; None for the usual one if that is free.
+        is_interactive: Somebody sits there: the web UI is served until they have looked around.
+    """
+
+    work: Path
+    kept: Path
+    executable: str | None = None
+    ui_port: int | None = None
+    is_interactive: bool = False
 
 
 class Terminal:
@@ -43,6 +72,7 @@ class Terminal:
     def __init__(self) -> None:
         self._start = time.monotonic()
         self._colour = sys.stdout.isatty()
+        self.shows_output = True
         self.moments: list[Moment] = []
 
     @property
@@ -61,7 +91,12 @@ class Terminal:
 
     def output_of(self, name: str) -> Callable[[str], None]:
         """A callback that shows a process's own output under its name."""
-        return lambda line: self._print(f"    {name} | {line[:LINE_LIMIT]}", "2") if line.strip() else None
+
+        def show(line: str) -> None:
+            if self.shows_output and line.strip():
+                self._print(f"    {name} | {line[:LINE_LIMIT]}", "2")
+
+        return show
 
     def _print(self, text: str, style: str) -> None:
         line = f"{self.elapsed_s:6.2f}s  {text}"
@@ -104,14 +139,14 @@ async def fetch_events(handle: Handle) -> list[HistoryEvent]:
 class Demonstration:
     """The processes of one demonstration and the order that goes through them."""
 
-    def __init__(self, executable: str | None, folder: Path, terminal: Terminal) -> None:
-        self._executable = executable
-        self._database = folder / "orders.db"
+    def __init__(self, setting: Setting, terminal: Terminal) -> None:
+        self._executable = setting.executable
+        self.database = setting.work / "orders.db"
         self._terminal = terminal
         self._port = free_port()
         self._processes: list[ManagedProcess] = []
-        self.ledger = Ledger(folder / "ledger.jsonl")
-        self._ledger_path = folder / "ledger.jsonl"
+        self._ledger_path = setting.work / "ledger.jsonl"
+        self.ledger = Ledger(self._ledger_path)
 
     @property
     def _address(self) -> str:
@@ -134,25 +169,25 @@ class Demonstration:
     async def start_application(self, name: str) -> ManagedProcess:
         """Start the process that embeds the engine and wait until its port accepts."""
         started = time.monotonic()
-        command = application_command(self._port, self._database, self._ledger_path)
+        command = application_command(self._port, self.database, self._ledger_path)
         application = await ManagedProcess.start(command, self._terminal.output_of(name))
         self._processes.append(application)
-        await application.wait_for_port(self._port)
+        await application.wait_for_port(self._port, "the application")
         took_ms = (time.monotonic() - started) * 1000
         self._terminal.act(
-            f"{name} started, engine embedded on {self._database.name} (pid {application.pid}, {took_ms:.0f} ms)"
+            f"{name} started, engine embedded on {self.database.name} (pid {application.pid}, {took_ms:.0f} ms)"
         )
         return application
 
     async def start_server(self, executable: str) -> ManagedProcess:
         """Start the server on the demonstration's database file and wait until it accepts."""
         started = time.monotonic()
-        command = server_command(executable, self._port, self._database)
+        command = server_command(executable, self._port, self.database)
         server = await ManagedProcess.start(command, self._terminal.output_of("server"))
         self._processes.append(server)
-        await server.wait_for_port(self._port)
+        await server.wait_for_port(self._port, "the server")
         took_ms = (time.monotonic() - started) * 1000
-        self._terminal.act(f"server started on {self._database.name} (pid {server.pid}, {took_ms:.0f} ms)")
+        self._terminal.act(f"server started on {self.database.name} (pid {server.pid}, {took_ms:.0f} ms)")
         return server
 
     async def start_worker(self, name: str) -> ManagedProcess:
@@ -163,19 +198,35 @@ class Demonstration:
         self._terminal.act(f"{name} started (pid {worker.pid})")
         return worker
 
+    async def start_ui(self, port: int | None) -> str:
+        """Start the web UI, in a process of its own, and return its address."""
+        port = usual_or_free_port(UI_PORT) if port is None else port or free_port()
+        ui = await ManagedProcess.start(ui_command(self._address, port), lambda line: None)
+        self._processes.append(ui)
+        await ui.wait_for_port(port, "the web UI")
+        return f"http://localhost:{port}"
+
     async def connect(self) -> Client:
         """A client of the server as it runs now."""
         return await Client.connect(self._address)
 
     async def run(self) -> Evidence:
         """The story from the first start to the last query; returns what was seen."""
-        order = Order(f"order-{uuid.uuid4().hex[:8]}", "Ada", 4_999)
+        order = Order(
+            f"order-{uuid.uuid4().hex[:8]}", "Ada", "kettle", PRICES_CENTS["kettle"], DELIVERY_LIMIT_S
+        )
         processes = await self.start_all(1)
         client = await self.connect()
         handle: Handle = await client.start_workflow(
-            OrderWorkflow.run, order, id=order.order_id, task_queue=TASK_QUEUE
+            OrderWorkflow.run,
+            order,
+            id=order.order_id,
+            task_queue=TASK_QUEUE,
+            static_summary=f"{order.item} for {order.customer}",
         )
-        self._terminal.act(f"{order.order_id} started: {order.amount_cents / 100:.2f} for {order.customer}")
+        self._terminal.act(
+            f"{order.order_id} started: a {order.item} for {order.customer}, {order.amount_cents / 100:.2f}"
+        )
         await wait_for_record(self.ledger, EFFECT, f"{order.order_id}/charge")
         await wait_for_record(self.ledger, ATTEMPT, f"{order.order_id}/confirmed")
         before_crash = await fetch_events(handle)
@@ -213,16 +264,61 @@ def print_report(evidence: Evidence, checks: list[Check], moments: list[Moment])
         print(f"  {'ok  ' if check.held else 'FAIL'}  {check.statement:<{width}}  ({check.seen})")
 
 
-async def run_demonstration(executable: str | None, folder: Path) -> bool:
-    """Run everything with files in `folder`; `executable` is a server's, if one is to run. True if every check held."""
+async def show_in_ui(demonstration: Demonstration, evidence: Evidence, setting: Setting) -> None:
+    """Serve the web UI: for a screenshot, and for as long as somebody looks around."""
+    address = await demonstration.start_ui(setting.ui_port)
+    page = f"{address}/namespaces/default/workflows/{evidence.order.order_id}"
+    path = setting.kept / "timeline.png"
+    try:
+        await take_picture(page, path)
+        print(f"Screenshot of its timeline:  {path}")
+    except NoPictureError as error:
+        print(f"No screenshot of its timeline was taken: {error}")
+    if not setting.is_interactive:
+        return
+    print(f"The order in the web UI:     {page}\n\nPress Enter to end the demonstration.", flush=True)
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, done.set)
+    loop.add_reader(sys.stdin, done.set)
+    await done.wait()
+    loop.remove_reader(sys.stdin)
+
+
+def keep(demonstration: Demonstration, evidence: Evidence, setting: Setting) -> None:
+    """Leave the database behind, and say how to look at it."""
+    kept = setting.kept / "orders.db"
+    if not keep_database(demonstration.database, kept):
+        print(f"{kept} is in use; this order was not kept.")
+        return
+    command = Path(sys.executable).with_name("perdure")
+    print(
+        f"To see the order again:  {_short(command)} ui --address sqlite:///{_short(kept)}\n"
+        f"    http://localhost:{UI_PORT}/namespaces/default/workflows/{evidence.order.order_id}"
+    )
+
+
+def _short(path: Path) -> Path:
+    """The path as one would type it here."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+async def run_demonstration(setting: Setting) -> bool:
+    """Run everything, report, and leave the screenshot and the database. True if every check held."""
     terminal = Terminal()
-    demonstration = Demonstration(executable, folder, terminal)
+    demonstration = Demonstration(setting, terminal)
+    setting.kept.mkdir(parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(demonstration.stop)
         evidence = await demonstration.run()
-    checks = evaluate(evidence)
-    print_report(evidence, checks, terminal.moments)
-    succeeded = all(check.held for check in checks)
-    verdict = "Every check held" if succeeded else "Not every check held"
-    print(f"\n{verdict} ({terminal.elapsed_s:.1f} s).")
+        terminal.shows_output = False
+        checks = evaluate(evidence)
+        print_report(evidence, checks, terminal.moments)
+        succeeded = all(check.held for check in checks)
+        verdict = "Every check held" if succeeded else "Not every check held"
+        print(f"\n{verdict} ({terminal.elapsed_s:.1f} s).\n", flush=True)
+        await show_in_ui(demonstration, evidence, setting)
+    if setting.executable is None:
+        keep(demonstration, evidence, setting)
     return succeeded

@@ -11,10 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-REPOSITORY: Final = Path(__file__).resolve().parents[2]
-READY_TIMEOUT_S: Final = 20.0
+REPOSITORY: Final = Path(__file__).resolve().parents[3]
+READY_TIMEOUT_S: Final = 60.0
+"""Much: the first start on a machine reads and compiles every module."""
 STOP_TIMEOUT_S: Final = 5.0
 POLL_INTERVAL_S: Final = 0.02
+SENDING_S: Final = 1.5
+"""How long a message takes: time enough to be killed in the middle of it."""
 
 
 def free_port() -> int:
@@ -22,6 +25,18 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def usual_or_free_port(usual: int) -> int:
+    """The usual port if nothing listens on it, else a free one."""
+    with socket.socket() as probe:
+        # Like a server, which may follow one that has just stopped.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", usual))
+        except OSError:
+            return free_port()
+    return usual
 
 
 class ManagedProcess:
@@ -73,19 +88,25 @@ class ManagedProcess:
         await self._process.wait()
         await self._pump
 
-    async def wait_for_port(self, port: int) -> None:
-        """Return once something accepts on `port`; raise RuntimeError when the process ends first."""
-        async with asyncio.timeout(READY_TIMEOUT_S):
-            while True:
-                if not self.running:
-                    raise RuntimeError(f"the server ended with exit code {self._process.returncode}")
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                except OSError:
-                    await asyncio.sleep(POLL_INTERVAL_S)
-                    continue
-                writer.close()
-                return
+    async def wait_for_port(self, port: int, what: str) -> None:
+        """Return once something accepts on `port`; raise RuntimeError about `what` when it ends or takes too long."""
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                await self._until_it_accepts(port, what)
+        except TimeoutError:
+            raise RuntimeError(f"{what} did not listen within {READY_TIMEOUT_S:.0f} s") from None
+
+    async def _until_it_accepts(self, port: int, what: str) -> None:
+        while True:
+            if not self.running:
+                raise RuntimeError(f"{what} ended with exit code {self._process.returncode}")
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(POLL_INTERVAL_S)
+                continue
+            writer.close()
+            return
 
     async def _read(self, show: Callable[[str], None]) -> None:
         output = self._process.stdout
@@ -103,11 +124,18 @@ def server_command(executable: str, port: int, database: Path) -> list[str]:
 
 def worker_command(address: str, ledger: Path) -> list[str]:
     """The application's own worker, as a process of its own."""
-    module = "examples.order_demo.worker"
-    return [sys.executable, "-m", module, "--address", address, "--ledger", str(ledger)]
+    module = "examples.order.worker"
+    flags = ["--address", address, "--ledger", str(ledger), "--sending-seconds", str(SENDING_S)]
+    return [sys.executable, "-m", module, *flags]
 
 
 def application_command(port: int, database: Path, ledger: Path) -> list[str]:
     """The application with the engine embedded, listening on `port` too."""
     command = worker_command(f"sqlite:///{database}", ledger)
     return [*command, "--grpc", f"127.0.0.1:{port}"]
+
+
+def ui_command(address: str, port: int) -> list[str]:
+    """Perdure's web UI of the server at `address`."""
+    command = [sys.executable, "-c", "from perdure.cli import main; main()"]
+    return [*command, "ui", "--address", address, "--port", str(port)]

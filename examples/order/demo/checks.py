@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from examples.order_demo.ledger import ATTEMPT, EFFECT, Ledger
-from examples.order_demo.models import STATUS_DELIVERED, Order, OrderResult
+from examples.order.ledger import ATTEMPT, EFFECT, Ledger
+from examples.order.models import STATUS_DELIVERED, Order, OrderResult
 from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import HistoryEvent
 

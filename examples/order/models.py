@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 TASK_QUEUE: Final = "orders"
+WORKFLOW_TYPE: Final = "order"
+
+PRICES_CENTS: Final = {"tea": 450, "cup": 1_200, "kettle": 4_999}
+"""What the shop sells."""
 
 STATUS_CHARGING: Final = "charging the card"
 STATUS_CONFIRMING: Final = "confirming the order"
@@ -17,6 +21,8 @@ NOTICE_CONFIRMED: Final = "confirmed"
 NOTICE_DELIVERED: Final = "delivered"
 NOTICE_OVERDUE: Final = "overdue"
 
+DAY_S: Final = 86_400.0
+
 
 @dataclass(frozen=True)
 class Order:
@@ -24,8 +30,9 @@ class Order:
 
     order_id: str
     customer: str
+    item: str
     amount_cents: int
-    delivery_timeout_s: float = 60.0
+    delivery_timeout_s: float = 7 * DAY_S
 
 
 @dataclass(frozen=True)
