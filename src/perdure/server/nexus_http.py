@@ -13,6 +13,8 @@ from typing import Final
 from perdure.api.nexus.v1 import Request
 from perdure.core.errors import (
     InvalidArgumentError,
+    NamespaceInvalidStateError,
+    NamespaceNotFoundError,
     NotFoundError,
     ResourceExhaustedError,
     ServiceError,
@@ -28,11 +30,14 @@ from perdure.server.engine.completions import Completion, Completions
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.nexus_tasks import NexusTasks
 from perdure.server.nexus_endpoints import NexusEndpoints
+from perdure.server.service import checks
 
 DEFAULT_TIMEOUT_S: Final = 60.0
 LONGEST_TIMEOUT_S: Final = 60.0
 """How long a caller may wait for a handler."""
 _STATES = ("succeeded", "failed", "canceled")
+_FARTHEST_NS: Final = 2**62
+"""From the epoch: the years 1824 to 2116. An operation's timeouts are counted from its start, in 64 bits."""
 
 
 class RequestRefused(Exception):
@@ -84,12 +89,17 @@ class NexusHttp:
         """A queue of handlers; it has no endpoint's name.
 
         Raises:
-            RequestRefused: there is no such namespace.
+            RequestRefused: there is no such namespace, or a queue cannot have this name.
         """
-        if not self._engine.namespaces.has(namespace):
-            raise RequestRefused("NOT_FOUND", f'namespace not found: "{namespace}"')
-        namespace_id = self._engine.namespaces.get(namespace).namespace_id
-        return QueueKey(namespace_id, task_queue, TaskKind.NEXUS), ""
+        try:
+            namespace_id = self._engine.namespaces.get(namespace).namespace_id
+        except (NamespaceNotFoundError, NamespaceInvalidStateError) as error:
+            raise RequestRefused("NOT_FOUND", f'namespace not found: "{namespace}"') from error
+        try:
+            name = checks.queue_name(task_queue, self._engine.limits.run)
+        except InvalidArgumentError as error:
+            raise RequestRefused("BAD_REQUEST", str(error)) from error
+        return QueueKey(namespace_id, name, TaskKind.NEXUS), ""
 
     # --- start and cancel
 
@@ -258,6 +268,9 @@ def _start_ns(asked: Asked) -> int:
         return 0
     try:
         moment: datetime = parsedate_to_datetime(text)
-    except ValueError as error:
+        started_ns = int(moment.timestamp()) * 1_000_000_000
+    except (ValueError, OverflowError) as error:
         raise RequestRefused("BAD_REQUEST", "failed to parse operation start time header") from error
-    return int(moment.timestamp()) * 1_000_000_000
+    if abs(started_ns) > _FARTHEST_NS:
+        raise RequestRefused("BAD_REQUEST", "the operation start time header is out of range")
+    return started_ns

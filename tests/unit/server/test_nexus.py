@@ -547,6 +547,14 @@ def test_a_refusal_of_a_handler_reaches_the_caller_elsewhere() -> None:
         ("/nexus/endpoints/{id}/services/s/o/cancel", {}, b"", 400, "missing operation token"),
         ("/nexus/endpoints/x/services/s/o", {}, b"", 404, "nexus endpoint not found"),
         ("/namespaces/x/task-queues/q/nexus-services/s/o", {}, b"", 404, "namespace not found"),
+        (
+            "/namespaces/default/task-queues/%2F_sys%2Fversion%2Fx/nexus-services/s/o",
+            {},
+            b"",
+            400,
+            "reserved prefix",
+        ),
+        (f"/namespaces/default/task-queues/{'q' * 2_000}/nexus-services/s/o", {}, b"", 400, "exceeds limit"),
         ("/nexus/endpoints/{id}/services/s/o", {"request-timeout": "x"}, b"", 400, "invalid request timeout"),
         ("/nexus/endpoints/{id}/services/s/o", {"nexus-link": "x"}, b"", 400, "invalid"),
         ("/nexus/endpoints/{id}/services/s/o", {"request-timeout": "20ms"}, b"", 520, "upstream timeout"),
@@ -598,6 +606,9 @@ def test_a_completion_by_http_ends_an_operation_once() -> None:
             headers = {**JSON, "nexus-operation-state": "succeeded"}
             headers |= dict(task.request.start_operation.callback_header)
             assert (await post("/namespaces/other/nexus/callback", headers, b'"r"'))[0] == 400
+            for time in ("Fri, 31 Dec 9999 23:59:59 GMT", "yesterday"):
+                bad = {**headers, "nexus-operation-start-time": time}
+                assert (await post("/nexus/callback", bad, b'"r"'))[0] == 400
             assert (await post("/namespaces/default/nexus/callback", headers, b'"r"'))[0] == 200
             status, _, body = await post("/nexus/callback", headers, b'"r"')
             assert (status, json.loads(body)["message"]) == (404, "operation not found")

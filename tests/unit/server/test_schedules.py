@@ -36,7 +36,7 @@ from perdure.core.run.records import RunKey
 from perdure.core.schedule import machine
 from perdure.core.schedule.state import ScheduleState, Start
 from perdure.server.config import ServerConfig
-from perdure.server.engine import timers
+from perdure.server.engine import schedules, timers
 from perdure.server.engine.schedules import ATTENTION_NS
 from perdure.server.namespaces import DELETED
 from perdure.server.runtime import SystemRuntime
@@ -188,6 +188,31 @@ def test_an_action_whose_commit_has_an_unknown_outcome_is_taken_once(fault: Faul
             await complete(client)
             while (await describe(client)).info.running_workflows:
                 await asyncio.sleep(0)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("what", ["create", "trigger"])
+def test_what_was_written_and_reported_as_failed_is_done(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody asks again, no time of the schedule comes: its row says that there is something to do, and is found."""
+    monkeypatch.setattr(schedules, "RETRY_NS", 10_000_000)
+
+    async def scenario() -> None:
+        number = 1 if what == "create" else 2
+        store = FaultyStore(_LastingStore(), fail_method("put_schedule", Fault.AFTER, number))
+        never = hourly()
+        never.ClearField("spec")
+        async with served(store) as client:
+            if what == "create":
+                with pytest.raises(UnavailableError):
+                    await client.invoke(create(schedule=never, initial_patch=trigger().patch))
+            else:
+                await client.invoke(create(schedule=never))
+                with pytest.raises(UnavailableError):
+                    await client.invoke(trigger())
+            async with asyncio.timeout(5):
+                while not (await describe(client)).info.action_count:
+                    await asyncio.sleep(0)
 
     run(scenario())
 

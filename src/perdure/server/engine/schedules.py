@@ -46,6 +46,8 @@ ATTENTION_NS = 1
 """Stored as the wake-up of a schedule with running workflows: after a restart it is looked at first of all."""
 CHECK_NS = 60 * SECOND_NS
 """How often is looked whether a running workflow has closed, should its news have been lost."""
+RETRY_NS = SECOND_NS
+"""How long until a schedule is looked at whose row could not be written."""
 MAX_ROUNDS = 100
 """Rounds of one wake-up before others get their turn."""
 _PAST_ATTENTION = ScheduleWakeup(ATTENTION_NS + 1, ScheduleKey("", ""))
@@ -303,6 +305,9 @@ class Schedules:
         try:
             await self._engine.store.put_schedule(written)
         except StoreError as error:
+            # It may have been written, and then there may be something to do: looked at soon, not without a pause.
+            self._timers.note(_run(key), self._engine.runtime.now_ns() + RETRY_NS)
+            self._check_held(key)
             raise UnavailableError(f"the database cannot be written now: {error}") from error
         self._track_deadline(key, state)
         return written
