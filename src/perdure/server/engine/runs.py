@@ -263,9 +263,12 @@ class RunCache:
         return len(self._slots)
 
     def _evict(self) -> None:
-        for key in list(self._slots)[: len(self._slots) - self._capacity + 16]:
-            slot = self._slots[key]
-            if not slot.pins:
+        """Lets go of the least recently used. What is in use counts as just used: the work is that of the excess."""
+        for _ in range(len(self._slots) - self._capacity + 16):
+            key, slot = next(iter(self._slots.items()))
+            if slot.pins:
+                self._slots.move_to_end(key)
+            else:
                 del self._slots[key]
             if len(self._slots) <= self._capacity:
                 return
