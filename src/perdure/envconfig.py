@@ -23,6 +23,7 @@ DataSource: TypeAlias = Path | str | bytes
 """A path, or the content itself as text or bytes."""
 
 DEFAULT_PROFILE: Final = "default"
+"""The profile that is meant where none is named."""
 _GRPC_META_PREFIX: Final = "TEMPORAL_GRPC_META_"
 _TLS_SOURCES: Final = ("client_cert", "client_key", "server_ca_cert")
 # What a source is called in messages, and the names of its variables without the ending.

@@ -9,23 +9,38 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 AnyType = TypeVar("AnyType")
+"""Anything: the result of a call whose type nobody knows, or an attribute of a caller."""
 ClassType = TypeVar("ClassType", bound=type)
+"""A class that a decorator takes and gives back."""
 SelfType = TypeVar("SelfType")
+"""The instance that a method is called on."""
 ParamType = TypeVar("ParamType")
+"""The single parameter of a workflow, an activity or a handler."""
 ReturnType = TypeVar("ReturnType", covariant=True)
+"""What a workflow, an activity or a handler returns."""
 LocalReturnType = TypeVar("LocalReturnType", covariant=True)
+"""What a call returns, where the class around it has a `ReturnType` of its own."""
 NexusServiceType = TypeVar("NexusServiceType")
+"""A Nexus service: a class decorated with `nexusrpc`."""
 CallableType = TypeVar("CallableType", bound=Callable[..., Any])
+"""Any function that a decorator takes and gives back."""
 CallableAsyncType = TypeVar("CallableAsyncType", bound=Callable[..., Awaitable[Any]])
+"""An async function that a decorator takes and gives back."""
 CallableSyncOrAsyncType = TypeVar("CallableSyncOrAsyncType", bound=Callable[..., Any | Awaitable[Any]])
+"""A function, async or not, that a decorator takes and gives back."""
 CallableSyncOrAsyncReturnNoneType = TypeVar(
     "CallableSyncOrAsyncReturnNoneType", bound=Callable[..., Awaitable[None] | None]
 )
+"""A function, async or not, that returns nothing: a signal handler."""
 MultiParamSpec = ParamSpec("MultiParamSpec")
+"""The parameters of a function that takes several."""
 
 ProtocolParamType = TypeVar("ProtocolParamType", contravariant=True)
+"""`ParamType` in the protocols of this module."""
 ProtocolReturnType = TypeVar("ProtocolReturnType", covariant=True)
+"""`ReturnType` in the protocols of this module."""
 ProtocolSelfType = TypeVar("ProtocolSelfType", contravariant=True)
+"""`SelfType` in the protocols of this module."""
 
 
 class CallableAsyncNoParam(Protocol[ProtocolReturnType]):

@@ -251,7 +251,9 @@ class NexusOperationHandle(Generic[ReturnType]):
         operation_id: The operation's id.
         run_id: The run that is meant; None means the newest.
         result_type: What to convert the result to.
-        endpoint, service, operation: What was started; empty for a handle made from an id.
+        endpoint: Where it was started; empty for a handle made from an id.
+        service: The service that has it; likewise.
+        operation: Its name; likewise.
     """
 
     def __init__(

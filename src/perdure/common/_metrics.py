@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import ClassVar, Self, TypeAlias
 
 MetricAttributes: TypeAlias = Mapping[str, str | int | float | bool]
+"""Attributes of a metric's value, by name."""
 
 
 class MetricMeter(ABC):

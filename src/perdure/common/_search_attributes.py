@@ -18,12 +18,16 @@ from perdure.types import AnyType
 
 # Lists and not sequences, because a string is a sequence of strings.
 SearchAttributeValues: TypeAlias = list[str] | list[int] | list[float] | list[bool] | list[datetime]
+"""The values of one untyped search attribute: a list, also of one."""
 
 SearchAttributes: TypeAlias = Mapping[str, SearchAttributeValues]
+"""Untyped search attributes, by name; `TypedSearchAttributes` is what new code takes."""
 
 SearchAttributeValue: TypeAlias = str | int | float | bool | datetime | Sequence[str]
+"""What a typed search attribute can be; the sequence is a list of keywords."""
 
 SearchAttributeValueType = TypeVar("SearchAttributeValueType", str, int, float, bool, datetime, Sequence[str])
+"""The type of the values of one `SearchAttributeKey`."""
 
 
 class SearchAttributeIndexedValueType(IntEnum):

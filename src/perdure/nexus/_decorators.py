@@ -26,6 +26,7 @@ TemporalOperationStartHandlerFunc: TypeAlias = Callable[
     [NexusServiceType, TemporalStartOperationContext, TemporalNexusClient, InputT],
     Awaitable[TemporalOperationResult[OutputT]],
 ]
+"""What `temporal_operation` decorates: a method of a service's handler that starts something and says what."""
 
 
 @overload

@@ -102,19 +102,23 @@ class WorkflowEnvironment:
         It runs in the process, on the event loop that calls this, and the client reaches it without a network. Others
         reach it at `client.service_client.config.target_host`, a `host:port`.
 
+        Arguments that are not listed are those of `Client.connect`. Nothing is downloaded: `download_dest_dir`,
+        `dev_server_download_version` and `dev_server_download_ttl` are without effect. `ui`, `ui_port`,
+        `dev_server_log_format` and `dev_server_log_level` are for a program only.
+
         Args:
             namespace: Namespace of the client; it is created.
-            data_converter, interceptors, plugins, default_workflow_query_reject_condition, retry_config, rpc_metadata,
-                identity, runtime: See `Client.connect`.
             tls: Has to be false: the server speaks plain text.
-            ip, port: Where the server listens; port None takes a free one.
+            ip: Address that the server listens on.
+            port: Port that it listens on; None takes a free one.
             search_attributes: Search attributes to define.
             dev_server_existing_path: Start this program with the arguments of `temporal server start-dev` instead.
             dev_server_database_filename: SQLite file to keep everything in; in memory by default.
             dev_server_extra_args: Its flags; here `--dynamic-config-value`, `--search-attribute`, `--namespace` count.
             dev_server_startup_timeout: How long a program may take to start; a minute by default.
-            ui, ui_port, dev_server_log_format, dev_server_log_level: For a program only.
-            download_dest_dir, dev_server_download_version, dev_server_download_ttl: Nothing is downloaded.
+
+        Returns:
+            The environment; it stops the server when it ends.
 
         Raises:
             ValueError: An argument cannot be what it is.
@@ -158,16 +162,18 @@ class WorkflowEnvironment:
 
         It is the server of `start_local` with another clock. While somebody waits for the result of a workflow that
         this environment's client started, time moves to the next deadline as soon as nothing runs: no workflow task,
-        and no activity, waits for a worker or is with one. Otherwise time is real; `sleep` moves it by hand.
+        and no activity, waits for a worker or is with one. Otherwise time is real; `sleep` moves it by hand. Arguments
+        that are not listed are those of `Client.connect`. Nothing is downloaded: `download_dest_dir`,
+        `test_server_download_version` and `test_server_download_ttl` are without effect.
 
         Args:
-            data_converter, interceptors, plugins, default_workflow_query_reject_condition, retry_config, rpc_metadata,
-                identity, runtime: See `Client.connect`.
             port: Port that the server listens on; None takes a free one.
             test_server_existing_path: Start this program, with the port as its argument, instead.
             test_server_startup_timeout: How long a program may take until it accepts connections; a minute by default.
             test_server_extra_args: Further arguments of the program; inside the process see `start_local`.
-            download_dest_dir, test_server_download_version, test_server_download_ttl: Nothing is downloaded.
+
+        Returns:
+            The environment; it stops the server when it ends.
 
         Raises:
             ValueError: An argument cannot be what it is.

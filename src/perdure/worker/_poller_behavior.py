@@ -33,6 +33,7 @@ class PollerBehaviorAutoscaling:
 
 
 PollerBehavior: TypeAlias = PollerBehaviorSimpleMaximum | PollerBehaviorAutoscaling
+"""How many polls of a kind a worker has open: at most so many, or as many as the server advises."""
 
 DEFAULT_POLLER_BEHAVIOR = PollerBehaviorSimpleMaximum(maximum=5)
 """What a worker has unless it is told something else. This very object leaves the number of polls to the worker, which

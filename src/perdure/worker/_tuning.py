@@ -143,6 +143,7 @@ class NexusSlotInfo(Protocol):
 
 
 SlotInfo: TypeAlias = WorkflowSlotInfo | ActivitySlotInfo | LocalActivitySlotInfo | NexusSlotInfo
+"""What a slot is used for, as a slot supplier is told."""
 
 
 @dataclass(frozen=True)

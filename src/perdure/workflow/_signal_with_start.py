@@ -66,6 +66,8 @@ async def signal_with_start_workflow(
 ) -> ExternalWorkflowHandle[Any]:
     """Signals a workflow, and starts it before if it does not run (experimental; servers of release 1.32 and later).
 
+    Arguments that are not listed are for a workflow that is started, as in `Client.start_workflow`.
+
     Args:
         workflow: The class's `run` method, or the workflow type.
         positional_args: Its arguments, one after the other.
@@ -74,12 +76,8 @@ async def signal_with_start_workflow(
         task_queue: Where workers with the workflow poll.
         signal: The name, or the handler in the workflow's class.
         signal_args: The signal's argument; a list holds several.
-        execution_timeout, run_timeout, task_timeout: Limits of a workflow that is started.
         id_reuse_policy: Whether a closed workflow may have had the same id.
         id_conflict_policy: What becomes of a running one with the same id; it is signalled by default.
-        retry_policy, cron_schedule, memo, search_attributes, priority, versioning_override, start_delay: Of a workflow
-            that is started.
-        static_summary, static_details: What user interfaces show of a workflow that is started.
 
     Returns:
         A handle to the run that has the signal.
