@@ -23,6 +23,8 @@ from perdure.ui.views import (
     schedule_forms,
     schedules,
     settings,
+    standalone,
+    standalone_actions,
     start,
     workflow,
     workflow_actions,
@@ -42,9 +44,21 @@ def form(one: Form) -> Handler:
     return handle
 
 
+def about(kind: standalone.Kind, view: Callable[[standalone.Kind, Context], Awaitable[Answer]]) -> Handler:
+    """The handler of a page about what no workflow started."""
+
+    async def handle(context: Context) -> Answer:
+        return await view(kind, context)
+
+    return handle
+
+
 _NAMESPACE: Final = "/namespaces/{namespace}"
 _RUN: Final = f"{_NAMESPACE}/workflows/{{workflow_id}}/{{run_id}}"
 _SCHEDULE: Final = f"{_NAMESPACE}/schedules/{{schedule_id}}"
+_KINDS: Final = (standalone.ACTIVITIES, standalone.OPERATIONS)
+_ACTIVITY: Final = f"{_NAMESPACE}/activities/{{id}}/{{run_id}}"
+_OPERATION: Final = f"{_NAMESPACE}/nexus-operations/{{id}}/{{run_id}}"
 _PAGES: Final[dict[str, Handler]] = {
     "/": namespaces.home,
     "/namespaces": namespaces.show_all,
@@ -60,6 +74,9 @@ _PAGES: Final[dict[str, Handler]] = {
     f"{_RUN}/call-stack": workflow_tools.call_stack,
     f"{_RUN}/relationships": relations.show,
     f"{_RUN}/workers": workflow_tools.workers,
+    **{f"{_NAMESPACE}/{kind.segment}": about(kind, standalone.show_all) for kind in _KINDS},
+    **{f"{_NAMESPACE}/{kind.segment}/{{id}}": about(kind, standalone.latest) for kind in _KINDS},
+    **{f"{_NAMESPACE}/{kind.segment}/{{id}}/{{run_id}}": about(kind, standalone.show) for kind in _KINDS},
     f"{_NAMESPACE}/schedules": schedules.show_all,
     f"{_SCHEDULE}": schedules.show,
     f"{_NAMESPACE}/batches": batches.show_all,
@@ -89,6 +106,9 @@ _FORMS: Final[dict[str, Form]] = {
     f"{_NAMESPACE}/start-workflow": start.START,
     **{f"{_RUN}/actions/{name}": one for name, one in workflow_actions.ACTIONS.items()},
     **{f"{_RUN}/activities/{name}": one for name, one in activity_actions.ACTIONS.items()},
+    f"{_NAMESPACE}/start-activity": standalone_actions.START,
+    **{f"{_ACTIVITY}/actions/{name}": one for name, one in standalone_actions.ACTIVITY_ACTIONS.items()},
+    **{f"{_OPERATION}/actions/{name}": one for name, one in standalone_actions.OPERATION_ACTIONS.items()},
     f"{_NAMESPACE}/create-schedule": schedule_forms.CREATE,
     **{f"{_SCHEDULE}/{name}": one for name, one in schedule_forms.ACTIONS.items()},
     f"{_NAMESPACE}/start-batch": batches.START,

@@ -82,17 +82,21 @@ async def _set_ramping(context: Context, values: Values) -> Redirect:
     percentage = values.whole("percentage")
     if percentage > 100:
         raise FieldError("percentage", "At most 100 percent.")
+    build_id = values.text("build_id")
     request = SetWorkerDeploymentRampingVersionRequest(
         namespace=context.namespace,
         deployment_name=context.names["deployment"],
-        build_id=values.text("build_id"),
-        percentage=float(percentage),
+        build_id=build_id,
+        # Without a build id, a share would go to workers without a version instead of ending the ramp.
+        percentage=float(percentage) if build_id else 0.0,
         identity=IDENTITY,
         ignore_missing_task_queues=values.check("ignore_missing"),
         allow_no_pollers=values.check("allow_no_pollers"),
     )
     await context.call("set_worker_deployment_ramping_version", request)
-    return Redirect(_url(context), f"Version “{request.build_id}” gets {percentage} % of new workflows.")
+    if not build_id:
+        return Redirect(_url(context), "No version is ramping any more.")
+    return Redirect(_url(context), f"Version “{build_id}” gets {percentage} % of new workflows.")
 
 
 _CHECKS: Final = (

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from google.protobuf.message import Message
+
 from perdure.api.workflow.v1 import WorkflowExecutionInfo
 from perdure.api.workflowservice.v1 import CountWorkflowExecutionsRequest, ListWorkflowExecutionsRequest
 from perdure.service import RPCError, RPCStatusCode
@@ -127,11 +129,19 @@ def decode_token(text: str) -> bytes:
         ) from None
 
 
-async def _counts(context: Context, query: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """How many match, by status."""
+async def counts_by_status(
+    context: Context, query: str, rpc: str, request_type: type[Message]
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """How many match a filter, by status; and the error of that part of the page.
+
+    Args:
+        context: of the request.
+        query: the filter; what it says of the order is left out.
+        rpc: that counts, in snake case.
+        request_type: of that RPC.
+    """
     grouped = f"{_ORDER_BY.sub('', query)} GROUP BY ExecutionStatus".strip()
-    request = CountWorkflowExecutionsRequest(namespace=context.namespace, query=grouped)
-    answer, error = await part(context.call("count_workflow_executions", request))
+    answer, error = await part(context.call(rpc, request_type(namespace=context.namespace, query=grouped)))
     if answer is None:
         return {"total": None, "by_status": {}}, error
     by_status: dict[str, int] = {}
@@ -154,7 +164,9 @@ async def show(context: Context) -> Page | Redirect:
     status = context.query.get("status", "")
     status = status if status in dict(STATUSES) else ""
     effective = conjunction(query, f"ExecutionStatus = '{status}'" if status else "")
-    counts, count_error = await _counts(context, query)
+    counts, count_error = await counts_by_status(
+        context, query, "count_workflow_executions", CountWorkflowExecutionsRequest
+    )
     request = ListWorkflowExecutionsRequest(
         namespace=context.namespace,
         query=effective,
