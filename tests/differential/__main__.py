@@ -1,7 +1,7 @@
 """`python -m tests.differential`: run scenarios by hand, print what a server did or how two servers differ.
 
 `--repeat 8 --target real` runs everything eight times and prints where the server disagreed with itself; `--busy 2`
-does so on a machine that is busy with something else.
+does so on a machine that is busy with something else. Nothing is asked again here (see `reference`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from contextlib import AsyncExitStack
 from fnmatch import fnmatchcase
 
 from tests.differential.compare import differences, render, unified
-from tests.differential.known_differences import unexpected
+from tests.differential.known_differences import unexpected, unused
 from tests.differential.registry import Scenario, all_scenarios
-from tests.differential.repeating import busy_machine, disagreements, longest
+from tests.differential.repeating import busy_machine, disagreements, longest, shown
 from tests.differential.runner import (
     BROKEN_OFF,
     CONCURRENCY,
@@ -107,7 +107,9 @@ def _compare(left: Mapping[str, Outcome], right: Mapping[str, Outcome], as_diff:
         failed += 1
         print(f"\n# {name}: {len(remaining)} differences, {len(found) - len(remaining)} known")
         print(unified(outcome.records, right[name].records) if as_diff else "\n".join(map(str, remaining)))
+    every = [(name, one) for name in left for one in differences(left[name].records, right[name].records)]
     print(f"\n{len(left)} scenarios, {failed} with unexpected differences")
+    print("\n".join(f"# known, not found: {entry.scenario}: {entry.path}" for entry in unused(every)))
     return failed
 
 
@@ -138,7 +140,7 @@ def _report_rounds(rounds: Sequence[Sequence[Mapping[str, Outcome]]], options: a
         found = disagreements(of_target)
         problems += len(found)
         print(f"\n# {target}: {len(found)} places that differ between {len(of_target)} rounds")
-        print("\n".join(map(str, found)))
+        print(shown(found))
         print("# longest: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in longest(of_target)[:12]))
     return problems
 

@@ -24,6 +24,8 @@ from tests.support.rpc import RawClient, RpcError
 POLL_TIMEOUT_S = 20.0
 CONDITION_TIMEOUT_S = 20.0
 CONDITION_POLL_S = 0.05
+LATE_S = 15.0
+"""Until when something that takes a second or two may come on a busy machine; how long it takes, the messages say."""
 
 ResultT = TypeVar("ResultT")
 WorkflowTask = workflowservice.PollWorkflowTaskQueueResponse

@@ -128,6 +128,7 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
             "caller in order.times",
             "an operation that is started and ended by its completion has started when its workflow did; the official "
             "server has that time in whole seconds",
+            depends_on_timing=True,
         )
         for scenario in ("callback_before_answer", "callback_after_failed_answer")
     ),

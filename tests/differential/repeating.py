@@ -11,10 +11,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 
 from tests.differential.compare import Data, differences, line
 from tests.differential.runner import Outcome
 
+_SHOWN_PLACES = 3
+_SHOWN_CHARACTERS = 120
 _BUSY_LOOP = "while True: pass"
 
 
@@ -33,7 +36,7 @@ class Disagreement:
     values: tuple[tuple[str, int], ...]
 
     def __str__(self) -> str:
-        shown = " | ".join(f"{count}x {value}" for value, count in self.values)
+        shown = " | ".join(f"{count}x {value[:_SHOWN_CHARACTERS]}" for value, count in self.values)
         return f"{self.scenario}: {self.path}: {shown}"
 
 
@@ -57,6 +60,17 @@ def _seen(first: Outcome, others: Sequence[Outcome]) -> dict[str, Counter[str]]:
     for path, values in seen.items():
         values[line(of_first[path])] += 1 + len(others) - values.total()
     return seen
+
+
+def shown(found: Sequence[Disagreement]) -> str:
+    """The first places of each scenario, one a line: what comes after often follows from them."""
+    lines: list[str] = []
+    for _, group in groupby(found, key=lambda disagreement: disagreement.scenario):
+        places = [str(disagreement) for disagreement in group]
+        lines += places[:_SHOWN_PLACES]
+        if len(places) > _SHOWN_PLACES:
+            lines.append(f"    and {len(places) - _SHOWN_PLACES} more places")
+    return "\n".join(lines)
 
 
 def longest(rounds: Sequence[Mapping[str, Outcome]]) -> list[tuple[str, float]]:

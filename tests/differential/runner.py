@@ -17,7 +17,7 @@ from tests.support.rpc import RawClient
 
 # More at once make the official server slow enough on two cores to lose tasks it hands out.
 CONCURRENCY = 16
-SCENARIO_TIMEOUT_S = 75.0
+SCENARIO_TIMEOUT_S = 120.0
 SEARCH_ATTRIBUTES = {"Shade": "Keyword", "Count": "Int", "Note": "Text"}
 DYNAMIC_CONFIG: dict[str, str] = {
     "frontend.WorkflowPauseEnabled": "true",

@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from tests.differential.context import ActivityTask, Context, Run
+from tests.differential.context import LATE_S, ActivityTask, Context, Run
 from tests.differential.registry import scenario, slow_scenario
 from tests.support.builders import (
     application_failure,
@@ -136,16 +136,16 @@ async def activity_retries(ctx: Context) -> None:
     """Fails twice, succeeds on the third attempt: backoff, attempt numbers, last failure, one event pair."""
     run = await _run_with(ctx, retry=retry_policy(initial_s=1, coefficient=1.5))
     first = await run.poll_activity()
-    ctx.record("failed once", await ctx.client.fail_activity(first.task_token, application_failure("first")))
     clock = ctx.clock()
+    ctx.record("failed once", await ctx.client.fail_activity(first.task_token, application_failure("first")))
     ctx.record("describe in backoff", await run.describe())
     second = await run.poll_activity()
-    ctx.record_about("first backoff", clock, 0.9, 1.9)
+    ctx.record_about("first backoff", clock, 0.95, LATE_S)
     ctx.record("second attempt", second)
-    await ctx.client.fail_activity(second.task_token, application_failure("second"))
     clock = ctx.clock()
+    await ctx.client.fail_activity(second.task_token, application_failure("second"))
     third = await run.poll_activity()
-    ctx.record_about("second backoff", clock, 1.4, 2.6)
+    ctx.record_about("second backoff", clock, 1.45, LATE_S)
     ctx.record("describe during third", await run.describe())
     await ctx.client.complete_activity(third.task_token, payloads("out"))
     await _finish(run)
@@ -204,11 +204,11 @@ async def activity_next_retry_delay(ctx: Context) -> None:
     """A failure's next_retry_delay replaces the backoff."""
     run = await _run_with(ctx, retry=retry_policy(initial_s=60))
     task = await run.poll_activity()
-    await ctx.client.fail_activity(task.task_token, application_failure(next_retry_delay_s=1))
     clock = ctx.clock()
+    await ctx.client.fail_activity(task.task_token, application_failure(next_retry_delay_s=1))
     ctx.record("describe", await run.describe())
     second = await run.poll_activity()
-    ctx.record_about("delay", clock, 0.9, 2)
+    ctx.record_about("delay", clock, 0.95, LATE_S)
     await ctx.client.complete_activity(second.task_token)
     await _finish(run)
 
@@ -300,10 +300,10 @@ async def activity_heartbeat_timeout(ctx: Context) -> None:
 @slow_scenario
 async def activity_heartbeat_keeps_alive(ctx: Context) -> None:
     """Heartbeats push the heartbeat timeout away."""
-    run = await _run_with(ctx, heartbeat_s=1, retry=retry_policy(attempts=1))
+    run = await _run_with(ctx, heartbeat_s=3, retry=retry_policy(attempts=1))
     task = await run.poll_activity()
     for number in range(4):
-        await ctx.pause(0.5)
+        await ctx.pause(1)
         await ctx.client.heartbeat_activity(task.task_token, payloads(str(number)))
     ctx.record("describe", await run.describe())
     await ctx.client.complete_activity(task.task_token, payloads("out"))

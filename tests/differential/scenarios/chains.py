@@ -38,6 +38,8 @@ LINK = common.Link(
 )
 BACKOFF = "workflow_execution_started_event_attributes.first_workflow_task_backoff"
 """By default what is left of a second since the run before began: differs by nature."""
+HELD_BACK_S = 4
+"""How long a next run waits for its first task where it is shown waiting: a second may pass before it is shown."""
 TRANSITIONS = "workflow_execution_info.state_transition_count"
 _NEW_RUN = {
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW: "workflow_execution_continued_as_new_event_attributes",
@@ -72,6 +74,7 @@ async def continue_as_new_bare(ctx: Context) -> None:
     await run.step(start_timer("t", 60), upsert_search_attributes({"Shade": keyword("blue")}))
     await run.signal()
     await run.step(continue_as_new())
+    await (await next_run(run)).until_event(EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED)
     following = await _record_both(run, drop=[BACKOFF])
     await following.step(complete_workflow(payloads("done")))
     await following.record_history("second run, closed", drop=[BACKOFF])
@@ -99,7 +102,7 @@ async def continue_as_new_full(ctx: Context) -> None:
             input=payloads("next"),
             workflow_run_timeout=duration(400),
             workflow_task_timeout=duration(500),
-            backoff_start_interval=duration(2),
+            backoff_start_interval=duration(HELD_BACK_S),
             retry_policy=retry_policy(initial_s=3),
             header=header({"h": "v"}),
             memo=memo({"m": "n"}),
@@ -144,6 +147,7 @@ async def continue_as_new_unhandled(ctx: Context) -> None:
     await run.signal()
     await ctx.attempt("continue", run.complete(task, continue_as_new()))
     await run.step(continue_as_new(input=payloads("again")))
+    await (await next_run(run)).until_event(EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED)
     await _record_both(run, drop=[BACKOFF])
 
 
@@ -154,7 +158,7 @@ async def continue_as_new_with_work_pending(ctx: Context) -> None:
     await run.step(schedule_activity("a", run.task_queue, start_to_close_s=30), start_timer("t", 60))
     held = await run.poll_activity()
     await run.signal()
-    await run.step(continue_as_new())
+    await run.step(continue_as_new(backoff_start_interval=duration(HELD_BACK_S)))
     await ctx.attempt("late activity", ctx.client.complete_activity(held.task_token))
     await ctx.attempt(
         "same request", ctx.client.start(run.workflow_id, run.task_queue, request_id=ctx.id("request"))
@@ -186,15 +190,19 @@ async def continue_as_new_three_times(ctx: Context) -> None:
     for number in range(3):
         await run.step(continue_as_new(input=payloads(str(number))))
         run = await next_run(run)
+        await run.until_event(EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED)
         await run.record_history(f"run {number}", drop=[BACKOFF])
-        ctx.record(f"described {number}", await run.describe())
-    ctx.record("first", await Run(ctx, run.workflow_id, run.run_id, run.task_queue).describe())
+        ctx.record(f"described {number}", await run.describe(), drop=[TRANSITIONS])
+    first = Run(ctx, run.workflow_id, run.run_id, run.task_queue)
+    ctx.record("first", await first.describe(), drop=[TRANSITIONS])
 
 
 @scenario
 async def workflow_retry(ctx: Context) -> None:
     """A workflow with a retry policy fails until its attempts are used up."""
-    policy = retry_policy(initial_s=1, coefficient=2, maximum_s=10, attempts=2, non_retryable=("Bad",))
+    policy = retry_policy(
+        initial_s=HELD_BACK_S, coefficient=2, maximum_s=10, attempts=2, non_retryable=("Bad",)
+    )
     run = await ctx.start(
         retry_policy=policy,
         input=payloads("in"),
@@ -224,7 +232,7 @@ async def workflow_retry_not_retryable(ctx: Context) -> None:
         await run.record_history(label)
     run = await ctx.start("delay", retry_policy=policy)
     delayed = application_failure("later")
-    delayed.application_failure_info.next_retry_delay.FromSeconds(2)
+    delayed.application_failure_info.next_retry_delay.FromSeconds(HELD_BACK_S)
     await run.step(fail_workflow(delayed))
     await _record_both(run)
 
@@ -243,7 +251,7 @@ async def workflow_retry_past_expiration(ctx: Context) -> None:
 async def run_timeout_with_retry(ctx: Context) -> None:
     """A run times out and is tried again; the second attempt's timeout is the last."""
     run = await ctx.start(
-        retry_policy=retry_policy(initial_s=1, attempts=2), workflow_run_timeout=duration(2)
+        retry_policy=retry_policy(initial_s=HELD_BACK_S, attempts=2), workflow_run_timeout=duration(2)
     )
     await run.poll()
     await run.until_closed()
@@ -265,9 +273,11 @@ async def execution_timeout_over_a_chain(ctx: Context) -> None:
 @slow_scenario
 async def cron_every_second(ctx: Context) -> None:
     """A cron workflow: completes, fails, and is terminated; results and failures handed on."""
+    held_back = await ctx.start("hourly", cron_schedule="@every 1h", input=payloads("in"))
+    ctx.record("held back", await held_back.describe())
     run = await ctx.start(cron_schedule="@every 1s", input=payloads("in"))
-    ctx.record("held back", await run.describe())
     await run.step(complete_workflow(payloads("one")))
+    await (await next_run(run)).until_event(EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED)
     run = await _record_both(run)
     await run.step(fail_workflow(application_failure("two")))
     await run.record_history("failed run")

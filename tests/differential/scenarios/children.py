@@ -160,7 +160,7 @@ async def child_ends_while_parent_works(ctx: Context) -> None:
     await parent.signal("between")
     await child_run.complete(polled, complete_workflow(payloads("done")))
     await child_run.until_closed()
-    await ctx.pause(0.3)
+    await ctx.pause(1)
     await parent.complete(task)
     await until_has(parent, ENDED["COMPLETED"])
     await parent.record_history()
@@ -246,7 +246,7 @@ async def parent_continues_as_new(ctx: Context) -> None:
         parent, child = await parent_and_child(ctx, name.lower(), parent_close_policy=policy)
         await parent.signal()
         await parent.step(continue_as_new())
-        await ctx.pause(0.5)
+        await ctx.pause(1)
         await child.record_history(name)
 
 
@@ -259,6 +259,7 @@ async def child_chain(ctx: Context) -> None:
     await child.step(fail_workflow(application_failure("first")))
     await child.record_history("second run", drop=[BACKOFF])
     child = await next_run(child)
+    await child.until_event(EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED)
     await child.record_history("third run", drop=[BACKOFF])
     ctx.record("described", await child.describe(), drop=[TRANSITIONS])
     await child.step(fail_workflow(application_failure("last")))

@@ -430,10 +430,10 @@ async def nexus_timeouts(ctx: Context) -> None:
 @scenario
 async def nexus_no_time_left(ctx: Context) -> None:
     """An operation with less time than a request needs times out at once."""
-    run, _ = await scheduled(ctx, schedule_to_close_timeout=duration(1))
+    run, _ = await scheduled(ctx, schedule_to_close_timeout=duration(1.4))
     clock = ctx.clock()
     await until_has(run, EventType.EVENT_TYPE_NEXUS_OPERATION_TIMED_OUT)
-    ctx.record_about("at once", clock, 0, 0.6)
+    ctx.record_about("at once", clock, 0, 1.3)
     await run.record_history()
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from tests.differential.context import Context, Run, WorkflowTask
+from tests.differential.context import LATE_S, Context, Run, WorkflowTask
 from tests.differential.registry import scenario, slow_scenario
 from tests.support.builders import (
     application_failure,
@@ -168,7 +168,7 @@ async def query_with_pending_task(ctx: Context) -> None:
     await run.signal()
     call = _background(ctx.client.query(run.workflow_id))
     # The query is behind the task once it is buffered; the task must not be taken before that.
-    await ctx.pause(0.5)
+    await ctx.pause(1)
     task = await run.poll()
     ctx.record("queries", [entry.query_type for entry in task.queries.values()])
     results = {
@@ -186,7 +186,7 @@ async def query_with_pending_task_failed(ctx: Context) -> None:
     run = await _idle_run(ctx)
     await run.signal()
     call = _background(ctx.client.query(run.workflow_id))
-    await ctx.pause(0.5)
+    await ctx.pause(1)
     task = await run.poll()
     results = {
         query_id: query.WorkflowQueryResult(
@@ -206,7 +206,7 @@ async def query_during_started_task(ctx: Context) -> None:
     await run.signal()
     task = await run.poll()
     call = _background(ctx.client.query(run.workflow_id))
-    await ctx.pause(0.5)
+    await ctx.pause(1)
     response = await run.complete(task, return_new_workflow_task=True)
     ctx.record("inline task", bool(response.workflow_task.task_token))
     if response.workflow_task.task_token:
@@ -230,7 +230,7 @@ async def query_buffer_full(ctx: Context) -> None:
     run = await _idle_run(ctx)
     await run.signal()
     first = _background(ctx.client.query(run.workflow_id, "first"))
-    await ctx.pause(0.5)
+    await ctx.pause(1)
     ctx.record("second", await _background(ctx.client.query(run.workflow_id, "second", timeout_s=5)))
     task = await run.poll()
     results = {
@@ -279,7 +279,7 @@ async def query_without_poller(ctx: Context) -> None:
     await run.complete(response.eager_workflow_task, start_timer("t", 60))
     clock = ctx.clock()
     ctx.record("never polled", await _background(ctx.client.query(run.workflow_id, timeout_s=6)))
-    ctx.record_about("took", clock, 0, 6)
+    ctx.record_about("took", clock, 0, LATE_S)
 
 
 @scenario

@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from tests.differential.context import Context, Run
+from tests.differential.context import LATE_S, Context, Run
 from tests.differential.registry import scenario, slow_scenario
 from tests.support.builders import (
     application_failure,
@@ -140,7 +140,7 @@ async def history_close_event_waits(ctx: Context) -> None:
     clock = ctx.clock()
     await run.step(complete_workflow(payloads("done")))
     ctx.record("result", await waiting)
-    ctx.record_about("answered after closing", clock, 0, 2)
+    ctx.record_about("answered after closing", clock, 0, LATE_S)
 
 
 @slow_scenario
@@ -190,7 +190,7 @@ async def history_long_poll_empty(ctx: Context) -> None:
             run.workflow_id, wait_new_event=True, next_page_token=page.next_page_token, timeout_s=4
         ),
     )
-    ctx.record_about("took", clock, 1, 4.3)
+    ctx.record_about("took", clock, 1, LATE_S)
 
 
 @scenario

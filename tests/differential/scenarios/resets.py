@@ -144,7 +144,7 @@ async def reset_over_a_chain(ctx: Context) -> None:
     run = await ctx.start()
     await run.step(start_timer("t", 60))
     await run.signal("one")
-    await run.step(continue_as_new())
+    await run.step(continue_as_new(backoff_start_interval=duration(60)))
     later = await next_run(run)
     await run.signal("two")
     new = await do_reset(run, 4)

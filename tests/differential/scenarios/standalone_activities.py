@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.differential.context import Context
+from tests.differential.context import LATE_S, Context
 from tests.differential.registry import scenario
 from tests.support.builders import (
     application_failure,
@@ -267,11 +267,11 @@ async def standalone_schedule_timeouts(ctx: Context) -> None:
 @scenario
 async def standalone_start_delay(ctx: Context) -> None:
     """A delayed first attempt waits; schedule-to-close runs from when it is due."""
+    clock = ctx.clock()
     await ctx.attempt("start", start(ctx, start_delay=duration(2), schedule_to_close_timeout=duration(100)))
     await describe(ctx, "delayed")
-    clock = ctx.clock()
     task = await ctx.poll_activity(queue_of(ctx))
-    ctx.record_about("wait", clock, 1.5, 4)
+    ctx.record_about("wait", clock, 1.95, LATE_S)
     await ctx.client.complete_activity(task.task_token, None)
     await describe(ctx, "completed")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
-from tests.differential.context import Context, Run
+from tests.differential.context import LATE_S, Context, Run
 from tests.differential.registry import scenario, slow_scenario
 from tests.support.builders import (
     application_failure,
@@ -286,7 +286,7 @@ async def start_delay(ctx: Context) -> None:
     await run.signal("early")
     ctx.record("describe", await run.describe())
     task = await run.poll()
-    ctx.record_about("delay", clock, 1.9, 6)
+    ctx.record_about("delay", clock, 1.95, LATE_S)
     ctx.record("task", task)
     await run.complete(task, complete_workflow())
     await run.record_history()

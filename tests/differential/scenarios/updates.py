@@ -524,7 +524,7 @@ async def update_and_query(ctx: Context) -> None:
     sent = _send(run)
     await _admitted(run)
     asked = asyncio.create_task(run.client.query(run.workflow_id, "state"))
-    await ctx.pause(0.4)
+    await ctx.pause(1)
     task = await run.poll()
     ctx.record("queries", len(task.queries))
     results = {

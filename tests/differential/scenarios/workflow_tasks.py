@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.differential.context import Context, Run, WorkflowTask
+from tests.differential.context import LATE_S, Context, Run, WorkflowTask
 from tests.differential.registry import scenario, slow_scenario
 from tests.support.builders import (
     application_failure,
@@ -293,11 +293,11 @@ async def task_sticky_start_to_close_timeout(ctx: Context) -> None:
 async def task_sticky_without_poller(ctx: Context) -> None:
     """A sticky queue that nobody ever polled: the task falls back to the normal queue."""
     run = await ctx.start()
-    await run.step(sticky_attributes=run.sticky(ctx.id("nobody"), 8))
+    await run.step(sticky_attributes=run.sticky(ctx.id("nobody"), 60))
     clock = ctx.clock()
     await run.signal("one")
     task = await run.poll()
-    ctx.record_about("fallback", clock, 0, 4)
+    ctx.record_about("fallback", clock, 0, LATE_S)
     ctx.record("task", _outline(task))
     await run.complete(task, complete_workflow())
     await run.record_history()
@@ -494,10 +494,10 @@ async def task_poll_empty(ctx: Context) -> None:
     """A long poll with nothing to give answers empty shortly before the caller's deadline."""
     clock = ctx.clock()
     await ctx.attempt("workflow poll", ctx.client.poll_workflow_task(ctx.id("q"), timeout_s=4))
-    ctx.record_about("workflow poll took", clock, 2, 4.2)
+    ctx.record_about("workflow poll took", clock, 2, LATE_S)
     clock = ctx.clock()
     await ctx.attempt("activity poll", ctx.client.poll_activity_task(ctx.id("q"), timeout_s=4))
-    ctx.record_about("activity poll took", clock, 2, 4.2)
+    ctx.record_about("activity poll took", clock, 2, LATE_S)
 
 
 @scenario
