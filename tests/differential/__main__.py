@@ -107,10 +107,14 @@ def _compare(left: Mapping[str, Outcome], right: Mapping[str, Outcome], as_diff:
         failed += 1
         print(f"\n# {name}: {len(remaining)} differences, {len(found) - len(remaining)} known")
         print(unified(outcome.records, right[name].records) if as_diff else "\n".join(map(str, remaining)))
-    every = [(name, one) for name in left for one in differences(left[name].records, right[name].records)]
     print(f"\n{len(left)} scenarios, {failed} with unexpected differences")
-    print("\n".join(f"# known, not found: {entry.scenario}: {entry.path}" for entry in unused(every)))
     return failed
+
+
+def _report_unused(left: Mapping[str, Outcome], right: Mapping[str, Outcome]) -> None:
+    every = [(name, one) for name in left for one in differences(left[name].records, right[name].records)]
+    for entry in unused(every):
+        print(f"# known, not found: {entry.scenario}: {entry.path}")
 
 
 async def _round(scenarios: Sequence[Scenario], options: argparse.Namespace) -> list[Mapping[str, Outcome]]:
@@ -130,6 +134,8 @@ def _report(results: Sequence[Mapping[str, Outcome]], options: argparse.Namespac
         problems += _report_broken(target, outcomes)
     if len(results) == 2:
         problems += _compare(results[0], results[1], options.diff)
+        if not options.only:
+            _report_unused(results[0], results[1])
     return problems
 
 
