@@ -18,6 +18,7 @@ from random import Random
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+MOST_STEPS = 2_000_000
 
 
 class SimulationError(Exception):
@@ -69,9 +70,9 @@ class SimLoop(asyncio.AbstractEventLoop):
         max_steps: callbacks after which a run is taken to be caught in a loop.
     """
 
-    def __init__(self, random: Random, max_steps: int = 2_000_000) -> None:
+    def __init__(self, random: Random, max_steps: int = MOST_STEPS) -> None:
         self._random = random
-        self._max_steps = max_steps
+        self.max_steps = max_steps
         self.steps = 0
         self.now_ns = 0
         self.world = Node("world")
@@ -185,8 +186,8 @@ class SimLoop(asyncio.AbstractEventLoop):
         if handle._cancelled:
             return
         self.steps += 1
-        if self.steps > self._max_steps:
-            raise SimulationError(f"more than {self._max_steps} callbacks: something runs in circles")
+        if self.steps > self.max_steps:
+            raise SimulationError(f"more than {self.max_steps} callbacks: something runs in circles")
         self._node = node
         try:
             handle._context.run(handle._callback, *handle._args)

@@ -18,7 +18,7 @@ from tests.simulation import knobs
 from tests.simulation.client import SimClient, draw_plan
 from tests.simulation.context import Context
 from tests.simulation.faults import Faults, draw_faults
-from tests.simulation.loop import Node, SimLoop, new_loop
+from tests.simulation.loop import MOST_STEPS, Node, SimLoop, new_loop
 from tests.simulation.model import Broken, check
 from tests.simulation.operations import OperationClient
 from tests.simulation.operator_client import OperatorClient
@@ -396,21 +396,36 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def run_seed(seed: int, *, keep_trace: bool = False, faults: Faults | None = None) -> Result:
+def run_seed(
+    seed: int, *, keep_trace: bool = False, faults: Faults | None = None, most_steps: int = MOST_STEPS
+) -> Result:
     """Runs one seed.
 
     Args:
         seed: decides everything.
         keep_trace: keep every line of the trace.
         faults: instead of those drawn from the seed.
+        most_steps: callbacks after which the run ends with an error.
     """
-    world = World(seed, keep_trace=keep_trace, faults=faults)
-    if faults is not None:
-        world.faults = replace(faults)
-    error: BaseException | None = None
     collecting = gc.isenabled()
     gc.disable()
     gc.freeze()  # what others have made costs no time when this seed's leavings are collected
+    try:
+        return _run(seed, keep_trace=keep_trace, faults=faults, most_steps=most_steps)
+    finally:
+        # The world, whose parts know each other: left frozen by the next seed, it would stay for ever.
+        gc.collect()
+        gc.unfreeze()
+        if collecting:
+            gc.enable()
+
+
+def _run(seed: int, *, keep_trace: bool, faults: Faults | None, most_steps: int) -> Result:
+    world = World(seed, keep_trace=keep_trace, faults=faults)
+    world.loop.max_steps = most_steps
+    if faults is not None:
+        world.faults = replace(faults)
+    error: BaseException | None = None
     try:
         with _quiet(), knobs.turned(Random(f"{seed} knobs")) as turned:
             world.context.note("world", turned)
@@ -423,9 +438,6 @@ def run_seed(seed: int, *, keep_trace: bool = False, faults: Faults | None = Non
     finally:
         digest = world.trace.digest()
         world.loop.close()
-        gc.unfreeze()
-        if collecting:
-            gc.enable()
     return Result(
         seed, error, digest, world.trace, world.loop.now_ns / 1e9, world.loop.steps, world.oracle.commits
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from perdure.core.errors import InvalidArgumentError, NotFoundError, StoreUnavailableError, UnavailableError
 from perdure.core.run.records import RunKey, RunKind
 from perdure.server.engine import operation_runs
+from perdure.server.engine.standalone_runs import Slot
 from tests.support.builders import complete_workflow, duration, payload, payloads
 from tests.support.proto import common, enums, nexus, operatorservice, workflowservice
 from tests.unit.server.local_client import LocalClient
@@ -308,3 +310,24 @@ def test_a_long_wait_passes_at_once_where_time_is_skipped() -> None:
             assert told.failure.timeout_failure_info.timeout_type == 3
 
     asyncio.run(scenario())
+
+
+def test_who_waited_first_is_woken_first() -> None:
+    """In an order of memory addresses, a run of the simulator would not be the same again."""
+
+    async def woken(backwards: bool) -> bool:
+        slot: Slot[Any] = Slot()
+        waiting = [asyncio.get_running_loop().create_future() for _ in range(50)]
+        order: list[int] = []
+        numbers = range(49, -1, -1) if backwards else range(50)
+        for number in numbers:
+            waiting[number].add_done_callback(
+                functools.partial(lambda number, _: order.append(number), number)
+            )
+            slot.waiters[waiting[number]] = None
+        slot.wake()
+        await asyncio.gather(*waiting)
+        return order == list(numbers)
+
+    assert asyncio.run(woken(backwards=False))
+    assert asyncio.run(woken(backwards=True))

@@ -30,7 +30,7 @@ class Departures:
 
     def __init__(self) -> None:
         self.is_enabled = False
-        self._polls: dict[WorkerKey, set[asyncio.Task[Delivery | None]]] = {}
+        self._polls: dict[WorkerKey, dict[asyncio.Task[Delivery | None], None]] = {}
         self._left: OrderedDict[WorkerKey, float] = OrderedDict()
 
     async def poll(self, worker: WorkerKey, polling: Coroutine[Any, Any, Delivery | None]) -> Delivery | None:
@@ -49,8 +49,8 @@ class Departures:
             polling.close()
             return None
         task = asyncio.create_task(polling)
-        polls = self._polls.setdefault(worker, set())
-        polls.add(task)
+        polls = self._polls.setdefault(worker, {})
+        polls[task] = None
         try:
             return await task
         except asyncio.CancelledError:
@@ -58,7 +58,7 @@ class Departures:
                 raise
             return None
         finally:
-            polls.discard(task)
+            polls.pop(task, None)
             if not polls and self._polls.get(worker) is polls:
                 del self._polls[worker]
 
@@ -68,7 +68,7 @@ class Departures:
         self._left.move_to_end(worker)
         while len(self._left) > REMEMBERED_WORKERS:
             self._left.popitem(last=False)
-        polls = self._polls.pop(worker, set())
+        polls = self._polls.pop(worker, {})
         waiting = list(polls)
         polls.clear()
         for task in waiting:

@@ -74,7 +74,8 @@ class Slot(Generic[StateT]):
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     state: StateT | None = None
-    waiters: set[asyncio.Future[None]] = field(default_factory=set)
+    waiters: dict[asyncio.Future[None], None] = field(default_factory=dict)
+    """In the order in which they came, which is the order in which they are woken."""
     pins: int = 0
 
     def wake(self) -> None:
@@ -223,7 +224,7 @@ class StandaloneRuns(ABC, Generic[StateT, ChangesT]):
         with self.pin(run) as slot:
             while True:
                 waiter: asyncio.Future[None] = loop.create_future()
-                slot.waiters.add(waiter)
+                slot.waiters[waiter] = None
                 timer = loop.call_at(deadline, _resolve, waiter)
                 try:
                     state = await self.state(run)
@@ -234,7 +235,7 @@ class StandaloneRuns(ABC, Generic[StateT, ChangesT]):
                     await waiter
                 finally:
                     timer.cancel()
-                    slot.waiters.discard(waiter)
+                    slot.waiters.pop(waiter, None)
 
     async def delete(self, run: RunKey) -> bool:
         """Deletes an execution with everything that belongs to it. Returns whether it was there."""
