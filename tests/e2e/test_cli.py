@@ -154,6 +154,17 @@ def test_the_debugger_stops_in_the_users_code(
     assert "the code fits it" in printed.err
 
 
+def test_leaving_the_debugger_is_no_failure(
+    database: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is said about whether the code fits: nobody knows."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("q\n"))
+    assert run("debug", "order-book", "--code", CODE, "--address", database) == 0
+    printed = capsys.readouterr()
+    assert "Left before the end of the history" in printed.err
+    assert "fit" not in printed.err
+
+
 def test_profiles_are_written_and_used(
     database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -81,3 +81,27 @@ async def _run_and_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+
+
+def test_a_reloaded_worker_ends_with_its_terminal(tmp_path: Path) -> None:
+    """It runs in a session of its own, where it does not hear that the terminal is gone."""
+    asyncio.run(_hang_up(tmp_path))
+
+
+async def _hang_up(folder: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", "from perdure.cli import main; main()"),
+        *("worker", "run", "no_such_module", "-t", "hello", "--reload"),
+        cwd=folder,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    try:
+        await _line_with(process.stderr, "The worker has ended")
+        process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(WAIT_S):
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

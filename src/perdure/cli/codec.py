@@ -7,8 +7,8 @@ it stands in.
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from typing import Any, Final, cast
@@ -82,7 +82,7 @@ def _post(codec: Codec, way: str, payloads: list[common.Payload]) -> list[common
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             read = ParseDict(json.loads(answer.read(MAX_ANSWER_BYTES)), common.Payloads())
-    except (urllib.error.URLError, OSError, ValueError, ParseError) as error:
+    except (OSError, http.client.HTTPException, ValueError, RecursionError, ParseError) as error:
         raise CommandError(f"the codec server {url} failed: {error}") from error
     if len(read.payloads) != len(payloads):
         raise CommandError(

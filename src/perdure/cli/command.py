@@ -306,8 +306,18 @@ def is_colourful(choice: str | None, stream: Any) -> bool:
     return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+_CONTROL: Final = {
+    number: f"\\x{number:02x}" for number in (*range(0x20), *range(0x7F, 0xA0)) if chr(number) not in "\n\t"
+}
+
+
+def printable(text: str) -> str:
+    """A text with control characters written out: others choose ids and messages, and a terminal would obey."""
+    return text.translate(_CONTROL)
+
+
 def fail(line: str, code: int) -> int:
     """Says on stderr in one line why a command ends, and returns its exit code."""
     prefix = "\x1b[31mError:\x1b[0m" if is_colourful(None, sys.stderr) else "Error:"
-    click.echo(f"{prefix} {line}", err=True, color=True)
+    click.echo(f"{prefix} {printable(line)}", err=True, color=True)
     return code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from datetime import timedelta
 from typing import Any, Final
@@ -17,6 +18,9 @@ from perdure.cli.settings import of_process
 MAX_IDS: Final = 50
 LIMIT_S: Final = 2.0
 """How long a shell waits for ids at most; without a server there are none."""
+_HARMLESS: Final = re.compile(r"[\w./:@%+=,#-]+")
+"""Ids that a shell takes as they are. Others may choose ids, and what is completed stands in the command line unquoted:
+one with a `$(...)` in it would be run."""
 _VARIABLE: Final = "_PERDURE_COMPLETE"
 
 completion = Group(
@@ -80,4 +84,5 @@ async def _ids(session: Session, incomplete: str) -> list[str]:
         return []
     finally:
         await session.close()
-    return list(dict.fromkeys(info.execution.workflow_id for info in answer.executions))
+    found = dict.fromkeys(info.execution.workflow_id for info in answer.executions)
+    return [workflow_id for workflow_id in found if _HARMLESS.fullmatch(workflow_id)]

@@ -7,8 +7,11 @@ import pdb
 import site
 import sys
 import sysconfig
-from collections.abc import Sequence
+import termios
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final
 
 import click
@@ -143,6 +146,26 @@ async def _read(session: Session, flags: Flags) -> History:
     return History(flags.workflow_id, flags.run_id or "", found)
 
 
+async def _beside(work: Callable[[], Any]) -> Any:
+    """Runs what needs a loop of its own in a thread; Ctrl-C does not wait for it, it may wait for a key."""
+    done: Future[Any] = Future()
+    done.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # told where it is awaited
+            done.set_exception(error)
+
+    before = termios.tcgetattr(sys.stdin) if sys.stdin.isatty() else None
+    Thread(target=run, daemon=True).start()
+    try:
+        return await asyncio.wrap_future(done)
+    finally:
+        if before is not None:
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
 async def _debug(session: Session, flags: Flags) -> None:
     """Replay a workflow here, step by step, under pdb with your code.
 
@@ -157,11 +180,12 @@ async def _debug(session: Session, flags: Flags) -> None:
     debugger.message(f"{found.workflow_id}: {len(found.events)} events.{_HELP}")
     history = WorkflowHistory(found.workflow_id, found.events)
 
-    def replay() -> Any:
-        return asyncio.run(replayer.replay_workflow(history, raise_on_replay_failure=False))
-
-    # In a thread of its own, because this one has a running loop; pdb only needs the terminal.
-    result = await asyncio.get_running_loop().run_in_executor(None, replay)
+    result = await _beside(
+        lambda: asyncio.run(replayer.replay_workflow(history, raise_on_replay_failure=False))
+    )
+    if debugger.quitting:
+        session.out.note("Left before the end of the history")
+        return
     if result.replay_failure is not None:
         raise UnsuccessfulError(f"the code does not fit the history: {result.replay_failure}")
     session.out.note("The replay has reached the end of the history; the code fits it")

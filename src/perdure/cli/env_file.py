@@ -15,6 +15,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
 from perdure.cli.errors import CommandError
@@ -101,18 +102,22 @@ def replace_file(path: Path, text: str) -> None:
     Raises:
         CommandError: it cannot be written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = None
     try:
+        path = path.resolve()  # a link stays one: people keep their configuration elsewhere
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with os.fdopen(
-            os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+        # Made anew and for the owner only, whatever may stand in the folder.
+        with NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
         ) as file:
+            beside = Path(file.name)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:
+        if beside is not None:
+            beside.unlink(missing_ok=True)
         raise CommandError(f"{path} cannot be written: {error}") from error
 
 

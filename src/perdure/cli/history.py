@@ -38,8 +38,10 @@ _DIFFERS: Final = frozenset(
 
 
 def _file_name(found: History) -> str:
+    # Both may come from a foreign file, which must not say where it is written.
     name = _UNSAFE.sub("_", found.workflow_id)[:_MAX_NAME] or "workflow"
-    return f"{name}.{found.run_id or 'run'}.json"
+    run = _UNSAFE.sub("_", found.run_id)[:_MAX_NAME] or "run"
+    return f"{name}.{run}.json"
 
 
 def _write(directory: str, found: History) -> Path:

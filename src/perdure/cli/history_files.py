@@ -52,7 +52,7 @@ def read_history(path: Path, workflow_id: str) -> History:
         found = WorkflowHistory.from_json("", parsed)
     except FileNotFoundError:
         raise CommandError(f"there is no file {path}", EXIT_NOT_FOUND) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CommandError(f"{path} is no history: {error}") from error
     events = list(found.events)
     ids = [event.event_id for event in events]

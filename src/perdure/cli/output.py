@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from perdure.cli.command import is_colourful
+from perdure.cli.command import is_colourful, printable
 from perdure.cli.settings import Settings
 from perdure.cli.show import Shown, look, to_json
 
@@ -63,11 +63,11 @@ class Output:
         return self._console(sys.stdout)
 
     def _console(self, stream: Any) -> Console:
-        from rich.console import Console
+        from perdure.cli.console import PlainConsole
 
         is_terminal = bool(stream.isatty())
         colourful = is_colourful(self._colour, stream)
-        return Console(
+        return PlainConsole(
             file=stream,
             force_terminal=is_terminal or colourful,
             no_color=not colourful,
@@ -82,11 +82,11 @@ class Output:
     def note(self, text: str) -> None:
         """Something to know that is no data, for people only."""
         if self.is_text:
-            print(text, file=sys.stderr, flush=True)
+            print(printable(text), file=sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
         """Something to know in any form of output."""
-        print(f"Warning: {text}", file=sys.stderr, flush=True)
+        print(f"Warning: {printable(text)}", file=sys.stderr, flush=True)
 
     def heading(self, text: str) -> None:
         """A line above data, for people."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import click
@@ -61,6 +63,7 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
 """Name of a command to where it is and its help in one line, so that `perdure --help` imports none of them."""
 
 Function = Callable[..., Any]
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
 def global_options(function: Function) -> Function:
@@ -85,8 +88,30 @@ def _show_version(ctx: click.Context, parameter: click.Parameter, value: bool) -
         ctx.exit()
 
 
+class _ReaderGoneError(Exception):
+    """Whoever read the output has seen enough. Of a `BrokenPipeError` click would make a failure."""
+
+
+@contextmanager
+def _reader_may_go() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _ReaderGoneError from error
+
+
 class Root(Group):
     """The outermost group: it reads the env file before anything is parsed."""
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        """Parses; help is written while that goes on."""
+        with _reader_may_go():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command."""
+        with _reader_may_go():
+            return super().invoke(ctx)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Looks at `--env` and `--env-file` wherever they stand."""
@@ -129,6 +154,7 @@ def exit_code_of(arguments: list[str]) -> int:
     """Runs a command line inside this process; its exit code."""
     try:
         code = root.main(args=arguments, prog_name="perdure", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
@@ -138,11 +164,19 @@ def exit_code_of(arguments: list[str]) -> int:
         return fail(str(error), EXIT_FAILED)
     except (KeyboardInterrupt, click.Abort):
         return fail("interrupted", EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read the output has seen enough. The interpreter must not find out once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+    except (_ReaderGoneError, BrokenPipeError):
+        return _stop_writing(0)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        return _stop_writing(fail(f"the output cannot be written: {error.strerror}", EXIT_FAILED))
     return code if isinstance(code, int) and not isinstance(code, bool) else 0
+
+
+def _stop_writing(code: int) -> int:
+    """Lets go of stdout, so that the interpreter does not find out once more when it ends; returns the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return code
 
 
 __all__ = ["CONTEXT_SETTINGS", "GIVEN_KEY", "KEPT", "global_flag", "global_options", "root", "run"]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import sys
+import threading
 from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Any, Final
@@ -147,7 +149,7 @@ class Session:
             raise WrongUsageError(f"--yes is needed with --output {self.out.form}: nobody can be asked")
         hint = f"type {expected} to confirm" if expected else "y/N"
         click.echo(f"{question} ({hint}) ", err=True, nl=False)
-        answer = sys.stdin.readline().strip()
+        answer = _answer().strip()
         if answer != expected if expected else answer.lower() not in ("y", "yes"):
             raise CommandError("not confirmed, nothing was done")
 
@@ -156,6 +158,17 @@ class Session:
         service, self._service = self._service, None
         if service is not None:
             await service.close()
+
+
+def _answer() -> str:
+    """A line that somebody types, where Ctrl-C ends the waiting at once; a running loop would only take note of it."""
+    if threading.current_thread() is not threading.main_thread():
+        return sys.stdin.readline()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return sys.stdin.readline()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _has_namespace_id(request: Message, name: str) -> bool:

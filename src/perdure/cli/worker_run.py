@@ -96,6 +96,8 @@ async def _reloading(session: Session) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
+    # The worker is in a session of its own: nobody but this process tells it that the terminal is gone.
+    loop.add_signal_handler(signal.SIGHUP, stopping.set)
     while not stopping.is_set():
         before = dict(_files())
         process = await asyncio.create_subprocess_exec(
