@@ -7,7 +7,9 @@ import threading
 from typing import Any
 from unittest.mock import patch
 
+from django.contrib import admin
 from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import CommandError
@@ -19,7 +21,7 @@ from examples.django_shop.orders.workflows import OrderWorkflow
 from perdure.api.enums.v1 import EventType
 from perdure.contrib.django import bridge, calls, run, signal_workflow_on_commit, start_workflow_on_commit
 from perdure.contrib.django.apps import check_settings
-from perdure.contrib.django.models import OutgoingCall
+from perdure.contrib.django.models import OutgoingCall, WorkflowLink
 from perdure.contrib.django.settings import perdure_settings
 from perdure.contrib.django.worker import working
 from perdure.service import ClientConnectError, RPCError, RPCStatusCode
@@ -141,6 +143,15 @@ class OutboxTests(TransactionTestCase):
             assert calls.send_waiting() == 1
         assert OutgoingCall.objects.filter(workflow_id=refused.workflow_id).count() == 2
         assert OutgoingCall.objects.filter(workflow_id=other.workflow_id).count() == 1
+
+    def test_links_lead_to_workflows_and_instances_of_any_id(self) -> None:
+        """Ids may hold what addresses and the admin's keys are made of."""
+        order = Order.objects.create(item="tea", amount_cents=1)
+        kind = ContentType.objects.get_for_model(order)
+        link = WorkflowLink(workflow_id="a/b?c#d", namespace="n", content_type=kind, object_id="x_5F1")
+        of_links = admin.site._registry[WorkflowLink]
+        assert '/namespaces/n/workflows/a%2Fb%3Fc%23d"' in str(of_links.in_ui(link))  # type: ignore[attr-defined]
+        assert "/order/x_5F5F1/change/" in str(of_links.belongs_to(link))  # type: ignore[attr-defined]
 
     def test_health_without_a_server_is_503_and_says_why(self) -> None:
         """As JSON, within seconds."""

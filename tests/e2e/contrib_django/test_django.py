@@ -105,6 +105,13 @@ def test_the_projects_own_tests_pass(tmp_path: Path) -> None:
     assert "\nOK" in printed
 
 
+def test_transactions_of_every_database_start_workflows(tmp_path: Path) -> None:
+    """Also under Django's runner, in a project with two databases."""
+    settings = {"DJANGO_SETTINGS_MODULE": "tests.e2e.contrib_django.two_databases"}
+    environment = {**_environment(tmp_path, "sqlite://"), **settings}
+    assert "\nOK" in _manage(environment, "test", "tests.e2e.contrib_django.cases_two_databases")
+
+
 def test_the_migrations_are_those_of_the_models(tmp_path: Path) -> None:
     """Nobody who installs it is asked to make one."""
     _manage(_environment(tmp_path, "sqlite://"), "makemigrations", "--check", "--dry-run")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote as url_quote
 
 from django.contrib import admin, messages
+from django.contrib.admin.utils import quote
 from django.contrib.contenttypes.admin import GenericTabularInline
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -60,7 +62,8 @@ class _Workflows:
         if not url:
             return "-"
         return format_html(
-            '<a href="{}/namespaces/{}/workflows/{}">open</a>', url, link.namespace, link.workflow_id
+            '<a href="{}/namespaces/{}/workflows/{}">open</a>',
+            *(url, url_quote(link.namespace, safe=""), url_quote(link.workflow_id, safe="")),
         )
 
 
@@ -100,7 +103,7 @@ class WorkflowLinkAdmin(_Workflows, _LinkAdmin):
         """The model instance, linked to its own page."""
         kind = link.content_type
         try:
-            url = reverse(f"admin:{kind.app_label}_{kind.model}_change", args=[link.object_id])
+            url = reverse(f"admin:{kind.app_label}_{kind.model}_change", args=[quote(link.object_id)])
         except NoReverseMatch:
             return f"{kind.name} {link.object_id}"
         return format_html('<a href="{}">{} {}</a>', url, kind.name, link.object_id)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db import transaction
+from django.db import connections, router, transaction
 from django.db.models import F, Model
 from django.utils import timezone
 
@@ -79,6 +79,7 @@ def start_workflow_on_commit(
 
     from perdure.contrib.django.models import OutgoingCall, WorkflowLink
 
+    using = _database(using)
     given = perdure_settings()
     name = _Definition.get_name_and_result_type(workflow)[0]
     request = StartWorkflowExecutionRequest(namespace=given.namespace, workflow_id=id)
@@ -114,6 +115,7 @@ def signal_workflow_on_commit(
     """
     from perdure.contrib.django.models import OutgoingCall
 
+    using = _database(using)
     given = perdure_settings()
     name = _SignalDefinition.must_name_from_fn_or_str(signal)
     request = SignalWorkflowExecutionRequest(namespace=given.namespace, signal_name=name)
@@ -122,13 +124,20 @@ def signal_workflow_on_commit(
     _write(OutgoingCall.Kind.SIGNAL, workflow_id, name, request, using)
 
 
+def _database(using: str | None) -> str:
+    """The database that is meant: the tables are where its routers say, which need not be the default one."""
+    from perdure.contrib.django.models import OutgoingCall
+
+    return using or router.db_for_write(OutgoingCall)
+
+
 def _fill(payloads: Any, args: Sequence[Any], workflow_id: str, given: PerdureSettings) -> None:
     if args:
         context = WorkflowSerializationContext(namespace=given.namespace, workflow_id=workflow_id)
         payloads.extend(bridge.compute(given.converter().with_context(context).encode(args)))
 
 
-def _write(kind: str, workflow_id: str, name: str, request: Any, using: str | None) -> None:
+def _write(kind: str, workflow_id: str, name: str, request: Any, using: str) -> None:
     from perdure.contrib.django.models import OutgoingCall
 
     with transaction.atomic(using=using):
@@ -139,7 +148,7 @@ def _write(kind: str, workflow_id: str, name: str, request: Any, using: str | No
         transaction.on_commit(lambda: _send_at_once(workflow_id, using), using=using)
 
 
-def _send_at_once(workflow_id: str, using: str | None) -> None:
+def _send_at_once(workflow_id: str, using: str) -> None:
     """After the commit: what goes wrong now is not the view's business, the sweep tries again."""
     try:
         send_waiting(workflow_id=workflow_id, using=using)
@@ -157,7 +166,7 @@ def send_waiting(
     Args:
         workflow_id: Of this workflow only.
         older_than_s: Only those that have waited for so long, seconds.
-        using: The database that the rows are in.
+        using: The database that the rows are in; by default the one the tables are in.
 
     Returns:
         How many were sent.
@@ -169,7 +178,7 @@ def send_waiting(
     """
     from perdure.contrib.django.models import OutgoingCall
 
-    rows = OutgoingCall.objects.using(using)
+    rows = OutgoingCall.objects.using(_database(using))
     if workflow_id is not None:
         rows = rows.filter(workflow_id=workflow_id)
     refused = rows.filter(failed_at__isnull=False).values("workflow_id")
@@ -195,6 +204,15 @@ def send_waiting(
     if first_error is not None:
         raise first_error
     return sent
+
+
+def is_outbox(alias: str) -> bool:
+    """Whether the transactions of a database may have written calls: it has the table."""
+    from perdure.contrib.django.models import OutgoingCall
+
+    if len(list(connections)) == 1:
+        return True
+    return OutgoingCall._meta.db_table in connections[alias].introspection.table_names()
 
 
 def _send(call: OutgoingCall) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from django.db import connections
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 
@@ -13,6 +14,7 @@ from perdure.api.taskqueue.v1 import TaskQueue
 from perdure.api.workflowservice.v1 import DescribeTaskQueueRequest
 from perdure.client import Client
 from perdure.contrib.django import bridge
+from perdure.contrib.django.calls import is_outbox
 from perdure.contrib.django.settings import perdure_settings
 
 _TIMEOUT_S = 3.0
@@ -63,14 +65,15 @@ def check_health() -> Health:
         return len(answer.pollers)
 
     try:
-        waiting = OutgoingCall.objects.filter(failed_at__isnull=True).order_by("pk")
-        oldest = waiting.first()
+        calls = [OutgoingCall.objects.using(alias) for alias in connections if is_outbox(alias)]
+        waiting = [rows.filter(failed_at__isnull=True).order_by("pk") for rows in calls]
         found = {
-            "waiting": waiting.count(),
-            "failed": OutgoingCall.objects.filter(failed_at__isnull=False).count(),
+            "waiting": sum(rows.count() for rows in waiting),
+            "failed": sum(rows.filter(failed_at__isnull=False).count() for rows in calls),
         }
-        if oldest is not None:
-            found["oldest_s"] = (timezone.now() - oldest.created_at).total_seconds()
+        oldest = [rows[0].created_at for rows in waiting if rows.exists()]
+        if oldest:
+            found["oldest_s"] = (timezone.now() - min(oldest)).total_seconds()
         found.update(workers=bridge.run(pollers, _TIMEOUT_S), server=True)
     except Exception as error:  # whatever it is, the answer of a health check is that it is not well
         found["error"] = f"{type(error).__name__}: {error}"

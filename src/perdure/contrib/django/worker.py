@@ -11,10 +11,11 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 
 from perdure.client import Client
 from perdure.contrib.django import bridge
-from perdure.contrib.django.calls import send_waiting
+from perdure.contrib.django.calls import is_outbox, send_waiting
 from perdure.contrib.django.connections import ConnectionInterceptor
 from perdure.contrib.django.discovery import discover
 from perdure.contrib.django.settings import perdure_settings
@@ -51,18 +52,25 @@ def new_worker(client: Client, task_queue: str = "", activities: Sequence[Callab
     )
 
 
+def sweep(older_than_s: float) -> None:
+    """Send calls that were left behind, of every database; what is wrong with one does not concern the others."""
+    for alias in connections:
+        try:
+            if is_outbox(alias):
+                sent = send_waiting(older_than_s=older_than_s, using=alias)
+                if sent:
+                    logger.info("Sent %d calls that were left behind", sent)
+        except Exception as error:  # the database or the server is away: the next round may find both
+            logger.warning("Calls that wait could not be sent: %s", error)
+
+
 async def sweep_for_ever() -> None:
     """Send calls whose process could not, now and then, until cancelled."""
     given = perdure_settings()
     # Thread-sensitive code would wait for asyncio's main thread in a process that has no such thread.
-    send = sync_to_async(send_waiting, thread_sensitive=False)
+    sweep_all = sync_to_async(sweep, thread_sensitive=False)
     while True:
-        try:
-            sent = await send(older_than_s=given.sweep_after_s)
-            if sent:
-                logger.info("Sent %d calls that were left behind", sent)
-        except Exception as error:  # the database or the server is away: the next round may find both
-            logger.warning("Calls that wait could not be sent: %s", error)
+        await sweep_all(given.sweep_after_s)
         await asyncio.sleep(given.sweep_interval_s)
 
 
