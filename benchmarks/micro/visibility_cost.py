@@ -68,8 +68,8 @@ def attributes(number: int) -> dict[str, AttributeValue]:
     }
 
 
-def fill(path: Path, runs: int) -> float:
-    """Writes the runs. Returns seconds."""
+def fill(path: Path, runs: int, namespace_id: str = NAMESPACE) -> float:
+    """Writes the runs into a file that a store has made. Returns seconds."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA synchronous = OFF")
     connection.execute("PRAGMA cache_size = -400000")
@@ -78,7 +78,7 @@ def fill(path: Path, runs: int) -> float:
     for first in range(0, runs, PER_TRANSACTION):
         connection.execute("BEGIN IMMEDIATE")
         for number in range(first, min(first + PER_TRANSACTION, runs)):
-            run = run_key(number)
+            run = run_key(number)._replace(namespace_id=namespace_id)
             is_open = number % 10 == 9
             row = replace(
                 visibility(run, number, closed=not is_open),
