@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from perdure.core.run.records import RunKey
-from perdure.server.engine.runs import RunCache
+from perdure.server.engine.runs import LOOKED_AT, RunCache
 
 CAPACITY = 100
 
@@ -73,3 +73,15 @@ def test_a_full_cache_does_not_go_through_all_its_runs_for_each_that_comes() -> 
         use(cache, number)
     assert len(cache) == CAPACITY
     assert slots.looked_at <= 3 * CAPACITY
+
+
+def test_more_runs_in_use_than_there_is_room_for_cost_the_others_little() -> None:
+    """Whoever waits for a run's end keeps it in memory for hours; each use of another must not go through them all."""
+    cache = RunCache(CAPACITY)
+    slots = cache._slots = CountingSlots()
+    pinned = [cache.pin(key(number)) for number in range(10 * CAPACITY)]
+    for number in range(10 * CAPACITY, 20 * CAPACITY):
+        use(cache, number)
+    assert slots.looked_at <= 10 * CAPACITY * LOOKED_AT
+    assert len(cache) <= len(pinned) * LOOKED_AT / (LOOKED_AT - 1) + LOOKED_AT
+    assert all(cache.peek(slot.key) is slot for slot in pinned)

@@ -20,6 +20,11 @@ TAIL_BYTES = 64 * 1024
 """How much of a run's newest history is kept in memory."""
 
 
+LOOKED_AT = 64
+"""Slots that the end of a use looks at when there are too many. A use adds one at most, so that of those beyond the
+capacity no more than one in so many is not in use."""
+
+
 class HistoryTail:
     """The newest batches of a run's history, contiguous up to its end."""
 
@@ -263,8 +268,8 @@ class RunCache:
         return len(self._slots)
 
     def _evict(self) -> None:
-        """Lets go of the least recently used. What is in use counts as just used: the work is that of the excess."""
-        for _ in range(len(self._slots) - self._capacity + 16):
+        """Lets go of the least recently used. What is in use counts as just used; a few are looked at each time."""
+        for _ in range(LOOKED_AT):
             key, slot = next(iter(self._slots.items()))
             if slot.pins:
                 self._slots.move_to_end(key)
