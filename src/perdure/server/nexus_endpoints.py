@@ -94,6 +94,10 @@ class NexusEndpoints(Registry):
         """The endpoint of this name, or None."""
         return self._by_name.get(name)
 
+    def targeting(self, namespace_id: str) -> Endpoint | None:
+        """An endpoint whose handlers poll in this namespace, or None."""
+        return next((each for each in self._by_id.values() if each.namespace_id == namespace_id), None)
+
     def page(self, first_id: str, size: int) -> tuple[Sequence[Endpoint], str]:
         """At most `size` endpoints from `first_id` on in the order of ids ("" for the first), and where the next page
         starts ("" after the last).

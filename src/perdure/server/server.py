@@ -127,7 +127,13 @@ class Server:
         return [
             System(self._store, self._config, self._store_name),
             RefusedRpcs(self.namespaces),
-            NamespaceRpcs(self.namespaces, self._config, self._runtime, self._remove_in_background),
+            NamespaceRpcs(
+                self.namespaces,
+                self._config,
+                self._runtime,
+                self.nexus.endpoints,
+                self._remove_in_background,
+            ),
             SearchAttributeRpcs(self.namespaces, self._removals),
             VisibilityRpcs(self._store, self.namespaces, self._config),
             *engine_groups(

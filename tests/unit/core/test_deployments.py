@@ -7,7 +7,12 @@ import pytest
 from perdure.core.deployment import changes
 from perdure.core.deployment.routes import UNVERSIONED, Route, Routes, queue_name, version_text
 from perdure.core.deployment.state import Deployment, routes
-from perdure.core.errors import FailedPreconditionError, NotFoundError, ResourceExhaustedError
+from perdure.core.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+)
 from perdure.core.run.records import TaskKind
 
 QUEUE = ("orders", int(TaskKind.WORKFLOW))
@@ -109,3 +114,14 @@ def test_a_versions_part_of_a_queue_cannot_be_mistaken_for_another() -> None:
     assert queue_name("orders", UNVERSIONED) == "orders"
     assert Routes().route("orders", TaskKind.WORKFLOW) == Route()
     assert version_text("shop", "1:2").partition(":")[0] == "shop"
+
+
+def test_metadata_of_a_version_has_a_limit_over_all_requests() -> None:
+    """Each request may be small: deployments are all in memory, so what they add up to counts."""
+    deployment = deployed("1")
+    half = b"x" * (changes.MAX_METADATA_BYTES // 2)
+    deployment = changes.with_metadata(deployment, "1", {"a": half}, (), "op")
+    with pytest.raises(InvalidArgumentError, match="exceeds size limit"):
+        changes.with_metadata(deployment, "1", {"b": half}, (), "op")
+    replaced = changes.with_metadata(deployment, "1", {"b": half}, ("a",), "op")
+    assert dict(replaced.versions["1"].metadata) == {"b": half}

@@ -19,6 +19,7 @@ from perdure.api.workflowservice.v1 import (
     UpdateNamespaceRequest,
 )
 from perdure.core.errors import (
+    FailedPreconditionError,
     InvalidArgumentError,
     NamespaceAlreadyExistsError,
     NamespaceInvalidStateError,
@@ -34,6 +35,7 @@ from perdure.server.namespaces import (
     Namespace,
     Namespaces,
 )
+from perdure.server.nexus_endpoints import Endpoint, NexusEndpoints
 from perdure.server.runtime import SystemRuntime
 from perdure.server.service.namespace_rpcs import (
     MAX_BAD_BINARIES,
@@ -41,6 +43,7 @@ from perdure.server.service.namespace_rpcs import (
     aliases,
     with_aliases,
 )
+from perdure.store.memory import MemoryStore
 from tests.unit.server.support import CALL, DAY_S, make_namespaces, run
 
 _HANDOVER = 2
@@ -53,10 +56,15 @@ def _days(number: float) -> Duration:
 class Setup:
     """Handlers over an in-memory store; `deleted` collects what is to be removed in the background."""
 
-    def __init__(self, namespaces: Namespaces, config: ServerConfig | None = None) -> None:
+    def __init__(
+        self, store: MemoryStore, namespaces: Namespaces, config: ServerConfig | None = None
+    ) -> None:
         self.deleted: list[Namespace] = []
         self.namespaces = namespaces
-        self.rpcs = NamespaceRpcs(namespaces, config or ServerConfig(), SystemRuntime(), self.deleted.append)
+        self.endpoints = NexusEndpoints(store)
+        self.rpcs = NamespaceRpcs(
+            namespaces, config or ServerConfig(), SystemRuntime(), self.endpoints, self.deleted.append
+        )
 
     async def describe(self, name: str) -> DescribeNamespaceResponse:
         """DescribeNamespace by name."""
@@ -64,14 +72,30 @@ class Setup:
 
 
 async def _setup(*names: str, config: ServerConfig | None = None) -> Setup:
-    _, namespaces = await make_namespaces(*names)
-    return Setup(namespaces, config)
+    return Setup(*await make_namespaces(*names), config)
+
+
+def test_a_namespace_that_an_endpoint_leads_to_is_not_deleted() -> None:
+    """Operations of other namespaces would fail from one moment to the next, for a reason that nobody sees."""
+
+    async def scenario() -> None:
+        setup = await _setup("target")
+        namespace_id = setup.namespaces.get("target").namespace_id
+        endpoint = await setup.endpoints.create(Endpoint("id", "payments", 0, None, namespace_id, "q", "", 1))
+        with pytest.raises(FailedPreconditionError, match="target of a Nexus endpoint payments"):
+            await setup.rpcs.delete_namespace(DeleteNamespaceRequest(namespace="target"), CALL)
+        assert setup.deleted == []
+        await setup.endpoints.delete(endpoint.endpoint_id)
+        await setup.rpcs.delete_namespace(DeleteNamespaceRequest(namespace="target"), CALL)
+        assert len(setup.deleted) == 1
+
+    run(scenario())
 
 
 def test_a_registered_namespace_is_described_as_given_by_name_and_by_id_and_survives_a_restart() -> None:
     async def scenario() -> None:
         store, namespaces = await make_namespaces()
-        setup = Setup(namespaces)
+        setup = Setup(store, namespaces)
         await setup.rpcs.register_namespace(
             RegisterNamespaceRequest(
                 namespace="orders",
@@ -94,7 +118,7 @@ def test_a_registered_namespace_is_described_as_given_by_name_and_by_id_and_surv
 
         again = Namespaces(store)
         await again.load()
-        assert await Setup(again).describe("orders") == answer
+        assert await Setup(store, again).describe("orders") == answer
 
     run(scenario())
 

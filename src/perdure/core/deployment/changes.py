@@ -14,12 +14,15 @@ from perdure.core.deployment.state import Deployment, Version
 from perdure.core.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
+    InvalidArgumentError,
     NotFoundError,
     ResourceExhaustedError,
 )
 
 MAX_VERSIONS = 100
 MAX_QUEUES = 100
+MAX_METADATA_BYTES = 64 * 1024
+"""Of a version, keys and values: deployments are all in memory, and written whole."""
 
 
 def token_at(now_ns: int, revision: int) -> bytes:
@@ -223,11 +226,20 @@ def with_metadata(
     removals: Iterable[str],
     identity: str,
 ) -> Deployment:
-    """With other metadata of a version."""
+    """With other metadata of a version.
+
+    Raises:
+        InvalidArgumentError: it would be too large.
+    """
     version = deployment.versions[build_id]
     metadata = {**version.metadata, **upserts}
     for key in removals:
         metadata.pop(key, None)
+    size = sum(len(key.encode()) + len(value) for key, value in metadata.items())
+    if size > MAX_METADATA_BYTES:
+        raise InvalidArgumentError(
+            f"metadata of the version exceeds size limit. Length={size} Limit={MAX_METADATA_BYTES}"
+        )
     return _put(deployment, {build_id: replace(version, metadata=metadata, last_modifier=identity)})
 
 

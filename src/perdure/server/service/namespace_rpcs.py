@@ -45,6 +45,7 @@ from perdure.server.namespaces import (
     Namespace,
     Namespaces,
 )
+from perdure.server.nexus_endpoints import NexusEndpoints
 from perdure.server.runtime import Runtime
 from perdure.server.service.call import Call
 
@@ -71,6 +72,7 @@ class NamespaceRpcs:
         namespaces: where they are kept.
         config: cluster name, limits, capabilities, least retention.
         runtime: for ids and times.
+        endpoints: a namespace that one of them leads to is not deleted.
         on_deleted: called after a namespace was marked as deleted and renamed: its runs are removed in the background.
     """
 
@@ -79,11 +81,13 @@ class NamespaceRpcs:
         namespaces: Namespaces,
         config: ServerConfig,
         runtime: Runtime,
+        endpoints: NexusEndpoints,
         on_deleted: Callable[[Namespace], None],
     ) -> None:
         self._namespaces = namespaces
         self._config = config
         self._runtime = runtime
+        self._endpoints = endpoints
         self._on_deleted = on_deleted
 
     # --- reading ---
@@ -229,6 +233,11 @@ class NamespaceRpcs:
         if request.namespace and request.namespace_id:
             raise InvalidArgumentError("Only one of namespace name or Id should be set on request.")
         namespace = self._find(request.namespace, request.namespace_id)
+        endpoint = self._endpoints.targeting(namespace.namespace_id)
+        if endpoint is not None:
+            raise FailedPreconditionError(
+                f"cannot delete a namespace that is a target of a Nexus endpoint {endpoint.name}"
+            )
         info = NamespaceInfo()
         info.CopyFrom(namespace.info)
         info.state = DELETED
