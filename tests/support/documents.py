@@ -20,8 +20,10 @@ from pathlib import Path
 
 import pytest
 
+from perdure import activity, workflow
 from perdure.testing import WorkflowEnvironment
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE_TIMEOUT_S = 60
 COMMAND_TIMEOUT_S = 60
 _BLOCK = re.compile(
@@ -74,12 +76,26 @@ def missing_line(printed: str, expected: list[str]) -> str | None:
     return None
 
 
+@contextlib.contextmanager
+def _loggers_as_before() -> Iterator[None]:
+    """What a page does to the loggers of workflows and activities ends with the page."""
+    loggers = (workflow.logger.base_logger, activity.logger.base_logger)
+    before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
+    try:
+        yield
+    finally:
+        for logger, level, handlers in before:
+            logger.setLevel(level)
+            logger.handlers[:] = handlers
+
+
 class PageRunner:
     """Runs the blocks of one page.
 
-    A block with a title is saved. A `python` block without one runs in the page's namespace, where `await` works and
-    `client` and `env` are those of a server in this process whose time skips. A `text` block is all that the Python
-    block before it printed. A `console` block is commands, run in the page's folder; their server is the same one.
+    A block with a title is saved; if a file of the repository has that name, it must be a part of it. A `python` block
+    without one runs in the page's namespace, where `await` works and `client` and `env` are those of a server in this
+    process whose time skips. A `text` block is all that the Python block before it printed. A `console` block is
+    commands, run in the page's folder; their server is the same one.
 
     Args:
         page: The page.
@@ -100,9 +116,11 @@ class PageRunner:
         ):
             address = env.client.service_client.config.target_host
             self._environment = {**os.environ, "TEMPORAL_ADDRESS": address, "NO_COLOR": "1", "COLUMNS": "120"}
+            # What a program printed is read even if it is aborted while it exits.
+            self._environment["PYTHONUNBUFFERED"] = "1"
             self._environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
             vars(self._module).update(client=env.client, env=env)
-            with self._imported():
+            with self._imported(), _loggers_as_before():
                 for block in blocks_of(self._page):
                     await self._run(block)
         self._nothing_unseen(0)
@@ -128,7 +146,9 @@ class PageRunner:
             self._printed = ""
             return
         self._nothing_unseen(block.line)
-        if block.title:
+        if block.title and (REPOSITORY / block.title).exists():
+            assert block.text in (REPOSITORY / block.title).read_text(), f"{place}: not a part of that file"
+        elif block.title:
             file = self._folder / block.title
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(block.text)
