@@ -36,11 +36,11 @@ from perdure.core.errors import (
     UnavailableError,
     VersionConflictError,
 )
-from perdure.core.run import attributes, lifecycle
+from perdure.core.run import lifecycle
 from perdure.core.run.protos import cap_duration, text_payloads
 from perdure.core.run.records import RunKey, RunKind
 from perdure.core.run.state import RUNNING
-from perdure.core.visibility import ACTIVITY_ALIASES, QueryCache
+from perdure.core.visibility import ACTIVITY_ALIASES
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.standalone_runs import CONFLICT_RETRIES
 from perdure.server.namespaces import STARTABLE_STATES, Namespace
@@ -48,7 +48,7 @@ from perdure.server.service import checks
 from perdure.server.service.activity_answers import find
 from perdure.server.service.call import Call
 from perdure.server.service.execution_info import shown_attributes, typed
-from perdure.server.service.visibility_rpcs import QUERY_CACHE_SIZE, group_value
+from perdure.server.service.standalone_rpcs import StandaloneRpcs, check_run_id
 from perdure.store.protocol import CurrentRun
 
 _ALLOW = ActivityIdReusePolicy.Value("ACTIVITY_ID_REUSE_POLICY_ALLOW_DUPLICATE")
@@ -64,15 +64,12 @@ _FAILED_STATUSES = frozenset(
         lifecycle.STATUS_TIMED_OUT,
     )
 )
-_SUMMARY_BYTES = 400
-_DETAILS_BYTES = 20_000
 _DELETE_REASON = "Delete activity execution"
+_BAD_RUN_ID = "invalid run id: must be a valid UUID"
 _STATE_TOKEN = "activity-state"  # a kind of token
-_POLL_MARGIN_S = 1.0
-"""An empty answer is sent so long before the caller stops waiting."""
 
 
-class StandaloneActivities:
+class StandaloneActivities(StandaloneRpcs):
     """Handlers of the RPCs.
 
     Args:
@@ -82,12 +79,8 @@ class StandaloneActivities:
     """
 
     def __init__(self, engine: Engine, long_poll_s: float = 20.0, page_size: int = 1_000) -> None:
-        self._engine = engine
+        super().__init__(engine, RunKind.ACTIVITY, ACTIVITY_ALIASES, {}, long_poll_s, page_size)
         self._runs = engine.activity_runs
-        self._limits = engine.limits.run
-        self._long_poll_s = long_poll_s
-        self._page_size = page_size
-        self._queries = QueryCache(QUERY_CACHE_SIZE, ACTIVITY_ALIASES)
 
     # --- start
 
@@ -98,9 +91,7 @@ class StandaloneActivities:
         namespace = self._engine.namespaces.get(request.namespace, STARTABLE_STATES)
         self._prepare(request, namespace)
         for _ in range(CONFLICT_RETRIES):
-            current = await self._engine.reading(
-                self._engine.store.current_run(namespace.namespace_id, request.activity_id, RunKind.ACTIVITY)
-            )
+            current = await self._current(namespace, request.activity_id)
             if current is not None and self._stands(current, request):
                 await self._attach(current.run, request)
                 return _started(request, current.run.run_id, started=False)
@@ -132,16 +123,9 @@ class StandaloneActivities:
         request.id_conflict_policy = request.id_conflict_policy or _FAIL
         if request.input.ByteSize() > self._limits.blob_bytes:
             raise InvalidArgumentError("input exceeds length limit")
-        for name, limit in (("summary", _SUMMARY_BYTES), ("details", _DETAILS_BYTES)):
-            length = getattr(request.user_metadata, name).ByteSize()
-            if length > limit:
-                raise InvalidArgumentError(
-                    f"user_metadata.{name} exceeds size limit. Length={length} Limit={limit}"
-                )
+        self._check_metadata(request.user_metadata)
         if request.HasField("search_attributes"):
-            custom = namespace.search_attributes
-            attributes.validate(request.search_attributes, custom, namespace.name, self._limits)
-            attributes.validate_size(request.search_attributes, self._limits)
+            self._check_attributes(request.search_attributes, namespace)
         if request.completion_callbacks:
             raise InvalidArgumentError("completion callbacks are not enabled for this namespace")
         checks.links(request.links)
@@ -197,7 +181,7 @@ class StandaloneActivities:
         self._check_activity(request)
         if request.long_poll_token and not request.run_id:
             raise InvalidArgumentError("run id is required when long poll token is provided")
-        _check_run_id(request.run_id)
+        check_run_id(request.run_id, _BAD_RUN_ID)
         run = await find(self._engine, namespace.namespace_id, request.activity_id, request.run_id)
         if not request.long_poll_token:
             return self._described(await self._runs.state(run), request, namespace)
@@ -236,17 +220,12 @@ class StandaloneActivities:
         """PollActivityExecution: waits for the outcome; empty when it did not come in time."""
         namespace = self._engine.namespaces.get(request.namespace)
         self._check_activity(request)
-        _check_run_id(request.run_id)
+        check_run_id(request.run_id, _BAD_RUN_ID)
         run = await find(self._engine, namespace.namespace_id, request.activity_id, request.run_id)
         closed = await self._runs.wait(run, lambda state: not state.header.is_open, self._wait_s(call))
         if closed is None:
             return PollActivityExecutionResponse()
         return PollActivityExecutionResponse(run_id=run.run_id, outcome=closed.outcome)
-
-    def _wait_s(self, call: Call) -> float:
-        if call.deadline_s is None:
-            return self._long_poll_s
-        return max(min(self._long_poll_s, call.deadline_s - _POLL_MARGIN_S), 0.0)
 
     # --- lists
 
@@ -255,19 +234,8 @@ class StandaloneActivities:
     ) -> ListActivityExecutionsResponse:
         """ListActivityExecutions: open ones first, then the last closed."""
         namespace = self._engine.namespaces.get(request.namespace)
+        page = await self._page(request, namespace)
         custom = namespace.search_attributes
-        schema = (namespace.namespace_id, namespace.version)
-        query = self._queries.parse(schema, request.query, custom)
-        size = request.page_size if 0 < request.page_size <= self._page_size else self._page_size
-        page = await self._engine.reading(
-            self._engine.store.list_runs(
-                namespace.namespace_id,
-                query.where,
-                size,
-                request.next_page_token or None,
-                RunKind.ACTIVITY,
-            )
-        )
         rows = [
             messages.list_info(row.run, row.record, shown_attributes(row.record, custom)) for row in page.rows
         ]
@@ -277,19 +245,8 @@ class StandaloneActivities:
         self, request: CountActivityExecutionsRequest, call: Call
     ) -> CountActivityExecutionsResponse:
         """CountActivityExecutions: of all that match, or by status with GROUP BY."""
-        namespace = self._engine.namespaces.get(request.namespace)
-        schema = (namespace.namespace_id, namespace.version)
-        query = self._queries.parse(schema, request.query, namespace.search_attributes)
-        counts = await self._engine.reading(
-            self._engine.store.count_runs(
-                namespace.namespace_id, query.where, query.group_by, RunKind.ACTIVITY
-            )
-        )
-        response = CountActivityExecutionsResponse(count=sum(number for _, number in counts))
-        if query.group_by is not None:
-            for value, number in counts:
-                group = response.groups.add(count=number)
-                group.group_values.append(group_value(query.group_by, value))
+        response = CountActivityExecutionsResponse()
+        await self._count(request, response)
         return response
 
     # --- ending one
@@ -342,7 +299,7 @@ class StandaloneActivities:
         """DeleteActivityExecution: terminates it if it is open, then deletes everything of it."""
         namespace = self._engine.namespaces.get(request.namespace)
         self._check_activity(request)
-        _check_run_id(request.run_id)
+        check_run_id(request.run_id, _BAD_RUN_ID)
         run = await find(self._engine, namespace.namespace_id, request.activity_id, request.run_id)
 
         def apply(state: ActivityRun, now_ns: int) -> tuple[ActivityTransition | None, None]:
@@ -364,7 +321,7 @@ class StandaloneActivities:
         self._check_activity(request)
         request.request_id = request.request_id or self._engine.runtime.new_id()
         self._check_ids(request, "request_id", "identity")
-        _check_run_id(request.run_id)
+        check_run_id(request.run_id, _BAD_RUN_ID)
         if len(request.reason.encode()) > self._limits.blob_bytes:
             raise InvalidArgumentError("reason exceeds length limit")
         return await find(self._engine, namespace.namespace_id, request.activity_id, request.run_id)
@@ -402,11 +359,6 @@ def check_ids(request: Any, names: tuple[str, ...], limit: int) -> None:
         if length > limit:
             label = name.replace("_id", " ID")
             raise InvalidArgumentError(f"{label} exceeds length limit. Length={length} Limit={limit}")
-
-
-def _check_run_id(run_id: str) -> None:
-    if run_id and not checks.is_uuid(run_id):
-        raise InvalidArgumentError("invalid run id: must be a valid UUID")
 
 
 def _already(current: CurrentRun) -> ActivityAlreadyStartedError:

@@ -38,19 +38,16 @@ from perdure.core.errors import (
 )
 from perdure.core.operation import machine, messages
 from perdure.core.operation.state import OperationRun, OperationTransition
-from perdure.core.run import attributes, lifecycle
+from perdure.core.run import lifecycle
 from perdure.core.run.records import RunKey, RunKind
 from perdure.core.run.state import RUNNING
-from perdure.core.visibility import QueryCache
-from perdure.core.visibility.nodes import Query
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.standalone_runs import CONFLICT_RETRIES
 from perdure.server.namespaces import STARTABLE_STATES, Namespace
 from perdure.server.nexus_endpoints import NexusEndpoints
-from perdure.server.service import checks
 from perdure.server.service.call import Call
 from perdure.server.service.execution_info import shown_attributes, typed
-from perdure.server.service.visibility_rpcs import QUERY_CACHE_SIZE, group_value
+from perdure.server.service.standalone_rpcs import StandaloneRpcs, check_run_id
 from perdure.store.protocol import CurrentRun
 
 _FAILED_ONLY = NexusOperationIdReusePolicy.Value(
@@ -61,16 +58,13 @@ _USE_EXISTING = NexusOperationIdConflictPolicy.Value("NEXUS_OPERATION_ID_CONFLIC
 _STAGE_ANY = NexusOperationWaitStage.Value("NEXUS_OPERATION_WAIT_STAGE_UNSPECIFIED")
 _STAGE_STARTED = NexusOperationWaitStage.Value("NEXUS_OPERATION_WAIT_STAGE_STARTED")
 _STAGE_CLOSED = NexusOperationWaitStage.Value("NEXUS_OPERATION_WAIT_STAGE_CLOSED")
-_SUMMARY_BYTES = 400
-_DETAILS_BYTES = 20_000
 _DELETE_REASON = "Delete nexus operation execution"
+_BAD_RUN_ID = "run_id is not a valid UUID"
 _STATE_TOKEN = "operation-state"  # a kind of token
 _BAD_TOKEN = "invalid long poll token"
-_POLL_MARGIN_S = 1.0
-"""An empty answer is sent so long before the caller stops waiting."""
 
 
-class StandaloneOperations:
+class StandaloneOperations(StandaloneRpcs):
     """Handlers of the RPCs.
 
     Args:
@@ -83,13 +77,11 @@ class StandaloneOperations:
     def __init__(
         self, engine: Engine, endpoints: NexusEndpoints, long_poll_s: float = 20.0, page_size: int = 1_000
     ) -> None:
-        self._engine = engine
-        self._endpoints = endpoints
+        super().__init__(
+            engine, RunKind.NEXUS_OPERATION, messages.ALIASES, messages.ATTRIBUTES, long_poll_s, page_size
+        )
         self._runs = engine.operation_runs
-        self._limits = engine.limits.run
-        self._long_poll_s = long_poll_s
-        self._page_size = page_size
-        self._queries = QueryCache(QUERY_CACHE_SIZE, messages.ALIASES)
+        self._endpoints = endpoints
 
     # --- start
 
@@ -129,17 +121,10 @@ class StandaloneOperations:
         if not request.endpoint:
             raise InvalidArgumentError("endpoint is required")
         machine.normalize(request, self._limits)
-        for name, limit in (("summary", _SUMMARY_BYTES), ("details", _DETAILS_BYTES)):
-            length = getattr(request.user_metadata, name).ByteSize()
-            if length > limit:
-                raise InvalidArgumentError(
-                    f"user_metadata.{name} exceeds size limit. Length={length} Limit={limit}"
-                )
+        self._check_metadata(request.user_metadata)
         machine.normalize_header(request, self._limits)
         if request.HasField("search_attributes"):
-            custom = namespace.search_attributes
-            attributes.validate(request.search_attributes, custom, namespace.name, self._limits)
-            attributes.validate_size(request.search_attributes, self._limits)
+            self._check_attributes(request.search_attributes, namespace)
         if request.completion_callbacks:
             raise InvalidArgumentError(
                 "completion callbacks are not supported for standalone Nexus operations"
@@ -166,12 +151,6 @@ class StandaloneOperations:
             raise _already(current)
         return False
 
-    async def _current(self, namespace: Namespace, operation_id: str) -> CurrentRun | None:
-        store = self._engine.store
-        return await self._engine.reading(
-            store.current_run(namespace.namespace_id, operation_id, RunKind.NEXUS_OPERATION)
-        )
-
     # --- reading one
 
     async def describe_nexus_operation_execution(
@@ -182,7 +161,7 @@ class StandaloneOperations:
         self._check_operation(request.operation_id)
         if request.long_poll_token and not request.run_id:
             raise InvalidArgumentError("run_id is required when long_poll_token is provided")
-        _check_run_id(request.run_id)
+        check_run_id(request.run_id, _BAD_RUN_ID)
         version = 0
         if request.long_poll_token:
             fields = self._engine.tokens.open(_STATE_TOKEN, request.long_poll_token, _BAD_TOKEN)
@@ -221,7 +200,7 @@ class StandaloneOperations:
         if request.wait_stage not in (_STAGE_ANY, _STAGE_STARTED, _STAGE_CLOSED):
             raise InvalidArgumentError(f"unsupported wait_stage: {request.wait_stage}")
         self._check_operation(request.operation_id)
-        _check_run_id(request.run_id)
+        check_run_id(request.run_id, _BAD_RUN_ID)
         namespace = self._engine.namespaces.get(request.namespace)
         run = await self._find(namespace, request.operation_id, request.run_id)
         holds: Callable[[OperationRun], bool] = _is_closed
@@ -230,11 +209,6 @@ class StandaloneOperations:
         reached = await self._runs.wait(run, holds, self._wait_s(call))
         return PollNexusOperationExecutionResponse() if reached is None else messages.polled(reached)
 
-    def _wait_s(self, call: Call) -> float:
-        if call.deadline_s is None:
-            return self._long_poll_s
-        return max(min(self._long_poll_s, call.deadline_s - _POLL_MARGIN_S), 0.0)
-
     # --- lists
 
     async def list_nexus_operation_executions(
@@ -242,17 +216,7 @@ class StandaloneOperations:
     ) -> ListNexusOperationExecutionsResponse:
         """ListNexusOperationExecutions: open ones first, then the last closed."""
         namespace = self._engine.namespaces.get(request.namespace)
-        query = self._query(namespace, request.query)
-        size = request.page_size if 0 < request.page_size <= self._page_size else self._page_size
-        page = await self._engine.reading(
-            self._engine.store.list_runs(
-                namespace.namespace_id,
-                query.where,
-                size,
-                request.next_page_token or None,
-                RunKind.NEXUS_OPERATION,
-            )
-        )
+        page = await self._page(request, namespace)
         custom = namespace.search_attributes
         rows = [
             messages.list_info(row.run, row.record, shown_attributes(row.record, custom)) for row in page.rows
@@ -263,23 +227,9 @@ class StandaloneOperations:
         self, request: CountNexusOperationExecutionsRequest, call: Call
     ) -> CountNexusOperationExecutionsResponse:
         """CountNexusOperationExecutions: of all that match, or by status with GROUP BY."""
-        namespace = self._engine.namespaces.get(request.namespace)
-        query = self._query(namespace, request.query)
-        counts = await self._engine.reading(
-            self._engine.store.count_runs(
-                namespace.namespace_id, query.where, query.group_by, RunKind.NEXUS_OPERATION
-            )
-        )
-        response = CountNexusOperationExecutionsResponse(count=sum(number for _, number in counts))
-        if query.group_by is not None:
-            for value, number in counts:
-                group = response.groups.add(count=number)
-                group.group_values.append(group_value(query.group_by, value))
+        response = CountNexusOperationExecutionsResponse()
+        await self._count(request, response)
         return response
-
-    def _query(self, namespace: Namespace, text: str) -> Query:
-        schema = (namespace.namespace_id, namespace.version)
-        return self._queries.parse(schema, text, {**namespace.search_attributes, **messages.ATTRIBUTES})
 
     # --- ending one
 
@@ -319,7 +269,7 @@ class StandaloneOperations:
         """DeleteNexusOperationExecution: terminates it if it is open, then deletes everything of it."""
         namespace = self._engine.namespaces.get(request.namespace)
         self._check_operation(request.operation_id)
-        _check_run_id(request.run_id)
+        check_run_id(request.run_id, _BAD_RUN_ID)
         run = await self._find(namespace, request.operation_id, request.run_id)
 
         def apply(state: OperationRun, now_ns: int) -> tuple[OperationTransition | None, None]:
@@ -341,7 +291,7 @@ class StandaloneOperations:
         request.request_id = request.request_id or self._engine.runtime.new_id()
         self._check_id("request_id", request.request_id)
         self._check_operation(request.operation_id)
-        _check_run_id(request.run_id)
+        check_run_id(request.run_id, _BAD_RUN_ID)
         self._check_id("identity", request.identity)
         length = len(request.reason.encode())
         if length > machine.REASON_BYTES:
@@ -382,11 +332,6 @@ def _is_closed(state: OperationRun) -> bool:
 
 def _is_started(state: OperationRun) -> bool:
     return state.header.is_started or not state.header.is_open
-
-
-def _check_run_id(run_id: str) -> None:
-    if run_id and not checks.is_uuid(run_id):
-        raise InvalidArgumentError("run_id is not a valid UUID")
 
 
 def _already(current: CurrentRun) -> NexusOperationAlreadyStartedError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from perdure.api.common.v1 import Payload
 from perdure.api.enums.v1 import WorkflowExecutionStatus
@@ -97,11 +98,8 @@ class VisibilityRpcs:
         namespace = self._namespaces.get(request.namespace)
         query = self._query(request.query, namespace)
         counts = await self._store.count_runs(namespace.namespace_id, query.filter, query.group_by)
-        response = CountWorkflowExecutionsResponse(count=sum(number for _, number in counts))
-        if query.group_by is not None:
-            for value, number in counts:
-                group = response.groups.add(count=number)
-                group.group_values.append(group_value(query.group_by, value))
+        response = CountWorkflowExecutionsResponse()
+        show_counts(query, counts, response)
         return response
 
     async def list_open_workflow_executions(
@@ -204,7 +202,16 @@ def _instant_ns(timestamp: Timestamp) -> int:
     return min(max(timestamp_ns(timestamp), INT64_MIN), INT64_MAX)
 
 
-def group_value(attribute: str, value: object) -> Payload:
+def show_counts(query: Query, counts: Sequence[tuple[object, int]], response: Any) -> None:
+    """Puts what was counted into the response to a count of executions of any kind."""
+    response.count = sum(number for _, number in counts)
+    if query.group_by is not None:
+        for value, number in counts:
+            group = response.groups.add(count=number)
+            group.group_values.append(_group_value(query.group_by, value))
+
+
+def _group_value(attribute: str, value: object) -> Payload:
     """A group of a count, as the API shows it."""
     if attribute == EXECUTION_STATUS and isinstance(value, int):
         value = _STATUS_NAMES.get(value, value)
