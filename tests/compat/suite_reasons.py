@@ -15,7 +15,6 @@ class Reason:
     why: str
 
 
-_UPDATE_CALLBACKS: Final = "callbacks of updates are not built yet"
 _PYRIGHT: Final = "needs pyright and uv, which were not there"
 _TEST_SERVER: Final = (
     "needs the time-skipping server that the SDK downloads, which it could not; here it is Perdure's"
@@ -23,7 +22,6 @@ _TEST_SERVER: Final = (
 _RUNTIME: Final = "the SDK refuses the test's second client: it is on another runtime"
 
 REASONS: Final = (
-    Reason("sdk", "nexus/test_temporal_operation.py::test_temporal_operation_update_*", _UPDATE_CALLBACKS),
     Reason(
         "sdk",
         "nexus/test_temporal_system_nexus.py::test_system_nexus_proto_roundtrip*",

@@ -56,6 +56,7 @@ class Capabilities:
     worker_commands: bool = False
     standalone_nexus_operation: bool = True
     workflow_update_callbacks: bool = False
+    """Turned on, callbacks that come with updates are called; off by default, as on the official server."""
     poller_autoscaling_auto_enroll: bool = False
     workflow_task_completion_pagination: bool = False
     standalone_activity_start_delay: bool = True
@@ -244,6 +245,7 @@ _LIMIT_KEYS: Mapping[str, tuple[str, Reader]] = {
 """Dynamic configuration keys: field of `Limits` and how to read the value."""
 
 _CAPABILITY_KEYS: Mapping[str, tuple[str, Reader]] = {
+    "history.enableUpdateCallbacks": ("workflow_update_callbacks", _flag),
     "frontend.enableCancelWorkerPollsOnShutdown": ("worker_poll_complete_on_shutdown", _flag),
 }
 """Dynamic configuration keys: field of `Capabilities` and how to read the value."""

@@ -63,12 +63,12 @@ class HttpRemote:
             return None
         return protocol.read_refusal(*answer)
 
-    async def call_back(self, run: RunState, key: int, closing: HistoryEvent, timeout_s: float) -> Refusal:
+    async def call_back(self, run: RunState, key: int, news: HistoryEvent, timeout_s: float) -> Refusal:
         """See `nexus_requests.Remote.call_back`."""
         tx = Transition(run, 0)
         item = run.callbacks[key]
         target = callback.message(item).nexus
-        headers, body = completion(tx, key, closing)
+        headers, body = completion(tx, key, news)
         headers += [(name, value) for name, value in target.header.items() if name not in dict(headers)]
         answer = await self._send(target.url, headers, body, timeout_s)
         refused = answer if isinstance(answer, Refused) else None
@@ -123,16 +123,17 @@ def _read_start(answer: Answer) -> StartOutcome:
         return outcomes.refused("INTERNAL", f"malformed answer: {error}")
 
 
-def completion(tx: Transition, key: int, closing: HistoryEvent) -> tuple[list[tuple[str, str]], bytes]:
-    """Headers and body that tell how a run ended."""
-    outcome = callback.outcome(closing)
+def completion(tx: Transition, key: int, news: HistoryEvent) -> tuple[list[tuple[str, str]], bytes]:
+    """Headers and body that tell how a run, or an update of it, ended."""
+    item = tx.state.callbacks[key]
+    outcome = callback.told(item, news)
     start = datetime.fromtimestamp(tx.header.start_ns / 1e9, UTC)
-    close = datetime.fromtimestamp(tx.header.close_ns / 1e9, UTC)
+    close = datetime.fromtimestamp(callback.ended_ns(tx, item) / 1e9, UTC)
     headers = [
         (protocol.START_TIME, format_datetime(start.replace(microsecond=0), usegmt=True)),
         (protocol.CLOSE_TIME, close.isoformat().replace("+00:00", "Z")),
     ]
-    link = links.to_nexus(callback.start_link(tx, tx.state.callbacks[key]))
+    link = links.to_nexus(callback.start_link(tx, item))
     if link is not None:
         headers += protocol.link_headers([link])
     if isinstance(outcome, Ended):

@@ -87,8 +87,9 @@ class Server:
         self._store_name = store_name
         self.namespaces = Namespaces(store)
         self._removals = AttributeRemovals(store, self.namespaces)
+        limits = replace(config.limits, update_callbacks=config.capabilities.workflow_update_callbacks)
         self.engine = Engine(
-            store, self.namespaces, runtime, EngineLimits(cached_runs=config.cached_runs, run=config.limits)
+            store, self.namespaces, runtime, EngineLimits(cached_runs=config.cached_runs, run=limits)
         )
         self.engine.departures.is_enabled = config.capabilities.worker_poll_complete_on_shutdown
         self._remote = HttpRemote()

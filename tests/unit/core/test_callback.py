@@ -10,6 +10,7 @@ from perdure.core.nexus.outcomes import Ended, Succeeded
 from perdure.core.run import callback, effects, lifecycle, options
 from perdure.core.run.effects import Effect, Kind
 from perdure.core.run.limits import SECOND_NS
+from perdure.core.run.state import Callback
 from tests.support.builders import (
     application_failure,
     cancel_workflow,
@@ -20,7 +21,7 @@ from tests.support.builders import (
     payloads,
     retry_policy,
 )
-from tests.support.proto import common, enums
+from tests.support.proto import common, enums, history, update
 from tests.unit.core.driver import Driver, begun
 from tests.unit.core.test_reset import reset_to
 
@@ -148,3 +149,22 @@ def _close_by(driver: Driver, end: str) -> None:
         driver.complete(cancel_workflow())
     else:
         driver.apply(lifecycle.time_out)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "rejection", "told"),
+    [
+        (update.Outcome(success=payloads("r", "more")), None, Succeeded(payload("r"))),
+        (update.Outcome(success=payloads()), None, Succeeded(callback.no_payload())),
+        (update.Outcome(failure=application_failure()), None, Ended(application_failure())),
+        (None, application_failure(), Ended(application_failure())),
+        (None, None, Ended(callback.OUTLIVED)),
+    ],
+    ids=["succeeded", "nothing", "failed", "refused", "outlived"],
+)
+def test_what_is_told_of_each_end_of_an_update(outcome: Any, rejection: Any, told: Any) -> None:
+    event = history.HistoryEvent()
+    if outcome is not None:
+        event.workflow_execution_update_completed_event_attributes.outcome.CopyFrom(outcome)
+    data = rejection.SerializeToString() if rejection is not None else b""
+    assert callback.told(Callback(1, update_id="u", rejection=data), event) == told

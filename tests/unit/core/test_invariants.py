@@ -56,7 +56,7 @@ SIGNALED = enums.EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
 Tamper = Callable[[RunState], object]
 CALLBACK = common.Callback(nexus=common.Callback.Nexus(url="temporal://system"))
 OPERATION = "a pending Nexus operation is in one possible state"
-CALLBACKS = "callbacks are counted, and delivered only by the end of a chain"
+CALLBACKS = "callbacks are counted, and delivered only by the end of a chain or an update"
 
 
 def _busy() -> Driver:
@@ -161,6 +161,8 @@ STATES: list[tuple[str, Callable[[], Driver], Tamper]] = [
     (CALLBACKS, _asking, lambda state: state.callbacks.update({3: Callback(3)})),
     (CALLBACKS, _asking, _header(calls_back=True)),
     (CALLBACKS, _asking, _callback(attempt=1)),
+    (CALLBACKS, _asking, _callback(update_id="u", attempt=1)),
+    (CALLBACKS, _asking, _callback(update_id="u", update_ended_ns=1)),
     ("a started workflow task was scheduled", _busy, _header(task_scheduled_event_id=0)),
     ("a started workflow task was scheduled", _busy, _header(task_started_ns=0)),
     (

@@ -72,7 +72,7 @@ def due_ns(tx: Transition, under_way: Set[Effect] = NONE) -> Iterator[int]:
 
 def _requests(tx: Transition, under_way: Set[Effect]) -> Iterator[tuple[Effect, int]]:
     """What is asked of handlers and who is called back, each with the time from which on it is due."""
-    if tx.header.calls_back:
+    if tx.header.calls_back or tx.header.tells_of_updates:
         for key, time_ns in callback.due(tx):
             effect = Effect(Kind.CALL_BACK, key)
             if effect not in under_way:

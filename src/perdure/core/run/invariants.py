@@ -408,17 +408,20 @@ def _operations_are_consistent(view: View) -> str | None:
     return None
 
 
-@_state("callbacks are counted, and delivered only by the end of a chain")
+@_state("callbacks are counted, and delivered only by the end of a chain or an update")
 def _callbacks_are_consistent(view: View) -> str | None:
     if sorted(view.callbacks) != list(range(1, len(view.callbacks) + 1)):
         return f"keys {sorted(view.callbacks)}"
     if view.header.calls_back and (view.header.is_open or not view.callbacks):
         return "it calls back, and is open or has nobody to call"
     for key, item in view.callbacks.items():
-        if not view.header.calls_back and (item.attempt or item.end_state):
+        is_over = bool(item.update_ended_ns) if item.update_id else view.header.calls_back
+        if not is_over and (item.attempt or item.end_state):
             return f"callback {key} was delivered too early"
+        if item.update_ended_ns and not (item.update_id and view.header.tells_of_updates):
+            return f"callback {key} of an update is not known to be due"
         if item.end_state and item.next_attempt_ns:
-            return f"callback {key} is settled and to be tried again"
+            return f"callback {key} is settled and tried again"
     return None
 
 
@@ -553,16 +556,21 @@ def _wakeup_is_earliest(step: Step) -> str | None:
     return None if step.write.wakeup_ns == wanted else f"wake-up {step.write.wakeup_ns}, earliest {wanted}"
 
 
+def _callbacks_due(view: View) -> Iterator[int]:
+    for item in view.callbacks.values():
+        since_ns = item.update_ended_ns if item.update_id else view.header.calls_back and view.header.close_ns
+        if since_ns and not item.end_state:
+            yield max(since_ns, item.next_attempt_ns)
+
+
 def _deadlines(view: View) -> Iterator[int]:
     """Every moment at which time alone moves the run, said once more."""
     header = view.header
     if not header.is_open:
         owed = [header.close_ns] if header.owes_parent or view.children else []
-        if header.calls_back:
-            waiting = (item for item in view.callbacks.values() if not item.end_state)
-            owed += [max(header.close_ns, item.next_attempt_ns) for item in waiting]
-        yield from owed or [header.close_ns + header.retention_ns]
+        yield from [*owed, *_callbacks_due(view)] or [header.close_ns + header.retention_ns]
         return
+    yield from _callbacks_due(view)
     for operation in view.operations.values():
         yield from _operation_deadlines(operation)
     yield from (child.initiated_ns for child in view.children.values() if not child.run_id)

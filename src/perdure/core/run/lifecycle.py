@@ -384,7 +384,9 @@ def _close(tx: Transition, event: HistoryEvent, status: int) -> None:
         tx.nexus_operations.clear()
     goes_on = tx.successor is not None or header.reset_run_id
     header.owes_parent = bool(header.parent_initiated_event_id) and not goes_on
-    header.calls_back = tx.has_callbacks and len(tx.callbacks) > 0 and not goes_on
+    header.calls_back = tx.has_callbacks and callback.has_of_run(tx) and not goes_on
+    if tx.has_callbacks and not header.reset_run_id:
+        callback.end_updates(tx)
     tx.needs_task = False
     tx.visibility_changed = True
 

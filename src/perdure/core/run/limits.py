@@ -45,6 +45,8 @@ class Limits:
     nexus_least_request_ns: int = 3 * SECOND_NS // 2
     """An operation that has less time left is not asked any more: it times out."""
     callbacks: int = 2_000
+    update_callbacks: bool = False
+    """Whether callbacks that come with updates are called; they are in the history anyway."""
     callback_url_bytes: int = 1000
     callback_header_bytes: int = 8192
     updates_in_flight: int = 10

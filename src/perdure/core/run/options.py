@@ -50,7 +50,7 @@ def attach_to_update(tx: Transition, update_id: str, request_id: str, callbacks:
         tx: the transition.
         update_id: whose.
         request_id: the request is known by from now on.
-        callbacks: kept in the event; nobody calls them.
+        callbacks: what it brings.
     """
     event = tx.new_event(_UPDATED)
     event.worker_may_ignore = True

@@ -153,6 +153,8 @@ def begin(
         _apply_again(tx, event, plan)
     for change in plan.changes:
         options.update(tx, change.workflow_execution_options, set(change.update_mask.paths), "")
+    if limits.update_callbacks:
+        update.register_callbacks(tx)
     tx.needs_task = True
 
 
@@ -249,3 +251,5 @@ def leave(tx: Transition, new_run_id: str, reason: str, *, is_base: bool) -> Non
     if tx.header.is_open:
         lifecycle.terminate(tx, reason=reason, details=None, identity=RESETTER)
         tx.header.owes_parent = False
+        if tx.has_callbacks:
+            callback.keep_back(tx)

@@ -142,6 +142,8 @@ class RunHeader(Record):
     """The run is closed and its parent has not been told yet."""
     calls_back: bool = False
     """The run is closed, nothing follows it, and it has completion callbacks: they are to be delivered."""
+    tells_of_updates: bool = False
+    """Updates that somebody is to be told of have ended."""
     root_workflow_id: str = ""
     root_run_id: str = ""
     most_recent_build_id: str = ""
@@ -309,7 +311,7 @@ class NexusOperation(Record):
 
 
 class Callback(Record):
-    """Somebody who is to be told how the run ends."""
+    """Somebody who is to be told how the run ends, or one of its updates."""
 
     key: int = 0
     """Counts the run's callbacks from 1 on."""
@@ -326,6 +328,12 @@ class Callback(Record):
     last_failure: bytes = b""
     end_state: int = 0
     """temporal.api.enums.v1.CallbackState number once nothing is left to do; else 0."""
+    update_id: str = ""
+    """The update whose end it waits for; empty: the run's."""
+    update_ended_ns: int = 0
+    """When that update ended; 0 while it goes on."""
+    rejection: bytes = b""
+    """Why the workflow refused the update, which then is in no event: serialised temporal.api.failure.v1.Failure."""
 
 
 class Update(Record):

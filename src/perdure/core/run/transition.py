@@ -348,6 +348,7 @@ class Transition:
             or state.externals
             or self.header.owes_parent
             or self.header.calls_back
+            or self.header.tells_of_updates
             or self.may_have_operations
         )
 

@@ -14,7 +14,7 @@ state that the workflow's word ends. Who waits for such an update waits in the r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError, Message
@@ -35,7 +35,8 @@ from perdure.core.errors import (
     UnavailableError,
     WorkflowNotReadyError,
 )
-from perdure.core.run import options
+from perdure.core.run import callback, options
+from perdure.core.run.callback import update_failure
 from perdure.core.run.limits import Limits
 from perdure.core.run.state import RunState, Update
 from perdure.core.run.transition import Transition
@@ -44,6 +45,7 @@ _ADMITTED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ADMITTED")
 _BY_RESET = UpdateAdmittedEventOrigin.Value("UPDATE_ADMITTED_EVENT_ORIGIN_REAPPLY")
 _ACCEPTED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED")
 _COMPLETED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED")
+_OPTIONS_UPDATED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED")
 _PROTOCOL = "temporal.api.update.v1"
 _CAUSE_CONCURRENT = 2
 _CAUSE_BUSY_WORKFLOW = 5
@@ -58,23 +60,11 @@ ANSWER_LOST = "the workflow's answer to the update was lost"
 ABORTED_BY_CLOSE = "workflow update was aborted by closing workflow"
 
 
-def _failure(kind: str, message: str) -> Failure:
-    failure = Failure(message=message, source="Server")
-    failure.application_failure_info.type = kind
-    failure.application_failure_info.non_retryable = True
-    return failure
-
-
-UNPROCESSED = _failure(
+UNPROCESSED = update_failure(
     "UnprocessedUpdate",
     "Workflow Update is rejected because it wasn't processed by worker. Probably, Workflow Update is not supported by "
     "the worker.",
 )
-OUTLIVED = _failure(
-    "AcceptedUpdateCompletedWorkflow",
-    "Workflow Update failed because the Workflow completed before the Update completed.",
-)
-"""The outcome of an update that was accepted and not completed when its run closed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -233,7 +223,7 @@ class UpdateRegistry:
 
 
 def check_callbacks(request: Request) -> None:
-    """Checks that callbacks can be told from those of other requests. They are kept and shown, and nobody calls them.
+    """Checks that callbacks can be told from those of other requests.
 
     Raises:
         InvalidArgumentError: there is no request id.
@@ -244,19 +234,58 @@ def check_callbacks(request: Request) -> None:
         )
 
 
-def attach(tx: Transition, request: Request) -> bool:
+def attach(tx: Transition, request: Request, limits: Limits) -> bool:
     """Records the callbacks that a request brings to an update which the run knows.
 
     Returns:
         whether that changed anything: not if the request was here before, or the update is completed.
+
+    Raises:
+        FailedPreconditionError: the run has too many callbacks.
     """
     kept = tx.updates.get(request.meta.update_id)
     if kept is None or kept.completed_event_id or _is_known(tx, request.request_id):
         return False
     if not kept.accepted_event_id:
         return False  # it waits, with what is to be attached
-    options.attach_to_update(tx, request.meta.update_id, request.request_id, request.completion_callbacks)
+    most, there = limits.callbacks, len(tx.callbacks)
+    if limits.update_callbacks and len(request.completion_callbacks) + there > most:
+        raise FailedPreconditionError(
+            f"cannot attach more than {most} callbacks to a workflow ({there} callbacks already attached)"
+        )
+    _attach(tx, request.meta.update_id, request.request_id, request.completion_callbacks, limits)
     return True
+
+
+def _attach(
+    tx: Transition, update_id: str, request_id: str, callbacks: Sequence[Callback], limits: Limits
+) -> None:
+    options.attach_to_update(tx, update_id, request_id, callbacks)
+    if limits.update_callbacks:
+        callback.register(tx, request_id, callbacks, update_id=update_id)
+
+
+def register_callbacks(tx: Transition) -> None:
+    """Registers what came with the updates under way of a run that a reset made; its events say it all."""
+    buffered = [event for key in tx.buffered_keys() if (event := tx.buffered.get(key)) is not None]
+    for event in (*tx.events, *buffered):
+        for update_id, request_id, callbacks in _brought_by(event):
+            kept = tx.updates.get(update_id)
+            if kept is not None and not kept.completed_event_id:
+                callback.register(tx, request_id, callbacks, update_id=update_id)
+
+
+def _brought_by(event: HistoryEvent) -> Iterator[tuple[str, str, Sequence[Callback]]]:
+    """Update, request and callbacks that an event tells of."""
+    if event.event_type in (_ADMITTED, _ACCEPTED):
+        admitted = event.workflow_execution_update_admitted_event_attributes.request
+        accepted = event.workflow_execution_update_accepted_event_attributes.accepted_request
+        request = admitted if event.event_type == _ADMITTED else accepted
+        if request.completion_callbacks:
+            yield request.meta.update_id, request.request_id, request.completion_callbacks
+    elif event.event_type == _OPTIONS_UPDATED:
+        for attached in event.workflow_execution_options_updated_event_attributes.workflow_update_options:
+            yield attached.update_id, attached.attached_request_id, attached.attached_completion_callbacks
 
 
 def _is_known(tx: Transition, request_id: str) -> bool:
@@ -364,7 +393,13 @@ class UpdateAnswers:
         for update_id in unheard(self.tx.state):
             if update_id not in self.changes.accepted:
                 self.changes.rejected.setdefault(update_id, UNPROCESSED)
-                self.tx.updates.delete(update_id)
+                self._forget(update_id, UNPROCESSED)
+
+    def _forget(self, update_id: str, reason: Failure) -> None:
+        """Only an update that a reset brought has something to forget."""
+        self.tx.updates.delete(update_id)
+        if self.tx.has_callbacks:
+            callback.update_ended(self.tx, update_id, reason)
 
     @property
     def has_unsent(self) -> bool:
@@ -402,27 +437,30 @@ class UpdateAnswers:
         if not brought:
             waiting = self.registry.waiting.get(update_id)
             attributes.accepted_request.CopyFrom(waiting.request if waiting else acceptance.accepted_request)
-            for callback in attributes.accepted_request.completion_callbacks:
-                event.links.extend(callback.links)
+            for brought_callback in attributes.accepted_request.completion_callbacks:
+                event.links.extend(brought_callback.links)
         self.tx.append(event)
         if brought:
             self.tx.updates.edit(update_id).accepted_event_id = event.event_id
         else:
             request_id = attributes.accepted_request.request_id
             self.tx.updates.put(update_id, Update(event.event_id, request_id=request_id))
+            if self.limits.update_callbacks and attributes.accepted_request.completion_callbacks:
+                given = attributes.accepted_request.completion_callbacks
+                callback.register(self.tx, request_id, given, update_id=update_id)
         self.changes.accepted.add(update_id)
-        self._attach(update_id)
+        self._attach_waiting(update_id)
 
-    def _attach(self, update_id: str) -> None:
+    def _attach_waiting(self, update_id: str) -> None:
         waiting = self.registry.waiting.get(update_id)
         for request_id, callbacks in waiting.attached.items() if waiting is not None else ():
             if not _is_known(self.tx, request_id):
-                options.attach_to_update(self.tx, update_id, request_id, callbacks)
+                _attach(self.tx, update_id, request_id, callbacks, self.limits)
 
     def reject(self, update_id: str, rejection: Rejection) -> None:
         """The workflow will not have it."""
         self._check_waits(update_id, "Rejection")
-        self.tx.updates.delete(update_id)
+        self._forget(update_id, rejection.failure)
         self.changes.rejected[update_id] = rejection.failure
 
     def complete(self, update_id: str, response: Response) -> None:
@@ -442,6 +480,8 @@ class UpdateAnswers:
         attributes.outcome.CopyFrom(response.outcome)
         self.tx.append(event)
         self.tx.updates.edit(update_id).completed_event_id = event.event_id
+        if self.tx.has_callbacks:
+            callback.update_ended(self.tx, update_id)
 
     def _check_waits(self, update_id: str, what: str) -> None:
         update = self.tx.updates.get(update_id)

@@ -371,18 +371,18 @@ class Effects:
     # --- operations of other runs that this one was ---
 
     async def _call_back(self, run: RunKey, effect: Effect) -> None:
-        """Completes the operation that this closed run was, in one commit with the success of the callback."""
+        """Completes the operation that this run, or an update of it, was: in one commit with the callback's success."""
         state = await self._histories.state(run)
         item = state.callbacks.get(effect.event_id)
         if item is None:
             return
         headers = callback.message(item).nexus.header
-        closing = await self._histories.event(run, state.header.close_event_id)
+        news = await self._histories.news(state, item)
         waiting, target, problem = await self._waiting(headers.get(callback.TOKEN_HEADER, ""))
 
         def completion_of(tx: Transition) -> Completion:
             return Completion(
-                callback.outcome(closing),
+                callback.told(item, news),
                 headers.get(callback.OPERATION_TOKEN_HEADER, ""),
                 tx.header.start_ns,
                 [callback.start_link(tx, item)],
@@ -395,7 +395,9 @@ class Effects:
             tx = await self._source(slots[run], effect)
             if tx is None:
                 return
-            other = await self._target(slots[target]) if target is not None and target != run else None
+            other = tx if target == run and tx.header.is_open else None  # a workflow that updates itself
+            if target is not None and target != run:
+                other = await self._target(slots[target])
             if waiting is not None and other is not None:
                 completion = completion_of(tx)
                 try:
@@ -407,7 +409,7 @@ class Effects:
             if problem:
                 other = None
             _settle(tx, effect, problem)
-            await self._commit(slots, other, tx)
+            await self._commit(slots, None if other is tx else other, tx)
 
     async def _complete_standalone(
         self, run: RunKey, effect: Effect, waiting: Waiting, completion_of: Callable[[Transition], Completion]

@@ -9,8 +9,10 @@ from perdure.api.history.v1 import History as HistoryMessage
 from perdure.api.history.v1 import HistoryEvent
 from perdure.core.errors import NotFoundError
 from perdure.core.invariant import invariant
+from perdure.core.run import callback
 from perdure.core.run.records import EventBatch, RunKey
-from perdure.core.run.state import RunHeader, RunState
+from perdure.core.run.state import Callback, RunHeader, RunState
+from perdure.core.run.transition import Transition
 from perdure.server.engine.engine import Engine
 
 PAGE_BYTES = 2 * 1024 * 1024
@@ -139,6 +141,11 @@ class Histories:
                 return found
         invariant(False, "an event is missing from the history", run=run, event_id=event_id)
         raise AssertionError  # invariant raised
+
+    async def news(self, state: RunState, item: Callback) -> HistoryEvent:
+        """The event that a callback tells of; an empty one if it tells of what is in none."""
+        event_id = callback.event_id(Transition(state, 0), item)
+        return await self.event(state.run, event_id) if event_id else HistoryEvent()
 
     def _parsed(self, batch: EventBatch) -> Sequence[HistoryEvent]:
         """The events of a batch. Some are remembered: of many that were written at once, one after the other is asked

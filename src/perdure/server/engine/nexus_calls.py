@@ -207,9 +207,9 @@ class NexusCalls:
         item = state.callbacks.get(key)
         if item is None or item.end_state:
             return
-        closing = await self._histories.event(run, state.header.close_event_id)
+        news = await self._histories.news(state, item)
         url = callback.message(item).nexus.url
-        refusal = await self._requests.call_back(state, key, closing, url)
+        refusal = await self._requests.call_back(state, key, news, url)
 
         def apply(now: RunState, now_ns: int) -> tuple[Transition | None, None]:
             tx = Transition(now, now_ns)

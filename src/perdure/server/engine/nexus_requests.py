@@ -83,7 +83,7 @@ class Remote(Protocol):
     async def cancel(self, url: str, request: Request, timeout_s: float) -> CancelOutcome:
         """Asks the handlers of an address to cancel an operation."""
 
-    async def call_back(self, run: RunState, key: int, closing: HistoryEvent, timeout_s: float) -> Refusal:
+    async def call_back(self, run: RunState, key: int, news: HistoryEvent, timeout_s: float) -> Refusal:
         """Delivers a completion callback."""
 
 
@@ -270,13 +270,13 @@ class NexusRequests:
 
     # --- asking
 
-    async def call_back(self, run: RunState, key: int, closing: HistoryEvent, url: str) -> Refusal:
+    async def call_back(self, run: RunState, key: int, news: HistoryEvent, url: str) -> Refusal:
         """Delivers a completion callback to an address, in its turn."""
         if self._remote is None:
             return Refusal("callbacks by HTTP cannot be made from here")
         timeout_s = self._engine.limits.run.nexus_request_ns / 1e9
         async with self.lines.place(host_of(url), CONCURRENT_AT_HOST):
-            return await self._remote.call_back(run, key, closing, timeout_s)
+            return await self._remote.call_back(run, key, news, timeout_s)
 
     def turn(self, operation: NexusOperation) -> AbstractAsyncContextManager[None]:
         """Waits for one of the places at an operation's handlers, and keeps it."""

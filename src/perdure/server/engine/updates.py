@@ -13,7 +13,8 @@ from functools import partial
 from perdure.api.enums.v1 import UpdateWorkflowExecutionLifecycleStage
 from perdure.api.update.v1 import Meta, Outcome, Request
 from perdure.core.errors import DeadlineExceededError, NotFoundError, ResourceExhaustedError
-from perdure.core.run import activity, update, workflow_task
+from perdure.core.run import activity, callback, update, workflow_task
+from perdure.core.run.limits import Limits
 from perdure.core.run.records import RunKey
 from perdure.core.run.state import RunState
 from perdure.core.run.transition import Transition
@@ -168,7 +169,7 @@ class Updates:
             await self._engine.transact(slot.key, _release)
         if request.completion_callbacks:
             is_sent = self._is_sent(slot, request.meta.update_id)
-            await self._engine.transact(slot.key, partial(_attach, request, is_sent))
+            await self._engine.transact(slot.key, partial(_attach, request, is_sent, self._engine.limits.run))
 
     def _is_sent(self, slot: RunSlot, update_id: str) -> bool:
         waiting = slot.updates.waiting.get(update_id) if slot.updates is not None else None
@@ -255,7 +256,7 @@ class Updates:
                 outcome = event.workflow_execution_update_completed_event_attributes.outcome
                 return UpdateStatus(run, COMPLETED, outcome)
             if not state.header.is_open:
-                return UpdateStatus(run, COMPLETED, Outcome(failure=update.OUTLIVED))
+                return UpdateStatus(run, COMPLETED, Outcome(failure=callback.OUTLIVED))
             return UpdateStatus(run, ACCEPTED)
         if waiting is not None and waiting.rejection is not None:
             return UpdateStatus(run, COMPLETED, Outcome(failure=waiting.rejection), rejected=True)
@@ -312,13 +313,15 @@ class _Patience:
         return True
 
 
-def _attach(request: Request, is_sent: bool, state: RunState, now_ns: int) -> tuple[Transition | None, None]:
+def _attach(
+    request: Request, is_sent: bool, limits: Limits, state: RunState, now_ns: int
+) -> tuple[Transition | None, None]:
     """Attaches a request's callbacks; the task that has sent its update to a worker becomes an ordinary one."""
     tx = Transition(state, now_ns)
     if is_sent and state.header.is_open and state.header.task_is_speculative:
         tx.write_speculative_task()
         return tx, None
-    is_attached = state.header.is_open and update.attach(tx, request)
+    is_attached = state.header.is_open and update.attach(tx, request, limits)
     return (tx if is_attached else None), None
 
 

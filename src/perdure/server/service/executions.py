@@ -84,7 +84,7 @@ class Executions:
         self._starts = starts
         self._histories = histories
         self._task_responses = task_responses
-        self._callback_rules = callback_rules
+        self.callback_rules = callback_rules
 
     # --- start ---
 
@@ -223,7 +223,7 @@ class Executions:
         attributes.mark_types(request.search_attributes, custom)
         attributes.validate_size(request.search_attributes, limits)
         priorities.check(request.priority)
-        callback_checks.check(request.completion_callbacks, self._callback_rules, limits)
+        callback_checks.check(request.completion_callbacks, self.callback_rules, limits)
         _leave_out_links_of_callbacks(request)
         checks.links(request.links)
         conflict = request.on_conflict_options

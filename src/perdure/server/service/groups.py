@@ -93,7 +93,7 @@ def engine_groups(
         WorkerRpcs(engine, workers),
         ActivityTasks(engine, histories, responses, deployments, long_poll_s),
         Readings(engine, histories, queries, history_wait_s, query_wait_s),
-        UpdateRpcs(engine, histories, updates),
+        UpdateRpcs(engine, histories, updates, nexus.callback_rules),
         StandaloneActivities(engine, history_wait_s, list_page_size),
         StandaloneOperations(engine, nexus.endpoints, history_wait_s, list_page_size),
         ActivityControls(engine, histories),

@@ -97,7 +97,7 @@ class MultiOperations:
 
     def _prepare_update(self, namespace: Namespace, sent: UpdateWorkflowExecutionRequest) -> None:
         _check_namespace(sent.namespace, namespace)
-        prepare_update(sent, self._engine)
+        prepare_update(sent, self._engine, self._executions.callback_rules)
         if sent.first_execution_run_id:
             raise InvalidArgumentError("FirstExecutionRunId is not allowed.")
         if sent.workflow_execution.run_id:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from perdure.api.common.v1 import Link
 from perdure.api.enums.v1 import EventType
 from perdure.api.workflowservice.v1 import (
@@ -11,10 +13,11 @@ from perdure.api.workflowservice.v1 import (
     UpdateWorkflowExecutionResponse,
 )
 from perdure.core.errors import InvalidArgumentError, PermissionDeniedError
+from perdure.server.callback_addresses import AddressRule
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories
 from perdure.server.engine.updates import ACCEPTED, ADMITTED, COMPLETED, UNSPECIFIED, Updates, UpdateStatus
-from perdure.server.service import checks
+from perdure.server.service import callback_checks, checks
 from perdure.server.service.call import Call
 
 _UPDATE_ACCEPTED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED")
@@ -27,10 +30,18 @@ class UpdateRpcs:
         engine: the runs.
         histories: finds runs by workflow id.
         updates: lets updates in and waits for them.
+        callback_rules: addresses that callbacks may have.
     """
 
-    def __init__(self, engine: Engine, histories: Histories, updates: Updates) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        histories: Histories,
+        updates: Updates,
+        callback_rules: Sequence[AddressRule] = (),
+    ) -> None:
         self._engine = engine
+        self._callback_rules = callback_rules
         self._namespaces = engine.namespaces
         self._histories = histories
         self._updates = updates
@@ -40,7 +51,7 @@ class UpdateRpcs:
     ) -> UpdateWorkflowExecutionResponse:
         """UpdateWorkflowExecution: sends an update, once per update id, and waits until it is accepted or completed."""
         namespace = self._namespaces.get(request.namespace)
-        prepare_update(request, self._engine)
+        prepare_update(request, self._engine, self._callback_rules)
         named = request.workflow_execution
         status = await self._updates.update(
             namespace.namespace_id,
@@ -76,8 +87,13 @@ class UpdateRpcs:
         return response
 
 
-def prepare_update(request: UpdateWorkflowExecutionRequest, engine: Engine) -> None:
-    """Checks an update request and fills in what it leaves open: an update id, the stage to wait for."""
+def prepare_update(
+    request: UpdateWorkflowExecutionRequest, engine: Engine, callback_rules: Sequence[AddressRule]
+) -> None:
+    """Checks an update request and fills in what it leaves open: an update id, the stage to wait for.
+
+    Callbacks that nobody will call are not looked at.
+    """
     checks.execution(request)
     limits = engine.limits.run
     if not request.request.HasField("meta"):
@@ -98,6 +114,8 @@ def prepare_update(request: UpdateWorkflowExecutionRequest, engine: Engine) -> N
         raise PermissionDeniedError(
             "UpdateWorkflowExecution issued asynchronously and waiting on update admitted is not supported."
         )
+    if limits.update_callbacks:
+        callback_checks.check(request.request.completion_callbacks, callback_rules, limits)
     checks.links(request.request.links)
 
 
