@@ -44,6 +44,7 @@ check: lint
 test: lint
 	@scripts/prepare.sh node
 	@scripts/prepare.sh browser
+	@scripts/prepare.sh brokers
 	@$(PYTEST) tests -n $(WORKERS) --dist worksteal -m "not serial"; parallel=$$?; \
 	$(PYTEST) tests -m serial; serial=$$?; \
 	[ $$parallel = 0 ] && { [ $$serial = 0 ] || [ $$serial = 5 ]; }

@@ -3,6 +3,7 @@
 #   prepare.sh venv FOLDER   a virtual environment with pip in FOLDER; kept if it already works
 #   prepare.sh browser       Chromium, for the tests of the web UI; going without it is no error
 #   prepare.sh node          node and npm, for the tests with the TypeScript SDK; going without them is no error
+#   prepare.sh brokers       Redis and RabbitMQ, for the tests of the bridge; going without them is no error
 set -eu
 
 say() { echo "prepare: $*" >&2; }
@@ -56,9 +57,33 @@ browser() {
     debian chromium || say "until then the tests of the web UI in a browser are skipped"
 }
 
+# Only the programs are wanted: the tests start their own brokers. Where Debian's packages may start services, they are
+# told not to for as long as this takes; on a machine that has this file already it is left alone.
+brokers() {
+    missing=""
+    command -v redis-server >/dev/null || missing="redis-server"
+    [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing="$missing rabbitmq-server"
+    if [ -z "$missing" ]; then
+        return
+    fi
+    policy=/usr/sbin/policy-rc.d
+    ours=""
+    if [ "$(id -u)" = 0 ] && [ ! -e "$policy" ]; then
+        ours=yes
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"
+    fi
+    # shellcheck disable=SC2086  # one word for each package
+    debian $missing || say "until then the tests of the bridge with these brokers are skipped"
+    if [ -n "$ours" ]; then
+        rm -f "$policy"
+    fi
+}
+
 case "${1:-}" in
+    brokers) brokers ;;
     browser) browser ;;
     venv) venv "$2" ;;
     node) node ;;
-    *) say "usage: prepare.sh venv FOLDER | node | browser"; exit 2 ;;
+    *) say "usage: prepare.sh venv FOLDER | node | browser | brokers"; exit 2 ;;
 esac

@@ -257,7 +257,7 @@ class WorkflowCalls(ImplBase):
             workflow_execution=_execution(input.id, input.run_id),
             signal_name=input.signal,
             identity=self._client.identity,
-            request_id=new_request_id(),
+            request_id=input.request_id or new_request_id(),
         )
         if input.args:
             converter = self._workflow_converter(input.id, run_id=input.run_id)

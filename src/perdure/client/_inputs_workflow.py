@@ -147,6 +147,7 @@ class SignalWorkflowInput:
     headers: Mapping[str, Payload]
     rpc_metadata: Mapping[str, str | bytes]
     rpc_timeout: timedelta | None
+    request_id: str | None = None
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""Orders from a queue, charged once each: plain consumers and the bridge, killed again and again."""

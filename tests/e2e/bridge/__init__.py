@@ -1,0 +1,1 @@
+"""The bridge from queues to workflows, with real brokers and without any."""
