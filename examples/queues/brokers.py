@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import random
 import shutil
 import signal
 import socket
@@ -29,8 +30,7 @@ from perdure.contrib.bridge.redis import RedisStream
 from perdure.contrib.bridge.sqs import SqsQueue
 
 HOST = "127.0.0.1"
-START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 90.0
 POLL_S = 0.05
 RABBIT = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 """Not the one in /usr/sbin, which changes to the user of the system's own broker."""
@@ -42,11 +42,18 @@ class BrokerMissingError(Exception):
     """The program is not installed; the message says what is."""
 
 
+PORTS = range(20_000, 32_000)
+"""Below those that systems give to outgoing connections: a client that tries again and again must not get the port of a
+broker that is down, or it would end up talking to itself."""
+
+
 def free_port() -> int:
     """A port that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
 
 
 class Broker(Protocol):

@@ -27,17 +27,17 @@ from examples.queues.plain import consume
 from perdure.client import Client
 from perdure.contrib.bridge import Bridge, Delivery, Source
 
-CLAIM_AFTER_S = 1
-"""After which a life gets what an earlier one had taken; the shortest that SQS can do."""
+CLAIM_AFTER_S = 2
+"""After which a life gets what an earlier one had taken; long enough for a machine that has other things to do."""
 
-IDLE_S = 1.6
+IDLE_S = 2.6
 """A bridge that has got nothing for so long (more than a claim takes to expire) has nothing left to do."""
 
 WATCH_EVERY_S = 0.05
 REQUEUED_AFTER_S = 0.3
 """After which a broker has noticed that a connection is gone."""
 
-LIFE_LIMIT_S = 60.0
+LIFE_LIMIT_S = 120.0
 
 
 class Fate:

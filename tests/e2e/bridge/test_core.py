@@ -107,7 +107,7 @@ def start(message: Message) -> StartWorkflow:
 
 
 async def drained(
-    client: Client, queue: Queue, handler: Callable[[Message], Decision], **options: int
+    client: Client, queue: Queue, handler: Callable[[Message], Decision], *, concurrency: int = 8
 ) -> Bridge:
     """Runs a bridge until every message of the queue has been answered for."""
     bridge = queue.bridge = Bridge(

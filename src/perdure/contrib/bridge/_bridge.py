@@ -273,7 +273,7 @@ class Bridge:
         try:
             async with asyncio.timeout(longest_s * random.uniform(0.5, 1.0)):
                 await self._stopping.wait()
-        except TimeoutError:
+        except TimeoutError:  # the usual end of a pause
             pass
 
 

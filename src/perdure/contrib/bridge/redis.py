@@ -135,9 +135,11 @@ class RedisStream:
                 self._has_own = False
                 if found:
                     return await self._deliveries(found, redelivered=True)
-            if time.monotonic() >= self._next_claim_s:
+            until_claim_s = self._next_claim_s - time.monotonic()
+            if until_claim_s <= 0:
                 return await self._take_over(limit)
-            return await self._deliveries(await self._read(">", limit, BLOCK_MS), redelivered=False)
+            block_ms = max(1, min(BLOCK_MS, round(until_claim_s * 1000)))
+            return await self._deliveries(await self._read(">", limit, block_ms), redelivered=False)
 
     async def acknowledge(self, delivery: Delivery) -> None:
         """The entry is no longer pending; it stays in the stream."""
