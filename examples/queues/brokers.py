@@ -282,6 +282,9 @@ class RabbitMQ(_Process):
     async def serves(self) -> bool:
         """Whether one can log in; the port is open a little earlier."""
         try:
+            # First without the library, which logs each try that fails.
+            _, writer = await asyncio.open_connection(HOST, self.port)
+            writer.close()
             connection = await aio_pika.connect(self.url, timeout=5)
         except (aio_pika.exceptions.AMQPError, OSError):
             return False
