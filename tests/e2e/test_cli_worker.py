@@ -68,11 +68,11 @@ async def _run_and_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         )
         assert process.stderr is not None
         try:
-            await _line_with(process.stderr, "1 workflows")
+            await _line_with(process.stderr, ": 1 workflow;")
             assert await _answer(server.address, capsys) == "old"
             module.write_text(_CODE.replace("ANSWER", "new, and longer"))
             await _line_with(process.stderr, "starts again")
-            await _line_with(process.stderr, "1 workflows")
+            await _line_with(process.stderr, ": 1 workflow;")
             assert await _answer(server.address, capsys) == "new, and longer"
             process.send_signal(signal.SIGINT)
             async with asyncio.timeout(WAIT_S):

@@ -58,7 +58,7 @@ def test_commands_of_the_readme_are_understood(monkeypatch: pytest.MonkeyPatch) 
     commands = [line.strip() for line in lines if line.startswith("    perdure ")]
     assert len(commands) > 5
     for command in commands:
-        _parse(root, shlex.split(command)[1:])
+        _parse(root, shlex.split(command, comments=True)[1:])
 
 
 def _parse(command: click.Command, words: list[str], parent: click.Context | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from itertools import pairwise
 
 import pytest
@@ -9,7 +10,7 @@ from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perdure.api.common.v1 import ActivityType, RetryPolicy, WorkflowExecution, WorkflowType
+from perdure.api.common.v1 import ActivityType, Payload, RetryPolicy, WorkflowExecution, WorkflowType
 from perdure.api.enums.v1 import EventType, PendingActivityState
 from perdure.api.failure.v1 import ApplicationFailureInfo, Failure
 from perdure.api.history.v1 import HistoryEvent
@@ -109,6 +110,28 @@ def test_an_activity_waits_runs_and_ends() -> None:
         (Phase.WAIT, START + 3 * SECOND),
         (Phase.ATTEMPT, START + 5 * SECOND),
     ]
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding", "note"),
+    [
+        (b'"confirm the  order\\n"', b"json/plain", "confirm the order"),
+        (b'"\\u0001\\ud800<b>"', b"json/plain", "<b>"),
+        (b'{"not": "text"}', b"json/plain", "0"),
+        (b"[1", b"json/plain", "[1"),
+        (b"secret", b"binary/encrypted", "0"),
+    ],
+)
+def test_a_row_says_what_the_code_says_it_is_for(data: bytes, encoding: bytes, note: str) -> None:
+    """The summary stands beside the name, in one line; what is none, or cannot be read, leaves the id there."""
+    story = Story()
+    story.activity("charge", 0, 1 * SECOND, 3 * SECOND)
+    summary = Payload(metadata={"encoding": encoding}, data=data)
+    story.events[0].user_metadata.summary.CopyFrom(summary)
+    drawing = lay_out(story.model(5 * SECOND), View())
+    [row] = [row for row in drawing.rows if row.label == "charge"]
+    assert row.note == note
+    assert f"charge {escape(note)}</title>" in draw(drawing, str, lambda workflow_id, run_id: workflow_id)
 
 
 def test_earlier_attempts_are_apart_estimated_and_follow_the_policy() -> None:

@@ -163,7 +163,8 @@ async def _seen(session: Session, look: Callable[[Session], Awaitable[Finding]])
 
 async def _namespace(session: Session) -> Finding:
     answer = await session.call(service.DescribeNamespaceRequest())
-    kept = timedelta(seconds=answer.config.workflow_execution_retention_ttl.seconds)
+    kept = str(timedelta(seconds=answer.config.workflow_execution_retention_ttl.seconds))
+    kept = kept.removesuffix(", 0:00:00")  # whole days
     return Finding("namespace", "ok", f"{answer.namespace_info.name}, closed workflows are kept for {kept}")
 
 

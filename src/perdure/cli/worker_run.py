@@ -81,8 +81,12 @@ def _arguments(flags: Flags, found: CodeOfModule) -> dict[str, Any]:
 
 
 def _say(session: Session, flags: Flags, found: CodeOfModule) -> None:
-    names = [f"{len(found.workflows)} workflows", f"{len(found.activities)} activities"]
-    names += [f"{len(found.services)} Nexus services"] if found.services else []
+    counts = (
+        (len(found.workflows), "workflow", "workflows"),
+        (len(found.activities), "activity", "activities"),
+        (len(found.services), "Nexus service", "Nexus services"),
+    )
+    names = [f"{count} {one if count == 1 else many}" for count, one, many in counts if count]
     address = session.connection.config.target_host
     session.out.note(
         f"Worker on task queue {flags.task_queue} of {address}: {', '.join(names)}; Ctrl-C ends it"

@@ -10,9 +10,12 @@ from perdure.api.enums.v1 import EventType, PendingActivityState
 from perdure.api.failure.v1 import Failure
 from perdure.api.history.v1 import HistoryEvent
 from perdure.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
+from perdure.ui.plain import payload as shown_payload
 from perdure.ui.timeline.attempts import earlier_attempts
 from perdure.ui.timeline.model import Item, Kind, Phase, Segment, State, Timeline
 
+_MOST_SUMMARY: Final = 200
+"""Characters of a summary that are shown."""
 _LOCAL_MARKERS: Final = frozenset({"core_local_activity", "LocalActivity"})
 
 
@@ -61,6 +64,8 @@ class _Builder:
 
     def _open(self, event: HistoryEvent, kind: Kind, name: str, key: str = "", detail: str = "") -> Item:
         item = Item(kind, name, key, event.event_id, event.event_time.ToNanoseconds(), detail=detail)
+        if event.user_metadata.HasField("summary"):
+            item.summary = _line_of(shown_payload(event.user_metadata.summary)["value"])
         self._items[event.event_id] = item
         return item
 
@@ -367,6 +372,14 @@ class _Builder:
             return f"timer {item.key}"
         text = f"{item.kind.value} {item.name}"
         return f"{text} ({item.detail})" if item.detail else text
+
+
+def _line_of(value: Any) -> str:
+    """A text as one line of a picture; nothing if it is no text, as when only a codec could read it."""
+    if not isinstance(value, str):
+        return ""
+    shown = "".join(one if one.isprintable() else " " for one in value[:_MOST_SUMMARY])
+    return " ".join(shown.split())
 
 
 def words(failure: Failure) -> str:

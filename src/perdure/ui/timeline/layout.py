@@ -270,7 +270,7 @@ class _Placer:
 
     def _own(self, item: Item) -> None:
         """A row for one item."""
-        row = self._new_row(item.name, item.key, item.kind)
+        row = self._new_row(item.name, item.summary or item.key, item.kind)
         row.event_id, row.target = item.event_id, item.target
         y = self._bar_y(row)
         row.bars += self._bars(item, y, BAR)
@@ -337,6 +337,8 @@ def says_of(item: Item, segment: Segment, end_ns: int) -> str:
     """What is shown when somebody points at a segment."""
     name = f"{item.kind.value} {item.name}" if item.name != item.kind.value else item.name
     lines = [f"{name} {item.key}".strip()]
+    if item.summary:
+        lines.append(item.summary)
     took = duration_words(end_ns - segment.start_ns)
     phase = segment.phase.value
     if segment.phase is Phase.ATTEMPT:

@@ -84,6 +84,7 @@ class Item:
         detail: a sentence about it.
         target: workflow id and run id of the other run it is about; empty without one.
         last_event_id: where it ends in the history; 0 while it lasts.
+        summary: what the workflow's code says it is for, in one line.
     """
 
     kind: Kind
@@ -97,6 +98,7 @@ class Item:
     detail: str = ""
     target: tuple[str, str] = ("", "")
     last_event_id: int = 0
+    summary: str = ""
 
     @property
     def is_moment(self) -> bool:

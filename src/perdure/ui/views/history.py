@@ -211,6 +211,7 @@ def _compact(context: Context, events: Sequence[HistoryEvent], described: Any) -
             "kind": item.kind.value,
             "name": item.name,
             "key": item.key,
+            "summary": item.summary,
             "state": item.state.value,
             "start": iso(item.start_ns),
             "duration_s": None if item.end_ns is None else (item.end_ns - item.start_ns) / 1e9,

@@ -240,6 +240,7 @@ def _timeline_data(timeline: Timeline, length: int, is_last: bool, *, with_items
                 "kind": item.kind.value,
                 "name": item.name,
                 "key": item.key,
+                "summary": item.summary,
                 "event_id": item.event_id,
                 "start": iso(item.start_ns),
                 "end": None if item.end_ns is None else iso(item.end_ns),
