@@ -7,12 +7,11 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from perdure.api.enums.v1 import BatchOperationState, BatchOperationType
+from perdure.api.enums.v1 import BatchOperationState
 
 RUNNING: Final = BatchOperationState.Value("BATCH_OPERATION_STATE_RUNNING")
 COMPLETED: Final = BatchOperationState.Value("BATCH_OPERATION_STATE_COMPLETED")
 FAILED: Final = BatchOperationState.Value("BATCH_OPERATION_STATE_FAILED")
-UNKNOWN_TYPE: Final = BatchOperationType.Value("BATCH_OPERATION_TYPE_UNSPECIFIED")
 
 
 class Target(NamedTuple):

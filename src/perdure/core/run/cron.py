@@ -29,7 +29,7 @@ _FIELDS: tuple[tuple[int, int, dict[str, int]], ...] = (
     (0, 6, {name: number for number, name in enumerate(_DAYS)}),
 )
 """Of minute, hour, day of month, month, day of week: the smallest value, the largest, names."""
-_DESCRIPTORS = {
+DESCRIPTORS = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
     "@monthly": "0 0 1 * *",
@@ -38,7 +38,7 @@ _DESCRIPTORS = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
-_UNITS_NS = {
+UNITS_NS = {
     "ns": 1,
     "us": 1_000,
     "µs": 1_000,
@@ -119,9 +119,9 @@ def parse(text: str) -> Schedule:
     if spec.startswith("@every "):
         return Schedule(every_ns=_every_ns(spec.removeprefix("@every ")))
     if spec.startswith("@"):
-        if spec not in _DESCRIPTORS:
+        if spec not in DESCRIPTORS:
             raise InvalidArgumentError(INVALID)
-        spec = _DESCRIPTORS[spec]
+        spec = DESCRIPTORS[spec]
     fields = spec.split()
     if len(fields) != len(_FIELDS):
         raise InvalidArgumentError(INVALID)
@@ -180,7 +180,7 @@ def _every_ns(text: str) -> int:
     parts = list(_DURATION.finditer(text))
     if not parts or "".join(part.group() for part in parts) != text:
         raise InvalidArgumentError(INVALID)
-    total_ns = int(sum(float(part.group(1)) * _UNITS_NS[part.group(2)] for part in parts))
+    total_ns = int(sum(float(part.group(1)) * UNITS_NS[part.group(2)] for part in parts))
     return max(total_ns - total_ns % SECOND_NS, SECOND_NS)
 
 

@@ -55,6 +55,23 @@ def _edges(*rows: tuple[str, str, str]) -> frozenset[Edge]:
     )
 
 
+def _outcome(
+    tx: Transition,
+    event_id: int,
+    named: dict[int, tuple[str, str]],
+    field: str = "initiated_event_id",
+) -> str:
+    """The state that an event of this transition says something begun before has come to."""
+    if not tx.header.is_open:
+        return "dropped"
+    for event in (*tx.buffered, *tx.events):
+        if event.event_type in named:
+            state, attributes = named[event.event_type]
+            if getattr(getattr(event, attributes), field) == event_id:
+                return state
+    return "none"
+
+
 # --- the run ---
 
 RUN = Machine(
@@ -226,7 +243,7 @@ ACTIVITY = Machine(
         ),
     ),
 )
-_ACTIVITY_ENDS = {
+_ACTIVITY_ENDS: dict[int, tuple[str, str]] = {
     EventType.Value(f"EVENT_TYPE_ACTIVITY_TASK_{name.upper()}"): (
         name,
         f"activity_task_{name}_event_attributes",
@@ -246,14 +263,7 @@ def activity_state(tx: Transition, scheduled_event_id: int) -> str:
         if pending.cancel_requested_event_id:
             return "cancel_requested"
         return "pause_requested" if pending.paused_ns else "started"
-    if not tx.header.is_open:
-        return "dropped"
-    for event in (*tx.buffered, *tx.events):
-        if event.event_type in _ACTIVITY_ENDS:
-            name, attributes = _ACTIVITY_ENDS[event.event_type]
-            if getattr(event, attributes).scheduled_event_id == scheduled_event_id:
-                return name
-    return "none"
+    return _outcome(tx, scheduled_event_id, _ACTIVITY_ENDS, "scheduled_event_id")
 
 
 # --- a timer ---
@@ -276,7 +286,7 @@ TIMER = Machine(
         ("running", "lifecycle._close", "dropped"),
     ),
 )
-_TIMER_ENDS = {
+_TIMER_ENDS: dict[int, tuple[str, str]] = {
     EventType.Value(f"EVENT_TYPE_TIMER_{name.upper()}"): (name, f"timer_{name}_event_attributes")
     for name in ("fired", "canceled")
 }
@@ -286,14 +296,7 @@ def timer_state(tx: Transition, started_event_id: int) -> str:
     """The state of a timer that is pending, fired and waiting to be written, or ended in this transition."""
     if any(timer.started_event_id == started_event_id for timer in tx.timers):
         return "running"
-    if not tx.header.is_open:
-        return "dropped"
-    for event in (*tx.events, *tx.buffered):
-        if event.event_type in _TIMER_ENDS:
-            name, attributes = _TIMER_ENDS[event.event_type]
-            if getattr(event, attributes).started_event_id == started_event_id:
-                return name
-    return "none"
+    return _outcome(tx, started_event_id, _TIMER_ENDS, "started_event_id")
 
 
 # --- a child, on its parent's side ---
@@ -381,23 +384,6 @@ def external_state(tx: Transition, initiated_event_id: int) -> str:
     if initiated_event_id in tx.externals:
         return "initiated"
     return _outcome(tx, initiated_event_id, _EXTERNAL_EVENTS)
-
-
-def _outcome(
-    tx: Transition,
-    initiated_event_id: int,
-    named: dict[int, tuple[str, str]],
-    field: str = "initiated_event_id",
-) -> str:
-    """The state that an event of this transition says something initiated has come to."""
-    if not tx.header.is_open:
-        return "dropped"
-    for event in (*tx.buffered, *tx.events):
-        if event.event_type in named:
-            state, attributes = named[event.event_type]
-            if getattr(getattr(event, attributes), field) == initiated_event_id:
-                return state
-    return "none"
 
 
 # --- a Nexus operation, on its caller's side ---

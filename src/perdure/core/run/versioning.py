@@ -304,12 +304,6 @@ def taken_by(tx: Transition, worker: str, routes: Routes) -> None:
     header.versioning = known if known != _NOTHING else header.versioning
 
 
-def target_changed(header: RunHeader) -> bool:
-    """Whether a pinned run's worker is told that new runs go to another version."""
-    known = header.versioning
-    return known is not None and bool(known.notified_revision) and behavior(header) == PINNED
-
-
 def route(tx: Transition, routes: Routes) -> None:
     """Says where the tasks wait that this transition dispatches."""
     header, before = tx.header, tx.state.header

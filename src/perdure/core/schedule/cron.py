@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from perdure.api.schedule.v1 import CalendarSpec, IntervalSpec, StructuredCalendarSpec
 from perdure.core.errors import InvalidArgumentError
+from perdure.core.run.cron import DESCRIPTORS, UNITS_NS
 from perdure.core.run.protos import MAX_DURATION_NS, set_duration
 from perdure.core.schedule import month_days
 
@@ -19,25 +20,7 @@ _FIELDS = {
     6: ("minute", "hour", "day_of_month", "month", "day_of_week", "year"),
     7: ("second", "minute", "hour", "day_of_month", "month", "day_of_week", "year"),
 }
-_DESCRIPTORS = {
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-    "@monthly": "0 0 1 * *",
-    "@weekly": "0 0 * * 0",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
-    "@hourly": "0 * * * *",
-}
-_UNITS_NS = {
-    "ns": 1,
-    "us": 1_000,
-    "µs": 1_000,
-    "ms": 1_000_000,
-    "s": 1_000_000_000,
-    "m": 60_000_000_000,
-    "h": 3_600_000_000_000,
-    "d": 86_400_000_000_000,
-}
+_UNITS_NS = {**UNITS_NS, "d": 86_400_000_000_000}
 _COMMENT = re.compile(r"(?<![0-9A-Za-z])#|#(?![0-9](?:[,\s]|$))")
 """Where a comment begins; `5#2` is the second Friday."""
 _PART = re.compile(r"([0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(ns|us|µs|ms|s|m|h|d)")
@@ -69,7 +52,7 @@ def parse(text: str) -> Cron:
     text = text.strip()
     if text.startswith("@every"):
         return Cron([], _every(text), "")
-    parts = _DESCRIPTORS.get(text, text).split()
+    parts = DESCRIPTORS.get(text, text).split()
     names = _FIELDS.get(len(parts))
     if names is None:
         raise InvalidArgumentError("CronString does not have 5-7 fields")

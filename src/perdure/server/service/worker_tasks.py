@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from perdure.api.common.v1 import WorkerVersionStamp
-from perdure.api.enums.v1 import TaskQueueKind, TaskQueueType
+from perdure.api.enums.v1 import TaskQueueKind
 from perdure.api.workflowservice.v1 import (
     PollActivityTaskQueueResponse,
     PollNexusTaskQueueResponse,
@@ -50,7 +50,6 @@ BAD_TOKEN = "Error deserializing task token."
 NO_TOKEN = "Task token not set on request."
 WRONG_NAMESPACE = "Operation requested with a token from a different namespace."
 _STICKY = TaskQueueKind.Value("TASK_QUEUE_KIND_STICKY")
-_WORKFLOW_QUEUE = TaskQueueType.Value("TASK_QUEUE_TYPE_WORKFLOW")
 
 
 def open_token(engine: Engine, kind: str, token: bytes, namespace: Namespace) -> list[object]:
