@@ -5,17 +5,13 @@ from __future__ import annotations
 import re
 import uuid
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
-
-from google.protobuf.message import Message
+from typing import Any, Final
 
 from perdure.api.common import v1 as common
 from perdure.api.protobuf import Duration, Timestamp
 from perdure.api.taskqueue import v1 as taskqueue
 from perdure.cli.command import Flags
 from perdure.cli.settings import user
-
-MessageT = TypeVar("MessageT", bound=Message)
 
 _WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -93,12 +89,3 @@ def user_metadata(summary: str | None, details: str | None) -> Any:
     return UserMetadata(
         summary=json_payload(summary) if summary else None, details=json_payload(details) if details else None
     )
-
-
-def detail_of(error: Any, kind: type[MessageT]) -> MessageT | None:
-    """A detail of an error's status, None if it has no such."""
-    for packed in error.grpc_status.details:
-        found = kind()
-        if packed.Is(found.DESCRIPTOR) and packed.Unpack(found):
-            return found
-    return None

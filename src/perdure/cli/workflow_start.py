@@ -57,13 +57,14 @@ def _set(request: Any, name: str, value: Any) -> None:
 async def start_workflow(session: Session, flags: Flags) -> tuple[str, str]:
     """Starts a workflow; the id and run id of it, or of the one that runs already."""
     from perdure.service import RPCError
+    from perdure.service._errors import detail_of
 
     request = service.StartWorkflowExecutionRequest()
     fill_start(request, flags)
     try:
         response = await session.call(request)
     except RPCError as error:
-        running = wire.detail_of(error, errordetails.WorkflowExecutionAlreadyStartedFailure)
+        running = detail_of(error, errordetails.WorkflowExecutionAlreadyStartedFailure)
         if running is None or flags.fail_existing:
             raise
         session.out.note(f"The workflow {request.workflow_id} runs already")

@@ -5,7 +5,6 @@ May live here: the public methods. May not: requests (`_impl_activities`).
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -23,8 +22,8 @@ from perdure.client._inputs_activity import (
     UpdateActivityOptionsInput,
 )
 from perdure.client._results import single_value
+from perdure.client._wire import long_polled
 from perdure.converter import ActivitySerializationContext, DataConverter
-from perdure.service import RPCError, RPCStatusCode
 from perdure.types import ReturnType
 
 if TYPE_CHECKING:
@@ -105,18 +104,11 @@ class ActivityHandle(Generic[ReturnType]):
         request = service_api.PollActivityExecutionRequest(
             namespace=self._client.namespace, activity_id=self._id, run_id=self._run_id or ""
         )
+        call = self._client.workflow_service.poll_activity_execution
         while True:
-            try:
-                response = await self._client.workflow_service.poll_activity_execution(
-                    request, retry=True, metadata=rpc_metadata, timeout=rpc_timeout
-                )
-            except RPCError as error:
-                # The time of a long poll is up: ask again.
-                if error.status is RPCStatusCode.DEADLINE_EXCEEDED:
-                    continue
-                if error.status is RPCStatusCode.CANCELLED:
-                    raise asyncio.CancelledError from error
-                raise
+            response = await long_polled(
+                lambda: call(request, retry=True, metadata=rpc_metadata, timeout=rpc_timeout)
+            )
             if response.HasField("outcome"):
                 self._known_outcome = response.outcome
                 return self._known_outcome

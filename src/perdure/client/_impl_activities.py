@@ -50,7 +50,8 @@ from perdure.converter import (
     encode_search_attributes,
 )
 from perdure.exceptions import ActivityAlreadyStartedError
-from perdure.service import RPCError, RPCStatusCode
+from perdure.service import RPCError
+from perdure.service._errors import detail_of
 
 AsyncInput = (
     HeartbeatAsyncActivityInput
@@ -119,11 +120,10 @@ class ActivityCalls(ImplBase):
                 self._client.workflow_service.start_activity_execution, request, input
             )
         except RPCError as error:
-            details = errordetails.ActivityExecutionAlreadyStartedFailure()
-            taken = error.status is RPCStatusCode.ALREADY_EXISTS and error.grpc_status.details
-            if taken and error.grpc_status.details[0].Unpack(details):
+            taken = detail_of(error, errordetails.ActivityExecutionAlreadyStartedFailure)
+            if taken is not None:
                 raise ActivityAlreadyStartedError(
-                    input.id, input.activity_type, run_id=details.run_id
+                    input.id, input.activity_type, run_id=taken.run_id
                 ) from None
             raise
         return ActivityHandle(self._client, input.id, run_id=response.run_id, result_type=input.result_type)

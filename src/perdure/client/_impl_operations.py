@@ -5,7 +5,7 @@ May live here: requests. May not: public forms of calls (`_operation`, `_client_
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from typing import Any
 
 from perdure.api.enums.v1 import NexusOperationWaitStage
@@ -28,10 +28,11 @@ from perdure.client._operation_execution import (
     NexusOperationExecutionCount,
     NexusOperationExecutionDescription,
 )
-from perdure.client._wire import _encode_user_metadata, enum_value, new_request_id
+from perdure.client._wire import _encode_user_metadata, enum_value, long_polled, new_request_id
 from perdure.converter import DataConverter, NexusSerializationContext, encode_search_attributes
 from perdure.exceptions import NexusOperationAlreadyStartedError
-from perdure.service import RPCError, RPCStatusCode
+from perdure.service import RPCError
+from perdure.service._errors import detail_of
 
 _TIMEOUTS = ("schedule_to_close_timeout", "schedule_to_start_timeout", "start_to_close_timeout")
 _CLOSED = NexusOperationWaitStage.NEXUS_OPERATION_WAIT_STAGE_CLOSED
@@ -47,10 +48,9 @@ class OperationCalls(ImplBase):
                 self._client.workflow_service.start_nexus_operation_execution, request, input
             )
         except RPCError as error:
-            details = errordetails.NexusOperationExecutionAlreadyStartedFailure()
-            taken = error.status is RPCStatusCode.ALREADY_EXISTS and error.grpc_status.details
-            if taken and error.grpc_status.details[0].Unpack(details):
-                raise NexusOperationAlreadyStartedError(input.id, run_id=details.run_id) from None
+            taken = detail_of(error, errordetails.NexusOperationExecutionAlreadyStartedFailure)
+            if taken is not None:
+                raise NexusOperationAlreadyStartedError(input.id, run_id=taken.run_id) from None
             raise
         return NexusOperationHandle(
             self._client,
@@ -120,18 +120,9 @@ class OperationCalls(ImplBase):
             run_id=input.run_id or "",
             wait_stage=_CLOSED,
         )
+        call = self._client.workflow_service.poll_nexus_operation_execution
         while True:
-            try:
-                response = await self._call(
-                    self._client.workflow_service.poll_nexus_operation_execution, request, input
-                )
-            except RPCError as error:
-                # The time of a long poll is up: ask again.
-                if error.status is RPCStatusCode.DEADLINE_EXCEEDED:
-                    continue
-                if error.status is RPCStatusCode.CANCELLED:
-                    raise asyncio.CancelledError from error
-                raise
+            response = await long_polled(partial(self._call, call, request, input))
             if response.HasField("failure"):
                 raise NexusOperationFailureError(cause=await converter.decode_failure(response.failure))
             if response.HasField("result"):

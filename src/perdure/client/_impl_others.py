@@ -36,7 +36,8 @@ from perdure.client._schedule_description import (
 from perdure.client._wire import enum_value, new_request_id
 from perdure.client._worker_versioning import WorkerBuildIdVersionSets, WorkerTaskReachability
 from perdure.converter import encode_search_attributes
-from perdure.service import RPCError, RPCStatusCode
+from perdure.service import RPCError
+from perdure.service._errors import detail_of
 
 
 class ScheduleCalls(ImplBase):
@@ -67,9 +68,7 @@ class ScheduleCalls(ImplBase):
         try:
             await self._call(client.workflow_service.create_schedule, request, input)
         except RPCError as error:
-            taken = errordetails.WorkflowExecutionAlreadyStartedFailure.DESCRIPTOR
-            exists = error.status is RPCStatusCode.ALREADY_EXISTS and error.grpc_status.details
-            if exists and error.grpc_status.details[0].Is(taken):
+            if detail_of(error, errordetails.WorkflowExecutionAlreadyStartedFailure) is not None:
                 raise ScheduleAlreadyRunningError from error
             raise
         return ScheduleHandle(client, input.id)

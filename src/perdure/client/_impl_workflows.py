@@ -52,6 +52,7 @@ from perdure.common import Priority
 from perdure.converter import encode_search_attributes
 from perdure.exceptions import WorkflowAlreadyStartedError
 from perdure.service import RPCError, RPCStatusCode
+from perdure.service._errors import detail_of
 from perdure.service.eager_workflows import Reservation, reserve
 
 _ACCEPTED = int(enums.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ACCEPTED)
@@ -413,22 +414,19 @@ def _already_started(
     error: RPCError, input: StartWorkflowInput | UpdateWithStartStartWorkflowInput
 ) -> WorkflowAlreadyStartedError | None:
     """The typed error for a workflow id that is taken, if `error` says that."""
-    if error.status is not RPCStatusCode.ALREADY_EXISTS or not error.grpc_status.details:
-        return None
-    return _already_started_detail(error.grpc_status.details[0], input)
+    taken = detail_of(error, errordetails.WorkflowExecutionAlreadyStartedFailure)
+    return _taken_by(taken, input) if taken is not None else None
 
 
-def _already_started_detail(
-    detail: Any, input: StartWorkflowInput | UpdateWithStartStartWorkflowInput
-) -> WorkflowAlreadyStartedError | None:
-    details = errordetails.WorkflowExecutionAlreadyStartedFailure()
-    if not detail.Unpack(details):
-        return None
+def _taken_by(
+    taken: errordetails.WorkflowExecutionAlreadyStartedFailure,
+    input: StartWorkflowInput | UpdateWithStartStartWorkflowInput,
+) -> WorkflowAlreadyStartedError:
     return WorkflowAlreadyStartedError(
         input.id,
         input.workflow,
-        run_id=details.run_id,
-        first_run_id=details.first_execution_run_id or None,
+        run_id=taken.run_id,
+        first_run_id=taken.first_execution_run_id or None,
     )
 
 
@@ -438,18 +436,18 @@ def _update_with_start_errors(
     """What a failed update-with-start means: for who waits for the workflow's handle, and for the caller."""
     if isinstance(error, asyncio.CancelledError) or error.status in WAIT_ENDED:
         return error, WorkflowUpdateRPCTimeoutOrCancelledError()
-    failure = errordetails.MultiOperationExecutionFailure()
-    details = error.grpc_status.details
-    if not details or not details[0].Unpack(failure):
+    failure = detail_of(error, errordetails.MultiOperationExecutionFailure)
+    if failure is None:
         return error, error
     aborted = failure_api.MultiOperationExecutionAborted.DESCRIPTOR
     for status in failure.statuses:
         if status.code == RPCStatusCode.OK or (status.details and status.details[0].Is(aborted)):
             continue
         if status.code == RPCStatusCode.ALREADY_EXISTS and status.details:
-            taken = _already_started_detail(status.details[0], input)
-            if taken is not None:
-                return taken, taken
+            taken = errordetails.WorkflowExecutionAlreadyStartedFailure()
+            if status.details[0].Unpack(taken):
+                error_of_start = _taken_by(taken, input)
+                return error_of_start, error_of_start
         elif status.code in RPCStatusCode._value2member_map_:
             told = RPCError(status.message, RPCStatusCode(status.code), error.raw_grpc_status)
             return told, told

@@ -5,19 +5,24 @@ May live here: what every part of the client needs to read or fill messages. May
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from google.protobuf.message import Message
+
+from perdure.service import RPCError, RPCStatusCode
 
 if TYPE_CHECKING:
     from perdure.api.common.v1 import Payload
     from perdure.api.protobuf import Duration, Timestamp
     from perdure.api.sdk.v1 import UserMetadata
     from perdure.converter import DataConverter
+
+ResponseT = TypeVar("ResponseT")
 
 
 def enum_value(value: IntEnum | None) -> Any:
@@ -119,3 +124,20 @@ async def _decode_user_metadata(
         return str(texts[0])
 
     return await decoded("summary"), await decoded("details")
+
+
+async def long_polled(call: Callable[[], Awaitable[ResponseT]]) -> ResponseT:
+    """Make a call that waits for something, and make it again when the time of one such call is up.
+
+    Raises:
+        asyncio.CancelledError: The call was cancelled.
+        RPCError: It was refused.
+    """
+    while True:
+        try:
+            return await call()
+        except RPCError as error:
+            if error.status is RPCStatusCode.CANCELLED:
+                raise asyncio.CancelledError from error
+            if error.status is not RPCStatusCode.DEADLINE_EXCEEDED:
+                raise

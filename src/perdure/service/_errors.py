@@ -6,12 +6,17 @@ May live here: error classes and how they are read. May not: anything that makes
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from google.protobuf.message import Message
 
 from perdure.exceptions import TemporalError
 
 if TYPE_CHECKING:
     from perdure.api.common.v1 import GrpcStatus
+
+
+MessageT = TypeVar("MessageT", bound=Message)
 
 
 class RPCStatusCode(IntEnum):
@@ -75,6 +80,15 @@ class RPCError(TemporalError):
 
             self._grpc_status = GrpcStatus.FromString(self._raw_grpc_status)
         return self._grpc_status
+
+
+def detail_of(error: RPCError, kind: type[MessageT]) -> MessageT | None:
+    """Return the detail of this class in an error's status; None if it has none."""
+    for packed in error.grpc_status.details:
+        found = kind()
+        if packed.Unpack(found):
+            return found
+    return None
 
 
 class ClientConnectError(TemporalError, RuntimeError):
