@@ -298,6 +298,15 @@ def test_an_event_of_a_newer_server_is_shown() -> None:
     assert plain(HistoryEvent(event_id=7, event_type=9_999))["event_type"] == "9999"  # type: ignore[arg-type]
 
 
+def test_links_to_runs_of_a_type_have_no_way_out_of_their_quotes() -> None:
+    def named(answer: Any) -> None:
+        answer.workflow_execution_info.type.name = "it's"
+
+    answer = get(f"{RUN}/queries", Answering(describe_workflow_execution=named))
+    assert b"query=WorkflowType+%3D+%27it%5C%27s%27" in answer.body
+    assert b"query=TaskQueue+%3D+%27it%5C%27s%27" in get("/namespaces/default/task-queues/it's").body
+
+
 # --- what is typed ---
 
 

@@ -35,7 +35,9 @@ _COLOURS: Final = (
 
 def label(event: history.HistoryEvent) -> str:
     """`TimerStarted` for a timer's first event."""
-    return show.enum_label(enums.EventType.Name(event.event_type), "EventType")
+    found = enums.EventType.DESCRIPTOR.values_by_number.get(event.event_type)
+    # A newer server may have types that have no name here.
+    return show.enum_label(found.name if found is not None else f"Type_{event.event_type}", "EventType")
 
 
 def colour(name: str) -> str | None:

@@ -12,6 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from perdure import __version__
+from perdure.ui.views.workflows import quoted
 
 _SECOND_NS: Final = 1_000_000_000
 _MAX_SHOWN: Final = 20_000
@@ -39,7 +40,7 @@ def environment() -> jinja2.Environment:
     )
     found.filters.update(
         duration=duration, when=when, size=size, pretty=pretty, status_class=status_class, number=number,
-        oneline=oneline,
+        oneline=oneline, quoted=quoted,
     )  # fmt: skip
     found.globals.update(version=__version__, assets=asset_version())
     return found

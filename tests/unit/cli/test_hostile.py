@@ -19,7 +19,8 @@ from typing import Any, Final
 import pytest
 
 from perdure.api.common.v1 import Payload, Payloads
-from perdure.cli import codec, completion, env_file, root
+from perdure.api.history.v1 import HistoryEvent
+from perdure.cli import codec, completion, env_file, histories, root
 from perdure.cli.command import fail
 from perdure.cli.env_file import replace_file
 from perdure.cli.errors import EXIT_FAILED, EXIT_USAGE, CommandError
@@ -54,6 +55,11 @@ def test_what_is_no_history_is_refused_in_one_line(
     file.write_text(text)
     assert root.exit_code_of(["history", "import", str(file), "--directory", str(tmp_path)]) == EXIT_FAILED
     assert f"Error: {file} is no history" in capsys.readouterr().err
+
+
+def test_an_event_of_a_newer_server_has_a_name() -> None:
+    assert histories.label(HistoryEvent(event_type=9_999)) == "Type9999"  # type: ignore[arg-type]
+    assert histories.label(HistoryEvent(event_type=1)) == "WorkflowExecutionStarted"  # type: ignore[arg-type]
 
 
 def test_files_with_secrets_are_the_owners_and_links_to_them_stay(tmp_path: Path) -> None:
