@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.shell_completion import BashComplete
 
-from perdure.cli import root
-from perdure.cli.errors import EXIT_NOT_FOUND, EXIT_TIMED_OUT, EXIT_UNSUCCESSFUL
+from perdure.cli import completion, root, session
+from perdure.cli.errors import EXIT_INTERRUPTED, EXIT_NOT_FOUND, EXIT_TIMED_OUT, EXIT_UNSUCCESSFUL
+from perdure.cli.output import Output
+from perdure.cli.settings import Settings
 from perdure.client import Client
 from perdure.worker import Worker
 from tests.e2e import cli_orders
@@ -163,6 +166,43 @@ def test_leaving_the_debugger_is_no_failure(
     printed = capsys.readouterr()
     assert "Left before the end of the history" in printed.err
     assert "fit" not in printed.err
+
+
+def test_ids_are_completed_from_the_server_that_the_line_names(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the scripts for all shells ask, with the flags that were typed so far."""
+    monkeypatch.setattr(completion, "LIMIT_S", 60.0)
+    asked = BashComplete(root.root, {}, "perdure", "_PERDURE_COMPLETE")
+    typed = ["workflow", "describe", "--address", database, "--workflow-id"]
+    found = {one.value for one in asked.get_completions(typed, "order-b")}
+    assert found == {"order-book", "order-book-parcel"}
+    assert "--workflow-id" in {one.value for one in asked.get_completions(typed[:2], "--work")}
+    nowhere = ["workflow", "describe", "--address", "127.0.0.1:1", "--workflow-id"]
+    assert asked.get_completions(nowhere, "order-") == []
+
+
+def test_what_is_watched_is_shown_again_until_nothing_changes_any_more(
+    database: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A closed workflow once, a list until Ctrl-C."""
+    assert run("workflow", "describe", "-w", "order-book", "--watch", "--address", database) == 0
+    assert capsys.readouterr().out.count("Execution:") == 1
+    made: list[Output] = []
+
+    class Impatient(Output):
+        def __init__(self, settings: Settings) -> None:
+            super().__init__(settings)
+            made.append(self)
+            if len(made) == 3:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "Output", Impatient)
+    words = ("--watch", "--watch-interval", "10ms", "-q", "WorkflowId = 'order-pen'")
+    assert run("workflow", "list", *words, "--address", database) == EXIT_INTERRUPTED
+    printed = capsys.readouterr()
+    assert printed.out.count("order-pen") == 2
+    assert "interrupted" in printed.err
 
 
 def test_profiles_are_written_and_used(
