@@ -24,8 +24,8 @@ from perdure import activity, workflow
 from perdure.testing import WorkflowEnvironment
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PAGE_TIMEOUT_S = 60
-COMMAND_TIMEOUT_S = 60
+PAGE_TIMEOUT_S = 240
+COMMAND_TIMEOUT_S = 120
 _BLOCK = re.compile(
     r"^(?P<indent> *)```(?P<kind>\w*)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^(?P=indent)```$",
     re.M | re.S,
