@@ -122,6 +122,8 @@ def test_a_wrong_filter_is_explained_where_it_was_entered(visitor: Visitor) -> N
     page.get_by_role("button", name="Filter", exact=True).click()
     expect(page.locator("#query-problem")).to_be_visible()
     expect(page.locator("#query")).to_have_value("Foo ==")
+    # What is wrong stays wrong: the page does not ask again by itself, and the browser does not complain again.
+    expect(page.locator("#live")).to_have_count(0)
     visitor.expect_refusal(400)
     visitor.check_access()
     visitor.shoot("wrong-filter")
