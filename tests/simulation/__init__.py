@@ -8,4 +8,5 @@
     model.py, oracle.py                         what must hold: a second derivation from the history, named invariants
     world.py                                    one seed from beginning to end
     mutants.py                                  bugs on purpose, each of which the simulator must find
+    rare.py, hints.py                           what seeds must meet, and which of them are tried first
 """

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections import Counter
 
+from tests.simulation import hints
 from tests.simulation.report import describe_failure
 from tests.simulation.world import run_seed
 
@@ -21,7 +22,14 @@ def main() -> int:
     parser.add_argument("--trace", action="store_true", help="print the whole trace")
     parser.add_argument("--reached", action="store_true", help="print how often each rare situation occurred")
     parser.add_argument("--keep-going", action="store_true", help="go on after a failure")
+    parser.add_argument(
+        "--find-hints", action="store_true", help="find the seeds that tests should try first"
+    )
     arguments = parser.parse_args()
+    if arguments.find_hints:
+        for line in hints.find():
+            print(line, flush=True)
+        return 0
     seeds = range(arguments.start, arguments.start + arguments.seeds)
     if arguments.seed is not None:
         seeds = range(arguments.seed, arguments.seed + 1)

@@ -18,7 +18,7 @@ from perdure.api.history.v1 import HistoryEvent
 from perdure.api.update.v1 import Acceptance
 from perdure.core.activity import machine as activity_machine
 from perdure.core.activity.state import ActivityRun, ActivityTransition
-from perdure.core.errors import NotFoundError, PerdureError, ResourceExhaustedError
+from perdure.core.errors import InvariantViolation, NotFoundError, PerdureError, ResourceExhaustedError
 from perdure.core.run import (
     activity,
     cancellation,
@@ -50,8 +50,15 @@ from perdure.server.service.task_responses import TaskResponses
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import ScheduleKey
 from tests.simulation.control_mutants import CONTROL_MUTANTS
+from tests.simulation.interpreter import NonDeterminism
+from tests.simulation.loop import SimulationError
+from tests.simulation.model import Broken
 from tests.simulation.store import SimStore
 
+SEEDS = 150
+"""So many may be needed to find one."""
+FINDINGS = (Broken, InvariantViolation, NonDeterminism, SimulationError)
+"""What the simulator says of a broken server. Any other error is a mutant that no longer fits the code it patches."""
 Patch = pytest.MonkeyPatch
 Mutant = Callable[[Patch], None]
 MUTANTS: dict[str, Mutant] = {mutant.__name__.replace("_", " "): mutant for mutant in CONTROL_MUTANTS}
