@@ -40,13 +40,15 @@ check: lint
 	$(PYTEST) tests/unit tests/quality tests/store -n $(WORKERS) -m "not serial"
 
 # Both pytest calls run even if the first fails, so that one run shows everything; exit code 5 (nothing selected) is
-# acceptable only for the serial part.
+# acceptable only for the serial part. The bytecode is for the hundreds of processes that tests start: they would compile
+# everything anew where Python may not write it.
 test: lint
 	@scripts/prepare.sh node
 	@scripts/prepare.sh browser
 	@scripts/prepare.sh brokers
+	@$(PYTHON_IN_VENV) -m compileall -q -j $(WORKERS) --invalidation-mode checked-hash src
 	@$(PYTEST) tests -n $(WORKERS) --dist worksteal -m "not serial"; parallel=$$?; \
-	$(PYTEST) tests -m serial; serial=$$?; \
+	$(PYTEST) $$(grep -rlw serial tests --include='test_*.py' | LC_ALL=C sort) -m serial; serial=$$?; \
 	[ $$parallel = 0 ] && { [ $$serial = 0 ] || [ $$serial = 5 ]; }
 
 bench: $(INSTALLED)

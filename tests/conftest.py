@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 
@@ -16,6 +17,14 @@ pytest_plugins = ("tests.no_skip", "pytester")
 # Two cores run everything at once, so a slow example says nothing; the example count is what bounds a test.
 settings.register_profile("perdure", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "perdure"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The Makefile looks for serial tests only in files that have the word."""
+    for path in {item.path for item in items if item.get_closest_marker("serial")}:
+        if not re.search(r"\bserial\b", path.read_text()):
+            raise pytest.UsageError(f"{path}: its tests are serial, and it does not say so")
 
 
 @pytest.fixture(autouse=True)
