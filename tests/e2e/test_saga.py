@@ -356,9 +356,9 @@ class AtOnce:
                     Slow.slow,
                     undo=Slow.undo_slow,
                     start_to_close_timeout=SHORT * 12,
-                    heartbeat_timeout=SHORT,
+                    heartbeat_timeout=SHORT * 12,
                 ),
-                saga.step(Slow.fails, undo=Slow.undo_fails, start_to_close_timeout=SHORT),
+                saga.step(Slow.fails, undo=Slow.undo_fails, start_to_close_timeout=SHORT * 12),
             )
 
 
