@@ -20,10 +20,7 @@ EXPLAINED = REPOSITORY / "docs" / "durable-execution.md"
 COMMAND_TIMEOUT_S = 90
 SITE_TIMEOUT_S = 300
 BLOCK = re.compile(r"^```(?P<kind>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```$", re.M | re.S)
-NOT_PUBLIC = {
-    *(f"perdure.{inner}" for inner in ("api", "cli", "contrib", "core", "store", "ui")),
-    "perdure.contrib.bridge",  # has no page yet
-}
+NOT_PUBLIC = {f"perdure.{inner}" for inner in ("api", "cli", "contrib", "core", "store", "ui")}
 NOT_RUN = {
     "mkdir orders && cd orders": "the test has a folder of its own",
     "python3 -m venv .venv && . .venv/bin/activate": "the tests' environment is used",
