@@ -16,7 +16,7 @@ import pytest
 
 from perdure.core.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from perdure.core.run.limits import Limits
-from perdure.core.run.records import RunKey
+from perdure.core.run.records import QueueKey, RunKey, TaskKind
 from perdure.server.callback_addresses import AddressRule
 from perdure.server.config import ServerConfig
 from perdure.server.engine import nexus_calls, nexus_tasks
@@ -35,7 +35,7 @@ from tests.support.builders import (
     start_timer,
 )
 from tests.support.proto import common, enums, failure, history, nexus, operatorservice, workflowservice
-from tests.unit.server.local_client import LocalClient
+from tests.unit.server.local_client import LocalClient, serving
 
 EventType = enums.EventType
 State = enums.CallbackState
@@ -661,5 +661,32 @@ def test_a_token_that_is_nested_without_end_is_no_token() -> None:
             await client.start("w", "w", completion_callbacks=[callback])
             await step(client, "w", complete_workflow(payloads("r")))
             await until_callback(client, "w", State.CALLBACK_STATE_FAILED)
+
+    asyncio.run(scenario())
+
+
+def test_requests_count_among_the_tasks_that_come_and_go() -> None:
+    """Three requests to handlers, of which one is taken: the rates of the queue say so."""
+
+    async def scenario() -> None:
+        async with serving() as client:
+            namespace_id = client.server.namespaces.get("default").namespace_id
+            key = QueueKey(namespace_id, HANDLERS, TaskKind.NEXUS)
+            asking = [
+                asyncio.create_task(client.server.nexus.tasks.ask(key, nexus.Request(), 15.0))
+                for _ in range(3)
+            ]
+            assert (await poll(client)).task_token
+            request = workflowservice.DescribeTaskQueueRequest(
+                namespace="default",
+                task_queue=queue(HANDLERS),
+                task_queue_type=enums.TaskQueueType.TASK_QUEUE_TYPE_NEXUS,
+                report_stats=True,
+            )
+            described = await client.call(request, workflowservice.DescribeTaskQueueResponse)
+            assert described.stats.tasks_dispatch_rate > 0
+            assert abs(described.stats.tasks_add_rate - 3 * described.stats.tasks_dispatch_rate) < 0.01
+            for task in asking:
+                task.cancel()
 
     asyncio.run(scenario())

@@ -22,7 +22,7 @@ from perdure.core.queues.config import QueueConfig
 from perdure.core.queues.fair_order import MAX_KEYS
 from perdure.core.queues.rates import Rate
 from perdure.core.run.records import QueueKey, RunWrite, Task
-from perdure.server.engine.backlog import HEAD, Backlog, level_of
+from perdure.server.engine.backlog import DEFAULT_LEVEL, HEAD, Backlog, level_of
 from perdure.server.engine.deliveries import Delivery, NexusDelivery, QueryDelivery, WorkflowTaskDelivery
 from perdure.server.engine.rate_limits import QueueLimits, RateLimit
 from perdure.server.runtime import Runtime
@@ -199,6 +199,8 @@ class Matching:
                         return None
                     poller = new_poller()
                 if not isinstance(item, Task):
+                    if isinstance(item, NexusDelivery):
+                        self._traffic(queue, DEFAULT_LEVEL)[1].count(asyncio.get_running_loop().time())
                     return item
                 delivery = await self._start(item, poller)
                 if delivery is not None:
@@ -313,14 +315,13 @@ class Matching:
         return msgspec.structs.replace(task, place=place) if place else task
 
     def _came(self, queue: _Queue, task: Task) -> None:
-        self._traffic(queue, task)[0].count(asyncio.get_running_loop().time())
+        self._traffic(queue, level_of(task))[0].count(asyncio.get_running_loop().time())
 
     def _given_out(self, queue: _Queue, task: Task) -> None:
-        self._traffic(queue, task)[1].count(asyncio.get_running_loop().time())
+        self._traffic(queue, level_of(task))[1].count(asyncio.get_running_loop().time())
         queue.backlog.given_out(task)
 
-    def _traffic(self, queue: _Queue, task: Task) -> tuple[Rate, Rate]:
-        level = level_of(task)
+    def _traffic(self, queue: _Queue, level: int) -> tuple[Rate, Rate]:
         traffic = queue.traffic.get(level)
         if traffic is None:
             now_s = asyncio.get_running_loop().time()
@@ -388,7 +389,7 @@ class Matching:
             self._await_permit(task.queue, queue, task)
             self._to_front(queue, poller)
             return None
-        for rate in self._traffic(queue, task):
+        for rate in self._traffic(queue, level_of(task)):
             rate.count(now_s)
         return poller
 
@@ -452,6 +453,12 @@ class Matching:
             poller.future.set_result(item)
         else:
             queue.ready.append(item)
+
+    def ask(self, delivery: NexusDelivery) -> None:
+        """Offers a question to the handlers of a queue. Questions count among the tasks that come and go."""
+        queue = self._queue(delivery.queue)
+        self._traffic(queue, DEFAULT_LEVEL)[0].count(asyncio.get_running_loop().time())
+        self.give_back(delivery)
 
     def withdraw(self, delivery: QueryDelivery | NexusDelivery) -> bool:
         """Takes a question back that nobody may answer any more. Returns whether nobody had taken it yet."""

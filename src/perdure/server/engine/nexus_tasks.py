@@ -78,7 +78,7 @@ class NexusTasks:
         self._asked[task_id] = future
         self._waiting[queue] += 1
         try:
-            self._engine.matching.give_back(self._deliveries[task_id])
+            self._engine.matching.ask(self._deliveries[task_id])
             async with asyncio.timeout(timeout_s):
                 return await future
         except TimeoutError:
