@@ -25,7 +25,7 @@ from tests.support.servers import PerdureServer
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SCENARIO_TIMEOUT_S = 200
-KILLS = 6
+KILLS = 4
 CLAIM_AFTER_S = 30
 """Long enough that a busy machine does not make one bridge take from another what it still works on."""
 
