@@ -8,13 +8,11 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from tests.differential.compare import Difference, Record, differences, unified
-from tests.differential.context import Context
 from tests.differential.known_differences import KnownDifference, unexpected, unused
 from tests.differential.normalise import Normaliser
 from tests.differential.reference import CONCURRENCIES, with_second_answers
-from tests.differential.registry import Scenario
 from tests.differential.repeating import disagreements, longest
-from tests.differential.runner import BROKEN_OFF, Outcome
+from tests.differential.runner import Outcome
 from tests.support.builders import duration, payloads
 from tests.support.proto import common, enums, errordetails, history, workflow, workflowservice
 from tests.support.rpc import RpcError
@@ -151,31 +149,26 @@ def test_disagreements_say_what_was_there_and_how_often() -> None:
     assert longest(rounds) == [("x", 3.0)]
 
 
-async def _nothing(ctx: Context) -> None:
-    """No scenario: only what it recorded counts here."""
-
-
-def _outcomes(**recorded: object) -> dict[str, Outcome]:
-    return {name: Outcome((Record("it", data),), 1.0) for name, data in recorded.items()}
-
-
 def test_only_the_official_server_is_asked_again() -> None:
     """Where it differs or broke off it is asked again: its answers count if they agree, or are the first at all."""
-    scenarios = [Scenario(name, _nothing) for name in ("same", "either", "wrong", "broken")]
-    broken = {"broken": Outcome((Record("it", 1), Record(BROKEN_OFF, "no task")), 1.0)}
-    rounds = [_outcomes(either=1, wrong=3, broken=1), _outcomes(wrong=4)]
-    asked: list[list[str]] = []
+    rounds = [{"either": 1, "wrong": 3, "broken": 4}, {"wrong": 5, "broken": 1}]
+    asked: list[tuple[list[str], int]] = []
 
-    async def ask(which: Sequence[Scenario], concurrency: int) -> Mapping[str, Outcome]:
-        asked.append([scenario.name for scenario in which])
-        assert concurrency == CONCURRENCIES[len(asked) - 1]
-        return {name: rounds[len(asked) - 1][name] for name in asked[-1]}
+    async def ask(names: Sequence[str], concurrency: int) -> Mapping[str, int]:
+        asked.append((list(names), concurrency))
+        return rounds[len(asked) - 1]
 
-    real = _outcomes(same=1, either=2, wrong=2) | broken
-    ours = _outcomes(same=1, either=1, wrong=1, broken=1)
-    answers = asyncio.run(with_second_answers(scenarios, real, ours, ask))
-    assert asked == [["either", "wrong", "broken"], ["wrong"]]
-    assert answers == _outcomes(same=1, either=1, wrong=2, broken=1)
+    answers = asyncio.run(
+        with_second_answers(
+            {"same": 1, "either": 2, "wrong": 2, "broken": 0},
+            agrees=lambda _, answer: answer == 1,
+            says_nothing=lambda answer: answer == 0,
+            ask=ask,
+        )
+    )
+    names = [["either", "wrong", "broken"], ["wrong", "broken"]]
+    assert asked == list(zip(names, CONCURRENCIES, strict=True))
+    assert answers == {"same": 1, "either": 1, "wrong": 2, "broken": 1}
 
 
 def test_errors_keep_code_message_and_details() -> None:

