@@ -148,6 +148,32 @@ async def test_waiting_for_a_thread_is_refused_with_what_to_do(client: Client) -
         await handle.terminate()
 
 
+_taken = threading.Lock()
+
+
+@workflow.defn
+class WaitsForLock:
+    """Waits for a lock of its module."""
+
+    @workflow.run
+    async def run(self) -> bool:
+        with _taken:
+            return True
+
+
+@on_every_target
+async def test_a_lock_that_somebody_holds_is_refused_and_a_free_one_is_taken(client: Client) -> None:
+    """The task fails at once, and the next one goes on when the lock is free."""
+    queue = unique("lock")
+    async with Worker(client, task_queue=queue, workflows=[WaitsForLock]):
+        with _taken:
+            handle = await client.start_workflow(
+                WaitsForLock.run, id=queue, task_queue=queue, task_timeout=timedelta(seconds=2)
+            )
+            await _failed_with(handle, "threading.Lock.acquire(), which would wait, in workflow code")
+        assert await handle.result()
+
+
 @workflow.defn
 class BlocksWhenItEnds:
     """Blocks when it is cancelled, which is how code is ended that leaves memory."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import copy
 import datetime
 import glob
 import logging
@@ -10,6 +11,7 @@ import os
 import platform
 import queue
 import random
+import re
 import secrets
 import shutil
 import socket
@@ -24,6 +26,7 @@ import types
 import uuid
 import zoneinfo
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from time import monotonic as monotonic_imported_before
@@ -196,25 +199,29 @@ def test_what_need_not_wait_for_a_thread_is_allowed(guarded: Guarded) -> None:
     assert guarded(lambda: (event.wait(), items.get(), future.result())) == (True, 1, 2)
 
 
+_kept = types.SimpleNamespace(held=threading.Lock(), free=threading.Lock(), no_items=queue.SimpleQueue[int]())
 _held = threading.Lock()
+_held_by_a_thread = threading.RLock()
 _free = threading.Lock()
 _no_items: queue.SimpleQueue[int] = queue.SimpleQueue()
 
 
 class Takes:
-    """Code of a workflow module."""
+    """Code of a workflow module, with what it waits for inside another object."""
+
+    lock = threading.Lock()
 
     def held(self) -> None:
         """Would wait."""
-        _held.acquire()
+        _kept.held.acquire()
 
     def free(self) -> bool:
         """Does not wait."""
-        return _free.acquire()
+        return bool(_kept.free.acquire())
 
     def empty(self) -> int:
         """Would wait."""
-        return _no_items.get()
+        return int(_kept.no_items.get())
 
 
 @pytest.mark.skipif(
@@ -222,7 +229,7 @@ class Takes:
 )
 def test_a_lock_held_elsewhere_is_refused_and_a_free_one_is_not(guarded: Guarded) -> None:
     guards.watch(Takes)
-    _held.acquire()
+    _kept.held.acquire()
     try:
         with pytest.raises(RestrictedWorkflowAccessError, match=r"threading\.Lock\.acquire"):
             guarded(Takes().held)
@@ -230,8 +237,58 @@ def test_a_lock_held_elsewhere_is_refused_and_a_free_one_is_not(guarded: Guarded
             guarded(Takes().empty)
         assert guarded(Takes().free)
     finally:
-        _held.release()
-        _free.release()
+        _kept.held.release()
+        _kept.free.release()
+
+
+def _entered(lock: Any) -> bool:
+    with lock:
+        return bool(lock.locked())
+
+
+def test_what_would_wait_is_refused_where_the_module_has_a_name_for_it(guarded: Guarded) -> None:
+    """On every Python, and in `with` blocks; a class's names count as well. Outside nothing changes."""
+    guards.watch(Takes)
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(_held_by_a_thread.acquire).result(10)
+        _held.acquire()
+        Takes.lock.acquire()
+        for called, code in (
+            ("threading.Lock.acquire", lambda: _entered(_held)),
+            ("threading.Lock.acquire", lambda: _held.acquire(timeout=20)),
+            ("threading.Lock.acquire", lambda: _entered(Takes().lock)),
+            ("threading.RLock.acquire", lambda: _held_by_a_thread.acquire()),
+            ("queue.SimpleQueue.get", lambda: _no_items.get(timeout=20)),
+        ):
+            with pytest.raises(RestrictedWorkflowAccessError, match=re.escape(called)) as raised:
+                guarded(code)
+            assert raised.value.file == __file__
+        thread.submit(_held_by_a_thread.release).result(10)
+    _held.release()
+    Takes.lock.release()
+    assert guarded(lambda: _entered(_held))
+    assert guarded(lambda: _held_by_a_thread.acquire())
+    _held_by_a_thread.release()
+    _no_items.put(1)
+    assert guarded(_no_items.get) == 1
+    assert not _held.locked()
+
+
+def test_a_stand_in_is_a_lock_to_everybody_else() -> None:
+    """For conditions and instance checks; nobody gets a second one, and it can no more be copied than a lock."""
+    guards.watch(Takes)
+    stand_in: Any = _free
+    guards.watch(Takes)
+    assert _free is stand_in
+    assert isinstance(_free, type(threading.Lock()))
+    assert repr(_free).startswith("<unlocked")
+    with pytest.raises(TypeError, match="pickle"):
+        copy.copy(stand_in)
+    condition = threading.Condition(_free)
+    with condition:
+        assert _free.locked()
+        assert not stand_in.acquire(blocking=False)
+    assert not _free.locked()
 
 
 @pytest.mark.filterwarnings("ignore:.*utcnow.*:DeprecationWarning")

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from perdure.worker.workflow_code.guards import audit, calls, functions, waits
+from perdure.worker.workflow_code.guards import audit, calls, functions, objects, waits
 from perdure.worker.workflow_code.guards.state import GuardedRun, armed
 
 _installing = threading.Lock()
@@ -29,10 +29,11 @@ def install() -> None:
 
 
 def watch(workflow_class: type) -> None:
-    """Watches the module that defines a workflow: names it imported before, and what its code calls."""
+    """Watches the module that defines a workflow: names it has for functions and locks, and what its code calls."""
     module = sys.modules.get(workflow_class.__module__)
     if module is not None:
         functions.rebind(module)
+        objects.rebind(module)
         calls.watch(module)
 
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 import ctypes
 import datetime
 import gc
-import queue
 import sys
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import (
     BuiltinFunctionType,
     BuiltinMethodType,
@@ -27,6 +25,7 @@ from typing import Any
 
 from perdure.worker.workflow_code.guards import functions
 from perdure.worker.workflow_code.guards.errors import refuse
+from perdure.worker.workflow_code.guards.objects import WAITING_METHODS, would_wait
 from perdure.worker.workflow_code.guards.state import armed
 from perdure.worker.workflow_code.guards.waits import INSTEAD
 
@@ -40,19 +39,11 @@ CLASS_METHODS: tuple[tuple[type, str, str], ...] = (
 """Class methods of built-in types that read the clock."""
 
 
-def _is_held_elsewhere(lock: Any) -> bool:
-    if lock.acquire(blocking=False):
-        lock.release()
-        return False
-    return True
-
-
-BLOCKING_METHODS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
-    type(threading.Lock()).acquire: ("threading.Lock.acquire()", _is_held_elsewhere),
-    type(threading.RLock()).acquire: ("threading.RLock.acquire()", _is_held_elsewhere),
-    queue.SimpleQueue.get: ("queue.SimpleQueue.get()", lambda items: bool(items.empty())),
+BLOCKING_METHODS: dict[Any, str] = {
+    getattr(kind, called.rpartition(".")[2].removesuffix("()")): called
+    for kind, called in WAITING_METHODS.items()
 }
-"""Methods of built-in types that wait for a thread: what they are called, and whether they would wait now."""
+"""Methods of built-in types that wait for a thread, and what they are called."""
 
 _monitoring: Any = getattr(sys, "monitoring", None)
 """None before Python 3.12."""
@@ -165,8 +156,8 @@ def _on_call(code: CodeType, offset: int, called: object, first_argument: object
             _check_subclass(called.__self__, called.__name__)
     elif isinstance(called, MethodDescriptorType):
         found_blocking = BLOCKING_METHODS.get(called)
-        if found_blocking is not None and found_blocking[1](first_argument):
-            refuse(f"{found_blocking[0]}, which would wait,", INSTEAD)
+        if found_blocking is not None and would_wait(first_argument):
+            refuse(f"{found_blocking}, which would wait,", INSTEAD)
 
 
 def _check_subclass(owner: type, name: str) -> None:
