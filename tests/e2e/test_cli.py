@@ -121,6 +121,35 @@ def test_histories_go_to_files_and_back(
     assert run("history", "import", "nothing.json", *where) == EXIT_NOT_FOUND
 
 
+def test_long_work_shows_its_progress_and_data_still_goes_to_its_file(
+    database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bars on the terminal, with how many of how many; nothing of them on stdout, and no data with them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # stdout is a file
+    where = ("--address", database)
+    assert run("history", "export", "-q", "WorkflowType = 'Order'", *where) == 0
+    exported = capsys.readouterr()
+    assert "Exporting" in exported.err
+    assert "2/2" in exported.err
+    files = re.findall(r"^histories/\S+", exported.out, re.M)
+    assert len(files) == 2
+    assert "histories/" not in exported.err
+    assert "\x1b" not in exported.out
+    assert run("history", "import", *files, "--directory", "in") == 0
+    imported = capsys.readouterr()
+    assert "Importing" in imported.err
+    assert "2/2" in imported.err
+    assert imported.out.count("in/order-") == 2
+    assert run("workflow", "result", "-w", "order-book", *where) == 0
+    waited = capsys.readouterr()
+    assert "Waiting for order-book" in waited.err
+    assert "charged book" in waited.out
+    assert run("history", "export", "-w", "order-book", "-o", "json", *where) == 0
+    assert capsys.readouterr().err == ""
+
+
 def _pascal(name: str) -> str:
     return "".join(part.capitalize() for part in name.removeprefix("EVENT_TYPE_").split("_"))
 

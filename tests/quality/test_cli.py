@@ -51,6 +51,18 @@ def test_every_command_has_an_example_that_it_understands(monkeypatch: pytest.Mo
             _parse(root, words[1:])
 
 
+def test_what_is_listed_or_described_can_be_watched() -> None:
+    """All but files of this machine, and what only computes."""
+    still = {"perdure config list", "perdure env list", "perdure schedule list-matching-times"}
+    without = {
+        name
+        for name, command in LEAVES.items()
+        if name.split()[-1].startswith(("list", "describe"))
+        and "watch" not in {param.name for param in command.params}
+    }
+    assert without == still
+
+
 def understand(words: list[str]) -> None:
     """Has the command line take the words of a command, up to the point where it would run; raises if it does not."""
     _parse(root, words)

@@ -276,7 +276,13 @@ async def delete(session: Session, flags: Flags) -> None:
 
 _BY_ID: Final[f.FlagGroup] = (
     f.text("--activity-id", "-a", required=True, metavar="ID", help="Id of the activity."),
-    f.text("--workflow-id", "-w", metavar="ID", help="Its workflow; without it the activity stands alone."),
+    f.text(
+        "--workflow-id",
+        "-w",
+        metavar="ID",
+        help="Its workflow; without it the activity stands alone.",
+        shell_complete=f.complete_workflow_ids,
+    ),
     f.text("--run-id", "-r", metavar="ID", help="Id of one run; without it the latest."),
 )
 

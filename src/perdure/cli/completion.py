@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 from datetime import timedelta
 from typing import Any, Final
 
 import click
+from click.shell_completion import BashComplete, CompletionItem, add_completion_class, split_arg_string
 
 from perdure.cli.command import Flags, Group, given
 from perdure.cli.errors import CommandError
@@ -22,6 +24,24 @@ _HARMLESS: Final = re.compile(r"[\w./:@%+=,#-]+")
 """Ids that a shell takes as they are. Others may choose ids, and what is completed stands in the command line unquoted:
 one with a `$(...)` in it would be run."""
 _VARIABLE: Final = "_PERDURE_COMPLETE"
+_BASH: Final = """\
+%(complete_func)s() {
+    local IFS=$'\\n'
+    local response type value completion
+
+    response=$(env COMP_LINE="${COMP_LINE:0:$COMP_POINT}" COMP_WORDBREAKS="$COMP_WORDBREAKS" \
+%(complete_var)s=bash_complete $1)
+
+    for completion in $response; do
+        IFS=',' read type value <<< "$completion"
+        COMPREPLY+=($value)
+    done
+
+    return 0
+}
+
+complete -o nosort -F %(complete_func)s %(prog_name)s
+"""
 
 completion = Group(
     "completion", "Print a script that lets a shell complete commands, flags and workflow ids."
@@ -32,6 +52,31 @@ _INSTALL: Final = {
     "zsh": 'eval "$(perdure completion zsh)"   # in ~/.zshrc',
     "fish": "perdure completion fish > ~/.config/fish/completions/perdure.fish",
 }
+
+
+class _Bash(BashComplete):
+    """Completion that reads the line itself: bash cuts words at `:` and `=`, which addresses and ids have in them."""
+
+    source_template = _BASH
+    _before_cut = ""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """The whole words before the cursor, and what has been typed of the one that is completed."""
+        line = os.environ.get("COMP_LINE", "")
+        words = split_arg_string(line)[1:]
+        incomplete = words.pop() if words and not line[-1].isspace() else ""
+        flag, separator, value = incomplete.partition("=")
+        word = value if separator and flag.startswith("-") else incomplete
+        breaks = os.environ.get("COMP_WORDBREAKS", "")
+        self._before_cut = word[: 1 + max((word.rfind(one) for one in breaks), default=-1)]
+        return words, incomplete
+
+    def format_completion(self, item: CompletionItem[Any]) -> str:
+        """Without what stands before the last cut, because bash keeps that."""
+        return f"{item.type},{item.value.removeprefix(self._before_cut)}"
+
+
+add_completion_class(_Bash)
 
 
 def _printing(shell: str) -> Any:

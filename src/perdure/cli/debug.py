@@ -195,7 +195,12 @@ debug: Final = Command(
     "debug",
     _debug,
     (
-        click.Argument(("workflow_id",), required=False, metavar="[WORKFLOW_ID]"),
+        click.Argument(
+            ("workflow_id",),
+            required=False,
+            metavar="[WORKFLOW_ID]",
+            shell_complete=f.complete_workflow_ids,
+        ),
         f.text("--code", required=True, metavar="MODULE[:NAME]", help="Where the workflows are."),
         f.text("--run-id", "-r", metavar="ID", help="Id of one run; without it the latest."),
         f.text("--history", metavar="PATH", help="File with the history, instead of a server."),

@@ -119,7 +119,8 @@ def choices(*names: str, of: Sequence[str], help: str, **more: Any) -> click.Opt
     return choice(*names, of=of, help=f"{help} Repeatable.", multiple=True, **more)
 
 
-def _complete_workflow_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+def complete_workflow_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Ids of workflows that begin like this, for the shell."""
     from perdure.cli.completion import workflow_ids
 
     found: list[str] = workflow_ids(ctx, incomplete)
@@ -128,11 +129,12 @@ def _complete_workflow_ids(ctx: click.Context, param: click.Parameter, incomplet
 
 FlagGroup = tuple[click.Option, ...]
 
-_WORKFLOW_ID: Final[dict[str, Any]] = {
+WORKFLOW_ID: Final[dict[str, Any]] = {
     "metavar": "ID",
     "help": "Id of the workflow.",
-    "shell_complete": _complete_workflow_ids,
+    "shell_complete": complete_workflow_ids,
 }
+"""What a flag for the id of an existing workflow has besides its name."""
 _RUN_ID: Final = text("--run-id", "-r", metavar="ID", help="Id of one run; without it the latest.")
 QUERY: Final = text(
     "--query", "-q", metavar="FILTER", help="List filter, such as \"WorkflowType = 'Order'\"."
@@ -148,12 +150,12 @@ WAIT: Final = switch("--wait", help="For a batch: wait until it has ended, and s
 RAW: Final = switch("--raw", help="Show the server's answer as it is.")
 
 WORKFLOW_REFERENCE: Final[FlagGroup] = (
-    text("--workflow-id", "-w", required=True, **_WORKFLOW_ID),
+    text("--workflow-id", "-w", required=True, **WORKFLOW_ID),
     _RUN_ID,
 )
 _HEADERS: Final = texts("--headers", metavar="KEY=JSON", help="Header of the call that the workflow sees.")
 _SELECTED: Final[FlagGroup] = (
-    text("--workflow-id", "-w", **_WORKFLOW_ID),
+    text("--workflow-id", "-w", **WORKFLOW_ID),
     text("--query", "-q", metavar="FILTER", help="Do it as a batch to all workflows that this finds."),
     _RUN_ID,
     text("--reason", help="Why; kept with the event or the batch."),
@@ -262,13 +264,13 @@ ACTIVITY_START: Final[FlagGroup] = (
 UPDATE_START: Final[FlagGroup] = (
     text("--name", "--type", required=True, metavar="NAME", help="Name of the update."),
     text("--first-execution-run-id", metavar="ID", help="Only to this chain of runs."),
-    text("--workflow-id", "-w", required=True, **_WORKFLOW_ID),
+    text("--workflow-id", "-w", required=True, **WORKFLOW_ID),
     text("--update-id", metavar="ID", help="Id of the update; a random one without it."),
     _RUN_ID,
     _HEADERS,
 )
 UPDATE_REFERENCE: Final[FlagGroup] = (
-    text("--workflow-id", "-w", required=True, **_WORKFLOW_ID),
+    text("--workflow-id", "-w", required=True, **WORKFLOW_ID),
     text("--update-id", required=True, metavar="ID", help="Id of the update."),
     _RUN_ID,
 )

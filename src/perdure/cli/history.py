@@ -81,7 +81,7 @@ async def _found_by(session: Session, query: str) -> AsyncIterator[tuple[str, st
 
 @history.add(
     "export", _DIRECTORY, f.LIMIT,
-    f.text("--workflow-id", "-w", metavar="ID", help="Id of the workflow."),
+    f.text("--workflow-id", "-w", **f.WORKFLOW_ID),
     f.text("--run-id", "-r", metavar="ID", help="Id of one run; without it the latest."),
     f.text("--query", "-q", metavar="FILTER", help="Export all workflows that this finds."),
     example="perdure history export --query \"WorkflowType = 'Order'\" --limit 100 --directory histories",

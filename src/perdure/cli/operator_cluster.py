@@ -44,6 +44,7 @@ async def system(session: Session, flags: Flags) -> None:
 @cluster.add(
     "describe",
     f.switch("--detail", help="Show more of it."),
+    f.WATCH,
     example="perdure operator cluster describe --detail",
 )
 async def describe(session: Session, flags: Flags) -> None:
@@ -80,7 +81,7 @@ _CLUSTERS: Final = listings.Listing(
 )
 
 
-@cluster.add("list", f.LIMIT, example="perdure operator cluster list")
+@cluster.add("list", f.LIMIT, f.WATCH, example="perdure operator cluster list")
 async def list_clusters(session: Session, flags: Flags) -> None:
     """List the clusters that a server knows."""
     await listings.show(session, flags, _CLUSTERS, operator.ListClustersRequest())
@@ -146,7 +147,7 @@ async def create_attributes(session: Session, flags: Flags) -> None:
     session.out.note("The search attributes were created")
 
 
-@search_attribute.add("list", example="perdure operator search-attribute list")
+@search_attribute.add("list", f.WATCH, example="perdure operator search-attribute list")
 async def list_attributes(session: Session, flags: Flags) -> None:
     """List the search attributes that can be used in filters."""
     answer = await session.call(operator.ListSearchAttributesRequest())

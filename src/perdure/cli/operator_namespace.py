@@ -100,7 +100,7 @@ async def delete(session: Session, flags: Flags) -> None:
 
 
 @namespace.add(
-    "describe", _NAME,
+    "describe", _NAME, f.WATCH,
     f.text("--namespace-id", metavar="ID", help="Id of the namespace, instead of its name."),
     example="perdure operator namespace describe --namespace orders",
 )  # fmt: skip

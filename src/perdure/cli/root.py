@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, Final
 
 import click
@@ -63,6 +64,7 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
 """Name of a command to where it is and its help in one line, so that `perdure --help` imports none of them."""
 
 Function = Callable[..., Any]
+_COMPLETING: Final = "_PERDURE_COMPLETE"
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
@@ -147,6 +149,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """Runs a command line and ends the process with one of `errors.EXIT_CODES`."""
     # grpc would log its own account of errors that are reported in one line here.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    if _COMPLETING in os.environ:
+        import_module("perdure.cli.completion")  # with it comes our way of completing in bash
     sys.exit(exit_code_of(list(sys.argv[1:] if arguments is None else arguments)))
 
 

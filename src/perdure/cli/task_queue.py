@@ -171,7 +171,10 @@ async def _describe_legacy(session: Session, flags: Flags) -> None:
 
 
 @task_queue.add(
-    "list-partition", f.TASK_QUEUE, example="perdure task-queue list-partition --task-queue orders"
+    "list-partition",
+    f.TASK_QUEUE,
+    f.WATCH,
+    example="perdure task-queue list-partition --task-queue orders",
 )
 async def list_partition(session: Session, flags: Flags) -> None:
     """List the partitions of a task queue and where they are."""

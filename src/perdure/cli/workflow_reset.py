@@ -27,7 +27,7 @@ _SCHEDULED = enums.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED
 _NO_TASK = "the run has no workflow task to reset to"
 
 _FLAGS: f.FlagGroup = (
-    f.text("--workflow-id", "-w", metavar="ID", help="Id of the workflow."),
+    f.text("--workflow-id", "-w", **f.WORKFLOW_ID),
     f.text("--run-id", "-r", metavar="ID", help="Id of one run; without it the latest."),
     f.integer("--event-id", "-e", help="Event to reset to: the end of a workflow task."),
     f.text("--reason", metavar="TEXT", help="Why; needed."),
