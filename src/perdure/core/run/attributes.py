@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from perdure.api.common.v1 import Payload, SearchAttributes
 from perdure.api.enums.v1 import TaskQueueKind
@@ -198,6 +199,7 @@ def _double(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
+@lru_cache(maxsize=500)  # checked and then decoded, and many schedules are due at one second
 def datetime_ns(text: str) -> int | None:
     """An RFC 3339 time in nanoseconds since the epoch, cut to 64 bits as in queries, or None if it is not one."""
     match = _RFC3339.fullmatch(text)

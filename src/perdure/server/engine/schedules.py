@@ -51,9 +51,9 @@ RETRY_NS = SECOND_NS
 MAX_ROUNDS = 100
 """Rounds of one wake-up before others get their turn."""
 _PAST_ATTENTION = ScheduleWakeup(ATTENTION_NS + 1, ScheduleKey("", ""))
-CONCURRENT = 256
+CONCURRENT = 512
 """Schedules worked on at the same time: those that wait together share a write to the disk, and often many are due
-at one second."""
+at one second. Two groups of the SQLite store: one is computed while the disk writes the other."""
 REMOVE_PAGE = 100
 STARTS_AT_ONCE = 16
 """Workflows that one commit starts, with the row of their schedule."""
