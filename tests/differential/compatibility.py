@@ -12,19 +12,24 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from perdure.api.services import OPERATOR_SERVICE, WORKFLOW_SERVICE
+from perdure.api.services import OPERATOR_SERVICE, WORKFLOW_SERVICE, Rpc, rpcs
 from perdure.core.run.commands import TABLE
-from perdure.server.config import COMPATIBLE_VERSION, ServerConfig
-from perdure.server.runtime import SystemRuntime
-from perdure.server.server import Server
-from perdure.server.service.refused_rpcs import REFUSED
-from perdure.server.service.service import snake_case
-from perdure.store.memory import MemoryStore
+from perdure.server.config import COMPATIBLE_VERSION
 from tests.compat.cli_differences import CLI_DIFFERENCES
 from tests.compat.cli_scenarios import SCENARIOS
 from tests.compat.suite_results import features_table, load, table
+from tests.differential.coverage import (
+    NO_COMMANDS,
+    NO_EVENTS,
+    NO_SUCCESS,
+    event_types,
+    served_rpcs,
+)
 from tests.differential.known_differences import KNOWN_DIFFERENCES, KnownDifference
 from tests.differential.registry import all_scenarios
+from tests.differential.scenarios.every_rpc import has_namespace, has_target
+from tests.unit.server.test_hostile_fields import spoiled
+from tests.unit.server.test_repeated_requests import CASES
 
 OWN_SDK_RESULTS = Path(__file__).resolve().parents[1] / "compat" / "own_sdk_results.md"
 """The section about the official SDK's suite on our SDK: made from a run of it, so kept and not computed here."""
@@ -116,6 +121,23 @@ outcome, external signals, updates with validators, update-with-start, continue-
 Nexus operations of either kind. Results are equal on both servers, and histories replay.
 """
 
+_RPCS = """\
+## RPCs
+
+Each RPC that is served has tests of these kinds, and the tables are made of what these tests go through. A dash is
+where the request has no such part (a token of a task that is not there is a wrong value), or for a reason given below.
+
+- valid: scenarios in which the official server and Perdure answer it without an error (`tests/differential`);
+- wrong values: how many there are of its fields, each served or refused with a typed error
+  (`tests/unit/server/test_hostile_fields.py`);
+- wrong namespace, missing target: what is not there, by name; the answers are equal
+  (`every_*` in `tests/differential`);
+- repeated request id: sent twice, it has one effect (`tests/unit/server/test_repeated_requests.py`).
+
+What is refused answers as the official server does: earlier forms of worker versioning, and what only a
+setting of its own or Temporal's cloud turns on.
+"""
+
 
 def page() -> str:
     """The whole page."""
@@ -161,35 +183,62 @@ def _differences(known: Sequence[KnownDifference]) -> Iterator[str]:
 
 def _commands() -> Iterator[str]:
     names = [handler.label for _, handler in sorted(TABLE.items())]
-    yield "## Commands of workflows"
+    yield "## Commands and events of workflows"
     yield ""
-    yield f"All: {', '.join(names)}."
+    yield "A test looks at what the scenarios recorded on the official server: each of these is in it."
+    yield ""
+    yield f"All {len(names)} commands: {', '.join(names)}."
+    for name, reason in NO_COMMANDS.items():
+        yield f"- not {_words(name)}: {reason}"
+    shown = [_words(name) for name in event_types()]
+    missing = {_words(name): reason for name, reason in NO_EVENTS.items()}
+    compared = [name for name in shown if name not in missing]
+    yield ""
+    yield f"{len(compared)} of {len(shown)} event types: {', '.join(compared)}."
+    yield ""
+    yield "The official server, as it is configured by default, writes no others:"
+    yield ""
+    for name, reason in missing.items():
+        yield f"- {name}: {reason}"
+
+
+def _words(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("_"))
 
 
 def _rpcs() -> Iterator[str]:
-    server = Server(MemoryStore(), ServerConfig(port=0), SystemRuntime(), "memory")
-    yield "## RPCs"
-    yield ""
-    yield "What is refused answers as the official server does: earlier forms of worker versioning, and what only a"
-    yield "setting of its own or Temporal's cloud turns on. What is not there yet answers UNIMPLEMENTED with its name."
+    yield _RPCS
     for service in (WORKFLOW_SERVICE, OPERATOR_SERVICE):
-        methods = [
-            method for path, method in server.service.methods.items() if path.startswith(f"/{service}/")
-        ]
-        names = {method.path.rpartition("/")[2]: method.serve is not None for method in methods}
-        refused = sorted(name for name in names if snake_case(name) in REFUSED)
+        served = set(served_rpcs(service))
+        names = {rpc.name: rpc for rpc in rpcs(service)}
+        yield f"### {service.rpartition('.')[2]}: {len(served)} of {len(names)}"
         yield ""
-        yield f"### {service.rpartition('.')[2]}: {sum(names.values()) - len(refused)} of {len(names)}"
+        yield "| RPC | valid | wrong values | wrong namespace | missing target | repeated request id |"
+        yield "|---|---|---|---|---|---|"
+        yield from (_row(names[name]) for name in sorted(served))
+        refused = sorted(names.keys() - served)
+        if refused:
+            yield ""
+            yield f"Refused: {', '.join(refused)}."
         yield ""
-        served = sorted(name for name, is_served in names.items() if is_served and name not in refused)
-        yield f"Served: {', '.join(served)}."
-        for label, listed in (
-            ("Refused", refused),
-            ("Not yet", sorted(name for name, is_served in names.items() if not is_served)),
-        ):
-            if listed:
-                yield ""
-                yield f"{label}: {', '.join(listed)}."
+    for name, reason in NO_SUCCESS.items():
+        yield f"- {name} without an error: {reason}"
+
+
+def _row(rpc: Rpc) -> str:
+    wrong_values = sum(1 for _ in spoiled(rpc.request.DESCRIPTOR))
+    shown = (
+        _mark(rpc.name not in NO_SUCCESS),
+        str(wrong_values) if wrong_values else _mark(False),
+        _mark(has_namespace(rpc)),
+        _mark(has_target(rpc)),
+        _mark(rpc.name in CASES),
+    )
+    return f"| {rpc.name} | {' | '.join(shown)} |"
+
+
+def _mark(is_tested: bool) -> str:
+    return "yes" if is_tested else "–"
 
 
 if __name__ == "__main__":

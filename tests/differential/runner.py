@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from tests.differential.compare import Record
 from tests.differential.context import Context
+from tests.differential.coverage import NotingClient
 from tests.differential.registry import Scenario
-from tests.support.rpc import RawClient
 
 # More at once make the official server slow enough on two cores to lose tasks it hands out.
 CONCURRENCY = 16
@@ -32,16 +32,18 @@ BROKEN_OFF = "scenario broke off"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one scenario recorded against one server, and how long it took."""
+    """What one scenario recorded against one server, how long it took, and which RPCs and commands the server took."""
 
     records: tuple[Record, ...]
     seconds: float
+    answered: frozenset[str] = frozenset()
+    commands: frozenset[str] = frozenset()
 
 
 async def run_scenario(scenario: Scenario, address: str) -> Outcome:
     """Run one scenario against the server at this address."""
     started_s = time.monotonic()
-    async with RawClient(address, identity="differential") as client:
+    async with NotingClient(address, identity="differential") as client:
         context = Context(scenario.name, client)
         try:
             async with asyncio.timeout(SCENARIO_TIMEOUT_S):
@@ -50,7 +52,8 @@ async def run_scenario(scenario: Scenario, address: str) -> Outcome:
             Exception
         ) as error:  # Whatever a server answered must become a comparison, never end the others.
             context.record(BROKEN_OFF, f"{type(error).__name__} {error}")
-    return Outcome(tuple(context.records), time.monotonic() - started_s)
+    seconds = time.monotonic() - started_s
+    return Outcome(tuple(context.records), seconds, frozenset(client.answered), frozenset(client.commands))
 
 
 async def run_on_each(

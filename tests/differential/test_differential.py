@@ -15,6 +15,16 @@ from typing import Any
 import pytest
 
 from tests.differential.compare import differences, unified
+from tests.differential.coverage import (
+    NO_COMMANDS,
+    NO_EVENTS,
+    NO_SUCCESS,
+    all_served_rpcs,
+    command_types,
+    complaints,
+    event_types,
+    events_in,
+)
 from tests.differential.known_differences import KNOWN_DIFFERENCES, unexpected, unused
 from tests.differential.reference import with_second_answers
 from tests.differential.registry import Scenario, all_scenarios
@@ -91,6 +101,26 @@ def test_known_differences_still_exist(outcomes: Outcomes) -> None:
         for difference in differences(outcome.records, outcomes.perdure[name].records)
     ]
     assert not unused(found), unused(found)
+
+
+def test_every_event_type_of_the_official_server_is_compared(outcomes: Outcomes) -> None:
+    """Each that it can write is in a history that it wrote here; an exception that it does write is none."""
+    records = [record for outcome in outcomes.real.values() for record in outcome.records]
+    seen = {name for record in records for name in events_in(record.data)}
+    assert not complaints("event", event_types(), NO_EVENTS, seen)
+
+
+def test_every_command_that_the_official_server_takes_is_compared(outcomes: Outcomes) -> None:
+    """Each was in an answer to a workflow task that the official server took."""
+    seen = {name for outcome in outcomes.real.values() for name in outcome.commands}
+    assert not complaints("command", command_types(), NO_COMMANDS, seen)
+
+
+def test_every_rpc_is_answered_by_both_servers(outcomes: Outcomes) -> None:
+    """Each that is served has a valid request in some scenario, which the official server and Perdure take."""
+    for side in (outcomes.real, outcomes.perdure):
+        answered = {name for outcome in side.values() for name in outcome.answered}
+        assert not complaints("RPC", all_served_rpcs(), NO_SUCCESS, answered & all_served_rpcs())
 
 
 def test_known_differences_say_why() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from tests.differential.compare import Difference, Record, differences, unified
+from tests.differential.coverage import complaints, events_in
 from tests.differential.known_differences import KnownDifference, unexpected, unused
 from tests.differential.normalise import Normaliser
 from tests.differential.reference import CONCURRENCIES, with_second_answers
@@ -192,3 +193,19 @@ def test_known_differences_accept_only_what_they_name() -> None:
     assert unexpected("timer_x", [accepted, other], known) == [other]
     assert unexpected("signal_x", [accepted], known) == [accepted]
     assert unused([("timer_x", accepted)], known) == [known[1]]
+
+
+def test_finds_events_wherever_they_were_recorded() -> None:
+    """In histories, in pages of them and inside of tasks; an event type that is a field of something else is none."""
+    event = {"event_id": 1, "event_type": "EVENT_TYPE_TIMER_FIRED"}
+    data = [{"history": {"events": [event]}}, {"event_type": "OTHER"}, "EVENT_TYPE_TIMER_STARTED"]
+    assert list(events_in(data)) == ["TIMER_FIRED"]
+
+
+def test_says_what_is_missing_and_which_exceptions_are_none() -> None:
+    """Both directions, and names that the contract does not have."""
+    assert complaints("event", ["A", "B", "C"], {"B": "why", "C": "why", "X": "why"}, {"C"}) == [
+        "no scenario shows event A",
+        "event C is listed as never seen, and was",
+        "event X does not exist",
+    ]

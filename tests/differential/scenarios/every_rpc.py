@@ -35,6 +35,7 @@ _VALUES: dict[str, Any] = _NAMES | {
     "identity": "differential",
     "reason": "to see what it answers",
     "request_id": "6fa459ea-ee8a-3ca4-894e-db77e160355e",
+    "id": "16fd2706-8baf-433b-82eb-8c7fada847da",
     "run_id": "16fd2706-8baf-433b-82eb-8c7fada847da",
     "first_execution_run_id": "16fd2706-8baf-433b-82eb-8c7fada847da",
     "type": "no-such-type",
@@ -44,6 +45,11 @@ _VALUES: dict[str, Any] = _NAMES | {
     "lifecycle_stage": 3,
 }
 """What a field of a name is set to, wherever it occurs."""
+_TARGETS = {
+    "activity_id", "build_id", "cluster_name", "deployment_name", "id", "job_id", "operation_id", "schedule_id",
+    "update_id", "worker_instance_key", "workflow_id",
+}  # fmt: skip
+"""Names of things that can be missing."""
 _FILLED = {
     "activity_type", "deployment_version", "execution", "meta", "query", "request", "task_queue", "update_ref",
     "wait_policy", "workflow_execution", "workflow_type", "deployment",
@@ -51,6 +57,35 @@ _FILLED = {
 """Messages that are filled in the same way."""
 _UNTOUCHED = {"DeleteNamespace", "DeprecateNamespace", "UpdateNamespace"}
 """RPCs that would change the namespace that all scenarios share: asked of one that is not there only."""
+
+_MAKES = ("Create", "Register", "Start", "SignalWithStart")
+"""What RPCs that name something new begin with; all others that name something name what is there."""
+
+
+def has_namespace(rpc: Rpc) -> bool:
+    """Whether a request says which namespace it is about."""
+    return "namespace" in rpc.request.DESCRIPTOR.fields_by_name
+
+
+def has_target(rpc: Rpc) -> bool:
+    """Whether the plausible request names something that must be there and is not."""
+    if rpc.name.startswith("Poll") and rpc.name.endswith("TaskQueue"):
+        return False  # workers say who they are
+    if "task_token" in rpc.request.DESCRIPTOR.fields_by_name:
+        return False  # tokens are among the wrong values
+    return not rpc.name.startswith(_MAKES) and (rpc.name in _UNTOUCHED or _names(rpc.request.DESCRIPTOR))
+
+
+def _names(descriptor: Any, depth: int = 3) -> bool:
+    for field in descriptor.fields:
+        part = field.message_type
+        if field.is_repeated:
+            continue
+        if field.name in _TARGETS or (
+            part is not None and field.name in _FILLED and depth and _names(part, depth - 1)
+        ):
+            return True
+    return False
 
 
 def _fill(ctx: Context, message: Message, namespace: str, rpc: str, depth: int = 3) -> None:
@@ -83,7 +118,7 @@ def _empty(ctx: Context, rpc: Rpc) -> Message:
 
 def _nowhere(ctx: Context, rpc: Rpc) -> Message:
     request = rpc.request()
-    if "namespace" in request.DESCRIPTOR.fields_by_name:
+    if has_namespace(rpc):
         request.namespace = "no-such-namespace"  # type: ignore[attr-defined]  # the descriptor says so
     return request
 
@@ -133,6 +168,12 @@ async def every_workflow_rpc_plausible(ctx: Context) -> None:
 async def every_operator_rpc_empty(ctx: Context) -> None:
     """OperatorService, requests that say nothing."""
     await _every(ctx, OPERATOR_SERVICE, _empty)
+
+
+@scenario
+async def every_operator_rpc_nowhere(ctx: Context) -> None:
+    """OperatorService, a namespace that is not there."""
+    await _every(ctx, OPERATOR_SERVICE, _nowhere)
 
 
 @scenario

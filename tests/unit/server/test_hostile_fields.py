@@ -52,7 +52,7 @@ def running() -> Iterator[Running]:
 # --- wrong values ---
 
 
-def _spoiled(descriptor: Any, depth: int = 0) -> Iterator[tuple[str, Spoil]]:
+def spoiled(descriptor: Any, depth: int = 0) -> Iterator[tuple[str, Spoil]]:
     """Ways to spoil a message of this type, one field at a time, each with its name."""
     for field in descriptor.fields:
         if field.is_repeated:
@@ -67,7 +67,7 @@ def _spoiled(descriptor: Any, depth: int = 0) -> Iterator[tuple[str, Spoil]]:
             yield f"{field.name} absent", _clearing(field.name)
             yield f"{field.name} empty", _emptying(field.name)
             if depth < DEPTH:
-                for name, spoil in _spoiled(field.message_type, depth + 1):
+                for name, spoil in spoiled(field.message_type, depth + 1):
                     yield f"{field.name}.{name}", _inside(field.name, spoil)
 
 
@@ -83,7 +83,7 @@ def _spoiled_list(field: FieldDescriptor) -> Iterator[tuple[str, Spoil]]:
     else:
         yield f"{field.name}=[empty]", _adding(field.name, 1)
         yield f"{field.name}={MANY} empty", _adding(field.name, MANY)
-        for name, spoil in _spoiled(message, DEPTH):
+        for name, spoil in spoiled(message, DEPTH):
             yield f"{field.name}[0].{name}", _adding(field.name, 1, spoil)
 
 
@@ -232,7 +232,7 @@ def test_each_wrong_value_of_each_field_is_served_or_refused(path: str, running:
         return  # refused with UNIMPLEMENTED before the request is read
     _begin_anew(running, path)
     complaints = []
-    for name, spoil in _spoiled(method.request.DESCRIPTOR):
+    for name, spoil in spoiled(method.request.DESCRIPTOR):
         request = method.request()
         _plausible(running, request, path)
         spoil(request)
@@ -246,7 +246,7 @@ def test_the_wrong_values_are_many() -> None:
     """A walk over the messages that finds no fields would pass the test above."""
     from perdure.api.workflowservice.v1 import StartWorkflowExecutionRequest
 
-    names = [name for name, _ in _spoiled(StartWorkflowExecutionRequest.DESCRIPTOR)]
+    names = [name for name, _ in spoiled(StartWorkflowExecutionRequest.DESCRIPTOR)]
     assert len(names) > 200
     assert "workflow_run_timeout=-5s 0ns" in names
     assert "retry_policy.backoff_coefficient=nan" in names

@@ -47,6 +47,8 @@ class SearchAttributeRpcs:
         self, request: AddSearchAttributesRequest, call: Call
     ) -> AddSearchAttributesResponse:
         """OperatorService.AddSearchAttributes: those that exist already stay as they are."""
+        if request.namespace:
+            self._namespaces.get(request.namespace)
         if not request.search_attributes:
             raise InvalidArgumentError("SearchAttributes are not set on request.")
         for name, number in request.search_attributes.items():
@@ -70,6 +72,8 @@ class SearchAttributeRpcs:
         self, request: RemoveSearchAttributesRequest, call: Call
     ) -> RemoveSearchAttributesResponse:
         """OperatorService.RemoveSearchAttributes: unknown names are ignored."""
+        if request.namespace:
+            self._namespaces.get(request.namespace)
         if not request.search_attributes:
             raise InvalidArgumentError("SearchAttributes are not set on request.")
         namespace = self._namespace(request.namespace)
