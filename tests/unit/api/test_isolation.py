@@ -24,13 +24,23 @@ def test_both_contracts_can_be_imported_in_either_order(first: str) -> None:
 
 
 @pytest.mark.serial  # a busy neighbour on the same core makes even processor time half as long again
-def test_import_takes_less_than_60_ms_of_processor_time() -> None:
-    code = """
+def test_import_takes_less_than_half_of_what_the_official_contract_takes() -> None:
+    """A fourth of it when measured alone (43 of 160 ms); compared in turns, because machines differ and change."""
+    ours, official = [], []
+    for _ in range(5):
+        ours.append(_import_ms("perdure"))
+        official.append(_import_ms("temporalio"))
+    assert min(ours) < min(official) / 2
+
+
+def _import_ms(contract: str) -> float:
+    """Milliseconds of processor time of a first import, which brings no other contract along."""
+    others = {"perdure", "temporalio", "grpc"} - {contract}
+    code = f"""
 import sys, time
 begin = time.process_time()
-import perdure.api.workflowservice.v1
+import {contract}.api.workflowservice.v1
 print((time.process_time() - begin) * 1000)
-assert not any(name.split(".")[0] in {"temporalio", "grpc"} for name in sys.modules)
+assert {contract == "temporalio"} or not any(name.split(".")[0] in {others} for name in sys.modules)
 """
-    fastest_ms = min(float(run_python(code)) for _ in range(7))
-    assert fastest_ms < 60
+    return float(run_python(code))
