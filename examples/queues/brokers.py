@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -96,7 +97,7 @@ class Broker(Protocol):
     ) -> None: ...
 
 
-class _Process:
+class _Process(ABC):
     """One process in a group of its own, with a folder of its own."""
 
     def __init__(self, port: int | None = None) -> None:
@@ -131,9 +132,9 @@ class _Process:
     def _output(self) -> str:
         return (self.folder / "output").read_text(errors="replace")[-4000:]
 
+    @abstractmethod
     async def serves(self) -> bool:
         """Whether it answers."""
-        raise NotImplementedError
 
     async def kill(self) -> None:
         """Kill the process and all that it started."""
@@ -143,9 +144,9 @@ class _Process:
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
 
+    @abstractmethod
     async def start(self) -> None:
         """Start it."""
-        raise NotImplementedError
 
     async def __aenter__(self) -> Self:
         try:

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 
 MessageT = TypeVar("MessageT", bound=Message)
+_MESSAGE_TOO_LARGE = (
+    "grpc: received message larger than max",
+    "grpc: message after decompression larger than max",
+    "grpc: received message after decompression larger than max",
+)
 
 
 class RPCStatusCode(IntEnum):
@@ -89,6 +94,11 @@ def detail_of(error: RPCError, kind: type[MessageT]) -> MessageT | None:
         if packed.Unpack(found):
             return found
     return None
+
+
+def is_too_large(error: RPCError) -> bool:
+    """Return whether the message was too big for the server, so that sending it again is useless."""
+    return error.status is RPCStatusCode.RESOURCE_EXHAUSTED and error.message.startswith(_MESSAGE_TOO_LARGE)
 
 
 class ClientConnectError(TemporalError, RuntimeError):

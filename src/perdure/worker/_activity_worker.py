@@ -16,10 +16,11 @@ from perdure.api.workflowservice.v1 import (
     RespondActivityTaskFailedRequest,
 )
 from perdure.service import RPCError, RPCStatusCode
+from perdure.service._errors import is_too_large
 from perdure.worker import _logs
 from perdure.worker._activity_attempt import Attempt, Outcome, wait_for_attempts, wait_until_ended
 from perdure.worker._activity_runner import ActivityRunner
-from perdure.worker._calls import CALL_TIMEOUT, call_until, is_too_large
+from perdure.worker._calls import CALL_TIMEOUT, call_until
 from perdure.worker._sizes import find_too_large, too_large_failure
 from perdure.worker._slots import ActivitySlot, Permit, Slots
 

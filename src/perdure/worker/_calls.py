@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from perdure.service import RPCError, RPCStatusCode
+from perdure.service._errors import is_too_large
 
 ResponseT = TypeVar("ResponseT")
 
@@ -28,11 +29,6 @@ RETRYABLE = frozenset(
         RPCStatusCode.DEADLINE_EXCEEDED,
         RPCStatusCode.CANCELLED,
     }
-)
-MESSAGE_TOO_LARGE = (
-    "grpc: received message larger than max",
-    "grpc: message after decompression larger than max",
-    "grpc: received message after decompression larger than max",
 )
 CALL_TIMEOUT = timedelta(seconds=10)
 
@@ -53,11 +49,6 @@ class Backoff:
         wait_s = self._next_s * random.uniform(0.8, 1.2)
         self._next_s = min(self._next_s * _FACTOR, _LONGEST_WAIT_S)
         return wait_s + _THROTTLE_WAIT_S if error.status is RPCStatusCode.RESOURCE_EXHAUSTED else wait_s
-
-
-def is_too_large(error: RPCError) -> bool:
-    """Return whether the message was too big for the server, so that sending it again is useless."""
-    return error.status is RPCStatusCode.RESOURCE_EXHAUSTED and error.message.startswith(MESSAGE_TOO_LARGE)
 
 
 async def call_until(

@@ -36,8 +36,9 @@ from perdure.core.replay.steps import (
 )
 from perdure.exceptions import ApplicationError
 from perdure.service import RPCError, RPCStatusCode
+from perdure.service._errors import is_too_large
 from perdure.worker import _logs
-from perdure.worker._calls import CALL_TIMEOUT, call_until, is_too_large
+from perdure.worker._calls import CALL_TIMEOUT, call_until
 from perdure.worker._histories import task_events, whole_history
 from perdure.worker._local_activities import LocalActivities, RunLocals
 from perdure.worker._payload_edge import WorkflowPayloads, has_effect

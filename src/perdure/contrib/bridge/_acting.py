@@ -22,7 +22,7 @@ from perdure.contrib.bridge._decisions import SignalWorkflow, StartWorkflow
 from perdure.contrib.bridge._messages import Message
 from perdure.exceptions import WorkflowAlreadyStartedError
 from perdure.service import ClientConnectError, RPCError, RPCStatusCode
-from perdure.worker._calls import is_too_large
+from perdure.service._errors import detail_of, is_too_large
 
 WORKFLOW_ID_LIMIT: Final = 255
 """Characters of a workflow id made from a message id; a longer one is replaced by the request id."""
@@ -223,7 +223,7 @@ class Acting:
 def _is_for_good(error: RPCError) -> bool:
     if is_too_large(error):
         return True
-    if error.status is RPCStatusCode.NOT_FOUND and error.grpc_status.details:
+    if detail_of(error, NamespaceNotFoundFailure) is not None:
         # Nothing that a message could help: the namespace is not there yet, or misspelt.
-        return not error.grpc_status.details[0].Is(NamespaceNotFoundFailure.DESCRIPTOR)
+        return False
     return error.status in _FOR_GOOD

@@ -22,7 +22,7 @@ from perdure.contrib.django import bridge
 from perdure.contrib.django.settings import PerdureSettings, perdure_settings
 from perdure.converter import WorkflowSerializationContext
 from perdure.service import RPCError, RPCStatusCode
-from perdure.worker._calls import is_too_large
+from perdure.service._errors import is_too_large
 from perdure.workflow._definition import _Definition
 from perdure.workflow._handlers import _SignalDefinition
 

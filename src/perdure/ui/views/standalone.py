@@ -43,9 +43,10 @@ class Kind:
         title: of the list.
         word: for one of them.
         id_name: the field that names one.
-        list_rpc: and its request; lists answer with `rows_name`.
-        count_rpc: and its request.
-        describe_rpc: and its request, with everything that can be asked for.
+        rpc_name: what its RPCs are about, as in `list_<rpc_name>_executions`.
+        list_request: of that RPC, which answers with `rows_name`.
+        count_request: of the one that counts.
+        describe_request: of the one that describes, with all of `describe_also` asked for.
         actions: what can be done while one is open, in the order of the page.
         example: a filter, for the field where one is entered.
     """
@@ -54,12 +55,10 @@ class Kind:
     title: str
     word: str
     id_name: str
-    list_rpc: str
+    rpc_name: str
     list_request: type[Message]
     rows_name: str
-    count_rpc: str
     count_request: type[Message]
-    describe_rpc: str
     describe_request: type[Message]
     describe_also: tuple[str, ...]
     actions: tuple[str, ...]
@@ -71,12 +70,10 @@ ACTIVITIES: Final = Kind(
     "Standalone activities",
     "activity",
     "activity_id",
-    "list_activity_executions",
+    "activity",
     ListActivityExecutionsRequest,
     "executions",
-    "count_activity_executions",
     CountActivityExecutionsRequest,
-    "describe_activity_execution",
     DescribeActivityExecutionRequest,
     ("include_input", "include_outcome", "include_heartbeat_details", "include_last_failure"),
     ("pause", "unpause", "reset", "options", "cancel", "terminate"),
@@ -87,12 +84,10 @@ OPERATIONS: Final = Kind(
     "Standalone Nexus operations",
     "Nexus operation",
     "operation_id",
-    "list_nexus_operation_executions",
+    "nexus_operation",
     ListNexusOperationExecutionsRequest,
     "operations",
-    "count_nexus_operation_executions",
     CountNexusOperationExecutionsRequest,
-    "describe_nexus_operation_execution",
     DescribeNexusOperationExecutionRequest,
     ("include_input", "include_outcome"),
     ("cancel", "terminate"),
@@ -129,7 +124,9 @@ async def show_all(kind: Kind, context: Context) -> Page:
     query = context.query.get("query", "").strip()
     status = context.query.get("status", "")
     status = status if status in dict(STATUSES) else ""
-    counts, count_error = await counts_by_status(context, query, kind.count_rpc, kind.count_request)
+    counts, count_error = await counts_by_status(
+        context, query, f"count_{kind.rpc_name}_executions", kind.count_request
+    )
     request = kind.list_request(
         namespace=context.namespace,
         query=conjunction(query, f"ExecutionStatus = '{status}'" if status else ""),
@@ -139,7 +136,7 @@ async def show_all(kind: Kind, context: Context) -> Page:
     rows: list[dict[str, Any]] = []
     next_page, error = "", None
     try:
-        answer = await context.call(kind.list_rpc, request)
+        answer = await context.call(f"list_{kind.rpc_name}_executions", request)
         rows = [_row(kind, context, info) for info in getattr(answer, kind.rows_name)]
         next_page = encode_token(answer.next_page_token)
     except RPCError as failed:
@@ -162,21 +159,21 @@ async def show_all(kind: Kind, context: Context) -> Page:
     return Page("standalone_list.html", f"{kind.title} · {context.namespace}", data, status_code, only_html)
 
 
-def _request(kind: Kind, context: Context, **more: Any) -> Message:
+async def _describe(kind: Kind, context: Context, **more: bool) -> Any:
     named = {kind.id_name: context.names["id"], "run_id": context.names.get("run_id", "")}
-    return kind.describe_request(namespace=context.namespace, **named, **more)
+    request = kind.describe_request(namespace=context.namespace, **named, **more)
+    return await context.call(f"describe_{kind.rpc_name}_execution", request)
 
 
 async def latest(kind: Kind, context: Context) -> Redirect:
     """The newest execution of an id."""
-    answer = await context.call(kind.describe_rpc, _request(kind, context))
+    answer = await _describe(kind, context)
     return Redirect(kind_url(kind, context, context.names["id"], answer.run_id))
 
 
 async def show(kind: Kind, context: Context) -> Page:
     """One of them."""
-    request = _request(kind, context, **dict.fromkeys(kind.describe_also, True))
-    answer = await context.call(kind.describe_rpc, request)
+    answer = await _describe(kind, context, **dict.fromkeys(kind.describe_also, True))
     warning = await context.decode(answer)
     one = _row(kind, context, answer.info)
     failure = _failure(kind, answer)
@@ -219,9 +216,6 @@ def _possible(kind: Kind, one: dict[str, Any]) -> tuple[str, ...]:
     """What can be done with it now."""
     if not one["is_open"]:
         return ()
-    hidden = (
-        "pause"
-        if one.get("status") == "Paused" or one.get("run_state") in ("Paused", "Pause requested")
-        else "unpause"
-    )
+    is_paused = one["status"] == "Paused" or one.get("run_state") in ("Paused", "Pause requested")
+    hidden = "pause" if is_paused else "unpause"
     return tuple(name for name in kind.actions if name != hidden)

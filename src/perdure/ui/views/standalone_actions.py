@@ -118,8 +118,7 @@ def _ends(
     kind: Kind, cancel: type[Message], terminate: type[Message], delete: type[Message]
 ) -> dict[str, Form]:
     """What can be done with either kind; the RPCs are named alike."""
-    name = kind.id_name.removesuffix("_id")
-    name = "nexus_operation" if name == "operation" else name
+    name = kind.rpc_name
     return {
         "cancel": _form(
             kind, "Cancel this", "Request cancellation", (_REASON,),
