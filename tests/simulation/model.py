@@ -10,6 +10,7 @@ from typing import Any
 
 from perdure.api.enums.v1 import WorkflowTaskFailedCause
 from perdure.api.history.v1 import HistoryEvent
+from perdure.core.deployment.routes import queue_name
 from perdure.core.run.records import RunKey, RunWrite, Task, TaskKey, TaskKind, VisibilityRecord
 from perdure.core.run.state import Activity, RunHeader, RunState
 from tests.simulation.interpreter import Interpreter, NonDeterminism, attributes_of, event_name
@@ -356,13 +357,13 @@ class RunModel:
         if self.status == RUNNING and not header.paused_ns:
             if header.has_pending_task and not header.has_started_task:
                 sticky = header.task_on_sticky_queue and not header.task_rerouted
-                queue = header.sticky_queue if sticky else header.task_queue
+                queue = header.sticky_queue if sticky else queue_name(header.task_queue, header.task_version)
                 key = TaskKey(TaskKind.WORKFLOW, header.task_scheduled_event_id)
                 wanted.add((key, queue, str(header.task_stamp)))
             for activity in state.activities.values():
                 if not activity.started_ns and not activity.backing_off and not activity.paused_ns:
                     key = TaskKey(TaskKind.ACTIVITY, activity.scheduled_event_id)
-                    wanted.add((key, activity.task_queue, str(activity.stamp)))
+                    wanted.add((key, queue_name(activity.task_queue, activity.version), str(activity.stamp)))
         rows = {(task.key, task.queue.name, task.delivery_id) for task in self.tasks.values()}
         check(rows == wanted, "task rows are what the state calls for", f"{rows} != {wanted}")
         for task in self.tasks.values():

@@ -20,6 +20,7 @@ import msgspec
 
 from perdure.api.enums.v1 import EventType, ParentClosePolicy, WorkflowExecutionStatus
 from perdure.api.history.v1 import History, HistoryEvent
+from perdure.core.deployment.routes import queue_name
 from perdure.core.invariant import invariant
 from perdure.core.run.history_rules import HISTORY_RULES, HistoryRule, HistorySubject, replay
 from perdure.core.run.records import QueueKey, RunKey, RunWrite, Task, TaskKey, TaskKind
@@ -212,12 +213,8 @@ def check_tasks(state: RunState, tasks: Iterable[Task]) -> None:
     """
     stored = {task.key: _dispatch(task) for task in tasks}
     wanted = derived_tasks(View.of(state)) if state.version else {}
-    invariant(
-        stored == wanted,
-        f"task rows {stored}, but the state calls for {wanted}",
-        rule="stored tasks are those of the state",
-        run=state.run,
-    )
+    problem = f"task rows {stored}, but the state calls for {wanted}"
+    invariant(stored == wanted, problem, rule="stored tasks are those of the state", run=state.run)
 
 
 def _check(rules: Iterable[Rule[Subject]], subject: Subject, run: RunKey, cheap: bool) -> None:
@@ -314,7 +311,8 @@ def _closed_has_nothing(view: View) -> str | None:
 @_state("a sticky workflow task is a first attempt on a sticky queue")
 def _sticky_is_consistent(view: View) -> str | None:
     header = view.header
-    if header.task_on_sticky_queue and not (header.sticky_queue and header.has_pending_task):
+    on_queue = header.has_pending_task and (header.sticky_queue or header.has_started_task)
+    if header.task_on_sticky_queue and not on_queue:  # who takes it may be of another version, and not sticky
         return "no sticky queue or no task"
     if header.sticky_queue and header.is_task_transient:
         return "a transient task while the run has a sticky queue"
@@ -656,18 +654,20 @@ def _dispatch(task: Task) -> Dispatch:
 def derived_tasks(view: View) -> dict[TaskKey, Dispatch]:
     """The task rows a state calls for: what is scheduled and waits for a worker."""
     header, namespace_id = view.header, view.run.namespace_id
-    rows: dict[TaskKey, Dispatch] = {}
     if not header.is_open or header.paused_ns:
-        return rows
+        return {}
+    rows: dict[TaskKey, Dispatch] = {}
     if header.task_scheduled_event_id and not header.task_started_event_id and not header.task_is_speculative:
         sticky = header.task_on_sticky_queue and not header.task_rerouted
-        name = header.sticky_queue if sticky else header.task_queue
-        key = TaskKey(TaskKind.WORKFLOW, header.task_scheduled_event_id)
-        rows[key] = (QueueKey(namespace_id, name, TaskKind.WORKFLOW), sticky, str(header.task_stamp))
+        name = header.sticky_queue if sticky else queue_name(header.task_queue, header.task_version)
+        queue = QueueKey(namespace_id, name, TaskKind.WORKFLOW)
+        rows[TaskKey(queue.kind, header.task_scheduled_event_id)] = (queue, sticky, str(header.task_stamp))
     for event_id, activity in view.activities.items():
         if not activity.started_ns and not activity.backing_off and not activity.paused_ns:
-            queue = QueueKey(namespace_id, activity.task_queue, TaskKind.ACTIVITY)
-            rows[TaskKey(TaskKind.ACTIVITY, event_id)] = (queue, False, str(activity.stamp))
+            queue = QueueKey(
+                namespace_id, queue_name(activity.task_queue, activity.version), TaskKind.ACTIVITY
+            )
+            rows[TaskKey(queue.kind, event_id)] = (queue, False, str(activity.stamp))
     return rows
 
 
