@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import http.server
-import io
 import json
 import re
 import sys
@@ -168,33 +167,6 @@ def test_code_that_no_longer_fits_is_found(
     printed = capsys.readouterr()
     assert "FAIL histories" in printed.out
     assert "1 of 1 histories do not fit the code" in printed.err
-
-
-def test_the_debugger_stops_in_the_users_code(
-    database: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """pdb stops at the first line of each workflow task, shows its events, and evaluates the user's names."""
-    monkeypatch.setattr(sys, "stdin", io.StringIO("ev\n" + "t\np name\n" * 20))
-    tracing = sys.gettrace()
-    assert run("debug", "order-book", "--code", CODE, "--address", database) == 0
-    assert sys.gettrace() is tracing
-    printed = capsys.readouterr()
-    assert re.search(r"cli_orders\.py\(\d+\)__init__\(\)", printed.out)
-    assert "workflow task: events 1 to 3 of" in printed.out
-    assert "ActivityTaskCompleted" in printed.out
-    assert "'book'" in printed.out
-    assert "the code fits it" in printed.err
-
-
-def test_leaving_the_debugger_is_no_failure(
-    database: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing is said about whether the code fits: nobody knows."""
-    monkeypatch.setattr(sys, "stdin", io.StringIO("q\n"))
-    assert run("debug", "order-book", "--code", CODE, "--address", database) == 0
-    printed = capsys.readouterr()
-    assert "Left before the end of the history" in printed.err
-    assert "fit" not in printed.err
 
 
 def test_ids_are_completed_from_the_server_that_the_line_names(

@@ -1,12 +1,9 @@
-"""`perdure debug`: replays a history here, in pdb, with the user's code, and stops at each workflow task."""
+"""`perdure debug`: replays a history here, in pdb, with the user's code, from event to event."""
 
 from __future__ import annotations
 
 import asyncio
-import pdb
-import site
 import sys
-import sysconfig
 import termios
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -21,120 +18,29 @@ from perdure.cli import histories
 from perdure.cli.code import load
 from perdure.cli.command import Command, Flags
 from perdure.cli.errors import UnsuccessfulError, WrongUsageError
+from perdure.cli.history_debugger import HistoryDebugger
 from perdure.cli.history_files import History, read_history
 from perdure.cli.session import Session
-from perdure.cli.show import time_of
 from perdure.client import WorkflowHistory
+from perdure.core.replay.run import WorkflowRun
+from perdure.core.replay.steps import Step
 from perdure.worker import Replayer
-from perdure.worker._workflow_programs import RegisteredPrograms
-from perdure.worker.workflow_code import program as programs
-
-_LIBRARIES: Final = tuple(
-    {
-        str(Path(path).resolve())
-        for path in (
-            *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-            *site.getsitepackages(),
-            str(Path(__file__).parents[1]),
-        )
-    }
-)
-_HELP: Final = """
-Commands besides pdb's:
-  task (t)     go on to the next workflow task, that is to what the next events bring
-  events (ev)  show the events that this task brings
-  history      show all events; the arrow is where the replay stands
-"""
-
-
-class HistoryDebugger(pdb.Pdb):
-    """pdb that knows where in a history the replay stands, and stops in the user's code only.
-
-    Args:
-        events: of the history.
-    """
-
-    def __init__(self, events: Sequence[Any]) -> None:
-        super().__init__(skip=["perdure.*"], nosigint=True)
-        self.prompt = "(perdure) "
-        self.botframe = None
-        self._events = events
-        self._shown = 0
-        self._until = 0
-
-    def is_skipped_module(self, module_name: str | None) -> bool:
-        """Whether a module is not the user's."""
-        module = sys.modules.get(module_name or "")
-        path = getattr(module, "__file__", None)
-        return path is None or str(Path(path).resolve()).startswith(_LIBRARIES)
-
-    def begin_task(self, history_length: int) -> None:
-        """A workflow task brings its events to the code: say which, and stop at the next line that runs."""
-        self._shown, self._until = self._until, history_length
-        self.do_events("")
-        if self.botframe is None:
-            self.reset()
-            self.botframe = sys._getframe(1)
-        self.set_step()
-        sys.settrace(self.trace_dispatch)
-
-    def do_events(self, arg: str) -> None:
-        """Show the events that this task brings."""
-        self.message(f"--- workflow task: events {self._shown + 1} to {self._until} of {len(self._events)}")
-        for event in self._events[self._shown : self._until]:
-            self.message(f"    {self._line(event)}")
-
-    do_ev = do_events
-
-    def do_history(self, arg: str) -> None:
-        """Show all events."""
-        for event in self._events:
-            arrow = "->" if event.event_id == self._until else "  "
-            self.message(f" {arrow} {self._line(event)}")
-
-    def do_task(self, arg: str) -> bool:
-        """Go on to the next workflow task."""
-        self.set_continue()
-        # `continue` takes the tracing away where there are no breakpoints; the next task brings it back.
-        return True
-
-    do_t = do_task
-
-    def _line(self, event: Any) -> str:
-        at = time_of(event.event_time)
-        return f"{event.event_id:>5}  {at.isoformat() if at else '':<32}  {histories.label(event)}"
-
-
-class _Watched(programs.WorkflowProgram):
-    """Workflow code that says when a workflow task begins."""
-
-    debugger: HistoryDebugger
-
-    def activate(self, activation: Any) -> Any:
-        """Tells the debugger, then runs the code."""
-        self.debugger.begin_task(activation.history_length)
-        return super().activate(activation)
+from perdure.worker.workflow_code.program import WorkflowProgram
 
 
 class _SteppingReplayer(Replayer):
-    """A replayer whose programs tell a debugger when a workflow task begins."""
+    """A replayer that a debugger watches."""
 
     def __init__(self, debugger: HistoryDebugger, workflows: Sequence[type]) -> None:
         super().__init__(workflows=workflows, debug_mode=True)
         self._debugger = debugger
 
-    def _programs(self) -> RegisteredPrograms:
-        made = super()._programs()
-        create, debugger = made.create, self._debugger
-
-        def watched(workflow_type: str, workflow_id: str, run_id: str) -> Any:
-            program = create(workflow_type, workflow_id, run_id)
-            program.__class__ = _Watched
-            program.debugger = debugger  # type: ignore[attr-defined]
-            return program
-
-        made.create = watched  # type: ignore[method-assign]
-        return made
+    async def _run(self, run: WorkflowRun, *others: Any) -> Step:
+        if isinstance(run.program, WorkflowProgram):
+            self._debugger.begin(run, run.program)
+        step = await super()._run(run, *others)
+        self._debugger.end(step)
+        return step
 
 
 async def _read(session: Session, flags: Flags) -> History:
@@ -167,23 +73,25 @@ async def _beside(work: Callable[[], Any]) -> Any:
 
 
 async def _debug(session: Session, flags: Flags) -> None:
-    """Replay a workflow here, step by step, under pdb with your code.
+    """Replay a workflow here, event by event, under pdb with your code.
 
-    Nothing is sent anywhere: the history is read once, and your code runs with what it recorded. The debugger stops
-    at the first line that each workflow task runs; `t` goes on to the next task, `ev` shows its events.
+    Nothing is sent anywhere: the history is read once, and your code runs with what it recorded. At the prompt `n`
+    applies the next event and shows what it did, what the code asked for, and where its tasks wait; `s` stops at the
+    first line that it runs, `until 12` and `c` go on, `b orders.py:20` sets a breakpoint, `p self` looks, `h` shows the
+    rest. An event by itself may run no code: like a worker, the debugger brings the code what one workflow task
+    brought it all at once. Commands may come from a pipe.
     """
     found = await _read(session, flags)
     await session.close()
     workflows = load(flags.code).workflows
-    debugger = HistoryDebugger(found.events)
+    debugger = HistoryDebugger(found.events, workflows)
     replayer = _SteppingReplayer(debugger, workflows)
-    debugger.message(f"{found.workflow_id}: {len(found.events)} events.{_HELP}")
     history = WorkflowHistory(found.workflow_id, found.events)
 
     result = await _beside(
         lambda: asyncio.run(replayer.replay_workflow(history, raise_on_replay_failure=False))
     )
-    if debugger.quitting:
+    if debugger.has_left:
         session.out.note("Left before the end of the history")
         return
     if result.replay_failure is not None:

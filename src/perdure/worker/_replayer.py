@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 from perdure.common import HeaderCodecBehavior, MetricMeter
 from perdure.converter import DataConverter
 from perdure.core.replay.errors import NondeterminismError as CoreNondeterminismError
-from perdure.core.replay.run import begin_replay
-from perdure.core.replay.steps import Pause, TaskFailure
+from perdure.core.replay.run import WorkflowRun, begin_replay
+from perdure.core.replay.steps import Pause, Step, TaskFailure, WorkflowTask
 from perdure.exceptions import TemporalError
 from perdure.runtime import Runtime
 from perdure.worker._environment import Environment
@@ -252,10 +252,7 @@ class Replayer:
                 run_id=run_id,
                 config=programs.config_for(workflow_type),
             )
-            step = await executor.run(partial(run.handle, task), run, close)
-            while isinstance(step, Pause):
-                await asyncio.sleep(0)
-                step = await executor.run(run.resume, run, close)
+            step = await self._run(run, task, executor, close)
             return step if isinstance(step, TaskFailure) else None
         except DeadlockError as error:
             is_running = error.is_running
@@ -263,6 +260,15 @@ class Replayer:
         finally:
             if not is_running:
                 executor.end(close)
+
+    async def _run(
+        self, run: WorkflowRun, task: WorkflowTask, executor: WorkflowExecutor, close: Callable[[], None]
+    ) -> Step:
+        step = await executor.run(partial(run.handle, task), run, close)
+        while isinstance(step, Pause):
+            await asyncio.sleep(0)
+            step = await executor.run(run.resume, run, close)
+        return step
 
     def _programs(self) -> RegisteredPrograms:
         config = self._config

@@ -36,6 +36,7 @@ from perdure.core.replay.events import (
 from perdure.core.replay.instructions import Answer, AnswerQuery, FailWorkflow, Program
 from perdure.core.replay.ledger import Ledger
 from perdure.core.replay.machines import completion, local_activity, update
+from perdure.core.replay.machines.base import Machine
 from perdure.core.replay.steps import (
     PAUSE,
     CacheMissError,
@@ -180,6 +181,23 @@ class WorkflowRun:
     def check_end(self) -> None:
         """Lets a saved history's last completed task count, too, if something follows it: no task may come after it."""
         self._walk.checks_end = True
+
+    def watch(self, before_event: Callable[[HistoryEvent], None]) -> None:
+        """Has something called before each event is applied, when what the previous one led to is done; for debuggers.
+
+        Events between two activations change nothing that the code sees, whoever looks in between.
+        """
+        self._walk.before_event = before_event
+
+    @property
+    def waiting_jobs(self) -> Sequence[Job]:
+        """What the code will be told with its next activation, as far as events have brought it."""
+        return [*self._ledger.jobs, *self._ledger.local_jobs]
+
+    @property
+    def waiting_commands(self) -> Sequence[tuple[Machine, int]]:
+        """What the code has asked for and no event has recorded yet, each with the type of the event that will."""
+        return [entry for entry in self._ledger.commands if not entry[0].dropped]
 
     def resume(self) -> Step:
         """Goes on after a `Pause`; blocks while workflow code runs."""

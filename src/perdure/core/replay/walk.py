@@ -67,6 +67,7 @@ class Walk:
         has_ended: history has the event that closes the run.
         checks_end: nothing comes after these events, so commands of the last completed task are compared here.
         build_id, deployment_name: of the worker that completed the task being replayed; empty when unknown.
+        before_event: called before each event is applied; for debuggers.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -82,6 +83,7 @@ class Walk:
         self.checks_end = False
         self.build_id = ""
         self.deployment_name = ""
+        self.before_event: Callable[[HistoryEvent], None] | None = None
         self._events: Sequence[HistoryEvent] = ()
         self._types: list[int] = []
         self._first_id = 1
@@ -194,8 +196,10 @@ class Walk:
 
     def _walk(self, start: int, end: int, live_from: int) -> None:
         types, events, routes, ledger = self._types, self._events, _ROUTES, self.ledger
-        has_completion = False
+        has_completion, before_event = False, self.before_event
         for index in range(start, end + 1):
+            if before_event is not None:
+                before_event(events[index])
             if index == live_from:
                 ledger.replaying = False
             if self._requests_due < self._first_id + index:

@@ -60,6 +60,11 @@ def _frames(task: asyncio.Task[Any]) -> list[FrameType]:
     return frames
 
 
+def waiting(instance: WorkflowInstance) -> list[tuple[str, list[FrameType]]]:
+    """Name and frames of every task that waits, oldest first; a task's frames lead to where it waits."""
+    return [(task.get_name(), _frames(task)) for task in _waiting_tasks(instance)]
+
+
 def _is_internal(frame: FrameType) -> bool:
     return frame.f_code.co_filename.startswith(_OURS)
 

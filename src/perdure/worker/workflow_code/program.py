@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from contextvars import Context
+from types import FrameType
 
 from perdure.api.failure.v1 import Failure
 from perdure.core.invariant import invariant
 from perdure.core.replay.activation import Activation, InitializeWorkflow
 from perdure.core.replay.instructions import Answer, FailWorkflow
 from perdure.exceptions import ApplicationError
+from perdure.worker.workflow_code import diagnostics
 from perdure.worker.workflow_code.instance import WorkflowInstance, unconverted
 from perdure.worker.workflow_code.settings import WorkflowCodeSettings
 from perdure.workflow import Info, _Definition
@@ -47,6 +49,10 @@ class WorkflowProgram:
     def info(self) -> Info | None:
         """What the run knows about itself; None before its first activation."""
         return self._instance.info if self._instance is not None else None
+
+    def waiting(self) -> list[tuple[str, list[FrameType]]]:
+        """Name and frames of every task of the code that waits; for debuggers, between two activations."""
+        return diagnostics.waiting(self._instance) if self._instance is not None else []
 
     def activate(self, activation: Activation) -> Answer:
         """Applies the jobs, runs the code until it waits for something, and says what it asked for.
