@@ -31,7 +31,7 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "perdure.cli.config:config",
         "Keep addresses, namespaces and credentials in profiles of the configuration file",
     ),
-    "debug": ("perdure.cli.debug:debug", "Replay a workflow here, step by step, under pdb with your code"),
+    "debug": ("perdure.cli.debug:debug", "Replay a workflow here, event by event, under pdb with your code"),
     "doctor": (
         "perdure.cli.doctor:doctor",
         "Look for what is wrong: versions, configuration, connection, clock, disk",
