@@ -131,7 +131,7 @@ def test_long_work_shows_its_progress_and_data_still_goes_to_its_file(
     assert run("history", "export", "-q", "WorkflowType = 'Order'", *where) == 0
     exported = capsys.readouterr()
     assert "Exporting" in exported.err
-    assert "2/2" in exported.err
+    assert "2 of 2" in exported.err
     files = re.findall(r"^histories/\S+", exported.out, re.M)
     assert len(files) == 2
     assert "histories/" not in exported.err
@@ -139,7 +139,7 @@ def test_long_work_shows_its_progress_and_data_still_goes_to_its_file(
     assert run("history", "import", *files, "--directory", "in") == 0
     imported = capsys.readouterr()
     assert "Importing" in imported.err
-    assert "2/2" in imported.err
+    assert "2 of 2" in imported.err
     assert imported.out.count("in/order-") == 2
     assert run("workflow", "result", "-w", "order-book", *where) == 0
     waited = capsys.readouterr()
@@ -266,7 +266,11 @@ def test_a_batch_is_waited_for(database: str, capsys: pytest.CaptureFixture[str]
     query = "WorkflowId STARTS_WITH 'batch-'"
     for verb in ("terminate", "delete"):
         assert run("workflow", verb, "-q", query, "--yes", "--wait", "--command-timeout", "30s", *where) == 0
-        assert "The batch has ended: 3 of 3 done" in capsys.readouterr().err
+        told = capsys.readouterr()
+        assert "The batch has ended: 3 of 3 done" in told.err
+        job_id = told.out.split("Started batch ")[1].split()[0]
+        assert run("batch", "describe", "--job-id", job_id, *where) == 0
+        assert f"{'█' * 24} 3 of 3 done" in capsys.readouterr().out
 
 
 class _Codec(http.server.BaseHTTPRequestHandler):

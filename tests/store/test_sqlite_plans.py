@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,8 +24,8 @@ from perdure.core.visibility import (
     StartsWith,
 )
 from perdure.store.cursor import ListPosition
-from perdure.store.sqlite import SqliteStore, columns, lists, plans, queries
-from tests.store.builders import record, run_key, write
+from perdure.store.sqlite import SqliteStore, columns, lists, plans, queries, reads
+from tests.store.builders import batch, record, run_key, write
 
 ORDINARY = IsNull(Attribute("TemporalNamespaceDivision", AttributeType.KEYWORD))
 STATUS = Attribute("ExecutionStatus", AttributeType.KEYWORD)
@@ -282,3 +283,71 @@ def test_asking_for_what_is_never_missing_is_answered(
     where = And((rare, IsNull(attribute)))
     assert not lists.list_runs(connection, 1, "n", where, 7, None).rows
     assert lists.count_runs(connection, 1, where, None) == [(None, 0)]
+
+
+def _work_of(connection: sqlite3.Connection, act: Callable[[], object]) -> int:
+    """The instructions that SQLite executes: the same on every machine."""
+    count = 0
+
+    def note() -> None:
+        nonlocal count
+        count += 1
+
+    connection.set_progress_handler(note, 1)
+    act()
+    connection.set_progress_handler(None, 1)
+    return count
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        ORDINARY,
+        And((ORDINARY, _equal(STATUS, 3))),
+        And((ORDINARY, InList(STATUS, (2, 3)))),
+        And((ORDINARY, Comparison(CLOSE_TIME, Operator.LESS, 1 << 62))),
+        And((ORDINARY, _equal(WORKFLOW_TYPE, "Many"))),
+        And((_equal(CUSTOMER, "many"), InList(STATUS, (2, 3)))),
+    ],
+)
+def test_a_page_of_the_list_costs_what_its_rows_cost(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, where: Node
+) -> None:
+    """The first and a later one: not one instruction for each run that is not on it."""
+    monkeypatch.setattr(plans, "GATHER_LIMIT", 1)
+    page = lists.list_runs(connection, 1, "n", where, 1_000, None)
+    first = _work_of(connection, lambda: lists.list_runs(connection, 1, "n", where, 5, None))
+    later = _work_of(connection, lambda: lists.list_runs(connection, 1, "n", where, 5, page.next_cursor))
+    assert max(first, later) < MANY
+
+
+def test_counts_by_status_cost_the_same_of_many_runs(connection: sqlite3.Connection) -> None:
+    """They are sums, which are kept."""
+    assert _work_of(connection, lambda: lists.count_runs(connection, 1, ORDINARY, "ExecutionStatus")) < 200
+
+
+def test_a_page_of_a_long_history_costs_the_same_wherever_it_begins(tmp_path: Path) -> None:
+    """At its beginning, in its middle and from its end; and what the runs beside it have does not count."""
+    path = tmp_path / "history.db"
+    length = 4_000
+
+    async def make() -> None:
+        store = SqliteStore(path)
+        await store.open()
+        for number in (1, 2, 3):
+            events = tuple(batch(event_id, data=b"e" * 100) for event_id in range(1, length + 1))
+            await store.commit([write(run_key(number), events=events)])
+        await store.close()
+
+    asyncio.run(make())
+    connection = sqlite3.connect(path)
+
+    def work(first: int, is_reverse: bool) -> int:
+        return _work_of(
+            connection,
+            lambda: reads.read_history(connection, 1, run_key(2), first, first + length, 5_000, is_reverse),
+        )
+
+    found = [work(1, False), work(length // 2, False), work(length - 100, False), work(1, True)]
+    connection.close()
+    assert max(found) < 2_000, found

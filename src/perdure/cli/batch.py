@@ -23,6 +23,7 @@ _COLUMNS: Final = {
     "Identity": "identity",
     "Reason": "reason",
 }
+_BAR_WIDTH: Final = 24
 _JOBS: Final = listings.Listing(
     request=service.ListBatchOperationsRequest,
     items="operation_info",
@@ -38,14 +39,17 @@ async def describe(session: Session, flags: Flags) -> bool:
     answer = await session.call(service.DescribeBatchOperationRequest(job_id=flags.job_id))
     if session.out.is_json:
         session.out.json(answer)
-    total = answer.total_operation_count
     shown = {name: look(answer, path) for name, path in _COLUMNS.items()}
-    shown |= {
-        "Done": f"{answer.complete_operation_count}/{total}",
-        "Failed": f"{answer.failure_operation_count}/{total}",
-    }
-    session.out.card(shown)
+    session.out.card({"Progress": progress_line(answer), **shown})
     return bool(answer.state != enums.BATCH_OPERATION_STATE_RUNNING)
+
+
+def progress_line(job: service.DescribeBatchOperationResponse) -> str:
+    """A bar, and how many of how many are done and have failed."""
+    total, failed = job.total_operation_count, job.failure_operation_count
+    full = _BAR_WIDTH * min(job.complete_operation_count + failed, total) // total if total else 0
+    words = f"{job.complete_operation_count} of {total} done" + (f", {failed} failed" if failed else "")
+    return f"{'█' * full}{'░' * (_BAR_WIDTH - full)} {words}"
 
 
 @batch.add("list", f.LIMIT, f.WATCH, example="perdure batch list --limit 10")

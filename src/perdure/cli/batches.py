@@ -82,7 +82,7 @@ async def wait(session: Session, job_id: str) -> None:
     Raises:
         UnsuccessfulError: it failed, or some of its operations did.
     """
-    with session.out.progress("Batch") as progress:
+    with session.out.progress("Batch", is_counted=True) as progress:
         while True:
             job = await session.call(service.DescribeBatchOperationRequest(job_id=job_id))
             done = job.complete_operation_count + job.failure_operation_count

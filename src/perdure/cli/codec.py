@@ -1,7 +1,6 @@
 """A codec server: payloads of requests go through its `/encode`, those of answers through its `/decode`.
 
-Search attributes are never encoded: the server indexes them. Everything else that is a payload is, whatever message
-it stands in.
+Search attributes are never encoded; everything else that is a payload is, whatever message it stands in.
 """
 
 from __future__ import annotations
@@ -10,8 +9,7 @@ import asyncio
 import http.client
 import json
 import urllib.request
-from collections.abc import Iterator
-from typing import Any, Final, cast
+from typing import Final
 
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.message import Message
@@ -19,11 +17,10 @@ from google.protobuf.message import Message
 from perdure.api.common import v1 as common
 from perdure.cli.errors import CommandError
 from perdure.cli.settings import Codec
+from perdure.converter._walk import payloads_in
 
 TIMEOUT_S: Final = 30.0
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-_PAYLOAD: Final = "temporal.api.common.v1.Payload"
-_LEFT_ALONE: Final = frozenset({"temporal.api.common.v1.SearchAttributes"})
 
 
 async def encode(codec: Codec, message: Message) -> None:
@@ -45,33 +42,12 @@ async def decode(codec: Codec, message: Message) -> None:
 
 
 async def _through(codec: Codec, way: str, message: Message) -> None:
-    payloads = list(_payloads(message))
+    payloads = list(payloads_in(message))
     if not payloads:
         return
     answers = await asyncio.to_thread(_post, codec, way, payloads)
     for payload, answer in zip(payloads, answers, strict=True):
         payload.CopyFrom(answer)
-
-
-def _payloads(message: Message) -> Iterator[common.Payload]:
-    descriptor: Any = message.DESCRIPTOR
-    if descriptor.full_name == _PAYLOAD:
-        yield cast(common.Payload, message)
-        return
-    if descriptor.full_name in _LEFT_ALONE:
-        return
-    for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        if field.message_type.GetOptions().map_entry:
-            if field.message_type.fields_by_name["value"].message_type is not None:
-                for key in sorted(value):
-                    yield from _payloads(value[key])
-        elif field.is_repeated:
-            for each in value:
-                yield from _payloads(each)
-        else:
-            yield from _payloads(value)
 
 
 def _post(codec: Codec, way: str, payloads: list[common.Payload]) -> list[common.Payload]:

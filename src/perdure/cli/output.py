@@ -185,8 +185,17 @@ class Output:
     # --- progress
 
     @contextmanager
-    def progress(self, what: str, total: int | None = None) -> Iterator[Progress]:
-        """A bar on stderr while something goes on; on a terminal only."""
+    def progress(
+        self, what: str, total: int | None = None, *, is_counted: bool = False
+    ) -> Iterator[Progress]:
+        """A bar on stderr while something goes on; on a terminal only.
+
+        Args:
+            what: goes on.
+            total: of how many; None if that is not known yet, or never.
+            is_counted: it says how many of how many are done; implied by a total.
+        """
+        is_counted = is_counted or total is not None
         if not (self.is_text and sys.stderr.isatty()):
             yield Progress(None)
             return
@@ -194,7 +203,7 @@ class Output:
         from rich.progress import Progress as Bar
 
         columns: list[Any] = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn()]
-        columns += [MofNCompleteColumn()] if total else []
+        columns += [MofNCompleteColumn(separator=" of ")] if is_counted else []
         with Bar(*columns, TimeElapsedColumn(), console=self._console(sys.stderr), transient=True) as bar:
             yield Progress(bar, bar.add_task(what, total=total))
 

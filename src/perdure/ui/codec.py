@@ -6,8 +6,8 @@ import asyncio
 import http.client
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 from urllib.parse import SplitResult, quote, urlsplit
 
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
@@ -16,12 +16,12 @@ from google.protobuf.message import Message
 from perdure.api.common.v1 import Payload, Payloads
 from perdure.api.failure.v1 import Failure
 from perdure.api.registry import POOL
+from perdure.converter._walk import messages_in, payloads_in
 from perdure.ui.config import MAX_CODEC_BYTES
 
 TIMEOUT_S: Final = 5.0
 _READABLE: Final = frozenset({b"json/plain", b"json/protobuf", b"binary/null", b"binary/plain", b""})
 _PART_BYTES: Final = 65_536
-_NEVER_ENCODED: Final = "temporal.api.common.v1.SearchAttributes"
 
 
 class CodecError(Exception):
@@ -73,8 +73,9 @@ class RemoteCodec:
         if found:
             for payload, decoded in zip(found, await self.apply("decode", found), strict=True):
                 payload.CopyFrom(decoded)
-        for failure in _failures_in(message):
-            _show_attributes(failure)
+        for each in messages_in(message):
+            if isinstance(each, Failure):
+                _show_attributes(each)
 
     async def apply(self, what: str, payloads: Sequence[Payload]) -> list[Payload]:
         """What the codec makes of payloads.
@@ -133,36 +134,6 @@ def _post(url: SplitResult, body: bytes, headers: Mapping[str, str]) -> bytes:
     if len(answer) > MAX_CODEC_BYTES:
         raise OSError(f"its answer is larger than {MAX_CODEC_BYTES} bytes")
     return bytes(answer)
-
-
-def payloads_in(message: Message) -> Iterator[Payload]:
-    """Every payload inside a message that a codec may have made."""
-    if isinstance(message, Payload):
-        yield message
-        return
-    for inner in _inner(message):
-        yield from payloads_in(inner)
-
-
-def _failures_in(message: Message) -> Iterator[Failure]:
-    if isinstance(message, Failure):
-        yield message
-    for inner in _inner(message):
-        yield from _failures_in(inner)
-
-
-def _inner(message: Message) -> Iterator[Message]:
-    for field, value in message.ListFields():
-        kind: Any = field.message_type
-        if kind is None or kind.full_name == _NEVER_ENCODED:
-            continue
-        if kind.GetOptions().map_entry:
-            if kind.fields_by_name["value"].message_type is not None:
-                yield from value.values()
-        elif field.is_repeated:
-            yield from value
-        else:
-            yield value
 
 
 def _show_attributes(failure: Failure) -> None:

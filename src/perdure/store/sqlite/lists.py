@@ -42,7 +42,7 @@ def list_runs(
     """See `Store.list_runs`."""
     position = decode_cursor(cursor) if cursor else None
     with snapshot(connection):
-        plan = plans.for_list(connection, namespace, where)
+        plan = plans.for_list(connection, namespace, where, is_first=position is None)
         if isinstance(plan, plans.Ranked):
             found = _ranked(connection, plan, position, page_size + 1)
         elif len(plan) == 1:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from perdure.core.visibility import (
@@ -118,29 +119,35 @@ _BY_ATTRIBUTE: Final = "attribute_values AS i"
 _WALK_ATTRIBUTE: Final = ("attribute_values AS i CROSS JOIN visibility AS v ON v.run_row = i.run_row", "i")
 
 
-def for_list(connection: sqlite3.Connection, namespace: int, where: Node | None) -> Ranked | tuple[Plan, ...]:
-    """The plan of a list: one, or several whose rows are to be merged and are found by any of them."""
+def for_list(
+    connection: sqlite3.Connection, namespace: int, where: Node | None, *, is_first: bool = True
+) -> Ranked | tuple[Plan, ...]:
+    """The plan of a list: one, or several whose rows are to be merged and are found by any of them.
+
+    Args:
+        connection: to the database.
+        namespace: its row.
+        where: the filter.
+        is_first: of its first page.
+    """
+    walk = partial(_walk, namespace, where, is_first=is_first)
     if where is None:
-        return (_walk(namespace, None, None),)
+        return (walk(None),)
     sources = list(_sources(connection, namespace, where))
     smallest = _smallest(connection, sources, GATHER_LIMIT)
     if smallest is not None:
-        return _in_order(namespace, where, smallest)
+        return (walk(smallest),) if smallest.walk is not None else _in_order(namespace, where, smallest)
     for source in sources:
         if source.walk is not None:
-            return (_walk(namespace, where, source),)
+            return (walk(source),)
         if source.arms:
-            return tuple(_walk(namespace, where, arm) for arm in source.arms)
+            return tuple(walk(arm) for arm in source.arms)
     smallest = _smallest(connection, sources, LARGE_GATHER_LIMIT)
-    if smallest is not None:
-        return _in_order(namespace, where, smallest)
-    return (_walk(namespace, where, None),)
+    return (walk(None),) if smallest is None else _in_order(namespace, where, smallest)
 
 
 def _in_order(namespace: int, where: Node, source: _Source) -> Ranked | tuple[Plan, ...]:
-    """A source that is small: walked if it can be, else put in order, by its index if that has the order."""
-    if source.walk is not None:
-        return (_walk(namespace, where, source),)
+    """A source that is small and not walked: put in order, by its index if that has the order."""
     if not source.has_order:
         return (_gather(namespace, where, source),)
     text, parameters = _rest(where, source.leaf)
@@ -205,10 +212,9 @@ def _index_alone(source: _Source, where: Node) -> Plan | None:
         return None
     tests, parameters = [source.test.replace("i.", "v.")], list(source.parameters)
     for node in rest:
-        bound_of_key = _bound_of_close_key(node)
-        if bound_of_key is not None:
-            tests.append(bound_of_key[0].format("v.close_key"))
-            parameters += bound_of_key[1]
+        for operator, value in _bounds_of_close_key(node):
+            tests.append(f"v.close_key {operator} ?")
+            parameters.append(value)
         text, bound = condition(node)
         tests.append(text)
         parameters += bound
@@ -239,8 +245,12 @@ def _gather(namespace: int, where: Node, source: _Source) -> Plan:
     return Plan(tables, ("v.namespace = ?", text), (*source.parameters, namespace, *parameters))
 
 
-def _walk(namespace: int, where: Node | None, source: _Source | None) -> Plan:
-    """Rows in the order of lists: those of a source, or all."""
+def _walk(namespace: int, where: Node | None, source: _Source | None, *, is_first: bool = True) -> Plan:
+    """Rows in the order of lists: those of a source, or all.
+
+    A later page begins at a position, which is the better bound from above: SQLite takes one of several, not always it,
+    and would walk all pages before this one.
+    """
     tables, alias = "visibility AS v INDEXED BY visibility_in_list_order", "v"
     tests: list[str] = ["v.namespace = ?"]
     parameters: list[object] = [namespace]
@@ -249,10 +259,10 @@ def _walk(namespace: int, where: Node | None, source: _Source | None) -> Plan:
         tests, parameters = [*tests, source.test.replace("i.", f"{alias}.")], [namespace, *source.parameters]
     if where is not None:
         for node in _conjuncts(where):
-            bound = _bound_of_close_key(node)
-            if bound is not None:
-                tests.append(bound[0].format(f"{alias}.close_key"))
-                parameters += bound[1]
+            for operator, value in _bounds_of_close_key(node):
+                if is_first or not operator.startswith("<"):
+                    tests.append(f"{alias}.close_key {operator} ?")
+                    parameters.append(value)
         text, bound_parameters = _rest(where, source.leaf if source is not None else None)
         tests.append(text)
         parameters += bound_parameters
@@ -271,22 +281,21 @@ def _rest(where: Node, leaf: Node | None) -> tuple[str, list[object]]:
     return condition(nodes[0] if len(nodes) == 1 else And(nodes))
 
 
-def _bound_of_close_key(node: Node) -> tuple[str, list[Any]] | None:
-    """What a condition says of the close time: open or closed runs and ranges of close times bound a walk."""
+def _bounds_of_close_key(node: Node) -> tuple[tuple[str, object], ...]:
+    """What a condition says of the close key, as operators and values: they bound a walk."""
+    closed = ("<", OPEN_CLOSE_KEY)
     match node:
         case Comparison(attribute, Operator.EQUAL, 1) if attribute.name == "ExecutionStatus":
-            return f"{{0}} = {OPEN_CLOSE_KEY}", []
+            return (("=", OPEN_CLOSE_KEY),)
         case Comparison(attribute, Operator.EQUAL, value) if attribute.name == "ExecutionStatus":
-            return (f"{{0}} < {OPEN_CLOSE_KEY}", []) if value in _CLOSED_STATUSES else None
+            return (closed,) if value in _CLOSED_STATUSES else ()
         case InList(attribute, values) if attribute.name == "ExecutionStatus":
-            return (f"{{0}} < {OPEN_CLOSE_KEY}", []) if _CLOSED_STATUSES.issuperset(values) else None
+            return (closed,) if _CLOSED_STATUSES.issuperset(values) else ()
         case Comparison(attribute, operator, value) if attribute.name == "CloseTime":
-            if operator is Operator.NOT_EQUAL:
-                return None
-            return f"{{0}} {operator.value} ? AND {{0}} < {OPEN_CLOSE_KEY}", [value]
+            return () if operator is Operator.NOT_EQUAL else ((operator.value, value), closed)
         case Between(attribute, low, high) if attribute.name == "CloseTime":
-            return f"{{0}} BETWEEN ? AND ? AND {{0}} < {OPEN_CLOSE_KEY}", [low, high]
-    return None
+            return (">=", low), ("<=", high), closed
+    return ()
 
 
 # --- sources
