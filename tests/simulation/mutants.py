@@ -31,8 +31,9 @@ from perdure.core.run import (
     update,
     workflow_task,
 )
+from perdure.core.run.overlay import Overlay
 from perdure.core.run.records import QueueKey, RunKey, RunWrite
-from perdure.core.run.transition import Overlay, Transition
+from perdure.core.run.transition import Transition
 from perdure.core.schedule import machine, messages
 from perdure.core.schedule.state import ScheduleState
 from perdure.server.engine import timers

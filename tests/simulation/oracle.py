@@ -12,8 +12,9 @@ from perdure.api.history.v1 import History, HistoryEvent
 from perdure.api.workflowservice.v1 import UpdateWorkflowExecutionResponse
 from perdure.core.errors import InvariantViolation
 from perdure.core.run.invariants import check_history, check_state, check_tasks
+from perdure.core.run.items import decode_run
 from perdure.core.run.records import RunKey, RunKind, RunWrite
-from perdure.core.run.state import RunState, decode_run
+from perdure.core.run.state import RunState
 from perdure.store.memory import MemoryStore
 from tests.simulation.control_oracle import ControlOracle
 from tests.simulation.interpreter import attributes_of, event_name, value_of, verdict

@@ -30,9 +30,10 @@ from perdure.core.run import (
 )
 from perdure.core.run.activity import ActivityToken
 from perdure.core.run.completion import Completion, TaskToken
+from perdure.core.run.items import decode_run
 from perdure.core.run.limits import SECOND_NS, Limits
 from perdure.core.run.records import RunKey, RunWrite, Task, TaskKey, TaskKind
-from perdure.core.run.state import Activity, RunHeader, RunState, decode_run
+from perdure.core.run.state import Activity, RunHeader, RunState
 from perdure.core.run.transition import Transition
 from perdure.core.run.update import UpdateRegistry, WaitingUpdate
 from perdure.core.visibility.attributes import AttributeType

@@ -9,9 +9,10 @@ import pytest
 from perdure.api.history.v1 import HistoryEvent
 from perdure.core.errors import InvariantViolation
 from perdure.core.run import activity, completion, deadlines, lifecycle, signal, timer, workflow_task
+from perdure.core.run.overlay import Overlay
 from perdure.core.run.records import RunWrite, TaskKey, TaskKind
 from perdure.core.run.state import RunState, encode
-from perdure.core.run.transition import UNBUFFERED, Overlay, Transition
+from perdure.core.run.transition import UNBUFFERED, Transition
 from tests.support.builders import (
     application_failure,
     cancel_timer,

@@ -22,6 +22,7 @@ from perdure.core.errors import InvalidArgumentError
 from perdure.core.invariant import invariant
 from perdure.core.run import attributes, callback, cron, lifecycle, retry, versioning
 from perdure.core.run.ids import derived_id, derived_run_id
+from perdure.core.run.items import CALLBACK
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import checked_duration_ns, duration_ns, set_duration
 from perdure.core.run.records import RunKey
@@ -289,7 +290,7 @@ def _start_next(
 ) -> None:
     header, run = tx.header, tx.state.run
     request.request_id = derived_id(run.run_id, "next")
-    if tx.has_callbacks:
+    if tx.may_have(CALLBACK):
         request.completion_callbacks.extend(callback.messages(tx))
     if header.execution_timeout_ns:
         set_duration(request.workflow_execution_timeout, header.execution_timeout_ns)

@@ -6,6 +6,7 @@ from collections.abc import Set
 
 from perdure.core.run import activity, chain, effects, nexus_attempts, nexus_operation, timer, workflow_task
 from perdure.core.run.effects import NONE, Effect
+from perdure.core.run.items import NEXUS_OPERATION, TIMER
 from perdure.core.run.limits import Limits
 from perdure.core.run.transition import Transition
 
@@ -24,9 +25,9 @@ def next_wakeup_ns(tx: Transition, under_way: Set[Effect] = NONE) -> int | None:
     times = [time_ns for time_ns in (workflow_task.deadline_ns(header), header.run_expiration_ns) if time_ns]
     if tx.state.activities or tx.activities.changes:
         times += [time_ns for pending in tx.activities if (time_ns := activity.first_deadline_ns(pending))]
-    if tx.has_timers:
+    if tx.may_have(TIMER):
         times += [pending.fire_ns for pending in tx.timers]
-    if tx.may_have_operations:
+    if tx.may_have(NEXUS_OPERATION):
         times += [time_ns for item in tx.nexus_operations for time_ns, _ in nexus_attempts.deadlines(item)]
     if due is not None:
         times.append(due)
@@ -50,7 +51,7 @@ def fire(tx: Transition, limits: Limits) -> None:
         for time_ns, timeout_type in activity.deadlines(waiting):
             if time_ns <= now_ns:
                 due.append((time_ns, 1, "", waiting.scheduled_event_id, timeout_type))
-    if tx.may_have_operations:
+    if tx.may_have(NEXUS_OPERATION):
         for operation in tx.nexus_operations:
             for time_ns, timeout_type in nexus_attempts.deadlines(operation):
                 if time_ns <= now_ns:

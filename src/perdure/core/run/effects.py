@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Final
 
 from perdure.core.run import callback, nexus_attempts
+from perdure.core.run.items import NEXUS_OPERATION
 from perdure.core.run.state import Child
 from perdure.core.run.transition import Transition
 
@@ -77,7 +78,7 @@ def _requests(tx: Transition, under_way: Set[Effect]) -> Iterator[tuple[Effect, 
             effect = Effect(Kind.CALL_BACK, key)
             if effect not in under_way:
                 yield effect, time_ns
-    if not tx.may_have_operations:
+    if not tx.may_have(NEXUS_OPERATION):
         return
     for operation in tx.nexus_operations:
         for kind, time_ns in (

@@ -23,6 +23,7 @@ from perdure.api.history.v1 import History, HistoryEvent
 from perdure.core.deployment.routes import queue_name
 from perdure.core.invariant import invariant
 from perdure.core.run.history_rules import HISTORY_RULES, HistoryRule, HistorySubject, replay
+from perdure.core.run.items import decode_run, encoded_items
 from perdure.core.run.records import QueueKey, RunKey, RunWrite, Task, TaskKey, TaskKind
 from perdure.core.run.state import (
     Activity,
@@ -34,7 +35,6 @@ from perdure.core.run.state import (
     RunState,
     Timer,
     Update,
-    decode_run,
     encode,
 )
 from perdure.core.run.transition import UNBUFFERED, UNHEARD, Transition
@@ -693,7 +693,7 @@ def _dispatches_never_repeat(step: Step) -> str | None:
 
 @_transition("items written are the items changed", cheap=False)
 def _items_follow(step: Step) -> str | None:
-    items = dict(_encoded_items(step.before))
+    items = {(kind, key): data for kind, key, data in encoded_items(step.before)}
     for change in step.write.items:
         if change.data is None:
             items.pop((change.kind, change.key), None)
@@ -726,31 +726,6 @@ def _items_follow(step: Step) -> str | None:
     if decoded.attached_requests != requests:
         return "stored attached requests differ"
     return None
-
-
-def _encoded_items(state: RunState) -> Iterator[tuple[tuple[str, str], bytes]]:
-    for event_id, activity in state.activities.items():
-        yield ("activity", str(event_id)), encode(activity)
-    for timer_id, timer in state.timers.items():
-        yield ("timer", timer_id), encode(timer)
-    for key, event in state.buffered.items():
-        yield ("buffered", f"{key:09d}"), event.SerializeToString()
-    for request_id in state.signal_request_ids:
-        yield ("signal", request_id), b""
-    for request_id, event_id in state.attached_requests.items():
-        yield ("request", request_id), str(event_id).encode()
-    for event_id, child in state.children.items():
-        yield ("child", str(event_id)), encode(child)
-    for event_id, external in state.externals.items():
-        yield ("external", str(event_id)), encode(external)
-    for event_id, operation in state.nexus_operations.items():
-        yield ("nexus", str(event_id)), encode(operation)
-    for key, item in state.callbacks.items():
-        yield ("callback", str(key)), encode(item)
-    for update_id, update in state.updates.items():
-        yield ("update", update_id), encode(update)
-    for name, blob in state.blobs.items():
-        yield ("blob", name), blob
 
 
 @_transition("lists hear of what they show")

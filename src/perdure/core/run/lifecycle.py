@@ -27,6 +27,7 @@ from perdure.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAt
 from perdure.api.workflowservice.v1 import StartWorkflowExecutionRequest
 from perdure.core.run import callback, cron, properties, versioning, workflow_task
 from perdure.core.run.attributes import is_nil
+from perdure.core.run.items import CALLBACK
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import duration_ns, set_duration, set_timestamp
 from perdure.core.run.state import RUNNING, RunHeader
@@ -384,8 +385,8 @@ def _close(tx: Transition, event: HistoryEvent, status: int) -> None:
         tx.nexus_operations.clear()
     goes_on = tx.successor is not None or header.reset_run_id
     header.owes_parent = bool(header.parent_initiated_event_id) and not goes_on
-    header.calls_back = tx.has_callbacks and callback.has_of_run(tx) and not goes_on
-    if tx.has_callbacks and not header.reset_run_id:
+    header.calls_back = tx.may_have(CALLBACK) and callback.has_of_run(tx) and not goes_on
+    if tx.may_have(CALLBACK) and not header.reset_run_id:
         callback.end_updates(tx)
     tx.needs_task = False
     tx.visibility_changed = True

@@ -25,6 +25,7 @@ from perdure.core.run import (
     workflow_task,
 )
 from perdure.core.run.ids import derived_id
+from perdure.core.run.items import CALLBACK
 from perdure.core.run.limits import Limits
 from perdure.core.run.protos import text_payloads
 from perdure.core.run.transition import Transition
@@ -251,5 +252,5 @@ def leave(tx: Transition, new_run_id: str, reason: str, *, is_base: bool) -> Non
     if tx.header.is_open:
         lifecycle.terminate(tx, reason=reason, details=None, identity=RESETTER)
         tx.header.owes_parent = False
-        if tx.has_callbacks:
+        if tx.may_have(CALLBACK):
             callback.keep_back(tx)

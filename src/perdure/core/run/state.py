@@ -7,15 +7,14 @@ times are integer nanoseconds; 0 means "none" where a field allows none. Event i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from perdure.api.history.v1 import HistoryEvent
-from perdure.core.invariant import invariant
 from perdure.core.run.records import RunKey
 
 RUNNING = 1
@@ -24,6 +23,9 @@ RUNNING = 1
 
 class Record(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Base of what is encoded: a header or an item."""
+
+
+Stored = TypeVar("Stored", bound=Record)
 
 
 class Versioning(Record):
@@ -381,64 +383,17 @@ class RunState:
     """The first event, held while a retry policy or cron schedule may need it; not part of what is stored."""
 
 
-Encoded = TypeVar("Encoded", bound=Record)
 Copied = TypeVar("Copied")
 
-_to_json = msgspec.json.Encoder().encode
-_DECODERS: dict[type[Record], msgspec.json.Decoder[Any]] = {
-    cls: msgspec.json.Decoder(cls)
-    for cls in (RunHeader, Activity, Timer, Update, Child, External, NexusOperation, Callback)
-}
+encode: Callable[[Record], bytes] = msgspec.json.Encoder().encode
+"""The JSON encoding of a header or item, without fields at their defaults; bytes as base64."""
+
+
+def decoder(record: type[Stored]) -> Callable[[bytes], Stored]:
+    """The inverse of `encode` for a header or one kind of items; it raises msgspec.DecodeError."""
+    return msgspec.json.Decoder(record).decode
 
 
 def clone(value: Copied) -> Copied:
     """A shallow copy of a header or item; one is made for every transition."""
     return copy(value)
-
-
-def encode(value: Record) -> bytes:
-    """The JSON encoding of a header or item, without fields at their defaults; bytes as base64."""
-    return _to_json(value)
-
-
-def decode(cls: type[Encoded], data: bytes) -> Encoded:
-    """The inverse of `encode`.
-
-    Raises:
-        msgspec.DecodeError: it is not one.
-    """
-    decoded: Encoded = _DECODERS[cls].decode(data)
-    return decoded
-
-
-def decode_run(
-    run: RunKey, version: int, header: bytes, items: Iterable[tuple[str, str, bytes]], wakeup_ns: int | None
-) -> RunState:
-    """A run's state from what the store keeps of it."""
-    state = RunState(run, version, decode(RunHeader, header), wakeup_ns)
-    for kind, key, data in items:
-        if kind == "activity":
-            state.activities[int(key)] = decode(Activity, data)
-        elif kind == "timer":
-            state.timers[key] = decode(Timer, data)
-        elif kind == "buffered":
-            state.buffered[int(key)] = HistoryEvent.FromString(data)
-        elif kind == "signal":
-            state.signal_request_ids[key] = 0
-        elif kind == "request":
-            state.attached_requests[key] = int(data)
-        elif kind == "child":
-            state.children[int(key)] = decode(Child, data)
-        elif kind == "external":
-            state.externals[int(key)] = decode(External, data)
-        elif kind == "update":
-            state.updates[key] = decode(Update, data)
-        elif kind == "nexus":
-            state.nexus_operations[int(key)] = decode(NexusOperation, data)
-        elif kind == "callback":
-            state.callbacks[int(key)] = decode(Callback, data)
-        elif kind == "blob":
-            state.blobs[key] = data
-        else:
-            invariant(False, "unknown kind of item", kind=kind, run=run)
-    return state

@@ -9,8 +9,8 @@ and the engine calls `absorb`; dropping it undoes everything.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from perdure.api.common.v1 import WorkerVersionStamp
 from perdure.api.enums.v1 import EventType
@@ -18,6 +18,21 @@ from perdure.api.history.v1 import HistoryEvent
 from perdure.core.deployment.routes import queue_name
 from perdure.core.invariant import invariant
 from perdure.core.run import task_events
+from perdure.core.run.items import (
+    ACTIVITY,
+    BLOB,
+    BUFFERED,
+    CALLBACK,
+    CHILD,
+    EXTERNAL,
+    NEXUS_OPERATION,
+    REQUEST,
+    SIGNAL,
+    TIMER,
+    UPDATE,
+    ItemKind,
+)
+from perdure.core.run.overlay import Items, Overlay
 from perdure.core.run.priorities import task_priority
 from perdure.core.run.protos import set_timestamp, varint
 from perdure.core.run.records import (
@@ -33,20 +48,11 @@ from perdure.core.run.records import (
 from perdure.core.run.state import (
     RUNNING,
     Activity,
-    Callback,
-    Child,
-    External,
-    NexusOperation,
     RunHeader,
     RunState,
-    Timer,
-    Update,
     clone,
     encode,
 )
-
-Key = TypeVar("Key", bound=Hashable)
-Item = TypeVar("Item")
 
 UNBUFFERED: frozenset[int] = frozenset(
     EventType.Value(f"EVENT_TYPE_{name}")
@@ -147,89 +153,6 @@ _CHILD_STARTED = EventType.Value("EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED")
 _OPTIONS_UPDATED = EventType.Value("EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED")
 
 
-class Overlay(Generic[Key, Item]):
-    """Changes to a mapping of items, without touching the mapping."""
-
-    __slots__ = ("_base", "changes")
-
-    def __init__(self, base: dict[Key, Item]) -> None:
-        self._base = base
-        self.changes: dict[Key, Item | None] = {}
-
-    def get(self, key: Key) -> Item | None:
-        """The item as this transition sees it. Do not modify it: use `edit`."""
-        if key in self.changes:
-            return self.changes[key]
-        return self._base.get(key)
-
-    def edit(self, key: Key) -> Item:
-        """A copy of the item, now part of this transition, free to modify."""
-        item = self.changes.get(key)
-        if item is None:
-            invariant(
-                key in self._base and key not in self.changes, "edit of an item that is not there", key=key
-            )
-            item = self.changes[key] = clone(self._base[key])
-        return item
-
-    def put(self, key: Key, item: Item) -> None:
-        """Adds or replaces an item."""
-        self.changes[key] = item
-
-    def delete(self, key: Key) -> None:
-        """Removes an item."""
-        if key in self._base:
-            self.changes[key] = None
-        else:
-            self.changes.pop(key, None)
-
-    def committed(self, key: Key) -> Item | None:
-        """The item before this transition."""
-        return self._base.get(key)
-
-    def clear(self) -> None:
-        """Removes every item."""
-        self.changes = dict.fromkeys(self._base)
-
-    def __iter__(self) -> Iterator[Item]:
-        changes = self.changes
-        if not changes:
-            yield from self._base.values()
-            return
-        for key, item in self._base.items():
-            if key in changes:
-                changed = changes[key]
-                if changed is not None:
-                    yield changed
-            else:
-                yield item
-        for key, new in changes.items():
-            if new is not None and key not in self._base:
-                yield new
-
-    def __contains__(self, key: Key) -> bool:
-        return self.get(key) is not None
-
-    def __len__(self) -> int:
-        size = len(self._base)
-        if not self.changes:
-            return size
-        for key, item in self.changes.items():
-            size += (item is not None) - (key in self._base)
-        return size
-
-    def absorb(self) -> None:
-        """Makes the changes part of the mapping."""
-        if not self.changes:
-            return
-        for key, item in self.changes.items():
-            if item is None:
-                self._base.pop(key, None)
-            else:
-                self._base[key] = item
-        self.changes = {}
-
-
 class Transition:
     """One transition of one run at one moment.
 
@@ -240,7 +163,8 @@ class Transition:
     Attributes:
         header: a copy of the run's header, free to modify.
         events: events that got their id in this transition, in order.
-        activities, buffered, blobs: overlays over the run's items; those that few transitions need are properties.
+        activities, timers, and every other kind of items: overlays over what the state has of it.
+        overlays: those that were made, so that may hold changes, with their kinds.
         activity_ids: scheduled event ids of pending activities by activity id; `activity` makes it when first asked.
         needs_task: something happened that a workflow task must look at.
         visibility_changed: what lists show changed.
@@ -253,17 +177,7 @@ class Transition:
         self.now_ns = now_ns
         self.header: RunHeader = clone(state.header)
         self.events: list[HistoryEvent] = []
-        self.activities: Overlay[int, Activity] = Overlay(state.activities)
-        self.buffered: Overlay[int, HistoryEvent] = Overlay(state.buffered)
-        self.blobs: Overlay[str, bytes] = Overlay(state.blobs)
-        self._timers: Overlay[str, Timer] | None = None
-        self._signal_request_ids: Overlay[str, int] | None = None
-        self._attached_requests: Overlay[str, int] | None = None
-        self._updates: Overlay[str, Update] | None = None
-        self._children: Overlay[int, Child] | None = None
-        self._externals: Overlay[int, External] | None = None
-        self._nexus_operations: Overlay[int, NexusOperation] | None = None
-        self._callbacks: Overlay[int, Callback] | None = None
+        self.overlays: list[tuple[ItemKind[Any, Any], Overlay[Any, Any]]] = []
         self.needs_task = False
         self.visibility_changed = False
         self.is_in_memory = False
@@ -273,96 +187,39 @@ class Transition:
         self.activity_ids: dict[str, int] | None = None
         self._batches: tuple[EventBatch, ...] | None = None
 
-    @property
-    def timers(self) -> Overlay[str, Timer]:
-        """The overlay over pending timers; made when first asked, most transitions touch none."""
-        if self._timers is None:
-            self._timers = Overlay(self.state.timers)
-        return self._timers
+    activities = Items(ACTIVITY)
+    timers = Items(TIMER)
+    buffered = Items(BUFFERED)
+    signal_request_ids = Items(SIGNAL)
+    attached_requests = Items(REQUEST)
+    children = Items(CHILD)
+    externals = Items(EXTERNAL)
+    nexus_operations = Items(NEXUS_OPERATION)
+    callbacks = Items(CALLBACK)
+    updates = Items(UPDATE)
+    blobs = Items(BLOB)
 
-    @property
-    def has_timers(self) -> bool:
-        """Whether there may be pending timers; cheap."""
-        return self._timers is not None or bool(self.state.timers)
-
-    @property
-    def signal_request_ids(self) -> Overlay[str, int]:
-        """The overlay over known ids of requests to signal; made when first asked."""
-        if self._signal_request_ids is None:
-            self._signal_request_ids = Overlay(self.state.signal_request_ids)
-        return self._signal_request_ids
-
-    @property
-    def attached_requests(self) -> Overlay[str, int]:
-        """The overlay over ids of attached requests; made when first asked."""
-        if self._attached_requests is None:
-            self._attached_requests = Overlay(self.state.attached_requests)
-        return self._attached_requests
-
-    @property
-    def children(self) -> Overlay[int, Child]:
-        """The overlay over pending children; made when first asked, most runs have none."""
-        if self._children is None:
-            self._children = Overlay(self.state.children)
-        return self._children
-
-    @property
-    def externals(self) -> Overlay[int, External]:
-        """The overlay over signals and requests to cancel on their way to other workflows; made when first asked."""
-        if self._externals is None:
-            self._externals = Overlay(self.state.externals)
-        return self._externals
-
-    @property
-    def nexus_operations(self) -> Overlay[int, NexusOperation]:
-        """The overlay over pending Nexus operations; made when first asked, most runs have none."""
-        if self._nexus_operations is None:
-            self._nexus_operations = Overlay(self.state.nexus_operations)
-        return self._nexus_operations
-
-    @property
-    def callbacks(self) -> Overlay[int, Callback]:
-        """The overlay over completion callbacks; made when first asked, most runs have none."""
-        if self._callbacks is None:
-            self._callbacks = Overlay(self.state.callbacks)
-        return self._callbacks
-
-    @property
-    def has_callbacks(self) -> bool:
-        """Whether there may be completion callbacks; cheap."""
-        return self._callbacks is not None or bool(self.state.callbacks)
-
-    @property
-    def may_have_operations(self) -> bool:
-        """Whether there may be pending Nexus operations; cheap."""
-        return self._nexus_operations is not None or bool(self.state.nexus_operations)
+    def may_have(self, kind: ItemKind[Any, Any]) -> bool:
+        """Whether the run may have items of a kind; cheaper than its overlay, and False for most kinds."""
+        return kind.attribute in self.__dict__ or bool(getattr(self.state, kind.attribute))
 
     @property
     def may_reach_out(self) -> bool:
         """Whether the run may have something to do to other runs; cheap, and False for most."""
-        state = self.state
-        return bool(
-            self._children is not None
-            or self._externals is not None
-            or state.children
-            or state.externals
-            or self.header.owes_parent
-            or self.header.calls_back
-            or self.header.tells_of_updates
-            or self.may_have_operations
+        header = self.header
+        return (
+            header.owes_parent
+            or header.calls_back
+            or header.tells_of_updates
+            or self.may_have(CHILD)
+            or self.may_have(EXTERNAL)
+            or self.may_have(NEXUS_OPERATION)
         )
-
-    @property
-    def updates(self) -> Overlay[str, Update]:
-        """The overlay over accepted and completed updates; made when first asked, most runs have none."""
-        if self._updates is None:
-            self._updates = Overlay(self.state.updates)
-        return self._updates
 
     @property
     def update_count(self) -> int:
         """How many updates the run has accepted so far."""
-        return len(self.state.updates) if self._updates is None else len(self._updates)
+        return len(self.updates) if self.may_have(UPDATE) else 0
 
     # --- events ---
 
@@ -438,7 +295,7 @@ class Transition:
 
     def has_buffered(self) -> bool:
         """Whether events wait in the buffer."""
-        return bool(self.state.buffered or self.buffered.changes) and len(self.buffered) > 0
+        return self.may_have(BUFFERED) and len(self.buffered) > 0
 
     def buffered_keys(self) -> list[int]:
         """Keys of the buffered events, in order of arrival."""
@@ -497,26 +354,9 @@ class Transition:
         return (
             not self._touched
             and not self.events
-            and not any(overlay.changes for overlay in self._overlays())
+            and not any(overlay.changes for _, overlay in self.overlays)
             and self.header == self.state.header
         )
-
-    def _overlays(self) -> list[Overlay[Any, Any]]:
-        """The overlays that were made, so that may hold changes."""
-        made: list[Overlay[Any, Any]] = [self.activities, self.buffered, self.blobs]
-        for rare in (
-            self._timers,
-            self._signal_request_ids,
-            self._attached_requests,
-            self._updates,
-            self._children,
-            self._externals,
-            self._nexus_operations,
-            self._callbacks,
-        ):
-            if rare is not None:
-                made.append(rare)
-        return made
 
     def workflow_task_dispatch(self, header: RunHeader) -> Task | None:
         """The task row that `header` calls for: a workflow task that is scheduled and waits for a worker."""
@@ -659,37 +499,9 @@ class Transition:
         )
 
     def _item_changes(self) -> Iterator[ItemChange]:
-        for event_id, activity in self.activities.changes.items():
-            yield ItemChange("activity", str(event_id), None if activity is None else encode(activity))
-        if self._timers is not None:
-            for timer_id, timer in self._timers.changes.items():
-                yield ItemChange("timer", timer_id, None if timer is None else encode(timer))
-        for buffer_key, event in self.buffered.changes.items():
-            data = None if event is None else event.SerializeToString()
-            yield ItemChange("buffered", f"{buffer_key:09d}", data)
-        if self._signal_request_ids is not None:
-            for request_id in self._signal_request_ids.changes:
-                yield ItemChange("signal", request_id, b"")
-        if self._attached_requests is not None:
-            for request_id, attached_id in self._attached_requests.changes.items():
-                yield ItemChange("request", request_id, str(attached_id).encode())
-        for name, blob in self.blobs.changes.items():
-            yield ItemChange("blob", name, blob)
-        if self._children is not None:
-            for event_id, child in self._children.changes.items():
-                yield ItemChange("child", str(event_id), None if child is None else encode(child))
-        if self._externals is not None:
-            for event_id, external in self._externals.changes.items():
-                yield ItemChange("external", str(event_id), None if external is None else encode(external))
-        if self._nexus_operations is not None:
-            for event_id, operation in self._nexus_operations.changes.items():
-                yield ItemChange("nexus", str(event_id), None if operation is None else encode(operation))
-        if self._callbacks is not None:
-            for key, item in self._callbacks.changes.items():
-                yield ItemChange("callback", str(key), None if item is None else encode(item))
-        if self._updates is not None:
-            for update_id, update in self._updates.changes.items():
-                yield ItemChange("update", update_id, None if update is None else encode(update))
+        for kind, overlay in self.overlays:
+            for key, item in overlay.changes.items():
+                yield ItemChange(kind.name, kind.key_text(key), None if item is None else kind.encode(item))
 
     def absorb(self) -> None:
         """Makes what was committed the run's state. Called once, after the store has committed `finish`'s record."""
@@ -699,9 +511,8 @@ class Transition:
             state.started = self.events[0]
         state.version += 1
         state.wakeup_ns = self._wakeup_ns
-        for overlay in self._overlays():
-            if overlay.changes:
-                overlay.absorb()
+        for _, overlay in self.overlays:
+            overlay.absorb()
 
     def keep(self, wakeup_ns: int | None) -> None:
         """Makes a transition that writes nothing the run's state in memory; losing it loses a workflow task that

@@ -37,6 +37,7 @@ from perdure.core.errors import (
 )
 from perdure.core.run import callback, options
 from perdure.core.run.callback import update_failure
+from perdure.core.run.items import CALLBACK
 from perdure.core.run.limits import Limits
 from perdure.core.run.state import RunState, Update
 from perdure.core.run.transition import Transition
@@ -398,7 +399,7 @@ class UpdateAnswers:
     def _forget(self, update_id: str, reason: Failure) -> None:
         """Only an update that a reset brought has something to forget."""
         self.tx.updates.delete(update_id)
-        if self.tx.has_callbacks:
+        if self.tx.may_have(CALLBACK):
             callback.update_ended(self.tx, update_id, reason)
 
     @property
@@ -480,7 +481,7 @@ class UpdateAnswers:
         attributes.outcome.CopyFrom(response.outcome)
         self.tx.append(event)
         self.tx.updates.edit(update_id).completed_event_id = event.event_id
-        if self.tx.has_callbacks:
+        if self.tx.may_have(CALLBACK):
             callback.update_ended(self.tx, update_id)
 
     def _check_waits(self, update_id: str, what: str) -> None:

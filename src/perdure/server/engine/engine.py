@@ -37,9 +37,10 @@ from perdure.core.run import (
     workflow_task,
 )
 from perdure.core.run.effects import NONE, Effect
+from perdure.core.run.items import decode_run
 from perdure.core.run.limits import Limits
 from perdure.core.run.records import RunKey, RunKind, RunWrite, Task, TaskKind
-from perdure.core.run.state import RunState, decode_run
+from perdure.core.run.state import RunState
 from perdure.core.run.transition import Transition
 from perdure.core.visibility.attributes import AttributeType
 from perdure.server.engine.activity_runs import ActivityRuns
