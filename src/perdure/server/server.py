@@ -174,7 +174,7 @@ class Server:
             InvalidArgumentError: a requested namespace or search attribute is not possible.
         """
         await self._store.open()
-        collector.server_started()
+        collector.started()
         self._has_started = True
         try:
             await self.namespaces.load()
@@ -291,7 +291,7 @@ class Server:
             await registry.settled()
         if self._has_started:
             self._has_started = False
-            collector.server_stopped()
+            collector.stopped()
         await self._store.close()
 
     async def _prepare_namespaces(self) -> None:

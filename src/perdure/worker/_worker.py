@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from perdure.runtime import Runtime
+from perdure.server import collector
 from perdure.worker._assembly import assemble, make_environment, plugins_of
 from perdure.worker._config import WorkerConfig, WorkerDeploymentConfig, check_config
 from perdure.worker._interceptor import Interceptor
@@ -221,6 +222,15 @@ class Worker:
             lifetime.abandon()
             self._shutdown_complete_event.set()
             raise
+        collector.started()
+        try:
+            await self._poll(lifetime)
+        finally:
+            collector.stopped()
+            # Also when it is cancelled while it shuts down.
+            self._shutdown_complete_event.set()
+
+    async def _poll(self, lifetime: WorkerLifetime) -> None:
         error: BaseException | None = None
         try:
             error = await lifetime.run_until(self._shutdown_event, self._fatal)
@@ -231,11 +241,7 @@ class Worker:
         except asyncio.CancelledError as cancelled:
             logger.info("Worker cancelled, shutting down")
             error = cancelled
-        try:
-            await lifetime.shut_down()
-        finally:
-            # Also when it is cancelled once more.
-            self._shutdown_complete_event.set()
+        await lifetime.shut_down()
         if error is not None:
             raise error
 
