@@ -45,7 +45,8 @@ check: lint
 test: lint
 	@scripts/prepare.sh node
 	@scripts/prepare.sh browser
-	@scripts/prepare.sh brokers
+	@scripts/prepare.sh services
+	@scripts/prepare.sh shells
 	@$(PYTHON_IN_VENV) -m compileall -q -j $(WORKERS) --invalidation-mode checked-hash src
 	@$(PYTEST) tests -n $(WORKERS) --dist worksteal -m "not serial"; parallel=$$?; \
 	$(PYTEST) $$(grep -rlw serial tests --include='test_*.py' | LC_ALL=C sort) -m serial; serial=$$?; \

@@ -3,7 +3,8 @@
 #   prepare.sh venv FOLDER   a virtual environment with pip in FOLDER; kept if it already works
 #   prepare.sh browser       Chromium, for the tests of the web UI; going without it is no error
 #   prepare.sh node          node and npm, for the tests with the TypeScript SDK; going without them is no error
-#   prepare.sh brokers       Redis and RabbitMQ, for the tests of the bridge; going without them is no error
+#   prepare.sh services      Redis, RabbitMQ and PostgreSQL, for the tests of the bridge and of Django; going without is no error
+#   prepare.sh shells        zsh and fish, for the tests of completion; going without them is no error
 set -eu
 
 say() { echo "prepare: $*" >&2; }
@@ -48,6 +49,17 @@ node() {
     fi
 }
 
+shells() {
+    missing=""
+    for name in zsh fish; do
+        command -v "$name" >/dev/null || missing="$missing $name"
+    done
+    if [ -n "$missing" ]; then
+        # shellcheck disable=SC2086  # one word for each package
+        debian $missing || say "until then completion is not tried in:$missing"
+    fi
+}
+
 browser() {
     for name in chromium chromium-browser google-chrome google-chrome-stable; do
         if command -v "$name" >/dev/null; then
@@ -57,12 +69,13 @@ browser() {
     debian chromium || say "until then the tests of the web UI in a browser are skipped"
 }
 
-# Only the programs are wanted: the tests start their own brokers. Where Debian's packages may start services, they are
+# Only the programs are wanted: the tests start their own servers. Where Debian's packages may start services, they are
 # told not to for as long as this takes; on a machine that has this file already it is left alone.
-brokers() {
+services() {
     missing=""
     command -v redis-server >/dev/null || missing="redis-server"
     [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing="$missing rabbitmq-server"
+    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
     if [ -z "$missing" ]; then
         return
     fi
@@ -74,16 +87,17 @@ brokers() {
         printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"
     fi
     # shellcheck disable=SC2086  # one word for each package
-    debian $missing || say "until then the tests of the bridge with these brokers are skipped"
+    debian $missing || say "until then the tests with these are skipped"
     if [ -n "$ours" ]; then
         rm -f "$policy"
     fi
 }
 
 case "${1:-}" in
-    brokers) brokers ;;
+    services) services ;;
+    shells) shells ;;
     browser) browser ;;
     venv) venv "$2" ;;
     node) node ;;
-    *) say "usage: prepare.sh venv FOLDER | node | browser | brokers"; exit 2 ;;
+    *) say "usage: prepare.sh venv FOLDER | node | browser | services | shells"; exit 2 ;;
 esac

@@ -1,8 +1,8 @@
 """A pytest plugin: where `PERDURE_NO_SKIP` is set, a skipped test has failed.
 
 On a developer's machine a missing part (npm, a browser) skips its tests and says so. Where everything must
-run, the same skip is an error, so a test can not fall silent unnoticed. Two reasons are accepted there too: the
-interpreter is older than what is tested, and a shell that few machines have is not there.
+run, the same skip is an error, so a test can not fall silent unnoticed. One reason is accepted there too: the
+interpreter is older than what is tested.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ import pytest
 
 VARIABLE = "PERDURE_NO_SKIP"
 OLDER_PYTHON = "this Python is too old: "
-NO_SHELL = "there is no such shell here: "
-"""How the reasons of skips begin that are accepted everywhere."""
+"""How the reason of a skip begins that is accepted everywhere."""
 
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     if not report.skipped or hasattr(report, "wasxfail") or os.environ.get(VARIABLE, "") in ("", "0"):
         return
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-    if OLDER_PYTHON in reason or NO_SHELL in reason:
+    if OLDER_PYTHON in reason:
         return
     report.outcome = "failed"
     report.longrepr = f"{reason} (a skip is a failure because {VARIABLE} is set)"

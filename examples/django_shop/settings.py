@@ -59,6 +59,16 @@ DATABASES = {
     }
 }
 
+if os.environ.get("SHOP_DATABASE") == "postgresql":
+    # Where it is and who asks is in the environment that every client of it reads (PGHOST, PGUSER, PGPASSWORD ...).
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": os.environ.get("PGDATABASE", "shop"),
+            "TEST": {"NAME": os.environ.get("SHOP_TEST_DATABASE", "test_shop")},
+        }
+    }
+
 PERDURE = {
     "ADDRESS": os.environ.get("PERDURE_ADDRESS", "127.0.0.1:7233"),
     "TASK_QUEUE": "shop",

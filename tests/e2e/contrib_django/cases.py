@@ -13,6 +13,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import OperationalError, close_old_connections
 from django.test import SimpleTestCase, TransactionTestCase, override_settings
 from django.utils import timezone
 
@@ -161,14 +162,30 @@ class OutboxTests(TransactionTestCase):
         assert answer.json()["server"] is False
         assert "127.0.0.1:1" in answer.json()["error"]
 
+    def test_health_without_a_database_does_not_say_what_its_driver_said(self) -> None:
+        """Hosts, users and statements are for the log: anybody may ask for the application's health."""
+        secret = OperationalError('connection to "db-7.internal" as "shop_admin" failed')
+        with (
+            override_settings(PERDURE=MEMORY),
+            patch.object(OutgoingCall.objects, "using", side_effect=secret),
+        ):
+            with self.assertLogs("perdure.django", "WARNING") as logged:
+                answer = self.client.get("/health/")
+        assert answer.status_code == 503
+        assert answer.json()["server"] is True
+        assert answer.json()["error"] == "the database cannot be asked (OperationalError); the log says more"
+        assert "db-7.internal" in logged.output[0]
+
     def test_connections_of_activities_are_looked_after(self) -> None:
         """Stale ones are closed before and after each, in the activity's own thread: connections belong to threads."""
         order = Order.objects.create(item="tea", amount_cents=1)
         threads: list[str] = []
-        closing = patch(
-            "perdure.contrib.django.connections.close_old_connections",
-            lambda: threads.append(threading.current_thread().name),
-        )
+
+        def close_and_count() -> None:
+            threads.append(threading.current_thread().name)
+            close_old_connections()
+
+        closing = patch("perdure.contrib.django.connections.close_old_connections", close_and_count)
         with override_settings(PERDURE=MEMORY), closing, working():
             start_workflow_on_commit(OrderWorkflow.run, order.pk, id=order.workflow_id)
             signal_workflow_on_commit(order.workflow_id, OrderWorkflow.delivered)

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.postgres import PostgresMissingError, postgres
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 WAIT_S = 60.0
 PROJECT = [sys.executable, "-m", "examples.django_shop"]
@@ -37,7 +39,9 @@ def _environment(data: Path, address: str) -> dict[str, str]:
     return {**os.environ, "SHOP_DATA": str(data), "PERDURE_ADDRESS": address, "SHOP_SECRET_KEY": "tests"}
 
 
-def _manage(environment: dict[str, str], *arguments: str, text: str | None = None) -> str:
+def _manage(
+    environment: dict[str, str], *arguments: str, text: str | None = None, timeout_s: float = WAIT_S
+) -> str:
     done = subprocess.run(
         [*PROJECT, *arguments],
         cwd=REPOSITORY,
@@ -45,7 +49,7 @@ def _manage(environment: dict[str, str], *arguments: str, text: str | None = Non
         input=text,
         capture_output=True,
         text=True,
-        timeout=WAIT_S,
+        timeout=timeout_s,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
@@ -102,6 +106,23 @@ def test_the_projects_own_tests_pass(tmp_path: Path) -> None:
     """Views, outbox, admin, health and settings, under Django's runner."""
     labels = ("examples.django_shop.orders.tests", "tests.e2e.contrib_django.cases")
     printed = _manage(_environment(tmp_path, "sqlite://"), "test", *labels)
+    assert "\nOK" in printed
+
+
+def test_the_projects_own_tests_pass_on_postgresql(tmp_path: Path) -> None:
+    """The same, and what only a database with many writers can show."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed: Django was not tried on PostgreSQL")
+    labels = (
+        "examples.django_shop.orders.tests",
+        "tests.e2e.contrib_django.cases",
+        "tests.e2e.contrib_django.cases_postgresql",
+    )
+    try:
+        with postgres() as where:
+            environment = {**_environment(tmp_path, "sqlite://"), **where, "SHOP_DATABASE": "postgresql"}
+            printed = _manage(environment, "test", "--noinput", *labels, timeout_s=3 * WAIT_S)
+    except PostgresMissingError as error:
+        pytest.skip(str(error))
     assert "\nOK" in printed
 
 

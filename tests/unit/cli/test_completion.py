@@ -1,6 +1,6 @@
 """What somebody gets who presses Tab: each shell runs its script, and `perdure` answers.
 
-zsh and fish are not on every machine; without them their part is skipped with a word, also where nothing else may be.
+zsh and fish are not on every machine; `scripts/prepare.sh shells` installs them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import pytest
 from click.shell_completion import CompletionItem
 
 from perdure.cli import completion, root
-from tests.no_skip import NO_SHELL
 
 LIMIT_S: Final = 120.0
 _BASH: Final = """
@@ -57,7 +56,7 @@ def test_a_shell_offers_commands_and_flags(
 ) -> None:
     """The script that `perdure completion` prints, in the shell that it is for."""
     if shutil.which(shell) is None:
-        pytest.skip(f"{NO_SHELL}{shell}: its completion was not tried")
+        pytest.skip(f"there is no {shell} here: its completion was not tried")
     assert root.exit_code_of(["completion", shell]) == 0
     (folder / "script").write_text(capsys.readouterr().out)
     for typed, offered in (

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db import connections, router, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
 from django.db.models import F, Model
 from django.utils import timezone
 
@@ -216,6 +216,24 @@ def is_outbox(alias: str) -> bool:
 
 
 def _send(call: OutgoingCall) -> bool:
+    """Sends one call unless another process is at it; what holds it back is written into its row."""
+    using = call._state.db or DEFAULT_DB_ALIAS
+    if not connections[using].features.has_select_for_update_skip_locked:
+        # SQLite would lock the whole file for as long as the server takes. What two send at a time acts once.
+        return _send_alone(call)
+    failure: Exception
+    with transaction.atomic(using=using):
+        mine = type(call).objects.using(using).filter(pk=call.pk).select_for_update(skip_locked=True)
+        if not list(mine.values_list("pk")):
+            return False
+        try:
+            return _send_alone(call)
+        except (RPCError, RuntimeError, TimeoutError) as error:
+            failure = error  # what was written into the row is to be kept
+    raise failure
+
+
+def _send_alone(call: OutgoingCall) -> bool:
     """Sends one call and deletes its row; a refusal is written into the row. Returns whether it was sent."""
     rows = type(call).objects.using(call._state.db).filter(pk=call.pk)
     data, kind = bytes(call.request), call.kind

@@ -1,9 +1,10 @@
-"""Database connections around activities: stale ones are closed before and after, as Django does around a request."""
+"""Database connections around work in threads: stale ones are closed before and after, as around a request."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -30,17 +31,17 @@ class _Connections(ActivityInboundInterceptor):
                 return await self.next.execute_activity(input)
             finally:
                 await sync_to_async(close_old_connections)()
-        return await self.next.execute_activity(replace(input, fn=_with_connections(input.fn)))
+        return await self.next.execute_activity(replace(input, fn=with_connections(input.fn)))
 
 
-def _with_connections(activity: Any) -> Any:
-    """The activity, in whose thread connections are looked after: they belong to threads."""
+def with_connections(work: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the same function, in whose thread connections are looked after: they belong to threads."""
 
-    @functools.wraps(activity)
+    @functools.wraps(work)
     def run(*args: Any, **kwargs: Any) -> Any:
         close_old_connections()
         try:
-            return activity(*args, **kwargs)
+            return work(*args, **kwargs)
         finally:
             close_old_connections()
 

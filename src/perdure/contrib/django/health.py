@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from perdure.client import Client
 from perdure.contrib.django import bridge
 from perdure.contrib.django.calls import is_outbox
 from perdure.contrib.django.settings import perdure_settings
+
+logger = logging.getLogger("perdure.django")
 
 _TIMEOUT_S = 3.0
 _OLDEST_CALL_S = 60.0
@@ -74,9 +77,14 @@ def check_health() -> Health:
         oldest = [rows[0].created_at for rows in waiting if rows.exists()]
         if oldest:
             found["oldest_s"] = (timezone.now() - min(oldest)).total_seconds()
-        found.update(workers=bridge.run(pollers, _TIMEOUT_S), server=True)
     except Exception as error:  # whatever it is, the answer of a health check is that it is not well
-        found["error"] = f"{type(error).__name__}: {error}"
+        # A driver's text may name hosts, users and statements, and anybody may ask how the application is.
+        logger.warning("The database cannot be asked: %s", error)
+        found["error"] = f"the database cannot be asked ({type(error).__name__}); the log says more"
+    try:
+        found.update(workers=bridge.run(pollers, _TIMEOUT_S), server=True)
+    except Exception as error:  # as above; what the client says, it says of the server in the settings
+        found.setdefault("error", f"{type(error).__name__}: {error}")
     return Health(**found)
 
 

@@ -16,7 +16,7 @@ from django.db import connections
 from perdure.client import Client
 from perdure.contrib.django import bridge
 from perdure.contrib.django.calls import is_outbox, send_waiting
-from perdure.contrib.django.connections import ConnectionInterceptor
+from perdure.contrib.django.connections import ConnectionInterceptor, with_connections
 from perdure.contrib.django.discovery import discover
 from perdure.contrib.django.settings import perdure_settings
 from perdure.worker import Worker
@@ -68,7 +68,7 @@ async def sweep_for_ever() -> None:
     """Send calls whose process could not, now and then, until cancelled."""
     given = perdure_settings()
     # Thread-sensitive code would wait for asyncio's main thread in a process that has no such thread.
-    sweep_all = sync_to_async(sweep, thread_sensitive=False)
+    sweep_all = sync_to_async(with_connections(sweep), thread_sensitive=False)
     while True:
         await sweep_all(given.sweep_after_s)
         await asyncio.sleep(given.sweep_interval_s)
