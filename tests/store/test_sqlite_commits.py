@@ -1,4 +1,7 @@
-"""Group commit of the SQLite store: isolation within a group, full disks, I/O errors, programs that hold the file."""
+"""Group commit of the SQLite store: isolation within a group, full disks, I/O errors, programs that hold the file.
+
+Each test runs with COMMIT on the loop's thread and with COMMIT in its own.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ import pytest
 from perdure.core.errors import StoreUnavailableError, VersionConflictError
 from perdure.core.run.records import ItemChange, RunWrite
 from perdure.store.sqlite import SqliteStore, queries, writer
+from perdure.store.sqlite.commit_place import CommitPlace
 from tests.store.builders import NAMESPACE, batch, dump, run_key, write
 
 
@@ -57,9 +61,20 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> type[Connection]:
     return Connection
 
 
+@pytest.fixture(params=["loop", "thread"], autouse=True)
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where every COMMIT is tried first."""
+    is_loop = request.param == "loop"
+    monkeypatch.setattr(CommitPlace, "is_loop", lambda place, size_bytes: is_loop)
+    return str(request.param)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> SqliteStore:
     return SqliteStore(tmp_path / "commits.db")
+
+
+IN_THE_THREAD = pytest.mark.parametrize("place", ["thread"], indirect=True)
 
 
 async def _versions(store: SqliteStore, numbers: range) -> list[int]:
@@ -246,6 +261,7 @@ async def test_a_failed_rollback_replaces_the_connection(
     await store.commit([write(run_key(1), 1)])
 
 
+@IN_THE_THREAD
 async def test_a_defect_in_the_commit_thread_fails_its_callers_and_not_the_store(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +306,7 @@ async def test_a_program_that_holds_the_database_for_long_makes_writes_unavailab
     other.close()
 
 
+@IN_THE_THREAD
 async def test_reads_go_on_while_a_commit_waits_for_the_disk(
     watched: type[Connection], store: SqliteStore
 ) -> None:

@@ -23,7 +23,10 @@ ROOT = Path(__file__).resolve().parents[2]
 WRITER = f"""
 import asyncio, os, sys
 from perdure.store.sqlite import SqliteStore
+from perdure.store.sqlite.commit_place import CommitPlace
 from tests.store.test_sqlite_crashes import step
+
+CommitPlace.is_loop = lambda place, size_bytes: sys.argv[2] == "loop"
 
 async def client(store, pair):
     stored = await store.load_run(step(pair, 0)[0].run)
@@ -84,10 +87,11 @@ async def _check(path: Path, acknowledged: dict[int, int]) -> None:
     await store.close()
 
 
-def _run_and_kill(path: Path, acknowledgements: int) -> dict[int, int]:
-    """Starts a writer, kills it after so many acknowledgements, and tells the last one of each pair."""
+def _run_and_kill(path: Path, place: str, acknowledgements: int) -> dict[int, int]:
+    """Starts a writer that commits on the `loop` or in the `thread`, kills it after so many acknowledgements, and
+    tells the last one of each pair."""
     last: dict[int, int] = defaultdict(int)
-    command = [sys.executable, "-c", WRITER, str(path)]
+    command = [sys.executable, "-c", WRITER, str(path), place]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
         assert process.stdout is not None
         try:
@@ -107,8 +111,9 @@ def test_killed_in_the_middle_of_commits_it_loses_nothing_acknowledged(tmp_path:
     chooser = random.Random(20)
     path = tmp_path / "crash.db"
     acknowledged: dict[int, int] = {}
-    for _ in range(KILLS):
-        acknowledged |= _run_and_kill(path, chooser.randrange(1, 250))
+    for number in range(KILLS):
+        place = ("loop", "thread")[number % 2]
+        acknowledged |= _run_and_kill(path, place, chooser.randrange(1, 250))
         asyncio.run(_check(path, acknowledged))
     assert sum(acknowledged.values()) > KILLS
 

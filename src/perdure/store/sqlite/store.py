@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -59,6 +60,7 @@ class SqliteStore:
         path: the database file; made when it does not exist.
         pragmas: SQLite pragmas to set, names to values, from an allow-list (see `opening`).
         new_id: makes the cluster id of a new database.
+        clock: times commits; monotonic, seconds.
     """
 
     def __init__(
@@ -66,10 +68,12 @@ class SqliteStore:
         path: str | Path,
         pragmas: Mapping[str, str] | None = None,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._path = Path(path)
         self._pragmas = dict(pragmas or {})
         self._new_id = new_id
+        self._clock = clock
         self._lock: FileLock | None = None
         self._writer: GroupWriter | None = None
         self._point_reader: sqlite3.Connection | None = None
@@ -114,7 +118,7 @@ class SqliteStore:
             raise
         self._point_namespaces, self._list_namespaces = reads.Namespaces(), reads.Namespaces()
         self._list_thread = ThreadPoolExecutor(1, thread_name_prefix="perdure-sqlite-lists")
-        self._writer = GroupWriter(connect, connection, Applier(connection, opened))
+        self._writer = GroupWriter(connect, connection, Applier(connection, opened), self._clock)
 
     async def close(self) -> None:
         """See `Store.close`."""

@@ -1,26 +1,28 @@
 """Group commit: everything that is ready goes into one transaction, and its callers are answered after it.
 
     submit() ──► queue ──► loop thread: BEGIN, every job's statements ──► commit thread: COMMIT (fsync) ──┐
-                   ▲                                                                                     │
-                   └── more jobs gather meanwhile; the next group starts here ◄── one wake-up per group ──┘
+                   ▲                               └─ if the disk is quick: COMMIT ─┐                    │
+                   └── more jobs gather meanwhile; the next group starts here ◄─────┴─ one wake-up ◄─────┘
 
 **Threads.** The statements run on the event loop's thread and only COMMIT, the part that waits for the disk,
-runs in a thread of its own. Statements in a thread were measured first and lose: `sqlite3` lets go of the
-interpreter lock at each of them and, while the loop is busy, waits up to the switch interval (5 ms) to get it
-back. A group of 100 then takes 16 ms instead of 0.6.
+runs in a thread of its own, unless it has lately been quicker than the hand-over (`commit_place`, decision
+record 42). Statements in a thread were measured first and lose: `sqlite3` lets go of the interpreter lock at
+each of them and, while the loop is busy, waits up to the switch interval (5 ms) to get it back. A group of 100
+then takes 16 ms instead of 0.6.
 
 **Isolation.** A job that raises a `StoreError` or an `InvariantViolation` has changed nothing and fails
 alone. Any other error (one that SQLite or the driver raises) rolls the group back, and its jobs are done
 again one transaction each, in the commit thread, so that only the job at fault fails.
 
-**When COMMIT fails.** All jobs of the group fail with `StoreUnavailableError` and the transaction is rolled
-back. If the disk is full, nothing of it can come back and the store goes on: reads work, writes work as soon
-as there is space. If the disk reported an I/O error, nobody knows which pages it kept (after a failed fsync
-the kernel forgets what it could not write): the log might still hold a whole transaction that a later
-recovery would bring back. So the writer reopens its connection and makes a small commit of its own, the
-fence, which takes the place of the failed one in the log. Until a fence has succeeded the store answers
-nothing, neither reads nor writes, but tries a fence at each call. A power failure between a failed fsync and
-the fence can still leave that group done; its callers were told "unknown".
+**When COMMIT fails.** On whichever thread that was, the commit thread puts things right. All jobs of the group
+fail with `StoreUnavailableError` and the transaction is rolled back. If the disk is full, nothing of it can
+come back and the store goes on: reads work, writes work as soon as there is space. If the disk reported an I/O
+error, nobody knows which pages it kept (after a failed fsync the kernel forgets what it could not write): the
+log might still hold a whole transaction that a later recovery would bring back. So the writer reopens its
+connection and makes a small commit of its own, the fence, which takes the place of the failed one in the log.
+Until a fence has succeeded the store answers nothing, neither reads nor writes, but tries a fence at each
+call. A power failure between a failed fsync and the fence can still leave that group done; its callers were
+told "unknown".
 
 One connection writes and checkpoints, all others only read.
 """
@@ -32,6 +34,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
@@ -40,6 +43,7 @@ from perdure.core.errors import InvariantViolation, StoreError, StoreUnavailable
 from perdure.core.invariant import invariant
 from perdure.store.sqlite import queries
 from perdure.store.sqlite.apply import Applier
+from perdure.store.sqlite.commit_place import CommitPlace
 
 MAX_GROUP_JOBS: Final = 256
 """Bound of one transaction; beyond some dozens sharing an fsync gains little, and the loop does the
@@ -72,8 +76,11 @@ class _Group:
     """What goes into one transaction."""
 
     jobs: list[_Job]
+    size_bytes: int
     is_applied: bool = False
     """Statements are done and COMMIT is due; otherwise each job is to be done by itself."""
+    failure: sqlite3.Error | None = None
+    """How COMMIT failed on the loop's thread."""
 
 
 def unavailable(error: BaseException) -> StoreUnavailableError:
@@ -89,10 +96,15 @@ class GroupWriter:
         connect: opens a writing connection, in autocommit mode, usable from any thread.
         connection: the first one it opened.
         applier: on that connection.
+        clock: times commits; monotonic, seconds.
     """
 
     def __init__(
-        self, connect: Callable[[], sqlite3.Connection], connection: sqlite3.Connection, applier: Applier
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        connection: sqlite3.Connection,
+        applier: Applier,
+        clock: Callable[[], float],
     ) -> None:
         self._connect = connect
         self._connection = connection
@@ -106,6 +118,9 @@ class GroupWriter:
         self._idle = asyncio.Event()
         self._idle.set()
         self._groups: SimpleQueue[_Group | None] = SimpleQueue()
+        self._place = CommitPlace(clock)
+        self._checkpoint_pages = int(connection.execute("PRAGMA wal_autocheckpoint").fetchone()[0])
+        self._may_checkpoint = True
         # What the loop's thread finds held by another program is left to the commit thread, which may wait.
         connection.execute("PRAGMA busy_timeout = 0")
         self._thread = threading.Thread(target=self._run_thread, name="perdure-sqlite-commit", daemon=True)
@@ -137,10 +152,8 @@ class GroupWriter:
         job = _Job(work, size_bytes, self._loop.create_future())
         self._queue.append(job)
         if not self._is_busy and not self._is_start_due:
-            # Not now: what other tasks submit in this pass of the loop joins the group.
-            self._is_start_due = True
             self._idle.clear()
-            self._loop.call_soon(self._start_group)
+            self._start_soon()
         return job.future
 
     async def drain(self) -> None:
@@ -157,13 +170,27 @@ class GroupWriter:
 
     # --- on the loop's thread
 
+    def _start_soon(self) -> None:
+        # Not now: what other tasks submit in this pass of the loop joins the group.
+        self._is_start_due = True
+        self._loop.call_soon(self._start_group)
+
     def _start_group(self) -> None:
-        """Takes what is queued, applies it and hands it to the thread for COMMIT."""
+        """Takes what is queued, applies it and commits it or hands it to the thread for COMMIT."""
         self._is_start_due = False
         self._is_busy = True
         group = self._take_group()
         if not self._fence_is_due:
             self._apply(group)
+        if group.is_applied and self._place.is_loop(group.size_bytes) and self._commit_here(group):
+            self._answer(group)
+            self._is_busy = False
+            if self._queue:
+                self._start_soon()
+            else:
+                self._idle.set()
+            return
+        self._let_checkpoint(True)
         self._groups.put(group)
 
     def _take_group(self) -> _Group:
@@ -174,7 +201,7 @@ class GroupWriter:
             job = queue.popleft()
             size += job.size_bytes
             jobs.append(job)
-        return _Group(jobs)
+        return _Group(jobs, size)
 
     def _apply(self, group: _Group) -> None:
         connection, applier = self._connection, self._applier
@@ -191,8 +218,39 @@ class GroupWriter:
         else:
             group.is_applied = True
 
+    def _commit_here(self, group: _Group) -> bool:
+        """Commits on the loop's thread. Returns whether that was all; otherwise the commit thread goes on
+        from there."""
+        self._let_checkpoint(False)
+        try:
+            self._place.time(lambda: self._connection.execute("COMMIT"))
+        except sqlite3.Error as error:
+            group.failure = error
+            if _outcome_is_unknown(error):
+                self._fence_is_due = True  # before anybody reads
+            return False
+        return True
+
+    def _let_checkpoint(self, is_wanted: bool) -> None:
+        """Says whether the next COMMIT may also move the log into the database."""
+        if is_wanted != self._may_checkpoint:
+            pages = self._checkpoint_pages if is_wanted else 0
+            with suppress(
+                sqlite3.Error
+            ):  # only matters for how long something takes; the next group tries again
+                self._connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+                self._may_checkpoint = is_wanted
+
     def _finish(self, group: _Group) -> None:
-        """Answers the callers of a group and starts the next one."""
+        """Answers the callers of a group that the commit thread settled, and starts the next one."""
+        self._answer(group)
+        if self._queue:
+            self._start_group()
+        else:
+            self._is_busy = False
+            self._idle.set()
+
+    def _answer(self, group: _Group) -> None:
         for job in group.jobs:
             if job.future.done():
                 continue
@@ -200,11 +258,6 @@ class GroupWriter:
                 job.future.set_exception(job.error)
             else:
                 job.future.set_result(job.result)
-        if self._queue:
-            self._start_group()
-        else:
-            self._is_busy = False
-            self._idle.set()
 
     # --- on the commit thread; the loop's thread does not touch the connection meanwhile
 
@@ -222,7 +275,7 @@ class GroupWriter:
 
     def _settle(self, group: _Group) -> None:
         if group.is_applied:
-            failure = self._commit()
+            failure = self._commit(group.failure)
             if failure is not None:
                 for job in group.jobs:
                     job.error = unavailable(failure)
@@ -252,15 +305,30 @@ class GroupWriter:
         failure = self._commit()
         return None if failure is None else unavailable(failure)
 
-    def _commit(self) -> sqlite3.Error | None:
-        """Commits, and after a failure gets the connection back to a known state."""
+    def _commit(self, failure: sqlite3.Error | None = None) -> sqlite3.Error | None:
+        """Commits, and after a failure gets the connection back to a known state.
+
+        Args:
+            failure: how COMMIT failed on the loop's thread, if it did.
+        """
+        if failure is None:
+            failure = self._try_commit()
+        elif _code(failure) == sqlite3.SQLITE_BUSY and self._connection.in_transaction:
+            # What the loop's thread must not wait for.
+            self._connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+            failure = self._try_commit()
+            self._connection.execute("PRAGMA busy_timeout = 0")
+        if failure is not None:
+            self._roll_back()
+            if _outcome_is_unknown(failure):
+                self._fence_is_due = True
+                self._fence()
+        return failure
+
+    def _try_commit(self) -> sqlite3.Error | None:
         try:
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
-            self._roll_back()
-            if _outcome_is_unknown(error):
-                self._fence_is_due = True
-                self._fence()
             return error
         return None
 
@@ -272,6 +340,7 @@ class GroupWriter:
             self._applier.disconnect()
             self._connection.close()
             self._connection = connection
+            self._may_checkpoint = True
             self._applier.reconnect(connection)
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(queries.BUMP_META, ("fence",)).fetchone()
@@ -298,5 +367,8 @@ class GroupWriter:
 def _outcome_is_unknown(error: sqlite3.Error) -> bool:
     """Whether the log may hold what COMMIT reported as failed: any error but "full", "busy" and
     "constraint"."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR)
-    return code & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CONSTRAINT)
+    return _code(error) not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CONSTRAINT)
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR) & 0xFF
