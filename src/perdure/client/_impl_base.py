@@ -16,7 +16,6 @@ from perdure.converter import (
     DataConverter,
     StorageDriverStoreContext,
     StorageDriverWorkflowInfo,
-    WorkflowSerializationContext,
 )
 
 if TYPE_CHECKING:
@@ -51,11 +50,8 @@ class ImplBase(OutboundInterceptor):
         self, workflow_id: str, *, run_id: str | None = None, workflow_type: str | None = None
     ) -> DataConverter:
         """Return the data converter for payloads sent to a workflow."""
-        converter = self._client.data_converter
         namespace = self._client.namespace
-        converter = converter.with_context(
-            WorkflowSerializationContext(namespace=namespace, workflow_id=workflow_id)
-        )
+        converter = self._client.data_converter._for_workflow(namespace, workflow_id)
         if converter.external_storage is None:
             return converter
         target = StorageDriverWorkflowInfo(

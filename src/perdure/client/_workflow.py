@@ -5,7 +5,6 @@ May live here: the public methods and their forms. May not: requests (`_impl_wor
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypedDict, Unpack, overload
@@ -29,7 +28,7 @@ from perdure.client._links import Backing
 from perdure.client._results import Closing, read_closing
 from perdure.client._update import WorkflowUpdateHandle, WorkflowUpdateStage
 from perdure.common import QueryRejectCondition, _arg_or_args, _arg_unset
-from perdure.converter import DataConverter, WorkflowSerializationContext
+from perdure.converter import DataConverter
 from perdure.types import (
     LocalReturnType,
     MethodSyncOrAsyncNoParam,
@@ -105,11 +104,9 @@ class WorkflowHandle(Generic[SelfType, ReturnType]):
         self._result_type = result_type
         self._start_workflow_response = start_workflow_response
 
-    @functools.cached_property
+    @property
     def _data_converter(self) -> DataConverter:
-        return self._client.data_converter.with_context(
-            WorkflowSerializationContext(namespace=self._client.namespace, workflow_id=self._id)
-        )
+        return self._client.data_converter._for_workflow(self._client.namespace, self._id)
 
     @property
     def id(self) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
+_making_event = threading.Lock()
 _arg_unset: Any = object()
 """Stands for an argument that was not given, because None is an argument like any other."""
 
@@ -74,7 +75,7 @@ def _is_self(parameter: inspect.Parameter) -> bool:
 class _CompositeEvent:
     """An event that threads and coroutines can wait for."""
 
-    # Set later for activities that run in other processes.
+    # Set later for activities that run in other processes, and where the async event is enough until a thread waits.
     thread_event: threading.Event | None
     # Present for async activities only.
     async_event: asyncio.Event | None
@@ -85,11 +86,17 @@ class _CompositeEvent:
         return self.thread_event
 
     def set(self) -> None:
-        self._required_thread_event().set()
-        if self.async_event:
-            self.async_event.set()
+        if self.async_event is None:
+            self._required_thread_event().set()
+            return
+        # In this order: a thread that makes its event meanwhile looks at the other one afterwards.
+        self.async_event.set()
+        if self.thread_event is not None:
+            self.thread_event.set()
 
     def is_set(self) -> bool:
+        if self.async_event is not None:
+            return self.async_event.is_set()
         return self._required_thread_event().is_set()
 
     async def wait(self) -> None:
@@ -98,4 +105,9 @@ class _CompositeEvent:
         await self.async_event.wait()
 
     def wait_sync(self, timeout: float | None = None) -> None:
+        with _making_event:
+            if self.thread_event is None and self.async_event is not None:
+                self.thread_event = threading.Event()
+                if self.async_event.is_set():
+                    self.thread_event.set()
         self._required_thread_event().wait(timeout)

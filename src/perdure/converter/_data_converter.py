@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from perdure.api.common.v1 import Memo, Payload, Payloads
@@ -17,6 +18,7 @@ from perdure.converter._extstore import (
     StorageDriverStoreContext,
     _has_reference_marker,
     _is_reference_payload,
+    _stands_for_another,
 )
 from perdure.converter._failure_converter import DefaultFailureConverter, FailureConverter
 from perdure.converter._payload_codec import PayloadCodec, _apply_to_failure_payloads
@@ -24,8 +26,13 @@ from perdure.converter._payload_converter import (
     DefaultPayloadConverter,
     PayloadConverter,
     _TemporalTransferTypePayloadConverter,
+    takes_context,
 )
-from perdure.converter._serialization_context import SerializationContext, WithSerializationContext
+from perdure.converter._serialization_context import (
+    SerializationContext,
+    WithSerializationContext,
+    WorkflowSerializationContext,
+)
 from perdure.exceptions import ExternalStorageNotConfiguredError
 
 _CONVERTER_FIELDS = ("payload_converter", "payload_codec", "failure_converter", "external_storage")
@@ -124,6 +131,19 @@ class DataConverter(WithSerializationContext):
         await _apply_to_failure_payloads(failure, self._transform_inbound_payloads)
         return self.failure_converter.from_failure(failure, self.payload_converter)
 
+    @cached_property
+    def _takes_context(self) -> bool:
+        """Whether `with_context` can return another converter than this: else nobody need make a context for it."""
+        return type(self).with_context is not DataConverter.with_context or any(
+            takes_context(getattr(self, name)) for name in _CONVERTER_FIELDS
+        )
+
+    def _for_workflow(self, namespace: str, workflow_id: str) -> Self:
+        """Return the data converter for payloads of a workflow."""
+        if not self._takes_context:
+            return self
+        return self.with_context(WorkflowSerializationContext(namespace, workflow_id))
+
     def with_context(self, context: SerializationContext) -> Self:
         """Return a data converter whose parts use the context, or this one if it makes no difference to them.
 
@@ -220,12 +240,11 @@ class DataConverter(WithSerializationContext):
         Raises:
             ExternalStorageNotConfiguredError: Something is stored elsewhere, and nothing here knows where.
         """
-        references = await self._decode_references(payloads)
-        if self.external_storage is not None:
-            return await self.external_storage._retrieve_payload_sequence(references)
-        if any(map(_is_reference_payload, references)):
-            raise ExternalStorageNotConfiguredError
-        return references
+        if self.external_storage is None:
+            if any(map(_stands_for_another, payloads)):
+                raise ExternalStorageNotConfiguredError
+            return list(payloads)
+        return await self.external_storage._retrieve_payload_sequence(await self._decode_references(payloads))
 
     async def _decode_payload_sequence(self, payloads: Sequence[Payload]) -> list[Payload]:
         """Apply the codec backwards only."""
@@ -252,8 +271,6 @@ class DataConverter(WithSerializationContext):
         for index, payload in enumerate(decoded):
             if not _has_reference_marker(payload):
                 continue
-            if self.external_storage is None:
-                raise ExternalStorageNotConfiguredError
             reference = payload
             if self.payload_codec is not None:
                 encoded = Payload()

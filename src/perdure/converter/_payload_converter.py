@@ -525,3 +525,16 @@ _NOT_FOR_PLAIN_TYPES = frozenset(
     }
 )
 """Converters that never take a value of `_PLAIN_TYPES`, so that they need not be asked."""
+
+
+def takes_context(part: object) -> bool:
+    """Whether a context can make a difference to a converter, codec or storage."""
+    if isinstance(part, _TemporalTransferTypePayloadConverter):
+        part = part._inner_payload_converter
+    if (
+        isinstance(part, CompositePayloadConverter)
+        and type(part).with_context is CompositePayloadConverter.with_context
+        and type(part).get_converters_with_context is CompositePayloadConverter.get_converters_with_context
+    ):
+        return any(isinstance(each, WithSerializationContext) for each in part.converters.values())
+    return isinstance(part, WithSerializationContext)

@@ -62,4 +62,5 @@ def transfer_type_convertible(
 
 def _get_transfer_type_converter(value_type: object) -> TransferTypeConverter[Any, Any] | None:
     converter = getattr(value_type, _CONVERTER_ATTRIBUTE, None)
-    return converter if isinstance(converter, TransferTypeConverter) else None
+    # Nearly all types have none, and asking an abstract class takes its time.
+    return converter if converter is not None and isinstance(converter, TransferTypeConverter) else None

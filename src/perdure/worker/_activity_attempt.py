@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("perdure.worker")
 
 _STILL_RUNNING_EVERY_S = 10.0
+_NO_LIMIT_S = 600.0
 
 
 @dataclass(slots=True)
@@ -124,11 +125,10 @@ class Attempt:
     @property
     def report_until_s(self) -> float:
         """Until when, on the monotonic clock, its outcome still matters to the server."""
-        limits = [
-            _seconds(limit)
-            for limit in (self.start.start_to_close_timeout, self.start.schedule_to_close_timeout)
-        ]
-        return self.received_s + min((limit for limit in limits if limit > 0), default=600.0)
+        start = self.start
+        one_s, all_s = _seconds(start.start_to_close_timeout), _seconds(start.schedule_to_close_timeout)
+        limit_s = min(one_s, all_s) if one_s and all_s else one_s or all_s
+        return self.received_s + (limit_s or _NO_LIMIT_S)
 
     def info(self) -> Info:
         """Return what the activity's code sees, made when it is first looked at."""

@@ -99,7 +99,7 @@ class ActivityRunner:
         args = await _decode_arguments(start.input.payloads, registered, converter)
         if start.heartbeat_details.payloads:
             attempt.heartbeat_details = await _decode_heartbeat(start.heartbeat_details.payloads, converter)
-        headers: dict[str, Payload] = dict(start.header.fields)
+        headers: dict[str, Payload] = dict(start.header.fields) if start.HasField("header") else {}
         if self.environment.encode_headers and headers:
             decoded = await converter._decode_payload_sequence(list(headers.values()))
             headers = dict(zip(headers, decoded, strict=True))
@@ -134,7 +134,7 @@ class ActivityRunner:
 
     def _prepare_cancellation(self, attempt: Attempt, no_thread_cancel_exception: bool) -> None:
         if attempt.is_async:
-            attempt.cancelled_event = _CompositeEvent(threading.Event(), asyncio.Event())
+            attempt.cancelled_event = _CompositeEvent(None, asyncio.Event())
         elif self.is_threaded:
             attempt.cancelled_event = _CompositeEvent(threading.Event(), None)
             if not no_thread_cancel_exception:

@@ -152,6 +152,9 @@ def has_effect(converter: DataConverter) -> bool:
 
 def converter_for_activity(environment: Environment, attempt: Attempt) -> DataConverter:
     """Return the data converter that knows which activity it converts for."""
+    converter = environment.data_converter
+    if not converter._takes_context and converter.external_storage is None:
+        return converter
     start = attempt.start
     execution = start.workflow_execution
     namespace = start.workflow_namespace or environment.namespace
@@ -164,7 +167,7 @@ def converter_for_activity(environment: Environment, attempt: Attempt) -> DataCo
         activity_task_queue=environment.task_queue,
         is_local=attempt.is_local,
     )
-    converter = environment.data_converter.with_context(context)
+    converter = converter.with_context(context)
     if converter.external_storage is None:
         return converter
     target: StorageDriverWorkflowInfo | StorageDriverActivityInfo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import pickle
 import threading
@@ -249,3 +250,21 @@ def test_an_event_without_its_parts_says_so() -> None:
     event.set()
     event.wait_sync(0)
     assert event.is_set()
+
+
+def test_threads_wait_for_the_event_of_a_coroutine() -> None:
+    async def scenario() -> None:
+        event = _CompositeEvent(None, asyncio.Event())
+        early = [asyncio.create_task(asyncio.to_thread(event.wait_sync)) for _ in range(2)]
+        async with asyncio.timeout(30):
+            while event.thread_event is None:
+                await asyncio.sleep(0)
+            assert not event.is_set()
+            event.set()
+            assert event.is_set()
+            await asyncio.gather(*early)
+        late = _CompositeEvent(None, asyncio.Event())
+        late.set()
+        late.wait_sync()
+
+    asyncio.run(scenario())

@@ -12,14 +12,13 @@ from perdure.api.protobuf import Duration
 from perdure.api.sdk.v1 import UserMetadata
 from perdure.converter import (
     ActivitySerializationContext,
-    CompositePayloadConverter,
     FailureConverter,
     PayloadConverter,
     SerializationContext,
     WithSerializationContext,
     WorkflowSerializationContext,
 )
-from perdure.converter._payload_converter import _TemporalTransferTypePayloadConverter
+from perdure.converter._payload_converter import takes_context
 from perdure.exceptions import ExternalStorageNotConfiguredError, FailureError
 
 _Converter = TypeVar("_Converter", PayloadConverter, FailureConverter)
@@ -178,22 +177,9 @@ def _may_take_context(payloads: PayloadConverter, failures: FailureConverter) ->
     if known is None:
         if len(_answers) >= _MOST_ANSWERS:
             _answers.clear()
-        takes = _takes_context(payloads) or _takes_context(failures)
+        takes = takes_context(payloads) or takes_context(failures)
         known = _answers[key] = (takes, payloads, failures)
     return known[0]
-
-
-def _takes_context(converter: PayloadConverter | FailureConverter) -> bool:
-    if isinstance(converter, _TemporalTransferTypePayloadConverter):
-        converter = converter._inner_payload_converter
-    if (
-        isinstance(converter, CompositePayloadConverter)
-        and type(converter).with_context is CompositePayloadConverter.with_context
-        and type(converter).get_converters_with_context
-        is CompositePayloadConverter.get_converters_with_context
-    ):
-        return any(isinstance(each, WithSerializationContext) for each in converter.converters.values())
-    return isinstance(converter, WithSerializationContext)
 
 
 def _with_context(converter: _Converter, context: SerializationContext) -> _Converter:

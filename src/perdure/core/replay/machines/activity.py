@@ -25,6 +25,9 @@ from perdure.core.replay.machines.base import Machine
 if TYPE_CHECKING:
     from perdure.core.replay.ledger import Ledger
 
+# Names of an enumeration are looked up by name each time.
+_SCHEDULE: Final = CommandType.COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK
+_REQUEST_CANCEL: Final = CommandType.COMMAND_TYPE_REQUEST_CANCEL_ACTIVITY_TASK
 _CREATED: Final = 0
 _SCHEDULED: Final = 1
 _CANCELLING: Final = 2
@@ -154,13 +157,13 @@ class ActivityMachine(Machine):
     def command(self, ledger: Ledger, kind: int) -> Command:
         if kind == ACTIVITY_TASK_CANCEL_REQUESTED:
             return Command(
-                command_type=CommandType.COMMAND_TYPE_REQUEST_CANCEL_ACTIVITY_TASK,
+                command_type=_REQUEST_CANCEL,
                 request_cancel_activity_task_command_attributes=RequestCancelActivityTaskCommandAttributes(
                     scheduled_event_id=self.scheduled_event_id
                 ),
             )
         return Command(
-            command_type=CommandType.COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK,
+            command_type=_SCHEDULE,
             schedule_activity_task_command_attributes=self.instruction.attributes,
             user_metadata=self.instruction.metadata,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from perdure.api.command.v1 import (
     CancelWorkflowExecutionCommandAttributes,
@@ -30,6 +30,9 @@ from perdure.core.replay.machines.base import Machine
 if TYPE_CHECKING:
     from perdure.core.replay.ledger import Ledger
 
+# Names of an enumeration are looked up by name each time.
+_COMPLETE: Final = CommandType.COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION
+
 Closing = CompleteWorkflow | FailWorkflow | CancelWorkflowExecution | ContinueAsNew
 
 
@@ -46,7 +49,7 @@ class CompletionMachine(Machine):
         instruction = self.instruction
         if isinstance(instruction, CompleteWorkflow):
             return Command(
-                command_type=CommandType.COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION,
+                command_type=_COMPLETE,
                 complete_workflow_execution_command_attributes=CompleteWorkflowExecutionCommandAttributes(
                     result=instruction.result
                 ),
