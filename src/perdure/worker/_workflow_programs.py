@@ -15,7 +15,7 @@ from perdure.service import __version__
 from perdure.worker._interceptor import Interceptor, WorkflowInterceptorClassInput
 from perdure.worker._runners import WorkflowRunner
 from perdure.worker.interceptor_workflow import WorkflowInboundInterceptor
-from perdure.worker.workflow_code import WorkflowCodeSettings, WorkflowProgram, guards
+from perdure.worker.workflow_code import WorkflowCodeSettings, WorkflowProgram, generations, guards
 from perdure.worker.workflow_sandbox import SandboxedWorkflowRunner
 from perdure.workflow import NondeterminismError, _Definition
 
@@ -48,8 +48,10 @@ def register_workflows(
         RuntimeError: A runner refuses a definition.
     """
     definitions: dict[str | None, _Definition] = {}
+    generations.install()
     for workflow in workflows:
         definition = _Definition.must_from_class(workflow)
+        generations.watch(workflow)
         if definition.name in definitions:
             if definition.name is None:
                 raise TypeError("More than one dynamic workflow")

@@ -25,7 +25,7 @@ from perdure.core.replay.activation import (
 )
 from perdure.core.replay.instructions import Answer, AnswerQuery, Instruction
 from perdure.exceptions import ActivityError, CancelledError, RetryState
-from perdure.worker.workflow_code import WorkflowCodeSettings, WorkflowProgram
+from perdure.worker.workflow_code import WorkflowCodeSettings, WorkflowProgram, generations
 from perdure.workflow import _Definition
 
 T = TypeVar("T")
@@ -104,6 +104,7 @@ class Driver:
         memo: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
+        generations.install()
         self.definition = _Definition.must_from_class(workflow_class)
         self.settings = replace(
             WorkflowCodeSettings(

@@ -128,12 +128,39 @@ class Planned:
             await task
             raise
 
+    async def waited(self, rest: list[Any], path: str) -> None:
+        await asyncio.wait_for(self.do(rest[1], f"{path}.w"), rest[0])
+
+    async def again(self, rest: list[Any], path: str) -> None:
+        # Some are done before they are gathered.
+        tasks = [asyncio.create_task(step) for step in self.steps(rest, path)]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks)
+
+    async def passed(self, rest: list[Any], path: str) -> None:
+        # A lock, a queue and a semaphore, each waited for by several.
+        lock, items, few = asyncio.Lock(), asyncio.Queue[int](1), asyncio.Semaphore(2)
+
+        async def one(number: int, node: list[Any]) -> None:
+            async with few:
+                await self.do(node, f"{path}.{number}")
+            async with lock:
+                await pause(0)
+                await items.put(number)
+
+        async with asyncio.TaskGroup() as group:
+            for number, node in enumerate(rest):
+                group.create_task(one(number, node))
+            for _ in rest:
+                self.log.append(f"{path} {await items.get()}")
+
     def steps(self, rest: list[Any], path: str) -> list[Any]:
         return [self.do(node, f"{path}.{index}") for index, node in enumerate(rest)]
 
 
 LEAVES = ("activity", "activity", "timer", "child", "condition", "choice")
-BRANCHES = ("sequence", "gather", "group", "first", "limited", "shielded")
+BRANCHES = ("sequence", "gather", "group", "first", "limited", "shielded", "waited", "again", "passed")
 
 
 def new_plan(numbers: random.Random, depth: int = 0) -> list[Any]:
@@ -148,7 +175,7 @@ def new_plan(numbers: random.Random, depth: int = 0) -> list[Any]:
             return [kind, numbers.randint(1, 3), numbers.randint(2, 9)]
         case "child" | "choice":
             return [kind]
-        case "limited":
+        case "limited" | "waited":
             return [kind, numbers.randint(1, 5), new_plan(numbers, depth + 1)]
         case "shielded":
             return [kind, new_plan(numbers, depth + 1)]
@@ -231,14 +258,16 @@ class World:
         return jobs
 
 
-def run_live(seed: int) -> tuple[list[Activation], list[list[Instruction]], list[list[str]]]:
-    """Runs a random workflow to its end, or for as long as is worth it."""
+def run_live(
+    seed: int, flags: tuple[int, ...] = ()
+) -> tuple[list[Activation], list[list[Instruction]], list[list[str]]]:
+    """Runs a random workflow, in whose history are these flags, to its end or for as long as is worth it."""
     numbers = random.Random(seed)
     run, world = Driver(Planned, new_plan(numbers), seed=seed), World(numbers)
     told, answers, patches = list[Activation](), list[list[Instruction]](), list[list[str]]()
     jobs: list[Job] = [run.first_job]
     while not world.is_over and len(told) < MAX_TASKS:
-        activation = Activation(run.now_ns, False, len(told), jobs)
+        activation = Activation(run.now_ns, False, len(told), jobs, available_flags=flags)
         answer = run.program.activate(activation)
         assert answer.task_failure is None, answer.task_failure
         world.patches = []

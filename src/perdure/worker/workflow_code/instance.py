@@ -33,7 +33,7 @@ from perdure.worker.interceptor_workflow import (
     WorkflowInboundInterceptor,
     WorkflowOutboundInterceptor,
 )
-from perdure.worker.workflow_code import completion, diagnostics, guards
+from perdure.worker.workflow_code import completion, diagnostics, generations, guards
 from perdure.worker.workflow_code.activities import Activities
 from perdure.worker.workflow_code.children import Children, Externals
 from perdure.worker.workflow_code.conversion import Conversions
@@ -225,6 +225,16 @@ class WorkflowInstance:
             return False
         self._used_flags.add(flag)
         return True
+
+    def generation(self) -> LogicFlag:
+        """Whose `asyncio.wait_for` and `asyncio.gather` the run goes by: what history says, else this Python's."""
+        for flag in (LogicFlag.ASYNCIO_OF_3_11, LogicFlag.ASYNCIO_OF_3_12):
+            if flag in self.activation.available_flags:
+                return flag
+        # Histories of the official workers do not say; as there, it is what the worker runs on.
+        if not self.activation.is_replaying:
+            self._used_flags.add(generations.NATIVE)
+        return generations.NATIVE
 
     def _is_flag_enabled(self, flag: LogicFlag) -> bool:
         if flag in self.activation.available_flags:

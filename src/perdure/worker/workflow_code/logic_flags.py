@@ -1,4 +1,4 @@
-"""Numbers of the behaviour flags that histories record for workflow code; the official Python workers know the same."""
+"""Numbers of the behaviour flags that histories record for workflow code; official Python workers know two."""
 
 from __future__ import annotations
 
@@ -12,3 +12,6 @@ class LogicFlag(IntEnum):
     """A cancellation that arrives together with the activity's result is raised, not lost."""
     SINGLE_BATCH = 2
     """All jobs of an activation are applied before any code runs."""
+    ASYNCIO_OF_3_11 = 311
+    ASYNCIO_OF_3_12 = 312
+    """Whose `wait_for` and `gather` the run goes by (`generations.py`). The official workers number theirs from 1."""

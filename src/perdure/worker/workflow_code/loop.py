@@ -17,6 +17,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from perdure.api.sdk.v1 import UserMetadata
 from perdure.worker.workflow_code.errors import UnsupportedInWorkflowError
+from perdure.worker.workflow_code.logic_flags import LogicFlag
 
 _T = TypeVar("_T")
 _ExceptionHandler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
@@ -53,6 +54,9 @@ class LoopHost(Protocol):
 
     def cancel_timer(self, seq: int) -> None:
         """Takes the request for a timer back."""
+
+    def generation(self) -> LogicFlag:
+        """Whose `wait_for` and `gather` the run goes by."""
 
 
 class ReadyCallback(asyncio.Handle):
@@ -230,6 +234,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """The hash of the next task or future."""
         self._next_hash += 1
         return self._next_hash
+
+    def generation(self) -> LogicFlag:
+        """Whose `asyncio.wait_for` and `asyncio.gather` the run goes by."""
+        return self._host.generation()
 
     def discard(self) -> None:
         """Forgets everything that is queued."""
