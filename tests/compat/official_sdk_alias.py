@@ -45,25 +45,13 @@ def _stand_in(module: str, name: str) -> Any:
     return _StandInClass(name, (), names)
 
 
-def _decorator_stand_in(module: str, name: str) -> Any:
-    def decorate(*args: Any, **kwargs: Any) -> Any:
-        if len(args) == 1 and not kwargs and callable(args[0]):
-            return args[0]
-        raise InternalsError(f"not built: {module}.{name}")
-
-    return decorate
-
-
 class _StandIns(ModuleType):
-    """A module whose every name is a stand-in; in one that we do not have yet, functions can be decorators."""
-
-    is_not_built = False
+    """A module whose every name is a stand-in."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        make = _decorator_stand_in if self.is_not_built and name[0].islower() else _stand_in
-        stand_in = make(self.__name__, name)
+        stand_in = _stand_in(self.__name__, name)
         setattr(self, name, stand_in)
         return stand_in
 
@@ -97,7 +85,6 @@ class _Loader(importlib.abc.Loader):
         if self._module is None:
             stand_ins = _StandIns(spec.name)
             stand_ins.__path__ = []
-            stand_ins.is_not_built = spec.name.removeprefix(f"{THEIRS}.") in equivalents.NOT_BUILT
             return stand_ins
         # The import system is about to overwrite what the module says of itself.
         self._own = {key: vars(self._module).get(key) for key in ("__spec__", "__loader__", "__package__")}
@@ -123,9 +110,7 @@ class AliasFinder(importlib.abc.MetaPathFinder):
         try:
             module = importlib.import_module(f"{OURS}.{rest}" if rest else OURS)
         except ModuleNotFoundError as error:
-            is_private = rest in equivalents.NOT_BUILT or any(
-                part.startswith("_") or part == "bridge" for part in rest.split(".")
-            )
+            is_private = any(part.startswith("_") or part == "bridge" for part in rest.split("."))
             if not is_private or not (error.name or "").startswith(OURS):
                 raise ModuleNotFoundError(f"No module named {fullname!r} ({error})", name=fullname) from error
             return importlib.util.spec_from_loader(fullname, _Loader(None), is_package=True)
@@ -136,6 +121,3 @@ class AliasFinder(importlib.abc.MetaPathFinder):
 
 equivalents.install()
 sys.meta_path.insert(0, AliasFinder())
-for _name in sorted(equivalents.NOT_BUILT):
-    # So that `from temporalio import ...` finds it as well.
-    importlib.import_module(f"{THEIRS}.{_name}")

@@ -22,9 +22,6 @@ from perdure.api import registry
 from perdure.worker import _build_id, _worker
 from perdure.worker.workflow_code.logic_flags import LogicFlag
 
-NOT_BUILT = frozenset({"nexus.system"})
-"""Public modules that we do not have: stand-ins, so that the rest of a test file runs."""
-
 
 class OfficialLogicFlag(IntEnum):
     """Our flags under the names that the suite uses."""

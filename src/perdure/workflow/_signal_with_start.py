@@ -9,14 +9,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-from perdure.api.common.v1 import Payload
 from perdure.api.workflowservice.v1 import (
     SignalWithStartWorkflowExecutionRequest,
     SignalWithStartWorkflowExecutionResponse,
 )
 from perdure.common import (
     Priority,
-    RawValue,
     RetryPolicy,
     TypedSearchAttributes,
     VersioningOverride,
@@ -185,11 +183,8 @@ def _describe(
 
 async def _call(request: SignalWithStartWorkflowExecutionRequest) -> str:
     """The run id in the server's answer."""
-    # Not the application's converter: the server reads the request and writes the answer.
-    payload = Payload(
-        metadata={"encoding": b"binary/protobuf", "messageType": request.DESCRIPTOR.full_name.encode()},
-        data=request.SerializeToString(),
-    )
     client = create_nexus_client(service=_SERVICE, endpoint=_SYSTEM_ENDPOINT)
-    answer: RawValue = await client.execute_operation(_OPERATION, RawValue(payload), output_type=RawValue)
-    return SignalWithStartWorkflowExecutionResponse.FromString(answer.payload.data).run_id
+    answer: SignalWithStartWorkflowExecutionResponse = await client.execute_operation(
+        _OPERATION, request, output_type=SignalWithStartWorkflowExecutionResponse
+    )
+    return answer.run_id

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
 from perdure import workflow
+from perdure.api.workflowservice.v1 import SignalWithStartWorkflowExecutionRequest
 from perdure.client import Client
 from perdure.converter import DataConverter, PayloadCodec
+from perdure.nexus.system import is_system_endpoint
 from perdure.testing import WorkflowEnvironment
-from perdure.worker import Worker
+from perdure.worker import (
+    Interceptor,
+    StartNexusOperationInput,
+    Worker,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+    WorkflowOutboundInterceptor,
+)
 from tests.unit.sdk_data.drivers import ReversingCodec, WrappingCodec
 from tests.unit.server.support import run
 
@@ -82,5 +92,51 @@ def test_it_starts_the_workflow_once_and_signals_it_twice(codec: PayloadCodec | 
                 assert await handle.result() == ["a", "b", "noted", "one", "two+words"]
             assert runs[0] == runs[1] == (await handle.describe()).run_id
             assert await (await handle.describe()).static_summary() == "collects"
+
+    run(scenario())
+
+
+class _Watching(WorkflowOutboundInterceptor):
+    async def start_nexus_operation(
+        self, input: StartNexusOperationInput[Any, Any]
+    ) -> workflow.NexusOperationHandle[Any]:
+        SEEN.append(input)
+        return await super().start_nexus_operation(input)
+
+
+class _WatchingInbound(WorkflowInboundInterceptor):
+    def init(self, outbound: WorkflowOutboundInterceptor) -> None:
+        super().init(_Watching(outbound))
+
+
+class _Interceptor(Interceptor):
+    def workflow_interceptor_class(
+        self, input: WorkflowInterceptorClassInput
+    ) -> type[WorkflowInboundInterceptor]:
+        return _WatchingInbound
+
+
+SEEN: list[StartNexusOperationInput[Any, Any]] = []
+
+
+def test_an_interceptor_sees_the_request() -> None:
+    """It can tell the server's own endpoint, and reads whom the call is for."""
+
+    async def scenario() -> None:
+        SEEN.clear()
+        async with (
+            await WorkflowEnvironment.start_local() as environment,
+            Worker(
+                environment.client,
+                task_queue=QUEUE,
+                workflows=[Caller, Collector],
+                interceptors=[_Interceptor()],
+            ),
+        ):
+            await environment.client.execute_workflow(Caller.run, "collector", id="caller", task_queue=QUEUE)
+        assert [is_system_endpoint(each.endpoint) for each in SEEN] == [True, True]
+        requests = [each.input for each in SEEN]
+        assert all(isinstance(each, SignalWithStartWorkflowExecutionRequest) for each in requests)
+        assert [(each.workflow_id, each.signal_name) for each in requests] == [("collector", "hear")] * 2
 
     run(scenario())

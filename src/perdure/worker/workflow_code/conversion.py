@@ -12,6 +12,8 @@ from perdure.api.protobuf import Duration
 from perdure.api.sdk.v1 import UserMetadata
 from perdure.converter import (
     ActivitySerializationContext,
+    BinaryProtoPayloadConverter,
+    CompositePayloadConverter,
     FailureConverter,
     PayloadConverter,
     SerializationContext,
@@ -107,11 +109,15 @@ class Conversion:
         )
 
 
+_MESSAGES = CompositePayloadConverter(BinaryProtoPayloadConverter())
+
+
 class Conversions:
     """Makes converters with contexts, for one run.
 
     Attributes:
         plain: converters without a context.
+        server: for what the server itself reads and writes: messages, whatever the application's converter is.
         workflow: with the run's own.
     """
 
@@ -129,6 +135,7 @@ class Conversions:
         self._workflow_type = workflow_type
         self._is_failure_exception = is_failure_exception
         self.plain = Conversion(payloads, failures, is_failure_exception)
+        self.server = Conversion(_MESSAGES, failures, is_failure_exception)
         self._takes_context = _may_take_context(payloads, failures)
         self.workflow = self.for_workflow(workflow_id)
 

@@ -14,7 +14,7 @@ from perdure.core.replay.instructions import CancelNexusOperation, ScheduleNexus
 from perdure.worker.interceptor_workflow import StartNexusOperationInput
 from perdure.worker.workflow_code.conversion import set_duration
 from perdure.worker.workflow_code.operations import await_operation, resolve
-from perdure.workflow import NexusOperationHandle
+from perdure.workflow import _SYSTEM_ENDPOINT, NexusOperationHandle
 
 if TYPE_CHECKING:
     from perdure.worker.workflow_code.instance import WorkflowInstance
@@ -73,6 +73,8 @@ class _Operation(NexusOperationHandle[Any]):
         self.seq = instance.recorder.next_seq("nexus_operation")
         # No context: the side that handles the operation has none of the workflow's.
         self._conversion = instance.conversions.plain
+        is_of_the_server = input.endpoint == _SYSTEM_ENDPOINT
+        self._values = instance.conversions.server if is_of_the_server else self._conversion
         self.started: asyncio.Future[str | None] = instance.loop.create_future()
         self._result: asyncio.Future[Any] = instance.loop.create_future()
         instance.recorder.add(
@@ -108,7 +110,7 @@ class _Operation(NexusOperationHandle[Any]):
     def complete(self, job: ResolveNexusOperation) -> None:
         """The operation has ended with a result."""
         payloads = Payloads(payloads=[job.result]) if job.result is not None else None
-        self._result.set_result(self._conversion.from_result(payloads, self._input.output_type))
+        self._result.set_result(self._values.from_result(payloads, self._input.output_type))
 
     def fail(self, job: ResolveNexusOperation | ResolveNexusOperationStart) -> None:
         """The operation has failed, maybe to start."""
@@ -127,7 +129,7 @@ class _Operation(NexusOperationHandle[Any]):
             endpoint=given.endpoint,
             service=given.service,
             operation=given.operation_name,
-            input=self._conversion.to_result(given.input),
+            input=self._values.to_result(given.input),
             nexus_header=given.headers or {},
         )
         set_duration(attributes.schedule_to_close_timeout, given.schedule_to_close_timeout)
