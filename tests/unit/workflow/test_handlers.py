@@ -495,6 +495,34 @@ def test_an_update_with_other_arguments_is_rejected_before_it_can_fail_tasks() -
     assert kinds(run.send(update("change", "x", id="2"))) == ["UpdateAccepted", "UpdateCompleted"]
 
 
+@workflow.defn
+class Validates:
+    """Has an update with a validator."""
+
+    @workflow.run
+    async def run(self) -> None:
+        """Waits."""
+        await asyncio.Event().wait()
+
+    @workflow.update
+    def change(self, what: str) -> str:
+        """What it was given."""
+        return what
+
+    @change.validator
+    def change_validator(self, what: str) -> None:
+        """Takes it."""
+
+
+def test_an_update_with_other_arguments_is_rejected_by_its_validator_first() -> None:
+    """Python's own words for what is wrong are in the message, as with the official SDK."""
+    run = Driver(Validates)
+    run.start()
+    rejected = only(run.send(update("change", "a", "b")), UpdateRejected)
+    assert "change_validator() takes 2 positional arguments but 3 were given" in rejected.failure.message
+    assert kinds(run.send(update("change", "x", id="2"))) == ["UpdateAccepted", "UpdateCompleted"]
+
+
 def test_a_type_error_of_the_handlers_own_stays_as_it_is() -> None:
     run = Driver(Takes, "a")
     run.start()

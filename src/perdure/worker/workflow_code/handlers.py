@@ -230,15 +230,15 @@ class Handlers:
         )
         if not job.run_validator:
             return handled
-        handler = self.bound(definition)
-        if handler is not None:
-            # Once it is accepted, arguments that do not fit would fail its workflow task again and again.
-            check_arguments(f"Update '{job.name}'", handler, handled.args)
         if definition.validator is not None:
             with self._instance.recorder.read_only(is_query_or_validator=True):
                 self._instance.inbound.handle_update_validator(handled)
                 # The handler must not see what the validator did to the arguments.
                 handled.args = self._arguments(definition, job.name, job.input)
+        handler = self.bound(definition)
+        if handler is not None:
+            # Once it is accepted, arguments that do not fit would fail its workflow task again and again.
+            check_arguments(f"Update '{job.name}'", handler, handled.args)
         return handled
 
     def _end_failed_update(self, job: DoUpdate, error: BaseException, is_accepted: bool) -> None:
