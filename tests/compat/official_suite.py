@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 HERE: Final = Path(__file__).resolve().parent
 SOURCES: Final = HERE.parents[1] / "src"
@@ -95,6 +95,8 @@ HANG_FACTOR: Final = 1.5
 HANGS_LIMIT: Final = 50
 OUTPUT_TAIL: Final = 2_000
 """Characters kept of a process's output."""
+ORDERLY_ENDS: Final = frozenset({0, 1, 2, 4, 5})
+"""Exit codes of a pytest that got to its end: passed, failed, not collected, called wrongly, nothing to run."""
 OUTCOMES: Final = ("passed", "failed", "skipped")
 
 
@@ -108,6 +110,8 @@ class FileResult:
     exit_code: int | None = None
     note: str = ""
     server_log: str = ""
+    ends: list[str] = field(default_factory=list)
+    """How processes ended that a test took with it, each with the end of its output."""
     outcomes: dict[str, str] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
 
@@ -263,7 +267,7 @@ def run_file(options: Options, root: Path, file: str, target: str) -> FileResult
     result.seconds = round(time.monotonic() - started, 1)
     read_results(results_path, result)
     if not result.outcomes:
-        result.note = f"{result.note} no test ran: {output[-OUTPUT_TAIL:]}".strip()
+        result.note = f"{result.note} no test ran: {output}".strip()
     result.server_log = server.log_path.read_text(errors="replace")[-OUTPUT_TAIL:]
     return result
 
@@ -286,7 +290,7 @@ def pytest_environment(options: Options, target: str, results_path: Path) -> dic
 def run_pytest(
     options: Options, root: Path, target: str, address: str, results_path: Path, result: FileResult
 ) -> str:
-    """Run pytest on the result's file, again for the rest of it after a test that hangs; return what it printed."""
+    """Run pytest on the result's file, again for the rest of it after a test that ends it; return what it printed."""
     environment = pytest_environment(options, target, results_path)
     line = [str(options.python), "-m", "pytest", *(["-p", ALIAS] if options.own_sdk else []), result.file]
     line += ["-p", RECORDER, options.suite.address_option, address, "-q"]
@@ -305,10 +309,17 @@ def run_pytest(
             hung = watch(process, results_path, options.test_timeout_s * HANG_FACTOR, deadline)
             result.exit_code = process.returncode
             result.timed_out = time.monotonic() >= deadline
-            if not hung or result.timed_out:
+            if result.timed_out or (not hung and process.returncode in ORDERLY_ENDS):
                 break
-        output.seek(0)
-        return output.read().decode(errors="replace")
+            if not hung:
+                result.ends.append(f"exit code {process.returncode}: {tail(output)}")
+        return tail(output)
+
+
+def tail(output: IO[bytes]) -> str:
+    """The end of what was written so far."""
+    output.seek(0)
+    return output.read().decode(errors="replace")[-OUTPUT_TAIL:]
 
 
 def watch(
