@@ -87,6 +87,13 @@ def guarded_classes(definitions: Mapping[str | None, _Definition], runner: Workf
     return classes
 
 
+def passed_through(runner: WorkflowRunner) -> tuple[str, ...]:
+    """The modules that a worker's runner passes through, each with a dot at its end; see `SandboxRestrictions`."""
+    if not isinstance(runner, SandboxedWorkflowRunner):
+        return ()
+    return tuple(f"{name}." for name in sorted(runner.restrictions.passthrough_modules))
+
+
 def interceptor_classes(
     interceptors: Sequence[Interceptor],
 ) -> tuple[list[type[WorkflowInboundInterceptor]], MutableMapping[str, Callable[..., Any]]]:

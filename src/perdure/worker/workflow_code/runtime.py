@@ -56,6 +56,11 @@ class WorkflowRuntime(_Runtime):
     def time_ns(self) -> int:
         return self._instance.activation.now_ns
 
+    @property
+    def passed_through(self) -> tuple[str, ...]:
+        """See `GuardedRun`."""
+        return self._instance.settings.passed_through
+
     def is_replaying(self) -> bool:
         return self._instance.is_replaying
 

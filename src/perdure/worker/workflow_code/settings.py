@@ -44,6 +44,7 @@ class WorkflowCodeSettings:
         always_tracks_sources: instructions say where in the code they come from even when nothing is replayed.
         logic_flags: behaviour flags that new runs use.
         guarded: workflow classes whose code must not do what breaks replay (see `guards`).
+        passed_through: modules that may do it nevertheless, each with a dot at its end.
     """
 
     namespace: str
@@ -61,3 +62,4 @@ class WorkflowCodeSettings:
     always_tracks_sources: bool = False
     logic_flags: frozenset[int] = frozenset()
     guarded: frozenset[type] = frozenset()
+    passed_through: tuple[str, ...] = ()

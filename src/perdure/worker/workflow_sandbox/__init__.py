@@ -3,8 +3,8 @@
 The official worker imports every workflow module again for each run, behind proxies, to catch what would break replay.
 Perdure catches it where it happens: `asyncio.sleep`, the loop's clock, `random`, `uuid.uuid4` and `time.time` are
 deterministic in workflow code, and other calls with effects raise an error that names the call, its line and what to do
-instead. So modules are imported once, `isinstance` works, a debugger shows the user's own objects, and there is nothing
-to pass through.
+instead. So modules are imported once, `isinstance` works, and a debugger shows the user's own objects. A module that is
+passed through may make those calls: a library that reports errors, for one.
 """
 
 from __future__ import annotations
@@ -81,13 +81,21 @@ SandboxMatcher.all_runtime = SandboxMatcher(access={"*"}, only_runtime=True)
 SandboxMatcher.all_uses = SandboxMatcher(use={"*"})
 SandboxMatcher.all_uses_runtime = SandboxMatcher(use={"*"}, only_runtime=True)
 
+_RESTRICTED_MODULES = (
+    "__builtins__", "asyncio", "bz2", "concurrent", "curses", "datetime", "dbm", "filecmp", "fileinput",
+    "ftplib", "getopt", "getpass", "gettext", "glob", "gzip", "http", "imaplib", "locale", "lzma", "marshal",
+    "mmap", "multiprocessing", "os", "pathlib", "platform", "poplib", "random", "readline", "sched", "secrets",
+    "select", "selectors", "shelve", "shutil", "signal", "smtplib", "socket", "socketserver", "subprocess",
+    "tarfile", "tempfile", "threading", "time", "urllib", "uuid", "webbrowser", "xmlrpc", "zipfile", "zoneinfo",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class SandboxRestrictions:
-    """What a sandbox would restrict; has no effect.
+    """What a sandbox would restrict. Only `passthrough_modules` has an effect.
 
     Attributes:
-        passthrough_modules: Modules that would not be imported again.
+        passthrough_modules: Modules, and those inside of them, whose code may do in workflow code what others may not.
         invalid_modules: Modules that would not be imported.
         invalid_module_members: Members that would not be used.
         import_notification_policy: What would be said of imports while a workflow runs.
@@ -107,11 +115,18 @@ class SandboxRestrictions:
     passthrough_modules_maximum: ClassVar[frozenset[str]] = frozenset()
     passthrough_modules_with_temporal: ClassVar[frozenset[str]] = frozenset()
     invalid_modules_default: ClassVar[SandboxMatcher] = SandboxMatcher()
-    invalid_module_members_default: ClassVar[SandboxMatcher] = SandboxMatcher()
+    invalid_module_members_default: ClassVar[SandboxMatcher] = SandboxMatcher(
+        children=dict.fromkeys(_RESTRICTED_MODULES, SandboxMatcher())
+    )
+    """Has the official one's modules, so that code that takes one out finds it."""
     default: ClassVar[SandboxRestrictions]
 
     def with_passthrough_modules(self, *modules: str) -> SandboxRestrictions:
-        """Return restrictions with more modules to pass through."""
+        """Return restrictions with more modules to pass through.
+
+        Args:
+            modules: Names. What their code calls is not refused, although a replay may get other answers.
+        """
         return replace(self, passthrough_modules=set(self.passthrough_modules) | set(modules))
 
     def with_passthrough_all_modules(self) -> SandboxRestrictions:
@@ -131,7 +146,7 @@ class SandboxedWorkflowRunner(WorkflowRunner):
     """The default runner's official name. It runs workflow code without a sandbox; see the module's description.
 
     Attributes:
-        restrictions: Has no effect.
+        restrictions: What modules are passed through.
         runner_class: Has no effect.
     """
 

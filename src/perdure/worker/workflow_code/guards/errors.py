@@ -7,6 +7,7 @@ import sys
 import sysconfig
 from types import FrameType
 
+from perdure.worker.workflow_code.guards.state import armed
 from perdure.workflow import NondeterminismError
 
 _STANDARD_LIBRARY = tuple(
@@ -70,7 +71,8 @@ class RestrictedWorkflowAccessError(NondeterminismError):
 
 
 def refuse(qualified_name: str, instead: str, depth: int = 2) -> None:
-    """Raises for what the code `depth` frames up did, unless an importer, a logger, a debugger or a converter did it.
+    """Raises for what the code `depth` frames up did, unless an importer, a logger, a debugger, a converter or a module
+    that is passed through did it.
 
     Raises:
         RestrictedWorkflowAccessError: it was workflow code.
@@ -85,6 +87,8 @@ def refuse(qualified_name: str, instead: str, depth: int = 2) -> None:
         if place is _SDK:
             return
         if place is _USER:
+            if armed.run is not None and f"{name}.".startswith(armed.run.passed_through):
+                return
             break
         frame = frame.f_back
     if frame is None:

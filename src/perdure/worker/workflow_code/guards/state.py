@@ -10,6 +10,10 @@ from typing import Protocol
 class GuardedRun(Protocol):
     """What guards ask of the running workflow."""
 
+    @property
+    def passed_through(self) -> tuple[str, ...]:
+        """Modules that may do what they like, each with a dot at its end; those inside of them, too."""
+
     def time_ns(self) -> int:
         """Workflow time, nanoseconds since the epoch."""
 
