@@ -26,6 +26,7 @@ from perdure.types import (
 from perdure.workflow._event_groups import EventGroup
 from perdure.workflow._exceptions import VersioningIntent
 from perdure.workflow._runtime import _Runtime
+from perdure.workflow._shown_options import shows_options
 
 
 class _AsyncioTask(asyncio.Task[ReturnType]):
@@ -235,6 +236,7 @@ def start_activity_class(
 ) -> ActivityHandle[ReturnType]: ...
 
 
+@shows_options(ActivityConfig)
 def start_activity_class(
     activity: Any, arg: Any = _arg_unset, *, args: Sequence[Any] = (), **options: Unpack[ActivityConfig]
 ) -> ActivityHandle[Any]:
@@ -290,6 +292,7 @@ def start_activity_method(
 ) -> ActivityHandle[ReturnType]: ...
 
 
+@shows_options(ActivityConfig)
 def start_activity_method(
     activity: Any, arg: Any = _arg_unset, *, args: Sequence[Any] = (), **options: Unpack[ActivityConfig]
 ) -> ActivityHandle[Any]:
@@ -356,6 +359,7 @@ async def execute_activity(
 ) -> Any: ...
 
 
+@shows_options(ActivityConfig)
 async def execute_activity(
     activity: Any,
     arg: Any = _arg_unset,
@@ -416,6 +420,7 @@ async def execute_activity_class(
 ) -> ReturnType: ...
 
 
+@shows_options(ActivityConfig)
 async def execute_activity_class(
     activity: Any, arg: Any = _arg_unset, *, args: Sequence[Any] = (), **options: Unpack[ActivityConfig]
 ) -> Any:
@@ -471,6 +476,7 @@ async def execute_activity_method(
 ) -> ReturnType: ...
 
 
+@shows_options(ActivityConfig)
 async def execute_activity_method(
     activity: Any, arg: Any = _arg_unset, *, args: Sequence[Any] = (), **options: Unpack[ActivityConfig]
 ) -> Any:

@@ -33,6 +33,7 @@ from perdure.workflow._context import uuid4
 from perdure.workflow._event_groups import EventGroup
 from perdure.workflow._exceptions import ContinueAsNewVersioningBehavior, VersioningIntent
 from perdure.workflow._runtime import _Runtime
+from perdure.workflow._shown_options import shows_options
 
 
 class ChildWorkflowCancellationType(IntEnum):
@@ -203,6 +204,7 @@ async def start_child_workflow(
 ) -> ChildWorkflowHandle[Any, Any]: ...
 
 
+@shows_options(ChildWorkflowConfig)
 async def start_child_workflow(
     workflow: Any,
     arg: Any = _arg_unset,
@@ -315,6 +317,7 @@ async def execute_child_workflow(
 ) -> Any: ...
 
 
+@shows_options(ChildWorkflowConfig)
 async def execute_child_workflow(
     workflow: Any,
     arg: Any = _arg_unset,

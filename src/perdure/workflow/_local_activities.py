@@ -24,6 +24,7 @@ from perdure.types import (
 from perdure.workflow._activities import ActivityCancellationType, ActivityHandle
 from perdure.workflow._event_groups import EventGroup
 from perdure.workflow._runtime import _Runtime
+from perdure.workflow._shown_options import shows_options
 
 
 class LocalActivityConfig(TypedDict, total=False):
@@ -203,6 +204,7 @@ def start_local_activity_class(
 ) -> ActivityHandle[ReturnType]: ...
 
 
+@shows_options(LocalActivityConfig)
 def start_local_activity_class(
     activity: Any, arg: Any = _arg_unset, *, args: Sequence[Any] = (), **options: Unpack[LocalActivityConfig]
 ) -> ActivityHandle[Any]:
@@ -258,6 +260,7 @@ def start_local_activity_method(
 ) -> ActivityHandle[ReturnType]: ...
 
 
+@shows_options(LocalActivityConfig)
 def start_local_activity_method(
     activity: Any, arg: Any = _arg_unset, *, args: Sequence[Any] = (), **options: Unpack[LocalActivityConfig]
 ) -> ActivityHandle[Any]:
@@ -324,6 +327,7 @@ async def execute_local_activity(
 ) -> Any: ...
 
 
+@shows_options(LocalActivityConfig)
 async def execute_local_activity(
     activity: Any,
     arg: Any = _arg_unset,
@@ -384,6 +388,7 @@ async def execute_local_activity_class(
 ) -> ReturnType: ...
 
 
+@shows_options(LocalActivityConfig)
 async def execute_local_activity_class(
     activity: Any, arg: Any = _arg_unset, *, args: Sequence[Any] = (), **options: Unpack[LocalActivityConfig]
 ) -> Any:
@@ -439,6 +444,7 @@ async def execute_local_activity_method(
 ) -> ReturnType: ...
 
 
+@shows_options(LocalActivityConfig)
 async def execute_local_activity_method(
     activity: Any, arg: Any = _arg_unset, *, args: Sequence[Any] = (), **options: Unpack[LocalActivityConfig]
 ) -> Any:

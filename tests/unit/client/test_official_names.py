@@ -218,3 +218,22 @@ def test_what_classes_and_functions_lack_is_known(name: str) -> None:
                 assert _lacking_members(theirs, own) == MISSING_MEMBERS.get(place, set()), place
         elif callable(theirs):
             assert _lacking_parameters(theirs, own) == MISSING_PARAMETERS.get(place, set()), place
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{verb}_{what}"
+        for verb in ("start", "execute")
+        for what in (
+            "activity", "activity_class", "activity_method", "local_activity", "local_activity_class",
+            "local_activity_method", "child_workflow",
+        )
+    ],
+)  # fmt: skip
+def test_tools_see_each_option_of_a_function_of_workflows(name: str) -> None:
+    """`inspect.signature` names what the official one names, so that code that asks for it moves over."""
+    official, ours = _both("workflow")
+    seen = inspect.signature(getattr(ours, name)).parameters
+    assert set(inspect.signature(getattr(official, name)).parameters) <= set(seen)
+    assert not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in seen.values())
