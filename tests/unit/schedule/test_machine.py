@@ -387,8 +387,8 @@ def test_a_copy_shares_nothing_that_changes() -> None:
     state = at(new("BUFFER_ALL"), 2.5)
     before = state.encode()
     copied = state.copy()
-    copied.info.action_count += 1
-    copied.schedule.state.paused = True
+    copied.own_info().action_count += 1
+    copied.own_schedule().state.paused = True
     copied.request_ids.append("r")
     for many in (copied.buffer, copied.starting, copied.backfills, copied.ending):
         many.clear()

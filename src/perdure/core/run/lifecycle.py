@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from perdure.api.command.v1 import (
     CancelWorkflowExecutionCommandAttributes,
@@ -100,8 +100,7 @@ class Parent:
     root_run_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class StartContext:
+class StartContext(NamedTuple):
     """What a start needs beside the client's request: ids and choices made outside the core."""
 
     namespace: str
@@ -122,7 +121,7 @@ def start(tx: Transition, request: StartWorkflowExecutionRequest, context: Start
     Source: workflowservice.v1.StartWorkflowExecutionRequest, history.v1.WorkflowExecutionStartedEventAttributes.
     """
     run = tx.state.run
-    backoff_ns = duration_ns(request.workflow_start_delay)
+    backoff_ns = duration_ns(request.workflow_start_delay) if request.HasField("workflow_start_delay") else 0
     before = context.predecessor
     if request.cron_schedule and before is None:
         backoff_ns = max(cron.delay_ns(request.cron_schedule, tx.now_ns, tx.now_ns) or 0, 0)
@@ -209,7 +208,8 @@ def _started_event(
             set_duration(getattr(attributes, name), timeout_ns)
     set_duration(attributes.workflow_task_timeout, header.default_task_timeout_ns)
     set_duration(attributes.first_workflow_task_backoff, backoff_ns)
-    set_timestamp(attributes.workflow_execution_expiration_time, header.execution_expiration_ns)
+    if header.execution_expiration_ns:
+        set_timestamp(attributes.workflow_execution_expiration_time, header.execution_expiration_ns)
     attributes.identity = request.identity
     attributes.attempt = header.attempt
     attributes.cron_schedule = request.cron_schedule
@@ -248,6 +248,8 @@ def _name_parent(attributes: WorkflowExecutionStartedEventAttributes, tx: Transi
 def copy_properties(source: Any, target: Any) -> None:
     """Copies memo and search attributes from a message that has both to another, without nil values."""
     for name, field in (("memo", "fields"), ("search_attributes", "indexed_fields")):
+        if not source.HasField(name):
+            continue
         for key, value in getattr(getattr(source, name), field).items():
             if not is_nil(value):
                 getattr(getattr(target, name), field)[key].CopyFrom(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from perdure.api.common.v1 import SearchAttributes
 from perdure.api.enums.v1 import WorkflowExecutionStatus
 from perdure.core.run import attributes, properties
 from perdure.core.run.records import VisibilityRecord
@@ -23,7 +24,7 @@ def record(tx: Transition, custom: Mapping[str, AttributeType]) -> VisibilityRec
     """
     tx.settle()
     header = tx.header
-    fields = properties.search_attributes(tx)
+    fields = tx.blobs.get(properties.SEARCH_ATTRIBUTES) or b""
     return VisibilityRecord(
         workflow_type=header.workflow_type,
         task_queue=header.task_queue,
@@ -39,6 +40,6 @@ def record(tx: Transition, custom: Mapping[str, AttributeType]) -> VisibilityRec
         root_workflow_id=header.root_workflow_id,
         root_run_id=header.root_run_id,
         memo=tx.blobs.get(properties.MEMO) or b"",
-        search_attributes=fields.SerializeToString(deterministic=True),
-        attributes=attributes.decode_all(fields, custom),
+        search_attributes=fields,
+        attributes=attributes.decode_all(SearchAttributes.FromString(fields), custom) if fields else {},
     )

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from perdure.api.common.v1 import Memo, Payloads, SearchAttributes
 from perdure.api.enums.v1 import WorkflowExecutionStatus
 from perdure.api.failure.v1 import Failure
-from perdure.api.schedule.v1 import Schedule, ScheduleActionResult, SchedulePatch
+from perdure.api.schedule.v1 import Schedule, SchedulePatch
 from perdure.core.errors import FailedPreconditionError
 from perdure.core.run.limits import SECOND_NS
 from perdure.core.run.protos import duration_ns, set_duration, set_timestamp, timestamp_ns
@@ -80,7 +80,7 @@ def created(state: ScheduleState, patch: SchedulePatch | None, now_ns: int) -> S
     state = state.copy()
     state.set_schedule(filled(state.schedule))
     state.processed_ns = now_ns
-    set_timestamp(state.info.create_time, now_ns)
+    set_timestamp(state.own_info().create_time, now_ns)
     if patch is not None:
         _patch(state, patch, now_ns)
     return state
@@ -120,7 +120,7 @@ def updated(
         state.search_attributes = attributes
     if memo is not None:
         state.memo = memo
-    set_timestamp(state.info.update_time, now_ns)
+    set_timestamp(state.own_info().update_time, now_ns)
     state.conflict_token += 1
     return state
 
@@ -148,14 +148,14 @@ def _patch(state: ScheduleState, patch: SchedulePatch, now_ns: int) -> None:
         _add(state, time_ns, time_ns, trigger.overlap_policy, is_manual=True)
     for request in patch.backfill_request:
         if len(state.backfills) >= MAX_BUFFER:
-            state.info.buffer_dropped += 1
+            state.own_info().buffer_dropped += 1
             continue
         after_ns = timestamp_ns(request.start_time) - 1_000_000  # the start belongs to the range
         state.backfills.append(Backfill(after_ns, timestamp_ns(request.end_time), request.overlap_policy))
     for note, paused in ((patch.pause, True), (patch.unpause, False)):
         if note:
-            state.schedule.state.paused = paused
-            state.schedule.state.notes = note
+            what = state.own_schedule().state
+            what.paused, what.notes = paused, note
             state.conflict_token += 1
 
 
@@ -224,19 +224,22 @@ def _take_due(state: ScheduleState, now_ns: int) -> None:
         return
     window_ns = duration_ns(state.schedule.policies.catchup_window)
     update_ns = timestamp_ns(state.info.update_time)
+    missed = 0
     for found in state.spec.walk(state.processed_ns, MAX_LATE_ACTIONS):
         if isinstance(found, Barren):
             state.processed_ns = max(state.processed_ns, min(found.until_ns, now_ns))
-            return
+            break
         if found.time_ns > now_ns:
-            return
+            break
         state.processed_ns = found.time_ns
         if found.time_ns < update_ns:
             continue
         if now_ns - found.time_ns > window_ns:
-            state.info.missed_catchup_window += 1
+            missed += 1
             continue
         _add(state, found.nominal_ns, found.time_ns)
+    if missed:
+        state.own_info().missed_catchup_window += missed
 
 
 def _backfill_ns(state: ScheduleState, now_ns: int) -> int:
@@ -272,7 +275,7 @@ def _add(
     state: ScheduleState, nominal_ns: int, time_ns: int, overlap: int = 0, *, is_manual: bool = False
 ) -> None:
     if len(state.buffer) >= MAX_BUFFER:
-        state.info.buffer_dropped += 1
+        state.own_info().buffer_dropped += 1
         return
     state.buffer.append(Start(state.next_sequence, nominal_ns, time_ns, overlap, is_manual))
     state.next_sequence += 1
@@ -287,17 +290,14 @@ def _begin(state: ScheduleState) -> bool:
     is_running = bool(state.info.running_workflows) or any(not start.overlaps for start in state.starting)
     decision = decide(state.buffer, state.schedule.policies.overlap_policy, is_running)
     state.buffer = decision.waiting
-    state.info.overlap_skipped += decision.skipped
+    if decision.skipped:
+        state.own_info().overlap_skipped += decision.skipped
     again = False
     chosen = [(start, True) for start in decision.beside]
     chosen += [(decision.alone, False)] if decision.alone is not None else []
     for start, overlaps in chosen:
         if start.is_manual or _use_up(state):
-            state.starting.append(
-                Start(
-                    start.sequence, start.nominal_ns, start.time_ns, start.overlap, start.is_manual, overlaps
-                )
-            )
+            state.starting.append(replace(start, overlaps=True) if overlaps else start)
         else:
             again = bool(state.buffer)
     if decision.cancel or decision.terminate:
@@ -310,7 +310,7 @@ def _use_up(state: ScheduleState) -> bool:
     if not may_act(state):
         return False
     if state.schedule.state.limited_actions:
-        state.schedule.state.remaining_actions -= 1
+        state.own_schedule().state.remaining_actions -= 1
         state.conflict_token += 1
     return True
 
@@ -332,14 +332,13 @@ def started(
 ) -> ScheduleState:
     """A workflow was started."""
     state = not_started(state, start)
-    action = ScheduleActionResult(start_workflow_status=_RUNNING)
+    info = state.own_info()
+    info.action_count += 1
+    action = info.recent_actions.add(start_workflow_status=_RUNNING)
     set_timestamp(action.schedule_time, start.time_ns)
     set_timestamp(action.actual_time, actual_ns)
     action.start_workflow_result.workflow_id = workflow_id
     action.start_workflow_result.run_id = run_id
-    info = state.info
-    info.action_count += 1
-    info.recent_actions.append(action)
     del info.recent_actions[:-RECENT_ACTIONS]
     if not start.overlaps:
         info.running_workflows.add(workflow_id=workflow_id, run_id=run_id)
@@ -363,7 +362,7 @@ def ended(state: ScheduleState, ending: Ending) -> ScheduleState:
 def closed(state: ScheduleState, news: Closed) -> ScheduleState:
     """A workflow that was started closed."""
     state = state.copy()
-    info = state.info
+    info = state.own_info()
     for number, running in enumerate(info.running_workflows):
         if running.workflow_id == news.workflow_id:
             state.ending = [ending for ending in state.ending if ending.run_id != running.run_id]
@@ -383,9 +382,9 @@ def closed(state: ScheduleState, news: Closed) -> ScheduleState:
 
 
 def _pause_on_failure(state: ScheduleState, news: Closed) -> None:
-    what = state.schedule.state
-    if not state.schedule.policies.pause_on_failure or what.paused:
+    if not state.schedule.policies.pause_on_failure or state.schedule.state.paused:
         return
+    what = state.own_schedule().state
     what.paused = True
     what.notes = f"paused due to workflow timeout: {news.workflow_id}"
     if news.status == _FAILED:

@@ -60,27 +60,46 @@ def _second(time_s: int) -> str:
 
 def start_request(state: ScheduleState, start: Start) -> StartWorkflowExecutionRequest:
     """The request that takes an action. The same start makes the same request id, so it takes it once."""
-    template = state.schedule.action.start_workflow
-    time = time_suffix(start.nominal_ns)
-    request = StartWorkflowExecutionRequest(
-        namespace=state.namespace,
-        workflow_id=f"{template.workflow_id}-{time}",
-        identity=identity(state),
-        request_id=derived_id(state.incarnation, state.schedule_id, start.nominal_ns, start.sequence),
-        workflow_id_reuse_policy=_AGAIN if start.is_manual else _ONCE,
-    )
-    for descriptor, value in template.ListFields():
+    request = StartWorkflowExecutionRequest(namespace=state.namespace, identity=identity(state))
+    for descriptor, value in state.schedule.action.start_workflow.ListFields():
         if descriptor.name in _TAKEN_OVER:
             getattr(request, descriptor.name).CopyFrom(value)
     fields = request.search_attributes.indexed_fields
-    for name, text in ((START_TIME_ATTRIBUTE, time), (SCHEDULE_ATTRIBUTE, state.schedule_id)):
-        fields[name].CopyFrom(Payload(metadata={"encoding": b"json/plain"}, data=json.dumps(text).encode()))
+    for name in (START_TIME_ATTRIBUTE, SCHEDULE_ATTRIBUTE):
+        fields[name].CopyFrom(Payload(metadata={"encoding": b"json/plain"}))
+    fields[SCHEDULE_ATTRIBUTE].data = json.dumps(state.schedule_id).encode()
+    _name_action(request, state, start)
+    return request
+
+
+def shared_part(request: StartWorkflowExecutionRequest) -> bytes:
+    """What the requests of all of a schedule's actions have in common, from one of them, for `renewed_request`."""
+    shared = StartWorkflowExecutionRequest()
+    shared.CopyFrom(request)
+    for name in ("last_completion_result", "continued_failure"):
+        shared.ClearField(name)
+    return shared.SerializeToString()
+
+
+def renewed_request(shared: bytes, state: ScheduleState, start: Start) -> StartWorkflowExecutionRequest:
+    """The request that takes an action, from what it shares with one when the conflict token was the same."""
+    request = StartWorkflowExecutionRequest.FromString(shared)
+    _name_action(request, state, start)
+    return request
+
+
+def _name_action(request: StartWorkflowExecutionRequest, state: ScheduleState, start: Start) -> None:
+    """Fills in all that tells the request of one action from that of another."""
+    time = time_suffix(start.nominal_ns)
+    request.workflow_id = f"{state.schedule.action.start_workflow.workflow_id}-{time}"
+    request.request_id = derived_id(state.incarnation, state.schedule_id, start.nominal_ns, start.sequence)
+    request.workflow_id_reuse_policy = _AGAIN if start.is_manual else _ONCE
+    request.search_attributes.indexed_fields[START_TIME_ATTRIBUTE].data = b'"%b"' % time.encode()
     if start.overlap != ALLOW_ALL:
         if state.last_result is not None:
             request.last_completion_result.CopyFrom(state.last_result)
         if state.last_failure is not None:
             request.continued_failure.CopyFrom(state.last_failure)
-    return request
 
 
 def future_actions(state: ScheduleState, most: int, now_ns: int) -> list[Timestamp]:
@@ -136,7 +155,11 @@ def renewed_entry(entry: bytes, state: ScheduleState, now_ns: int) -> ScheduleLi
     del info.recent_actions[:]
     info.recent_actions.extend(state.info.recent_actions[-LISTED_ACTIONS:])
     times = info.future_action_times
-    over = sum(timestamp_ns(time) <= state.processed_ns for time in times)
+    over = 0
+    for time in times:
+        if timestamp_ns(time) > state.processed_ns:
+            break
+        over += 1
     is_steady = may_act(state) and not state.schedule.state.limited_actions
     if not is_steady or over == len(times) or len(times) < LISTED_ACTIONS:
         del times[:]

@@ -140,19 +140,30 @@ class ScheduleState:
         """Replaces what its users set."""
         self.schedule, self._spec = schedule, None
 
+    def own_schedule(self) -> Schedule:
+        """What its users set, to be changed in its `state`: a copy, because states of one schedule share it."""
+        own = Schedule()
+        own.CopyFrom(self.schedule)
+        self.schedule = own
+        return own
+
+    def own_info(self) -> ScheduleInfo:
+        """What it has done, to be changed: a copy, because states of one schedule share it."""
+        own = ScheduleInfo()
+        own.CopyFrom(self.info)
+        self.info = own
+        return own
+
     def copy(self) -> ScheduleState:
         """A copy that shares only what is replaced as a whole and never changed."""
-        schedule, info = Schedule(), ScheduleInfo()
-        schedule.CopyFrom(self.schedule)
-        info.CopyFrom(self.info)
         copied = ScheduleState(
             self.namespace_id,
             self.namespace,
             self.schedule_id,
             self.incarnation,
             self.request_id,
-            schedule,
-            info,
+            self.schedule,
+            self.info,
             self.memo,
             self.search_attributes,
             self.conflict_token,

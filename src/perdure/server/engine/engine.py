@@ -290,6 +290,8 @@ class Engine:
             finally:
                 for pending in unit:
                     self.runs.unpin(pending.slot)
+                    if pending.becomes_current and self.starting.get(pending.slot.key[:2]) is waiter:
+                        del self.starting[pending.slot.key[:2]]
                 if not waiter.done():
                     if error is None:
                         waiter.set_result(None)
@@ -305,12 +307,6 @@ class Engine:
         workflow = pending.slot.key[:2]
         pending.is_patient = pending.is_patient or workflow in self.starting
         self.starting[workflow] = waiter
-
-        def forget(_: asyncio.Future[None]) -> None:
-            if self.starting.get(workflow) is waiter:
-                del self.starting[workflow]
-
-        waiter.add_done_callback(forget)
 
     async def finish_anyway(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Runs `work` to its end even if the caller is cancelled while it waits."""
@@ -508,10 +504,10 @@ class Engine:
         )
         return self.matching.placed(write) if write.tasks_put else write, tx
 
-    def custom_attributes(self, tx: Transition) -> dict[str, AttributeType]:
+    def custom_attributes(self, tx: Transition) -> Mapping[str, AttributeType]:
         """The run's namespace's own search attributes."""
         namespace = self.namespaces.by_id(tx.state.run.namespace_id)
-        return dict(namespace.search_attributes) if namespace is not None else {}
+        return namespace.search_attributes if namespace is not None else {}
 
     def _publish(self, pending: Pending, write: RunWrite) -> None:
         slot, tx, before = pending.slot, pending.tx, pending.before

@@ -35,6 +35,7 @@ from perdure.core.schedule import machine, messages
 from perdure.core.schedule.state import Ending, ScheduleState, Start, decode
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories
+from perdure.server.engine.prepared_starts import PreparedStarts
 from perdure.server.engine.starts import Starts
 from perdure.server.engine.timers import Timers
 from perdure.server.namespaces import STARTABLE_STATES, Namespace
@@ -100,6 +101,7 @@ class Schedules:
         self._may_be_lost = True
         """A row that wants attention may be one that the timer service does not hold."""
         self._deadlines: dict[ScheduleKey, int] | None = None
+        self._prepared = PreparedStarts()
         self.prepare: Callable[[StartWorkflowExecutionRequest, Namespace], None] = _as_it_is
         self.on_change: Callable[[], None] = _nothing
 
@@ -281,6 +283,7 @@ class Schedules:
                 await self._engine.finish_anyway(self._delete(ScheduleKey(namespace_id, schedule_id)))
 
     def _forget(self, key: ScheduleKey) -> None:
+        self._prepared.forget(key)
         self._attended.discard(key)
         self._timers.note(_run(key), None)
         self._set_deadline(key, None)
@@ -438,15 +441,27 @@ class Schedules:
             return []
         if len(state.starting) > STARTS_AT_ONCE or not all(ending.done for ending in state.ending):
             return []
-        requests = [messages.start_request(state, start) for start in state.starting]
-        if len({request.workflow_id for request in requests}) < len(requests):
-            return []
         try:
-            for request in requests:
-                self.prepare(request, namespace)
+            requests = [self._request(state, start, namespace) for start in state.starting]
         except ServiceError:
             return []  # what is wrong is found again, and told, when each is started by itself
-        return requests
+        return requests if len({request.workflow_id for request in requests}) == len(requests) else []
+
+    def _request(
+        self, state: ScheduleState, start: Start, namespace: Namespace
+    ) -> StartWorkflowExecutionRequest:
+        """The checked request that takes an action.
+
+        Raises:
+            ServiceError: it cannot be done as it is.
+        """
+        shared = self._prepared.get(state, namespace)
+        if shared is not None:
+            return messages.renewed_request(shared, state, start)
+        request = messages.start_request(state, start)
+        self.prepare(request, namespace)
+        self._prepared.keep(state, namespace, request)
+        return request
 
     async def _rest(self, key: ScheduleKey, state: ScheduleState, stored: StoredSchedule) -> None:
         """Nothing is left to do now: sees to it that the schedule is looked at again."""

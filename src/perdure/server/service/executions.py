@@ -218,11 +218,13 @@ class Executions:
         checks.request_id(request.request_id, limits)
         if not request.request_id:
             request.request_id = self._engine.runtime.new_id()
-        custom = namespace.search_attributes
-        attributes.validate(request.search_attributes, custom, namespace.name, limits)
-        attributes.mark_types(request.search_attributes, custom)
-        attributes.validate_size(request.search_attributes, limits)
-        priorities.check(request.priority)
+        if request.HasField("search_attributes"):
+            custom = namespace.search_attributes
+            attributes.validate(request.search_attributes, custom, namespace.name, limits)
+            attributes.mark_types(request.search_attributes, custom)
+            attributes.validate_size(request.search_attributes, limits)
+        if request.HasField("priority"):
+            priorities.check(request.priority)
         callback_checks.check(request.completion_callbacks, self.callback_rules, limits)
         _leave_out_links_of_callbacks(request)
         checks.links(request.links)
@@ -369,7 +371,9 @@ def _check_chain(state: RunState, first_run_id: str) -> None:
 
 
 def _duration(request: StartWorkflowExecutionRequest, field: str, label: str) -> int:
-    """A duration in nanoseconds, cut to the longest there is, in the request too."""
+    """A duration in nanoseconds, cut to the longest there is, in the request too; 0 if it is not set."""
+    if not request.HasField(field):  # type: ignore[arg-type]  # the name of one
+        return 0
     duration = getattr(request, field)
     try:
         cap_duration(duration, "")

@@ -9,8 +9,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from perdure.core.run.records import AttributeValue, Text
 from perdure.core.visibility import AttributeType, text_tokens
@@ -20,6 +19,8 @@ DIVISION: Final = "TemporalNamespaceDivision"
 """It has a column of its own in the list row, so it is not indexed here."""
 
 MAX_CACHED_KEYS: Final = 10_000
+
+_to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 _STRING, _TEXT, _INTEGER, _REAL, _BOOLEAN, _LIST = (1 << bit for bit in range(6))
 
@@ -48,8 +49,7 @@ def serves(kinds: int, attribute_type: AttributeType) -> bool:
     return not kinds & ~_OWN_KINDS[attribute_type]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """What of a list row stands in each of its index rows."""
 
     close_key: int
@@ -187,7 +187,7 @@ def encode_attributes(attributes: Mapping[str, AttributeValue]) -> str:
                 infinite[name] = "9e999" if value > 0 else "-9e999"
             continue
         plain[name] = value
-    text = json.dumps(plain, separators=(",", ":"))
+    text = _to_json(plain)
     if not infinite:
         return text
     members = [text[1:-1]] if plain else []
