@@ -15,14 +15,12 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TypeVar
 
-from google.protobuf.message import Message
-
 from perdure.core.errors import FailedPreconditionError, PerdureError, StoreOpenError, UnavailableError
 from perdure.server.addresses import Place, parse_address
 from perdure.server.config import ServerConfig
 from perdure.server.runtime import Runtime, SystemRuntime
 from perdure.server.server import Server
-from perdure.server.service.call import Call
+from perdure.server.service.service import HandlerFunction
 from perdure.store.memory import MemoryStore
 from perdure.store.sqlite import SqliteStore
 
@@ -94,7 +92,7 @@ class EmbeddedEngine:
             listens=False,
         )
         self.new_id = runtime.new_id
-        self._call = self.server.service.call
+        self._handler: Callable[[str], HandlerFunction] = self.server.service.handler
         self._in_flight = 0
         self._drained: asyncio.Event | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -103,26 +101,29 @@ class EmbeddedEngine:
 
     # --- calls
 
-    async def serve(self, path: str, request: Message, call: Call) -> Message:
-        """Serve one call; on the engine's loop only.
+    def begin(self, path: str) -> HandlerFunction:
+        """Let a call in; `end` says that it is over. On the engine's loop only.
 
         Args:
             path: of the RPC.
-            request: belongs to the engine from now on.
-            call: what is known of the call.
+
+        Returns:
+            What serves it. The request belongs to the engine from then on.
 
         Raises:
-            ServiceError: the call failed.
+            ServiceError: it is not served, or not at the moment.
         """
         if self._state is not _State.OPEN:
             raise self._refusal()
+        handler = self._handler(path)
         self._in_flight += 1
-        try:
-            return await self._call(path, request, call)
-        finally:
-            self._in_flight -= 1
-            if self._drained is not None and not self._in_flight:
-                self._drained.set()
+        return handler
+
+    def end(self) -> None:
+        """A call that was let in is over."""
+        self._in_flight -= 1
+        if self._drained is not None and not self._in_flight:
+            self._drained.set()
 
     def _refusal(self) -> PerdureError:
         if self._state is _State.CLOSED or self.is_abandoned:

@@ -63,7 +63,6 @@ class EmbeddedTransport:
     def __init__(self, address: str, engine: EmbeddedEngine) -> None:
         self._address = address
         self._engine = engine
-        self._serve = engine.serve
         self._loop = engine.loop
         self._is_closed = False
         self._process_id = getpid()
@@ -95,44 +94,53 @@ class EmbeddedTransport:
         # Handlers fill in what a request leaves open; the caller's own message must stay as it is.
         own = type(request)()
         own.CopyFrom(request)
-        if asyncio.get_running_loop() is self._loop:
-            return cast(ResponseT, await self._call(rpc_path, own, metadata, timeout))
-        if self._loop.is_closed() or self._engine.ended_with_loop:
-            await self._reopen()
-        return cast(ResponseT, await self._call_over(rpc_path, own, metadata, timeout))
-
-    async def _call(
-        self, path: str, request: Message, metadata: Metadata, timeout_s: float | None
-    ) -> Message:
-        """One call on the engine's loop, in the running task."""
-        if path == _HEALTH_CHECK:
-            return self._health(request)
-        pending = _Pending(cast("asyncio.Task[Any]", asyncio.current_task()))
+        if asyncio.get_running_loop() is not self._loop:
+            return await self._call_over(service, rpc_path, own, response_type, metadata, timeout)
+        if rpc_path == _HEALTH_CHECK:
+            return cast(ResponseT, self._health(own))
+        task: Any = asyncio.current_task()
+        pending = _Pending(task)
         self._pending.add(pending)
-        if timeout_s is not None:
-            if timeout_s < _EXACT_BELOW_S:
-                pending.timer = self._loop.call_later(timeout_s, pending.expire)
+        if timeout is not None:
+            if timeout < _EXACT_BELOW_S:
+                pending.timer = self._loop.call_later(timeout, pending.expire)
             else:
-                self._deadlines.add(pending, timeout_s)
+                self._deadlines.add(pending, timeout)
+        engine = self._engine
+        known = Call(timeout, metadata, is_local=True)  # type: ignore[arg-type] # no handler reads a binary value
         try:
-            return await self._serve(path, request, Call(timeout_s, cast(Any, metadata), is_local=True))
+            handler = engine.begin(rpc_path)
+            try:
+                return cast(ResponseT, await handler(own, known))
+            finally:
+                engine.end()
         except asyncio.CancelledError:
             status = pending.status
             if status is None or not pending.is_only_cancelled_by_us():
                 raise
             raise _error(status) from None
         except Exception as error:  # Whatever a handler raises becomes one answer, as at every door.
-            raise _error(answer_to(error, path, self._engine.new_id)) from error
+            raise _error(answer_to(error, rpc_path, engine.new_id)) from error
         finally:
             self._pending.discard(pending)
             pending.end(self._deadlines)
 
     async def _call_over(
-        self, path: str, request: Message, metadata: Metadata, timeout_s: float | None
-    ) -> Message:
-        """One call from another loop."""
+        self,
+        service: str,
+        path: str,
+        request: Message,
+        response_type: type[ResponseT],
+        metadata: Metadata,
+        timeout_s: float | None,
+    ) -> ResponseT:
+        """One call from another loop: the same on the engine's."""
+        if self._loop.is_closed() or self._engine.ended_with_loop:
+            await self._reopen()
         try:
-            return await self._engine.on_loop(lambda: self._call(path, request, metadata, timeout_s))
+            return await self._engine.on_loop(
+                lambda: self.call(service, path, request, response_type, metadata=metadata, timeout=timeout_s)
+            )
         except LoopEndedError as error:
             # The next try finds that out, and whether there is a file to open anew.
             raise _error(answer_to(UnavailableError(str(error)), path, self._engine.new_id)) from error
@@ -163,7 +171,7 @@ class EmbeddedTransport:
         if not (self._loop.is_closed() or self._engine.ended_with_loop):
             await leave(engine)  # another call was faster
             return
-        gone, self._engine, self._serve, self._loop = self._engine, engine, engine.serve, engine.loop
+        gone, self._engine, self._loop = self._engine, engine, engine.loop
         self._deadlines = Deadlines(self._loop)
         await leave(gone)
 

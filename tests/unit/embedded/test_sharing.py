@@ -16,6 +16,7 @@ from perdure.core.errors import StoreOpenError
 from perdure.server import Server, embedding
 from perdure.server.embedding import DRAIN_S
 from perdure.server.service.call import Call
+from perdure.server.service.service import HandlerFunction
 from perdure.service import embedded
 from perdure.service._errors import ClientConnectError, RPCError, RPCStatusCode
 from perdure.service.embedded import open_embedded
@@ -141,13 +142,16 @@ def test_a_call_that_needs_the_store_is_waited_for(address: str) -> None:
         client = await EmbeddedClient.connect(address)
         await client.start("wf", QUEUE)
         engine = client.transport._engine
-        serve, may_go_on = engine._call, asyncio.Event()
+        handler, may_go_on = engine._handler, asyncio.Event()
 
-        async def slow(path: str, request: Message, call: Call) -> Message:
-            await may_go_on.wait()
-            return await serve(path, request, call)
+        def slowed(path: str) -> HandlerFunction:
+            async def slow(request: Message, call: Call) -> Message:
+                await may_go_on.wait()
+                return await handler(path)(request, call)
 
-        engine._call = slow  # stands for a slow handler
+            return slow
+
+        engine._handler = slowed
         describing = asyncio.create_task(client.describe("wf"))
         while not engine._in_flight:
             await asyncio.sleep(0)

@@ -128,7 +128,7 @@ def test_a_defect_is_masked_and_logged(caplog: pytest.LogCaptureFixture) -> None
         async def broken(*_: Any) -> Message:
             raise ZeroDivisionError("secret")
 
-        client.transport._engine._call = broken  # type: ignore[assignment]  # stands for a handler
+        client.transport._engine._handler = lambda _: broken
         with pytest.raises(RPCError, match="internal error") as caught:
             await client.describe("wf")
         assert caught.value.status is RPCStatusCode.INTERNAL
@@ -146,7 +146,7 @@ def test_a_timeout_inside_a_handler_is_not_the_callers_deadline() -> None:
         async def broken(*_: Any) -> Message:
             raise TimeoutError
 
-        client.transport._engine._call = broken  # type: ignore[assignment]  # stands for a handler
+        client.transport._engine._handler = lambda _: broken
         with pytest.raises(RPCError) as caught:
             await client.describe("wf")
         assert caught.value.status is RPCStatusCode.INTERNAL
@@ -168,7 +168,7 @@ def test_the_deadline_ends_a_call(timeout_s: float) -> None:
                 was_cancelled.set()
             raise AssertionError
 
-        client.transport._engine._call = slow  # type: ignore[assignment]  # stands for a handler
+        client.transport._engine._handler = lambda _: slow
         with pytest.raises(RPCError, match="Deadline Exceeded") as caught:
             await client.call(DescribeNamespaceRequest(namespace="default"), Message, timeout_s=timeout_s)
         assert caught.value.status is RPCStatusCode.DEADLINE_EXCEEDED

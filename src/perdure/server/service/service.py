@@ -61,10 +61,18 @@ class Service:
         Raises:
             ServiceError: the typed error the caller gets.
         """
+        return await self.handler(path)(request, call)
+
+    def handler(self, path: str) -> HandlerFunction:
+        """What serves an RPC.
+
+        Raises:
+            UnimplementedError: nothing does.
+        """
         method = self.methods.get(path)
         if method is None or method.serve is None:
             raise UnimplementedError(f"{path.rsplit('/', 1)[-1]} is not implemented by this server")
-        return await method.serve(request, call)
+        return method.serve
 
 
 def _find(groups: Sequence[object], name: str) -> HandlerFunction | None:
