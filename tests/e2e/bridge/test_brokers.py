@@ -18,7 +18,7 @@ import pytest
 from examples.queues.brokers import BROKERS, Broker, BrokerMissingError, free_port
 from perdure.api.enums.v1 import EventType
 from perdure.client import Client
-from perdure.contrib.bridge import Bridge, Source
+from perdure.contrib.bridge import Bridge, Decision, Message, Source
 from tests.e2e.bridge.decisions import decide, message_id
 from tests.e2e.python_sdk import eventually, unique
 from tests.support.servers import PerdureServer
@@ -26,6 +26,7 @@ from tests.support.servers import PerdureServer
 REPOSITORY = Path(__file__).resolve().parents[3]
 SCENARIO_TIMEOUT_S = 200
 KILLS = 4
+LIVES = 3
 CLAIM_AFTER_S = 30
 """Long enough that a busy machine does not make one bridge take from another what it still works on."""
 
@@ -261,6 +262,50 @@ def test_a_broker_that_is_down_is_waited_for(stage: Stage) -> None:
             behind = await stage.send(queue, 3)
             await until("all acted", lambda: counters.acted >= 6)
         assert await stage.started(queue) == sorted(before + behind)
+
+    stage.run(scenario)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing that could answer for a message comes behind it."""
+
+
+def test_a_message_that_ends_the_process_is_set_aside_in_the_end_and_no_other(stage: Stage) -> None:
+    """The broker counts its deliveries; what was in the works beside it is acted on by the next bridge."""
+
+    def crash(message: Message) -> Decision:
+        if message.body == b"crash":
+            raise Killed
+        return decide(message)
+
+    async def scenario() -> None:
+        queue = unique("queue")
+        source = stage.broker.source(queue, claim_after_s=1)
+        if stage.kind == "rabbitmq":
+            # The bridge's own, which counts; the broker of these tests makes a classic one.
+            await source.open(1)
+            await source.close()
+        else:
+            await stage.broker.make(queue)
+        before = await stage.send(queue, 3)
+        await stage.broker.send(queue, ("crash", unique("what")))
+        behind = await stage.send(queue, 3)
+        for _ in range(LIVES):
+            source = stage.broker.source(queue, claim_after_s=1)
+            with pytest.raises(Killed):
+                await Bridge(stage.client, source, handler=crash, max_deliveries=LIVES).run()
+        source = stage.broker.source(queue, claim_after_s=1)
+        last = Bridge(stage.client, source, handler=crash, max_deliveries=LIVES)
+        async with running(last):
+            await until("the message is set aside", lambda: last.counters.set_aside == 1)
+
+            async def all_started() -> bool:
+                return await stage.started(queue) == sorted(before + behind)
+
+            await eventually("all others are acted on", all_started, timeout_s=60)
+        (found,) = await stage.broker.dead(queue)
+        assert found[0] == "crash"
+        assert f"delivered for the {LIVES + 1}th time" in found[1]
 
     stage.run(scenario)
 

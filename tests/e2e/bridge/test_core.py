@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -42,6 +43,7 @@ class Queue:
         self.bridge: Bridge | None = None
         self.answers: list[tuple[str, str]] = []
         self.opened = 0
+        self.limits: list[int] = []
         self.holds_answers = False
         self.fails: list[tuple[str, Exception]] = []
         self._unanswered = len(messages)
@@ -62,6 +64,7 @@ class Queue:
 
     async def take(self, limit: int) -> Sequence[Delivery]:
         self._step("take")
+        self.limits.append(limit)
         if not self.waiting:
             await asyncio.Event().wait()
         taken, self.waiting = self.waiting[:limit], self.waiting[limit:]
@@ -254,6 +257,40 @@ async def _newest_run_after(client: Client, run_id: str) -> str:
         if event.HasField("workflow_execution_continued_as_new_event_attributes"):
             return str(event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id)
     raise AssertionError("the run did not go on")
+
+
+def test_what_was_delivered_too_often_is_set_aside_and_what_comes_again_is_handled_alone() -> None:
+    """Behind new messages, with nothing else in the works; the handler never sees what is over the limit."""
+
+    async def scenario(env: WorkflowEnvironment) -> None:
+        given = [message("new"), *(replace(message(f"{count}"), deliveries=count) for count in (3, 4, 2))]
+        queue = Queue(*given)
+        seen: list[tuple[str, int]] = []
+
+        def seeing(message: Message) -> Decision:
+            seen.append((message.id, len(bridge._works)))
+            return start(message)
+
+        bridge = queue.bridge = Bridge(env.client, queue, handler=seeing, max_deliveries=3)
+        await bridge.run()
+        assert seen == [("new", 0), ("2", 0), ("3", 0)]
+        assert bridge.counters.set_aside == 1
+        assert dict(queue.answers)["4"].startswith("TooManyDeliveriesError: delivered for the 4th time")
+
+    embedded(scenario)
+
+
+def test_messages_are_taken_one_by_one_until_one_comes_that_nobody_had_before() -> None:
+    """What ended an earlier process is alone in the works when it ends the next one."""
+
+    async def scenario(env: WorkflowEnvironment) -> None:
+        again = [message(f"again {number}", redelivered=True) for number in range(3)]
+        queue = Queue(*again, message("new"), message("newer"))
+        await drained(env.client, queue, start)
+        assert queue.limits[:4] == [1] * 4
+        assert queue.limits[4] > 1
+
+    embedded(scenario)
 
 
 def test_a_redelivered_signal_is_recognised_after_a_continue_as_new() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
@@ -28,6 +28,10 @@ LAST_TAKE_S: Final = 2.0
 """How long `stop` waits for a broker that is just being asked for messages, seconds."""
 
 
+class TooManyDeliveriesError(Exception):
+    """A message has been delivered more often than `max_deliveries` allows."""
+
+
 class Bridge:
     """Starts or signals a workflow for each message of a queue, exactly once by the message's id.
 
@@ -37,13 +41,15 @@ class Bridge:
         handler: Decides what a message means. It is called for every delivery, so also again for a repeated one, and
             must depend on the message alone; an error that it raises sets the message aside.
         concurrency: Messages in the works at a time, which is also how many the broker gives out in advance.
+        max_deliveries: How often a message is delivered before it is set aside without being looked at again: it may be
+            what ends the process that takes it. None for no limit.
         message_id: Reads the id by which a message is recognised; by default the broker's id of it.
         rpc_timeout_s: Limit of each call to the server, seconds.
         stop_timeout_s: How long messages in the works may take to end after `stop`, seconds.
         longest_pause_s: Limit of the growing pauses between tries while broker or server are down, seconds.
 
     Raises:
-        ValueError: `concurrency` is not positive.
+        ValueError: `concurrency` or `max_deliveries` is not positive.
     """
 
     def __init__(
@@ -53,6 +59,7 @@ class Bridge:
         *,
         handler: Callable[[Message], Decision],
         concurrency: int = 32,
+        max_deliveries: int | None = 10,
         message_id: Callable[[Message], str] | None = None,
         rpc_timeout_s: float = 10.0,
         stop_timeout_s: float = 10.0,
@@ -60,11 +67,16 @@ class Bridge:
     ) -> None:
         if concurrency < 1:
             raise ValueError("concurrency must be at least 1")
+        if max_deliveries is not None and max_deliveries < 1:
+            raise ValueError("max_deliveries must be at least 1")
         self.counters = Counters()
         self._acting = Acting(client, timedelta(seconds=rpc_timeout_s))
         self._source = source
         self._handler = handler
         self._concurrency = concurrency
+        self._max_deliveries = max_deliveries
+        # What ended an earlier process may come first: one at a time, until something comes that nobody had before.
+        self._takes_one = True
         self._message_id = message_id
         self._stop_timeout_s = stop_timeout_s
         self._longest_pause_s = longest_pause_s
@@ -131,7 +143,8 @@ class Bridge:
             await _end([*helpers, *self._works])
 
     async def _take(self) -> None:
-        taking = asyncio.ensure_future(self._source.take(self._concurrency - len(self._works)))
+        limit = 1 if self._takes_one else self._concurrency - len(self._works)
+        taking = asyncio.ensure_future(self._source.take(limit))
         try:
             while not taking.done() and not self._stopping.is_set() and self._failure is None:
                 self._changed.clear()
@@ -142,10 +155,34 @@ class Bridge:
                 # Cutting it off could leave messages with a connection that nobody reads any more.
                 await asyncio.wait({taking}, timeout=LAST_TAKE_S)
             if taking.done():
-                for delivery in taking.result():
-                    self._begin(delivery)
+                await self._begin_all(taking.result())
         finally:
             await _end([taking])
+
+    async def _begin_all(self, deliveries: Sequence[Delivery]) -> None:
+        """Begins with what is new; what was delivered before is in the works alone.
+
+        If it ends the process, nothing else is counted as delivered once more; what is counted is set aside in the end.
+        """
+        ordered = sorted(deliveries, key=_times_delivered)
+        if ordered:
+            self._takes_one = _times_delivered(ordered[-1]) > 1
+        for delivery in ordered:
+            is_repeated = _times_delivered(delivery) > 1
+            if is_repeated:
+                await self._wait_for_works()
+            if self._stopping.is_set() or self._failure is not None:
+                if self._failure is None:
+                    await self._source.give_back(delivery)
+                continue
+            self._begin(delivery)
+            if is_repeated:
+                await self._wait_for_works()
+
+    async def _wait_for_works(self) -> None:
+        while self._works and not self._stopping.is_set() and self._failure is None:
+            self._changed.clear()
+            await self._changed.wait()
 
     def _begin(self, delivery: Delivery) -> None:
         self.counters.taken += 1
@@ -153,6 +190,7 @@ class Bridge:
         decision: Decision = None
         problem: str | None = None
         try:
+            self._check_deliveries(delivery.message)
             delivery, decision = self._decide(delivery)
             if decision is not None:
                 key = workflow_id_of(delivery.message, decision)
@@ -173,6 +211,13 @@ class Bridge:
             self._changed.set()
 
         task.add_done_callback(ended)
+
+    def _check_deliveries(self, message: Message) -> None:
+        limit = self._max_deliveries
+        if limit is not None and message.deliveries > limit:
+            raise TooManyDeliveriesError(
+                f"delivered for the {message.deliveries}th time; it may be what ends the process that takes it"
+            )
 
     def _decide(self, delivery: Delivery) -> tuple[Delivery, Decision]:
         message = delivery.message
@@ -275,6 +320,10 @@ class Bridge:
                 await self._stopping.wait()
         except TimeoutError:  # the usual end of a pause
             pass
+
+
+def _times_delivered(delivery: Delivery) -> int:
+    return max(delivery.message.deliveries, 2 if delivery.message.redelivered else 1)
 
 
 async def _is_done_with(task: asyncio.Task[bool]) -> bool:

@@ -28,6 +28,8 @@ class Message:
     """When it was sent, by the clock of the broker or producer; None if nobody says."""
     redelivered: bool = False
     """Whether it may have been delivered before."""
+    deliveries: int = 1
+    """How often it has been delivered, this time included; less if the broker does not count, more if it guesses."""
 
     def json(self) -> Any:
         """Return the body read as JSON.

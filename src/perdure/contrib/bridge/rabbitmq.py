@@ -33,6 +33,9 @@ LOOK_EVERY_S: Final = 10.0
 
 ANSWER_TIMEOUT_S: Final = 10.0
 
+_COUNT: Final = "x-delivery-count"
+"""The header in which a quorum queue says how often it delivered a message before."""
+
 _DOWN: Final = (aio_pika.exceptions.AMQPError, aio_pika.exceptions.ChannelInvalidStateError, OSError)
 _RIGHTS: Final = (
     aio_pika.exceptions.AuthenticationError,
@@ -51,8 +54,9 @@ class RabbitQueue:
 
     Args:
         url: Of the broker, such as `amqp://user:password@host:5672/vhost`, or `amqps://` with TLS.
-        queue: Its name; it is declared durable if it does not exist, and taken as it is if it does.
-        dead_queue: Where poison goes; by default `<queue>.dead`, declared in the same way.
+        queue: Its name; a quorum queue is made if it does not exist, and it is taken as it is if it does. Only quorum
+            queues count deliveries: `max_deliveries` of the bridge is nothing to others.
+        dead_queue: Where poison goes; by default `<queue>.dead`; a durable queue is made if it does not exist.
         name: Part of the ids of workflows and requests; by default the queue's.
     """
 
@@ -67,6 +71,7 @@ class RabbitQueue:
         self._queue_name = queue
         self._connection: aio_pika.abc.AbstractConnection | None = None
         self._channel: aio_pika.abc.AbstractChannel | None = None
+        self._queue: aio_pika.abc.AbstractQueue | None = None
         self._was_open = False
         self._arrived: deque[aio_pika.abc.AbstractIncomingMessage] = deque()
         self._has_arrived = asyncio.Event()
@@ -78,15 +83,14 @@ class RabbitQueue:
         async with self._translated():
             self._connection = await aio_pika.connect(self._url, timeout=ANSWER_TIMEOUT_S)
             await self._declare(self.dead_queue)
-            await self._declare(self._queue_name)
+            await self._declare(self._queue_name, {"x-queue-type": "quorum"})
             self._channel = await self._connection.channel(on_return_raises=True)
             await self._channel.set_qos(prefetch_count=limit)
-            queue = await self._channel.get_queue(self._queue_name, ensure=True)
-            await queue.consume(self._arrive, timeout=ANSWER_TIMEOUT_S)
+            self._queue = await self._channel.get_queue(self._queue_name, ensure=True)
         self._was_open = True
         self._next_look_s = asyncio.get_running_loop().time() + LOOK_EVERY_S
 
-    async def _declare(self, name: str) -> None:
+    async def _declare(self, name: str, arguments: dict[str, Any] | None = None) -> None:
         """A queue that exists keeps whatever arguments it has: declaring it with others would be refused."""
         if self._connection is None:
             raise SourceDownError("not connected")
@@ -95,7 +99,7 @@ class RabbitQueue:
                 await channel.declare_queue(name, passive=True, timeout=ANSWER_TIMEOUT_S)
         except aio_pika.exceptions.ChannelNotFoundEntity:
             async with self._connection.channel() as channel:
-                await channel.declare_queue(name, durable=True, timeout=ANSWER_TIMEOUT_S)
+                await channel.declare_queue(name, durable=True, arguments=arguments, timeout=ANSWER_TIMEOUT_S)
 
     async def _arrive(self, message: aio_pika.abc.AbstractIncomingMessage) -> None:
         """Called for each message, at most as many as may be unacknowledged."""
@@ -105,9 +109,24 @@ class RabbitQueue:
     async def take(self, limit: int) -> Sequence[Delivery]:
         """What has arrived, or what arrives within a second."""
         channel = self._opened()
+        if self._queue is not None:
+            if (first := await self._first(self._queue)) is not None:
+                return [self._delivery(first)]
         if not self._arrived:
             await self._wait(channel)
         return [self._delivery(self._arrived.popleft()) for _ in range(min(limit, len(self._arrived)))]
+
+    async def _first(self, queue: aio_pika.abc.AbstractQueue) -> aio_pika.abc.AbstractIncomingMessage | None:
+        """What comes again comes first and is fetched one by one; then messages are sent here in advance.
+
+        What is here beside a message that ends the process would be counted as delivered, too.
+        """
+        async with self._translated():
+            message = await queue.get(fail=False, timeout=ANSWER_TIMEOUT_S)
+            if message is None or not message.redelivered:
+                self._queue = None
+                await queue.consume(self._arrive, timeout=ANSWER_TIMEOUT_S)
+        return message
 
     async def _wait(self, channel: aio_pika.abc.AbstractChannel) -> None:
         loop = asyncio.get_running_loop()
@@ -127,7 +146,7 @@ class RabbitQueue:
                 await channel.declare_queue(self._queue_name, passive=True, timeout=ANSWER_TIMEOUT_S)
 
     def _delivery(self, message: aio_pika.abc.AbstractIncomingMessage) -> Delivery:
-        sent_at = message.timestamp
+        sent_at, before = message.timestamp, message.headers.get(_COUNT, 0)
         return Delivery(
             Message(
                 id=message.message_id or "",
@@ -136,6 +155,7 @@ class RabbitQueue:
                 source=self.name,
                 sent_at=sent_at if sent_at is None or sent_at.tzinfo else sent_at.replace(tzinfo=UTC),
                 redelivered=bool(message.redelivered),
+                deliveries=before + 1 if isinstance(before, int) else 1,
             ),
             message,
         )
@@ -152,7 +172,7 @@ class RabbitQueue:
         copy = aio_pika.Message(
             message.body,
             headers={
-                **message.headers,
+                **{key: value for key, value in message.headers.items() if key != _COUNT},
                 "perdure-reason": reason,
                 "perdure-queue": self._queue_name,
                 "perdure-message-id": delivery.message.id,

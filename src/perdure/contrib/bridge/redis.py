@@ -137,7 +137,7 @@ class RedisStream:
                     return await self._deliveries(found, redelivered=True)
             until_claim_s = self._next_claim_s - time.monotonic()
             if until_claim_s <= 0:
-                return await self._take_over(limit)
+                return await self._take_over()
             block_ms = max(1, min(BLOCK_MS, round(until_claim_s * 1000)))
             return await self._deliveries(await self._read(">", limit, block_ms), redelivered=False)
 
@@ -164,7 +164,8 @@ class RedisStream:
     async def give_back(self, delivery: Delivery) -> None:
         """Make the entry look old enough to be taken over by whoever asks next."""
         idle_ms = round(self._claim_after_s * 1000) + 1
-        await self._claim([delivery], idle_ms)
+        # This delivery does not count: nothing went wrong with the entry.
+        await self._claim([delivery], idle_ms, retrycount=delivery.message.deliveries - 1)
 
     async def keep(self, deliveries: Sequence[Delivery]) -> None:
         """Make the entries look new."""
@@ -182,7 +183,7 @@ class RedisStream:
             with contextlib.suppress(*_DOWN):
                 await client.aclose()
 
-    async def _claim(self, deliveries: Sequence[Delivery], idle_ms: int) -> None:
+    async def _claim(self, deliveries: Sequence[Delivery], idle_ms: int, **more: int) -> None:
         async with _translated():
             await self._client.xclaim(
                 self._stream,
@@ -192,6 +193,7 @@ class RedisStream:
                 [delivery.receipt[0] for delivery in deliveries],
                 idle=idle_ms,
                 justid=True,
+                **more,
             )
 
     async def _read(self, after: str, limit: int, block_ms: int | None) -> list[Any]:
@@ -209,14 +211,15 @@ class RedisStream:
             else entries
         )
 
-    async def _take_over(self, limit: int) -> Sequence[Delivery]:
+    async def _take_over(self) -> Sequence[Delivery]:
+        """One entry at a time: what is claimed beside an entry that ends the process is counted as delivered, too."""
         answer = await self._client.xautoclaim(
             self._stream,
             self._group,
             self._consumer,
             round(self._claim_after_s * 1000),
             start_id=self._claim_from,
-            count=limit,
+            count=1,
         )
         self._claim_from = _text(answer[0])
         if self._claim_from == "0-0":
@@ -227,15 +230,27 @@ class RedisStream:
 
     async def _deliveries(self, entries: Sequence[Any], *, redelivered: bool) -> list[Delivery]:
         deliveries = []
+        counts = await self._counts(entries) if redelivered and entries else {}
         for entry_id, fields in entries:
             if fields:
-                deliveries.append(self._delivery(entry_id, fields, redelivered=redelivered))
+                deliveries.append(
+                    self._delivery(entry_id, fields, counts.get(_text(entry_id), 1), redelivered)
+                )
             else:
                 self._log_trimmed(1)
                 await self._client.xack(self._stream, self._group, entry_id)
         return deliveries
 
-    def _delivery(self, entry_id: Any, fields: Mapping[Any, Any], *, redelivered: bool) -> Delivery:
+    async def _counts(self, entries: Sequence[Any]) -> dict[str, int]:
+        """How often entries of this consumer were delivered, by their ids."""
+        pending = await self._client.xpending_range(
+            self._stream, self._group, entries[0][0], entries[-1][0], len(entries), self._consumer
+        )
+        return {_text(each["message_id"]): int(each["times_delivered"]) for each in pending}
+
+    def _delivery(
+        self, entry_id: Any, fields: Mapping[Any, Any], deliveries: int, redelivered: bool
+    ) -> Delivery:
         raw = {_bytes(key): _bytes(value) for key, value in fields.items()}
         entry = _text(entry_id)
         message = Message(
@@ -245,6 +260,7 @@ class RedisStream:
             source=self.name,
             sent_at=datetime.fromtimestamp(int(entry.split("-")[0]) / 1000, UTC),
             redelivered=redelivered,
+            deliveries=deliveries,
         )
         return Delivery(message, (_bytes(entry_id), raw))
 

@@ -135,6 +135,7 @@ class SqsQueue:
             for name, value in raw.get("MessageAttributes", {}).items()
             if "StringValue" in value
         }
+        deliveries = int(known.get("ApproximateReceiveCount", 1))
         sent_ms = known.get("SentTimestamp")
         message = Message(
             id=known.get("MessageDeduplicationId") or raw["MessageId"],
@@ -142,7 +143,8 @@ class SqsQueue:
             headers=headers,
             source=self.name,
             sent_at=datetime.fromtimestamp(int(sent_ms) / 1000, UTC) if sent_ms else None,
-            redelivered=int(known.get("ApproximateReceiveCount", 1)) > 1,
+            redelivered=deliveries > 1,
+            deliveries=deliveries,
         )
         return Delivery(message, raw)
 
