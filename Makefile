@@ -4,7 +4,7 @@ VENV := .venv
 PYTHON_IN_VENV := $(VENV)/bin/python
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Perdure alone, which is all that the demonstration needs and much quicker to install than the tools.
+# What the demonstration needs, which is much quicker to install than the tools.
 RUNS := $(VENV)/.runs
 SOURCES := pyproject.toml hatch_build.py $(wildcard build_api/*.py) scripts/prepare.sh
 PYTEST := $(PYTHON_IN_VENV) -m pytest
@@ -27,7 +27,7 @@ help:
 $(RUNS): $(SOURCES)
 	@scripts/prepare.sh venv $(VENV)
 	@echo "installing Perdure into $(VENV); this is done once and takes a moment"
-	@$(PYTHON_IN_VENV) -m pip install --quiet --disable-pip-version-check --editable .
+	@$(PYTHON_IN_VENV) -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
 	@touch $@
 
 $(INSTALLED): $(SOURCES)
