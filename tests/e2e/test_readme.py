@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shlex
+import signal
 import sys
 import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -64,6 +68,90 @@ def test_the_readme_example_runs_against_the_server_with_either_sdk(tmp_path: Pa
             return await _printed_by(source.replace("from perdure", f"from {sdk}"), tmp_path)
 
     assert asyncio.run(run()) == ["Hello, Perdure!"]
+
+
+def _commands() -> list[str]:
+    """The indented `perdure` commands, without what is said about them."""
+    found = re.findall(r"^    (perdure .*?)(?: +#.*)?$", README.read_text(), flags=re.MULTILINE)
+    assert SERVER_COMMAND in found
+    return [command for command in found if command != SERVER_COMMAND]
+
+
+def _environment(folder: Path, address: str) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "HOME": str(folder), "TEMPORAL_ADDRESS": address}
+
+
+async def _shell(command: str, folder: Path, address: str) -> str:
+    """What a command prints that ends by itself and well; `q` is typed for those that read."""
+    process = await asyncio.create_subprocess_exec(
+        *shlex.split(command),
+        cwd=folder,
+        env=_environment(folder, address),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(b"q\n"), EXAMPLE_TIMEOUT_S)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, f"{command}\n{output.decode()}"
+    return output.decode()
+
+
+@asynccontextmanager
+async def _until_ctrl_c(command: str, folder: Path, address: str) -> AsyncIterator[None]:
+    """A command that runs until Ctrl-C, which reaches all processes of a terminal."""
+    with (folder / "until-ctrl-c.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *shlex.split(command),
+            cwd=folder,
+            env=_environment(folder, address),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield
+        os.killpg(process.pid, signal.SIGINT)
+        await asyncio.wait_for(process.wait(), EXAMPLE_TIMEOUT_S)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.timeout(300)
+def test_the_commands_of_the_readme_do_what_they_say(tmp_path: Path) -> None:
+    """In their order, with the example saved as the README says, a server, and its worker beside them."""
+    started, worker, *others = _commands()
+    assert "workflow start" in started
+    assert "worker run" in worker
+
+    async def run() -> list[str]:
+        assert await _printed_by(_example(), tmp_path) == ["Hello, Perdure!"]
+        async with PerdureServer(db_path=tmp_path / "orders.db", log_path=tmp_path / "server.log") as server:
+            await _shell(started, tmp_path, server.address)
+            async with _until_ctrl_c(worker, tmp_path, server.address):
+                result = await _shell("perdure workflow result -w hello-2", tmp_path, server.address)
+                assert '"Hello, you!"' in result
+            return await asyncio.gather(*(_shell(each, tmp_path, server.address) for each in others))
+
+    printed = dict(zip(others, asyncio.run(run()), strict=True))
+    words = {
+        "--timeline": "greet",
+        "debug": "before event 1",
+        "list": "hello-1",
+        "ui": "",
+        "doctor": "server",
+    }
+    for command, output in printed.items():
+        wanted = [word for name, word in words.items() if name in command]
+        assert wanted, f"nobody knows what this prints: {command}"
+        assert wanted[0] in output, f"{command}\n{output}"
 
 
 def test_the_http_example_starts_a_workflow() -> None:
