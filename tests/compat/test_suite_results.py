@@ -45,6 +45,22 @@ def test_what_does_not_pass_on_both_is_listed_with_its_reason(monkeypatch: pytes
     )
 
 
+def test_the_real_servers_outcomes_stay_where_only_ours_are_new() -> None:
+    """A test that passed before and fails now is a difference; a file that was not run stays as it was."""
+    before = condensed(
+        outcomes_of([run_of(one="passed", odd="failed", off="skipped")]),
+        outcomes_of([run_of(one="passed", odd="passed", off="skipped")]),
+    )
+    before["tests/other_test.py"] = {"real": [1, 0, 0], "perdure": [1, 0, 0], "others": {}}
+    now = suite_results.renewed(before, outcomes_of([run_of(one="failed", odd="passed", off="skipped")]))
+    assert now["tests/a_test.py"] == {
+        "real": [1, 1, 1],
+        "perdure": [1, 1, 1],
+        "others": {"odd": ["failed", "passed"], "one": ["passed", "failed"]},
+    }
+    assert now["tests/other_test.py"] == before["tests/other_test.py"]
+
+
 def test_a_difference_without_a_reason_is_an_error() -> None:
     """Nobody can write results with a new difference and not say why it is there."""
     with pytest.raises(LookupError, match="nothing says why"):
