@@ -14,11 +14,12 @@ WORKERS ?= 2
 # The Python that has the other systems of the benchmark installed (DBOS, Restate).
 PEERS ?= $(PYTHON_IN_VENV)
 
-.PHONY: help demo test check lint bench simulate fmt clean
+.PHONY: help demo test test-pythons check lint bench simulate fmt clean
 
 help:
 	@echo "make demo            run the order example: kill everything half-way, watch the order complete, look at it in the web UI"
 	@echo "make test            everything: style, types, imports, and all tests"
+	@echo "make test-pythons    what depends on the Python, on every other Python from 3.11 on that is found"
 	@echo "make check           the quick inner loop: style, types, imports, unit and store tests"
 	@echo "make simulate SEEDS=n  run n seeds of the simulated cluster"
 	@echo "make bench           compare speed with the reference server and with other systems; writes JSON"
@@ -61,6 +62,9 @@ test: lint
 	$(PYTEST) $$(grep -rlw serial tests --include='test_*.py' | LC_ALL=C sort) -m serial; serial=$$?; \
 	[ $$parallel = 0 ] && { [ $$serial = 0 ] || [ $$serial = 5 ]; }
 
+test-pythons: $(INSTALLED)
+	@scripts/test_pythons.sh $(PYTHON_IN_VENV) $(WORKERS)
+
 bench: $(INSTALLED)
 	@$(PYTHON_IN_VENV) -m benchmarks; servers=$$?; \
 	$(PYTHON_IN_VENV) -m benchmarks applications --peers $(PEERS); applications=$$?; \
@@ -74,4 +78,4 @@ fmt: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf $(VENV) $(VENV)-3.* demo .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

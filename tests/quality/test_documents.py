@@ -49,12 +49,12 @@ SHOWING_COMMANDS = [
 
 
 def _makefile_targets() -> set[str]:
-    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_make_target_a_document_names_exists(document: Path) -> None:
-    named = set(re.findall(r"(?:`|^ {4})make ([a-z]+)", document.read_text(), flags=re.MULTILINE))
+    named = set(re.findall(r"(?:`|^ {4})make ([a-z-]+)", document.read_text(), flags=re.MULTILINE))
     assert named <= _makefile_targets()
 
 

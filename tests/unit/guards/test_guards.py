@@ -242,6 +242,24 @@ def test_a_lock_held_elsewhere_is_refused_and_a_free_one_is_not(guarded: Guarded
         _kept.free.release()
 
 
+def test_a_module_that_is_loaded_anew_is_watched_too(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its code equals what it was before."""
+    for _ in ("first", "again"):
+        _load_and_run(guarded, monkeypatch)
+
+
+def _load_and_run(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("loaded_anew")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    source = "import datetime\nclass Flow:\n    def run(self):\n        return datetime.datetime.now()\n"
+    exec(compile(source, "loaded_anew.py", "exec"), vars(module))  # noqa: S102
+    guards.watch(module.Flow)
+    with pytest.raises(RestrictedWorkflowAccessError, match="now"):
+        guarded(module.Flow().run)
+
+
 def _entered(lock: Any) -> bool:
     with lock:
         return bool(lock.locked())

@@ -55,7 +55,8 @@ _MAX_DEPTH = 5
 _METHOD_TYPES = (BuiltinMethodType, BuiltinFunctionType, MethodType, FunctionType)
 
 _forbidden: dict[Any, tuple[str, str]] = {}
-_seen: set[CodeType] = set()
+_seen: dict[int, CodeType] = {}
+"""By id: the code of a module that was loaded anew equals what it was before, and is watched only by itself."""
 _tool_id: int | None = None
 
 
@@ -86,8 +87,8 @@ def watch(module: ModuleType) -> None:
     if _tool_id is None:
         return
     for code in _codes_of(module):
-        if code not in _seen and len(_seen) < _SEEN_LIMIT:
-            _seen.add(code)
+        if id(code) not in _seen and len(_seen) < _SEEN_LIMIT:
+            _seen[id(code)] = code
             _monitoring.set_local_events(_tool_id, code, _monitoring.events.CALL)
 
 
