@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
@@ -27,6 +28,9 @@ _STATUS_CLASSES: Final = {
 }  # fmt: skip
 
 
+_WORDS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[_./:-])(?=\w)")
+
+
 @cache
 def environment() -> jinja2.Environment:
     """The environment of all templates."""
@@ -40,7 +44,7 @@ def environment() -> jinja2.Environment:
     )
     found.filters.update(
         duration=duration, when=when, size=size, pretty=pretty, status_class=status_class, number=number,
-        oneline=oneline, quoted=quoted,
+        oneline=oneline, quoted=quoted, counted=counted, breaks=breaks,
     )  # fmt: skip
     found.globals.update(version=__version__, assets=asset_version())
     return found
@@ -107,6 +111,16 @@ def size(count: int | None) -> str:
 def number(value: Any) -> str:
     """A whole number with thin spaces between thousands."""
     return f"{int(value or 0):,}".replace(",", "\u202f")
+
+
+def counted(value: Any, word: str) -> str:
+    """So many of something: `1 event`, `2 events`."""
+    return f"{number(value)} {word}" + ("" if int(value or 0) == 1 else "s")
+
+
+def breaks(text: Any) -> Markup:
+    """A name that may break where its words do: before capitals, behind what joins them."""
+    return Markup("<wbr>").join(_WORDS.split(str(text or "")))
 
 
 def pretty(value: Any) -> str:

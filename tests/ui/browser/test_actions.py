@@ -183,7 +183,7 @@ def test_selected_runs_are_terminated_in_a_batch_that_shows_its_progress(visitor
     page.get_by_role("button", name="Batch for 2 selected").click()
     page.locator("[name=operation]").select_option("terminate")
     _send(page, "Start batch", "2 runs matched")
-    expect(page.locator("#batch")).to_contain_text("2 of 2 done")
+    expect(page.locator("#batch")).to_contain_text("2 of 2 runs done")
     visitor.check_access()
     visitor.shoot("batch")
     assert not _described(stage, names[2]).workflow_execution_info.HasField("close_time")

@@ -16,15 +16,20 @@
       : seconds < 86400 ? [Math.round(seconds / 3600), "h"] : [Math.round(seconds / 86400), "d"];
     return ms >= 0 ? `${count} ${unit} ago` : `in ${count} ${unit}`;
   }
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  function localTime(moment, hasMs) {
+    return `${moment.getFullYear()}-${pad(moment.getMonth() + 1)}-${pad(moment.getDate())} `
+      + `${pad(moment.getHours())}:${pad(moment.getMinutes())}:${pad(moment.getSeconds())}`
+      + (hasMs ? `.${pad(moment.getMilliseconds(), 3)}` : "");
+  }
+  if (root.dataset.times !== "utc") byId("zone").textContent = `times in ${zone}`;
   function showTimes(within) {
     const style = root.dataset.times;
-    const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
     for (const element of all("time[datetime]", within)) {
       const text = element.getAttribute("datetime");
       const moment = new Date(text);
       const ms = element.dataset.style === "ms" ? `.${pad(moment.getUTCMilliseconds(), 3)}` : "";
-      const local = `${moment.getFullYear()}-${pad(moment.getMonth() + 1)}-${pad(moment.getDate())} `
-        + `${pad(moment.getHours())}:${pad(moment.getMinutes())}:${pad(moment.getSeconds())}${ms}`;
+      const local = localTime(moment, ms !== "");
       const utc = text.slice(0, 19).replace("T", " ") + ms;
       element.textContent = style === "utc" ? utc : style === "relative" ? ago(Date.now() - moment) : local;
       element.title = `${local} ${zone}\n${utc} UTC\n${ago(Date.now() - moment)}`;
@@ -157,7 +162,7 @@
     tip.textContent = bar.dataset.tip.replace(/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+Z/g, (text) => {
       const moment = new Date(text.replace(" ", "T"));
       if (root.dataset.times === "utc") return text;
-      return `${pad(moment.getHours())}:${pad(moment.getMinutes())}:${pad(moment.getSeconds())}.${pad(moment.getMilliseconds(), 3)}`;
+      return localTime(moment, true);
     });
     const box = tip.getBoundingClientRect();
     const at = event.clientX !== undefined && event.type !== "focusin" ? [event.clientX, event.clientY] : [bar.getBoundingClientRect().left, bar.getBoundingClientRect().bottom];
@@ -179,17 +184,24 @@
     svg.addEventListener("pointerdown", (event) => dragRange(svg, event));
     svg.addEventListener("dragstart", (event) => event.preventDefault());
   }
+  function timeAt(svg, x) {
+    // Milliseconds since the run began; the axis is linear between its points, of which a fold has two.
+    const points = svg.dataset.points.split(" ").map((point) => point.split(":").map(Number));
+    const next = Math.max(1, points.findIndex(([at]) => at >= x));
+    const [[x0, from], [x1, to]] = [points[next - 1], points[next]];
+    const begin = Number(BigInt(svg.dataset.from) - BigInt(byId("timeline").dataset.start)) / 1e6;
+    return begin + from + (to - from) * Math.min(1, (x - x0) / (x1 - x0));
+  }
   function goTo(from, to) {
-    const start = BigInt(byId("timeline").dataset.start);
     const url = new URL(location.href);
-    url.searchParams.set("from", (Number(BigInt(Math.round(from)) - start) / 1e6).toFixed(3));
-    url.searchParams.set("to", (Number(BigInt(Math.round(to)) - start) / 1e6).toFixed(3));
+    url.searchParams.set("from", from.toFixed(3));
+    url.searchParams.set("to", to.toFixed(3));
     location.href = url.href;
   }
   function dragRange(svg, down) {
     const plot = Number(svg.dataset.plot), left = svg.getBoundingClientRect().left, end = Number(svg.dataset.end);
     const x0 = down.clientX - left;
-    if (down.button !== 0 || down.pointerType === "touch" || x0 < plot || svg.querySelector(".fold")) return;
+    if (down.button !== 0 || down.pointerType === "touch" || x0 < plot) return;
     let rect = null;
     const move = (event) => {
       const x = Math.max(plot, Math.min(event.clientX - left, end));
@@ -211,11 +223,9 @@
       removeEventListener("pointerup", up);
       if (!rect) return;
       addEventListener("click", (event) => { event.preventDefault(); event.stopPropagation(); }, { capture: true, once: true });
-      const from = Number(svg.dataset.from), to = Number(svg.dataset.to);
-      const perPx = (to - from) / (end - plot);
-      const begin = Number(rect.getAttribute("x")) - plot;
+      const begin = Number(rect.getAttribute("x"));
       isDragging = false;
-      goTo(from + begin * perPx, from + (begin + Number(rect.getAttribute("width"))) * perPx);
+      goTo(timeAt(svg, begin), timeAt(svg, begin + Number(rect.getAttribute("width"))));
     };
     addEventListener("pointermove", move);
     addEventListener("pointerup", up);

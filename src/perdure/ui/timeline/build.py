@@ -16,6 +16,7 @@ from perdure.ui.timeline.model import Item, Kind, Phase, Segment, State, Timelin
 
 _MOST_SUMMARY: Final = 200
 """Characters of a summary that are shown."""
+_PATCH_MARKERS: Final = frozenset({"core_patch"})
 _LOCAL_MARKERS: Final = frozenset({"core_local_activity", "LocalActivity"})
 
 
@@ -51,6 +52,7 @@ class _Builder:
         self._cancel_requested = False
         self._waits: list[str] = []
         self._task_id = 0
+        self._task_failure = ""
 
     # --- events ---
 
@@ -140,6 +142,7 @@ class _Builder:
         failure = words(attributes.failure) if state is State.FAILED else "no answer in time"
         self._close(item, event, state, failure if state.is_bad else "")
         self._task_id = 0
+        self._task_failure = failure if state.is_bad else ""
 
     def activity_scheduled(self, event: HistoryEvent, attributes: Any, at_ns: int) -> None:
         """An activity waits for a worker."""
@@ -236,7 +239,8 @@ class _Builder:
         if attributes.marker_name in _LOCAL_MARKERS:
             self._local_activity(event, attributes, at_ns)
         else:
-            self._moment(event, Kind.MARKER, attributes.marker_name)
+            patch = _marker_data(attributes).get("id") if attributes.marker_name in _PATCH_MARKERS else None
+            self._moment(event, Kind.MARKER, f"patch {patch}" if patch else attributes.marker_name)
 
     def _local_activity(self, event: HistoryEvent, attributes: Any, at_ns: int) -> None:
         data = _marker_data(attributes)
@@ -281,8 +285,10 @@ class _Builder:
             text = (
                 "a worker that runs the workflow's code" if has_worker else "a worker for its workflow task"
             )
-            attempt = f" (attempt {task.attempt}: the tasks before it failed)" if task.attempt > 1 else ""
-            self._waits.append(text + attempt)
+            if task.attempt > 1:
+                said = f", last failure: {self._task_failure}" if self._task_failure else ""
+                text += f" (attempt {task.attempt}: the workflow task before it failed{said})"
+            self._waits.append(text)
 
     def _pending_activity(self, pending: Any) -> None:
         item = next(
@@ -400,7 +406,8 @@ def _attributes(event: HistoryEvent) -> Any:
 
 
 def _marker_data(attributes: Any) -> dict[str, Any]:
-    for payloads in (attributes.details[name] for name in ("data", "Data") if name in attributes.details):
+    names = ("data", "Data", "patch-data")
+    for payloads in (attributes.details[name] for name in names if name in attributes.details):
         for payload in payloads.payloads:
             try:
                 found = json.loads(payload.data)

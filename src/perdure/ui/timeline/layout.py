@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from perdure.ui.timeline.model import Item, Kind, Phase, Segment, State, Timeline
-from perdure.ui.timeline.scale import Fold, Scale, Tick, folded, linear
+from perdure.ui.timeline.scale import LEAST_FOLDED, Fold, Scale, Tick, folded, linear
 
 MAX_ROWS_OF_THEIR_OWN: Final = 60
 MAX_LANES: Final = 40
@@ -23,6 +23,8 @@ ROW: Final = 26
 BAR: Final = 14
 NARROW_ROW: Final = 36
 LANE: Final = 7
+LEAST_IDLE: Final = 4.0
+"""So many times as long as all the rest is what is folded if nobody says otherwise."""
 _MIN_BAR: Final = 2.0
 
 
@@ -32,14 +34,14 @@ class View:
 
     Attributes:
         from_ns, to_ns: range of time; None for where the run begins or ends.
-        is_folded: idle stretches are folded.
+        is_folded: idle stretches are folded; None for those that leave no room for the rest.
         width: pixels.
         kinds: what is shown; None for everything.
     """
 
     from_ns: int | None = None
     to_ns: int | None = None
-    is_folded: bool = False
+    is_folded: bool | None = False
     width: int = DEFAULT_WIDTH
     kinds: frozenset[Kind] | None = None
 
@@ -103,6 +105,7 @@ class Drawing:
     Attributes:
         width, height, plot_x, end_x: pixels; the plot goes from `plot_x` to `end_x`.
         rows, ticks, folds: in it.
+        points: pixels and times between which the axis is linear.
         now_x: where now is, if the run is open and now is in the range.
         notes: what is not shown, in words.
         from_ns, to_ns: the range.
@@ -116,6 +119,7 @@ class Drawing:
     rows: tuple[Row, ...]
     ticks: tuple[Tick, ...]
     folds: tuple[Fold, ...]
+    points: tuple[tuple[float, int], ...]
     now_x: float | None
     notes: tuple[str, ...]
     from_ns: int
@@ -163,10 +167,11 @@ def lay_out(timeline: Timeline, view: View) -> Drawing:
         and (view.kinds is None or item.kind in view.kinds or item.kind is Kind.LIFE)
     ]
     x1 = float(width - (NARROW_RIGHT if is_narrow else RIGHT))
-    if view.is_folded:
-        scale = folded(from_ns, to_ns, plot_x, x1, _moments(items))
-    else:
+    if view.is_folded is False:
         scale = linear(from_ns, to_ns, plot_x, x1)
+    else:
+        least = LEAST_FOLDED if view.is_folded else LEAST_IDLE
+        scale = folded(from_ns, to_ns, plot_x, x1, _moments(items), least)
     placer = _Placer(timeline, scale, is_narrow)
     placer.place(items)
     is_now_seen = timeline.is_open and from_ns <= timeline.end_ns <= to_ns
@@ -178,6 +183,7 @@ def lay_out(timeline: Timeline, view: View) -> Drawing:
         tuple(placer.rows),
         tuple(scale.ticks(timeline.start_ns)),
         scale.folds,
+        scale.points,
         scale.x(timeline.end_ns) if is_now_seen else None,
         tuple(placer.notes),
         from_ns,

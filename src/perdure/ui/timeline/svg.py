@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from perdure.ui.plain import iso
 from perdure.ui.timeline.layout import Bar, Drawing, Row
-from perdure.ui.timeline.scale import distance
+from perdure.ui.timeline.scale import distance, rough
 
 MOMENT: Final = re.compile("\x01([0-9]{1,30})")
 """Of other people's texts, too: what they hold after this character is any number."""
@@ -36,10 +36,11 @@ def draw(drawing: Drawing, event_url: Callable[[int], str], run_url: Callable[[s
         run_url: the address of another run, from its workflow id and run id.
     """
     size = f'width="{drawing.width}" height="{drawing.height:.0f}"'
+    points = " ".join(f"{x:.1f}:{(time_ns - drawing.from_ns) / 1e6:.3f}" for x, time_ns in drawing.points)
     parts = [
         f'<svg class="timeline" {size} role="group" aria-label="Timeline of the run" ',
         f'data-from="{drawing.from_ns}" data-to="{drawing.to_ns}" ',
-        f'data-plot="{drawing.plot_x:g}" data-end="{drawing.end_x:g}">',
+        f'data-points="{points}" data-plot="{drawing.plot_x:g}" data-end="{drawing.end_x:g}">',
         _HATCH,
         *_background(drawing),
         *(text for row in drawing.rows for text in _row(drawing, row, event_url, run_url)),
@@ -52,6 +53,32 @@ def draw(drawing: Drawing, event_url: Callable[[int], str], run_url: Callable[[s
     return Markup("".join(parts))  # every text in it went through `escape`
 
 
+_LEGEND: Final = (
+    ("attempt ok", "completed", r"\b(attempt|run)\b.* ok"),
+    ("attempt failed", "failed", r"(attempt|run) .*(failed|timed_out)$"),
+    ("attempt open", "running", r"(attempt|run) .*open"),
+    ("wait", "waiting for a worker", r"^wait "),
+    ("backoff", "waiting for the next attempt", r"^backoff "),
+    ("estimated", "estimated attempt", r"estimated"),
+    ("sleep", "timer", r"^sleep "),
+    ("child", "child workflow", r" child "),
+    ("child", "Nexus operation", r" nexus "),
+    ("signal", "signal", r"\bsignal\b"),
+    ("signal", "update", r" update "),
+    ("signal", "message to another workflow", r" external "),
+    ("task", "workflow task", r" task "),
+)
+"""Swatch, words, and the styles of the bars that they explain."""
+
+
+def legend(drawing: Drawing) -> list[tuple[str, str]]:
+    """What the colours of a picture mean: those that are in it."""
+    styles = {bar.style for row in drawing.rows for bar in row.bars}
+    return [
+        (swatch, text) for swatch, text, looks in _LEGEND if any(re.search(looks, style) for style in styles)
+    ]
+
+
 def _background(drawing: Drawing) -> Iterator[str]:
     for tick in drawing.ticks:
         yield f'<line class="tick" x1="{tick.x:.1f}" x2="{tick.x:.1f}" y1="22" y2="{drawing.height:.0f}"/>'
@@ -60,11 +87,12 @@ def _background(drawing: Drawing) -> Iterator[str]:
             anchor = "end"
         yield f'<text class="tick-label" x="{tick.x:.1f}" y="15" text-anchor="{anchor}">{escape(tick.label)}</text>'
     for fold in drawing.folds:
+        span_ns = fold.end_ns - fold.start_ns
         yield (
             f'<g class="fold"><rect x="{fold.x:.1f}" y="22" width="{fold.width:.1f}" '
             f'height="{drawing.height - 22:.0f}"/>'
-            f'<text x="{fold.x + fold.width / 2:.1f}" y="15" text-anchor="middle">⋯</text>'
-            f"<title>{escape(distance((fold.end_ns - fold.start_ns) // 1_000_000_000 * 1_000_000_000))}"
+            f'<text x="{fold.x + fold.width / 2:.1f}" y="15" text-anchor="middle">{escape(rough(span_ns))}</text>'
+            f"<title>{escape(distance(span_ns // 1_000_000_000 * 1_000_000_000))}"
             " without any event, folded</title></g>"
         )
 

@@ -27,7 +27,7 @@ from perdure.ui.context import IDENTITY, Context
 from perdure.ui.forms import Field, FieldError, Form, Values
 from perdure.ui.page import Page, Redirect
 from perdure.ui.plain import plain
-from perdure.ui.rendering import number
+from perdure.ui.rendering import counted
 from perdure.ui.views.workflows import decode_token, encode_token, quoted
 
 _OPERATIONS: Final = (
@@ -97,11 +97,11 @@ async def _start(context: Context, values: Values) -> Redirect:
         raise FieldError(
             "query", "Without a filter this is every run of the namespace; check the box below if so."
         )
-    counted = await context.call(
+    found = await context.call(
         "count_workflow_executions",
         CountWorkflowExecutionsRequest(namespace=context.namespace, query=query),
     )
-    if not counted.count:
+    if not found.count:
         raise FieldError("query", "No run matches this filter at the moment.")
     operations = await _operation(operation, values)
     request = StartBatchOperationRequest(
@@ -115,7 +115,7 @@ async def _start(context: Context, values: Values) -> Redirect:
     await context.call("start_batch_operation", request)
     return Redirect(
         _url(context, request.job_id),
-        f"The batch was started; {number(counted.count)} runs matched its filter.",
+        f"The batch was started; {counted(found.count, 'run')} matched its filter.",
     )
 
 

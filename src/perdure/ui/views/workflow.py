@@ -9,6 +9,7 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from perdure.api.common.v1 import WorkflowExecution
+from perdure.api.enums.v1 import PendingActivityState
 from perdure.api.history.v1 import HistoryEvent
 from perdure.api.workflowservice.v1 import (
     DescribeWorkflowExecutionRequest,
@@ -16,7 +17,7 @@ from perdure.api.workflowservice.v1 import (
 )
 from perdure.service import RPCError
 from perdure.ui.config import TIMELINE_EVENTS
-from perdure.ui.context import Context
+from perdure.ui.context import Context, part
 from perdure.ui.page import Later, Page, Redirect
 from perdure.ui.plain import iso, plain
 from perdure.ui.problems import problem
@@ -24,9 +25,12 @@ from perdure.ui.rendering import when
 from perdure.ui.timeline.build import build, words
 from perdure.ui.timeline.layout import DEFAULT_WIDTH, MAX_WIDTH, MIN_WIDTH, Drawing, View, lay_out
 from perdure.ui.timeline.model import Kind, Timeline
-from perdure.ui.timeline.svg import MOMENT, draw, say
+from perdure.ui.timeline.svg import MOMENT, draw, legend, say
+from perdure.ui.views import queues
 from perdure.ui.views.runs import describe, head, page_of_events, part_of_history, run_url
 
+_MOST_QUEUES: Final = 3
+"""Task queues that are asked who polls them."""
 KINDS: Final = {kind.name.lower(): kind for kind in Kind if kind is not Kind.LIFE}
 _CLOSING: Final = (
     "workflow_execution_completed_event_attributes",
@@ -87,6 +91,7 @@ async def _whole(
         "user_metadata": plain(first.user_metadata) if first is not None else {},
         "pending": _pending(context, described),
         "waiting_for": [say(text) for text in timeline.waiting_for],
+        "unserved": await _unserved(context, described),
         "timeline": _timeline_data(timeline, length, is_last, with_items=context.is_json),
         "timeline_error": error,
         "codec_error": warning,
@@ -96,6 +101,7 @@ async def _whole(
         "drawing": drawing,
         "waits": [_with_times(text) for text in timeline.waiting_for],
         "kinds": KINDS,
+        "legend": legend(drawing),
         "range_s": (drawing.to_ns - drawing.from_ns) / 1e9,
         "zoomed": _zoomed(drawing, timeline),
         "is_long": is_long,
@@ -127,7 +133,7 @@ def view_of(context: Context, timeline: Timeline) -> View:
     return View(
         _bound(context, "from", timeline.start_ns),
         _bound(context, "to", timeline.start_ns),
-        context.query.get("fold") == "1",
+        {"1": True, "0": False}.get(context.query.get("fold", "")),
         width,
         chosen or None,
     )
@@ -217,6 +223,7 @@ def _pending(context: Context, described: DescribeWorkflowExecutionResponse) -> 
         activities.append(shown)
     return {
         "activities": activities,
+        "has_heartbeats": any(one.get("last_heartbeat_time") for one in activities),
         "children": [plain(child) for child in described.pending_children],
         "nexus_operations": [plain(operation) for operation in described.pending_nexus_operations],
         "workflow_task": plain(described.pending_workflow_task)
@@ -224,6 +231,26 @@ def _pending(context: Context, described: DescribeWorkflowExecutionResponse) -> 
         else None,
         "callbacks": [plain(callback) for callback in described.callbacks],
     }
+
+
+async def _unserved(context: Context, described: DescribeWorkflowExecutionResponse) -> list[dict[str, str]]:
+    """Task queues at which something of the run waits for a worker, and which no worker polls."""
+    waits: set[tuple[str, str]] = set()
+    if described.HasField("pending_workflow_task") and not described.pending_workflow_task.HasField(
+        "started_time"
+    ):
+        waits.add((described.execution_config.task_queue.name, "workflow"))
+    for activity in described.pending_activities:
+        is_waiting = activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
+        if is_waiting and not activity.HasField("next_attempt_schedule_time") and not activity.paused:
+            waits.add((activity.activity_options.task_queue.name, "activity"))
+    found = []
+    for name, kind in sorted(wait for wait in waits if wait[0])[:_MOST_QUEUES]:
+        answer, _ = await part(queues.describe(context, name, dict(queues.TYPES)[kind]))
+        if answer is not None and not answer.pollers:
+            url = context.url("namespaces", context.namespace, "task-queues", name)
+            found.append({"task_queue": name, "type": kind, "url": url})
+    return found
 
 
 def _timeline_data(timeline: Timeline, length: int, is_last: bool, *, with_items: bool) -> dict[str, Any]:
