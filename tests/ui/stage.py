@@ -109,7 +109,7 @@ class Stage:
     ) -> WorkflowHandle[Any, Any]:
         """Starts a run."""
         handle: WorkflowHandle[Any, Any] = await self.client.start_workflow(
-            workflow, args=arguments, id=workflow_id, task_queue=QUEUE, **more
+            workflow, args=arguments, id=workflow_id, **{"task_queue": QUEUE, **more}
         )
         self.run_ids[workflow_id] = handle.first_execution_run_id or handle.result_run_id or ""
         return handle
@@ -157,6 +157,8 @@ class Stage:
             return bool(pending and pending[0].attempt >= 3)
 
         await self.until(has_retried)
+        # It goes on while the first tests look at other things.
+        await self.begin(application.Wide.run, "wide", 38, 40)
         await self.client.create_schedule(
             "hourly",
             Schedule(

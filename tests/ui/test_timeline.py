@@ -22,7 +22,7 @@ from perdure.ui.timeline.build import build, words
 from perdure.ui.timeline.layout import MAX_LANES, View, lay_out, merged, pack
 from perdure.ui.timeline.model import Item, Kind, Phase, State, Timeline
 from perdure.ui.timeline.scale import DAY, HOUR, MINUTE, MS, SECOND, distance, folded, linear, round_step
-from perdure.ui.timeline.svg import draw, shorten
+from perdure.ui.timeline.svg import draw, legend, shorten
 
 START = 1_700_000_000 * SECOND
 
@@ -209,6 +209,36 @@ def test_a_workflow_task_without_a_worker_is_what_a_run_waits_for() -> None:
     assert story.model(SECOND).waiting_for == ("a worker for its workflow task",)
 
 
+def test_a_run_whose_code_fails_says_what_failed() -> None:
+    story = Story()
+    story.start()
+    scheduled = story.add("WORKFLOW_TASK_SCHEDULED", 0, attempt=1)
+    story.add("WORKFLOW_TASK_STARTED", 0, scheduled_event_id=scheduled)
+    failure = Failure(
+        message="no such item", application_failure_info=ApplicationFailureInfo(type="KeyError")
+    )
+    story.add("WORKFLOW_TASK_FAILED", SECOND, scheduled_event_id=scheduled, failure=failure)
+    described = DescribeWorkflowExecutionResponse()
+    described.pending_workflow_task.attempt = 4
+    (text,) = story.model(MINUTE, described).waiting_for
+    assert text.endswith("(attempt 4: the workflow task before it failed: KeyError: no such item)")
+
+
+def test_a_patch_is_called_by_its_name() -> None:
+    story = Story()
+    story.add("MARKER_RECORDED", 0, marker_name="core_patch")
+    data = Payload(metadata={"encoding": b"json/plain"}, data=b'{"id":"new-terms","deprecated":false}')
+    story.events[0].marker_recorded_event_attributes.details["patch-data"].payloads.append(data)
+    assert only(story.model(), Kind.MARKER).name == "patch new-terms"
+
+
+def test_only_the_colours_of_the_picture_are_explained() -> None:
+    story = Story()
+    story.start()
+    story.activity("charge", 0, 0, SECOND)
+    assert [text for _, text in legend(lay_out(story.model(SECOND), View()))] == ["completed"]
+
+
 def test_what_is_open_when_the_run_closes_ends_with_it() -> None:
     story = Story()
     story.start()
@@ -340,6 +370,42 @@ def test_a_month_of_sleep_leaves_room_for_the_work() -> None:
     bent = folded(START, START + 30 * DAY, 0, 1000, moments)
     assert straight.x(START + 2 * SECOND) < 1
     assert bent.folds
+
+
+@pytest.mark.parametrize("months", [1, 9])
+def test_a_run_that_mostly_waited_is_folded_unless_somebody_says_otherwise(months: int) -> None:
+    """Every wait that leaves no room for the work; and each says how long it is."""
+    story = Story()
+    story.start()
+    at_ns = 0
+    for _ in range(months):
+        story.activity("charge", at_ns, at_ns, at_ns + SECOND)
+        at_ns += 30 * DAY
+    story.activity("charge", at_ns + 20 * MINUTE, at_ns + 20 * MINUTE, at_ns + 20 * MINUTE + SECOND)
+    model = story.model(at_ns + 20 * MINUTE + SECOND)
+    drawing = lay_out(model, View(is_folded=None))
+    assert len(drawing.folds) == months
+    assert all(row.bars[0].width > 10 for row in drawing.rows if row.label == "charge")
+    picture = draw(drawing, str, lambda workflow_id, run_id: workflow_id)
+    assert picture.count('text-anchor="middle">30 d</text>') == months
+    assert not lay_out(model, View(is_folded=False)).folds
+
+
+def test_a_busy_run_is_not_folded_by_itself() -> None:
+    story = Story()
+    story.start()
+    for number in range(10):
+        story.activity("charge", 2 * number * SECOND, 2 * number * SECOND, (2 * number + 1) * SECOND)
+    assert not lay_out(story.model(20 * SECOND), View(is_folded=None)).folds
+
+
+def test_behind_a_fold_the_axis_counts_from_its_end() -> None:
+    """A distance from the beginning would be days, hours, minutes and milliseconds."""
+    moments = [START, START + SECOND, START + 3 * DAY + 17 * MINUTE, START + 3 * DAY + 17 * MINUTE + SECOND]
+    labels = [tick.label for tick in folded(moments[0], moments[-1], 0, 1000, moments, 4).ticks(START)]
+    assert labels[:2] == ["0", "500 ms"]
+    assert "+500 ms" in labels[2:]
+    assert max(map(len, labels)) < 10
 
 
 # --- rows ---

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from perdure.ui.routes import paths
+from tests.ui.browser.table import TABLE
 from tests.ui.stage import Stage
 
 SCREENSHOTS = Path(__file__).resolve().parents[1] / "screenshots"
@@ -54,6 +57,12 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+def route_of(path: str) -> str:
+    """The route that an address belongs to; empty without one."""
+    routes = sorted(paths(), key=lambda route: route.count("{"))
+    return next((one for one in routes if re.fullmatch(re.sub(r"{\w+}", "[^/]+", one), path)), "")
+
+
 class Visitor:
     """A user with a browser.
 
@@ -67,6 +76,8 @@ class Visitor:
         self.context = context
         context.set_default_timeout(WAIT_MS)
         self.complaints: list[str] = []
+        self.asked: set[tuple[str, str]] = set()
+        """Method and route of every request."""
         self.page: Page = self.new_page()
 
     def new_page(self) -> Page:
@@ -74,16 +85,19 @@ class Visitor:
         page = self.context.new_page()
         page.on("console", lambda message: self._hear(message.type, message.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("request", lambda request: self._see(request.url))
+        page.on("request", lambda request: self._see(request.method, request.url))
+        page.on("download", lambda download: self._see("GET", download.url))
         return page
 
     def _hear(self, kind: str, text: str) -> None:
         if kind in ("error", "warning"):
             self.complaints.append(text)
 
-    def _see(self, url: str) -> None:
+    def _see(self, method: str, url: str) -> None:
         if not url.startswith((self.stage.url, "data:", "blob:")):
             self.complaints.append(f"the page asked {url}")
+        path = url.removeprefix(self.stage.url).partition("?")[0].partition("#")[0]
+        self.asked.add((method, route_of(path)))
 
     def expect_refusal(self, status: int) -> None:
         """The page that was opened was answered with this status, which the browser mentions."""
@@ -124,9 +138,9 @@ class Visitor:
 
 
 @pytest.fixture
-def visitor(stage: Stage, browser: Browser) -> Iterator[Visitor]:
-    """A user with a wide window and light colours."""
-    yield from _visitor(stage, browser)
+def visitor(stage: Stage, browser: Browser, request: pytest.FixtureRequest) -> Iterator[Visitor]:
+    """A user with a wide window and light colours, who does what the table says of the test."""
+    yield from _visitor(stage, browser, claims=[one for one, by in TABLE.items() if by == request.node.name])
 
 
 @pytest.fixture
@@ -143,10 +157,13 @@ def reader(stage: Stage, browser: Browser) -> Iterator[Visitor]:
     yield from _visitor(stage, browser, java_script_enabled=False)
 
 
-def _visitor(stage: Stage, browser: Browser, **options: Any) -> Iterator[Visitor]:
+def _visitor(
+    stage: Stage, browser: Browser, *, claims: Sequence[tuple[str, str]] = (), **options: Any
+) -> Iterator[Visitor]:
     settings: dict[str, Any] = {"viewport": {"width": 1400, "height": 900}, "timezone_id": "Europe/Berlin"}
     context = browser.new_context(**{**settings, **options})
     visitor = Visitor(stage, context)
     yield visitor
     context.close()
     assert visitor.complaints == []
+    assert [one for one in claims if one not in visitor.asked] == []

@@ -193,6 +193,82 @@ def test_selected_runs_are_terminated_in_a_batch_that_shows_its_progress(visitor
     visitor.expect_refusal(400)
 
 
+@pytest.mark.parametrize("operation", ["cancel", "signal", "reset", "delete"])
+def test_a_batch_of_every_kind_does_it_to_all_that_match(visitor: Visitor, operation: str) -> None:
+    """From the form to the end of the batch; what became of the runs is asked of the server."""
+    stage = visitor.stage
+    mark = f"batch-{uuid4().hex[:6]}"
+    for number in range(2):
+        stage.wait(stage.begin(Nap.run, f"{mark}-{number}"))
+        _until(stage, f"{mark}-{number}", lambda described: _length(described) >= 10)
+    page = visitor.open("/start-batch")
+    page.locator("[name=operation]").select_option(operation)
+    _fill(page, query=f"WorkflowId STARTS_WITH '{mark}'", reason="by hand", signal="poke")
+    _send(page, "Start batch", "2 runs matched")
+    expect(page.locator("#batch")).to_contain_text("2 of 2 runs done")
+    ended = {"cancel": "Canceled", "reset": "Terminated", "signal": "Running"}.get(operation)
+    if ended:
+        stage.wait(stage.until(lambda: _has_status(stage, stage.run_ids[f"{mark}-1"], ended)))
+    else:
+        stage.wait(stage.until(lambda: _is_gone(stage, mark)))
+
+
+async def _has_status(stage: Stage, run_id: str, status: str) -> bool:
+    query = f"RunId = '{run_id}' AND ExecutionStatus = '{status}'"
+    return (await stage.client.count_workflows(query)).count == 1
+
+
+async def _is_gone(stage: Stage, mark: str) -> bool:
+    return (await stage.client.count_workflows(f"WorkflowId STARTS_WITH '{mark}'")).count == 0
+
+
+def _length(described: DescribeWorkflowExecutionResponse) -> int:
+    return int(described.workflow_execution_info.history_length)
+
+
+def test_a_batch_is_stopped(visitor: Visitor) -> None:
+    """A slow one, from the list of batches."""
+    mark = f"slow-{uuid4().hex[:6]}"
+    for number in range(3):
+        visitor.stage.wait(visitor.stage.begin(Nap.run, f"{mark}-{number}"))
+    page = visitor.open("/start-batch")
+    page.locator("[name=operation]").select_option("cancel")
+    _fill(page, query=f"WorkflowId STARTS_WITH '{mark}'", reason="too early", pace="1")
+    _send(page, "Start batch", "3 runs matched")
+    page.get_by_role("link", name="Stop").click()
+    _fill(page, reason="a mistake")
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.locator("main")).to_contain_text("stopped")
+
+
+def test_a_run_goes_on_from_an_event_that_was_chosen_with_the_keys_alone(visitor: Visitor) -> None:
+    """From the list to the run, to its history, to an event, and from there through the reset."""
+    stage = visitor.stage
+    workflow_id = _begin(stage, Nap.run)
+    _until(stage, workflow_id, lambda described: _length(described) >= 10)
+    page = visitor.open(f"/workflows?query=WorkflowId%3D'{workflow_id}'")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text(workflow_id)
+    page.keyboard.press("h")
+    expect(page.locator("#event-4")).to_be_visible()
+    for _ in range(4):
+        page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="Retry from here")).to_be_visible()
+    while page.evaluate("document.activeElement.textContent") != "Retry from here":
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.closest('#event-4') !== null")
+    page.keyboard.press("Enter")
+    expect(page.locator("[name=event_id]")).to_have_value("4")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Reset", exact=True).press("Enter")
+    expect(page.locator(".done")).to_contain_text("A new run goes on from event 4")
+    assert stage.run_ids[workflow_id] not in page.url
+    page.keyboard.press("a")
+    expect(page.get_by_role("link", name="Send a signal")).to_be_focused()
+
+
 def test_a_schedule_lives_through_all_its_actions(visitor: Visitor) -> None:
     page = visitor.open("/create-schedule")
     schedule_id = f"nightly-{uuid4().hex[:6]}"

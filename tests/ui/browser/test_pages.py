@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.application import Wide
+from tests.ui.application import Nap
 from tests.ui.browser.conftest import Visitor
 from tests.ui.stage import Stage
 
@@ -74,7 +74,7 @@ def test_a_page_of_the_server_can_be_used(visitor: Visitor, path: str) -> None:
 
 
 def test_the_way_from_the_list_to_an_event(visitor: Visitor) -> None:
-    page = visitor.open("/workflows")
+    page = visitor.open(f"{visitor.stage.url}/")
     page.get_by_role("link", name="order-delivered", exact=True).click()
     expect(page.locator("h1")).to_have_text("order-delivered")
     expect(page.locator(".row-text", has_text="3 attempts")).to_have_count(1)
@@ -90,6 +90,27 @@ def test_attempts_are_drawn_apart_and_say_what_failed(visitor: Visitor) -> None:
     expect(page.locator(".waiting")).to_contain_text("activity never_works")
     expect(page.locator("#pending")).to_contain_text("the warehouse does not answer")
     visitor.shoot("stuck")
+
+
+def test_a_worker_says_what_it_has_room_for(visitor: Visitor) -> None:
+    """From the list, which has it with its first heartbeat."""
+    page = visitor.open("/workers")
+    page.get_by_role("link", name="stage-worker").first.click()
+    expect(page.locator("h1")).to_have_text("stage-worker")
+    expect(page.locator("#worker")).to_contain_text("Workflow tasks")
+    expect(page.locator("#worker")).to_contain_text("perdure-python")
+    visitor.check_access()
+    visitor.shoot("worker")
+
+
+def test_a_run_that_nobody_serves_says_so(visitor: Visitor) -> None:
+    """The queue is named; a run whose code fails says what failed."""
+    stage = visitor.stage
+    stage.wait(stage.begin(Nap.run, "unserved", task_queue="a-queue-nobody-polls"))
+    page = visitor.open(stage.page_of("unserved"))
+    expect(page.locator(".waiting")).to_contain_text("No worker polls task queue a-queue-nobody-polls")
+    page.get_by_role("link", name="a-queue-nobody-polls").first.click()
+    expect(page.locator("h1")).to_have_text("a-queue-nobody-polls")
 
 
 def test_a_failed_run_says_why_and_offers_a_retry(visitor: Visitor) -> None:
@@ -177,8 +198,7 @@ def test_an_open_run_is_shown_as_it_changes(visitor: Visitor) -> None:
 
 def test_thousands_of_events_stay_readable(visitor: Visitor) -> None:
     stage = visitor.stage
-    handle = stage.wait(stage.begin(Wide.run, "wide", 38, 40))
-    stage.wait(handle.result())
+    stage.wait(stage.client.get_workflow_handle("wide").result())
     page = visitor.open(stage.page_of("wide"))
     expect(page.locator(".row-label", has_text="quick")).to_contain_text("×1520")
     assert page.locator("svg.timeline .bar").count() < 6_000

@@ -152,6 +152,7 @@ def test_a_standalone_operation_is_shown_and_ended(visitor: Visitor, endpoint: s
     expect(page.locator("#one")).to_contain_text(endpoint)
     visitor.check_access()
     visitor.shoot("nexus-operation")
+    visitor.open(f"/nexus-operations/{operation_id}")
     for link, button, done in (
         ("Cancel", "Request cancellation", "requested"),
         ("Terminate", "Terminate", "terminated"),

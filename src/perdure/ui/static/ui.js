@@ -126,6 +126,12 @@
   const places = { w: "workflows", s: "schedules", b: "batches", q: "task-queues" };
   let isGoing = false;
   function step(by) {
+    const events = all(".event summary");
+    if (events.length) {
+      const at = events.indexOf(document.activeElement);
+      events[Math.max(0, Math.min(events.length - 1, at + by))].focus();
+      return;
+    }
     const rows = all("tr[data-href]");
     const at = rows.findIndex((row) => row.classList.contains("on"));
     rows[at]?.classList.remove("on");
@@ -147,6 +153,10 @@
     else if (event.key === "k") step(-1);
     else if (event.key === "Enter" && event.target === document.body) document.querySelector("tr.on a")?.click();
     else if (event.key === "l") liveButton?.click();
+    else if (event.key === "a") {
+      const menu = document.querySelector("details.menu");
+      if (menu) { menu.open = true; menu.querySelector("a").focus(); }
+    } else if (event.key === "t" || event.key === "h") document.querySelector(`.tabs a[data-key="${event.key}"]`)?.click();
     else if (event.key === "?") byId("keys").showModal();
     isGoing = event.key === "g";
   });

@@ -286,8 +286,8 @@ class _Builder:
                 "a worker that runs the workflow's code" if has_worker else "a worker for its workflow task"
             )
             if task.attempt > 1:
-                said = f", last failure: {self._task_failure}" if self._task_failure else ""
-                text += f" (attempt {task.attempt}: the workflow task before it failed{said})"
+                failure = f": {self._task_failure}" if self._task_failure else ""
+                text += f" (attempt {task.attempt}: the workflow task before it failed{failure})"
             self._waits.append(text)
 
     def _pending_activity(self, pending: Any) -> None:

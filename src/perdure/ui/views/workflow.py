@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from markupsafe import Markup
 
 from perdure.api.common.v1 import WorkflowExecution
-from perdure.api.enums.v1 import PendingActivityState
+from perdure.api.enums.v1 import EventType, PendingActivityState
 from perdure.api.history.v1 import HistoryEvent
 from perdure.api.workflowservice.v1 import (
     DescribeWorkflowExecutionRequest,
@@ -92,6 +92,7 @@ async def _whole(
         "pending": _pending(context, described),
         "waiting_for": [say(text) for text in timeline.waiting_for],
         "unserved": await _unserved(context, described),
+        "task_failure": _task_failure(events, described),
         "timeline": _timeline_data(timeline, length, is_last, with_items=context.is_json),
         "timeline_error": error,
         "codec_error": warning,
@@ -231,6 +232,21 @@ def _pending(context: Context, described: DescribeWorkflowExecutionResponse) -> 
         else None,
         "callbacks": [plain(callback) for callback in described.callbacks],
     }
+
+
+def _task_failure(
+    events: Sequence[HistoryEvent], described: DescribeWorkflowExecutionResponse
+) -> dict[str, Any] | None:
+    """The failure of the workflow's code, while it is tried again and again."""
+    if described.pending_workflow_task.attempt <= 1:
+        return None
+    for event in reversed(events):
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+            return None
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
+            failure = event.workflow_task_failed_event_attributes.failure
+            return {"event_id": event.event_id, "failure": plain(failure)}
+    return None
 
 
 async def _unserved(context: Context, described: DescribeWorkflowExecutionResponse) -> list[dict[str, str]]:
