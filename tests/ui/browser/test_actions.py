@@ -184,6 +184,7 @@ def test_selected_runs_are_terminated_in_a_batch_that_shows_its_progress(visitor
     page.locator("[name=operation]").select_option("terminate")
     _send(page, "Start batch", "2 runs matched")
     expect(page.locator("#batch")).to_contain_text("2 of 2 runs done")
+    expect(page.locator("#batch")).to_contain_text("Completed")
     visitor.check_access()
     visitor.shoot("batch")
     assert not _described(stage, names[2]).workflow_execution_info.HasField("close_time")
@@ -206,6 +207,7 @@ def test_a_batch_of_every_kind_does_it_to_all_that_match(visitor: Visitor, opera
     _fill(page, query=f"WorkflowId STARTS_WITH '{mark}'", reason="by hand", signal="poke")
     _send(page, "Start batch", "2 runs matched")
     expect(page.locator("#batch")).to_contain_text("2 of 2 runs done")
+    expect(page.locator("#batch")).to_contain_text("Completed")
     ended = {"cancel": "Canceled", "reset": "Terminated", "signal": "Running"}.get(operation)
     if ended:
         stage.wait(stage.until(lambda: _has_status(stage, stage.run_ids[f"{mark}-1"], ended)))
@@ -229,16 +231,21 @@ def _length(described: DescribeWorkflowExecutionResponse) -> int:
 def test_a_batch_is_stopped(visitor: Visitor) -> None:
     """A slow one, from the list of batches."""
     mark = f"slow-{uuid4().hex[:6]}"
-    for number in range(3):
-        visitor.stage.wait(visitor.stage.begin(Nap.run, f"{mark}-{number}"))
+    # One a second: it is far from its end when it is stopped.
+    for number in range(60):
+        visitor.stage.wait(
+            visitor.stage.begin(Nap.run, f"{mark}-{number}", task_queue="a-queue-nobody-polls")
+        )
     page = visitor.open("/start-batch")
     page.locator("[name=operation]").select_option("cancel")
     _fill(page, query=f"WorkflowId STARTS_WITH '{mark}'", reason="too early", pace="1")
-    _send(page, "Start batch", "3 runs matched")
+    _send(page, "Start batch", "60 runs matched")
     page.get_by_role("link", name="Stop").click()
     _fill(page, reason="a mistake")
     page.get_by_role("button", name="Stop", exact=True).click()
-    expect(page.locator("main")).to_contain_text("stopped")
+    expect(page.locator(".done")).to_contain_text("stopped")
+    # No other batch may start before this one has ended.
+    expect(page.get_by_role("link", name="Stop")).to_have_count(0)
 
 
 def test_a_run_goes_on_from_an_event_that_was_chosen_with_the_keys_alone(visitor: Visitor) -> None:

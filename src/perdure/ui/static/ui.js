@@ -56,12 +56,15 @@
       showTimes(other);
       if (other.innerHTML === region.innerHTML) continue;
       const open = new Set(all("details[open]", region).map((one) => one.parentElement.id || one.className));
-      const focused = region.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+      const active = region.contains(document.activeElement) ? document.activeElement : null;
+      const focused = active?.getAttribute("href");
+      const unfolded = active?.tagName === "SUMMARY" ? active.closest("li[id]")?.id : "";
       const chosen = new Set(all(".select-run:checked", region).map((box) => box.value));
       region.replaceChildren(...other.childNodes);
       for (const one of all("details", region)) if (open.has(one.parentElement.id || one.className)) one.open = true;
       for (const box of all(".select-run", region)) box.checked = chosen.has(box.value);
       if (focused) all("a[href]", region).find((one) => one.getAttribute("href") === focused)?.focus({ preventScroll: true });
+      else if (unfolded) byId(unfolded)?.querySelector("summary").focus({ preventScroll: true });
       prepare(region);
     }
     const frame = fresh.body.dataset.liveMs;
