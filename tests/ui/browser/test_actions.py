@@ -257,8 +257,11 @@ def test_a_run_goes_on_from_an_event_that_was_chosen_with_the_keys_alone(visitor
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text(workflow_id)
+    # Pages are shown as they come, before the script that hears keys.
+    page.wait_for_load_state()
     page.keyboard.press("h")
     expect(page.locator("#event-4")).to_be_visible()
+    page.wait_for_load_state()
     for _ in range(4):
         page.keyboard.press("j")
     page.keyboard.press("Enter")
@@ -272,6 +275,7 @@ def test_a_run_goes_on_from_an_event_that_was_chosen_with_the_keys_alone(visitor
     page.get_by_role("button", name="Reset", exact=True).press("Enter")
     expect(page.locator(".done")).to_contain_text("A new run goes on from event 4")
     assert stage.run_ids[workflow_id] not in page.url
+    page.wait_for_load_state()
     page.keyboard.press("a")
     expect(page.get_by_role("link", name="Send a signal")).to_be_focused()
 

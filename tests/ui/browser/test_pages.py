@@ -253,6 +253,7 @@ def test_the_keys_lead_through_the_list(visitor: Visitor) -> None:
     name = page.locator("tr.on .id").inner_text()
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text(name)
+    page.wait_for_load_state()
     page.keyboard.press("?")
     expect(page.locator("#keys")).to_be_visible()
 
