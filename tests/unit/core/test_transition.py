@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from perdure.api.history.v1 import HistoryEvent
 from perdure.core.errors import InvariantViolation
@@ -405,7 +407,7 @@ def test_an_activity_has_its_own_priority_or_the_runs(of_activity: int, of_run: 
 
 def _overlay() -> tuple[dict[str, list[int]], Overlay[str, list[int]]]:
     base = {"a": [1], "b": [2]}
-    return base, Overlay(base)
+    return base, Overlay(base, {})
 
 
 def test_an_overlay_shows_its_changes_and_the_base_does_not() -> None:
@@ -450,6 +452,43 @@ def test_absorbing_changes_the_base() -> None:
     overlay.absorb()
     assert base == {"b": [2], "c": [3]}
     assert overlay.changes == {}
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.none() | st.integers(0, 9), st.booleans()), max_size=30))
+def test_what_was_measured_before_is_right_after_any_changes(
+    steps: list[tuple[int, int | None, bool]],
+) -> None:
+    """Each step puts or deletes an item; some end the transition, and some of these keep its changes."""
+    base: dict[int, int] = {}
+    measured: dict[int, int] = {}
+    overlay = Overlay(base, measured)
+    for key, item, is_kept in steps:
+        if item is None:
+            overlay.delete(key)
+        else:
+            overlay.put(key, item)
+        assert sorted(overlay.measure(lambda item: item * 10)) == sorted(item * 10 for item in overlay)
+        if is_kept:
+            overlay.absorb()
+        if key % 2:
+            overlay = Overlay(base, measured)
+
+
+def test_a_committed_item_is_measured_once() -> None:
+    asked: list[int] = []
+
+    def number(item: int) -> int:
+        asked.append(item)
+        return item
+
+    base, measured = {1: 10, 2: 20, 3: 30}, dict[int, int]()
+    for _ in range(3):
+        overlay = Overlay(base, measured)
+        overlay.measure(number)
+        overlay.put(1, base[1] + 1)
+        assert sorted(overlay.measure(number)) == [base[1] + 1, 20, 30]
+        overlay.absorb()
+    assert (asked.count(20), asked.count(30)) == (1, 1)
 
 
 def test_editing_copies_once() -> None:

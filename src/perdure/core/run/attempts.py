@@ -99,7 +99,7 @@ def deadlines(activity: Activity) -> list[tuple[int, int]]:
 
 
 def first_deadline_ns(activity: Activity) -> int:
-    """The earliest time of `deadlines`, 0 if there is none; asked for all activities of a run in each transition."""
+    """The earliest time of `deadlines`, 0 if there is none."""
     first_ns = activity.expiration_ns
     other_ns = 0
     if activity.started_ns:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from perdure.api.history.v1 import HistoryEvent
 from perdure.api.workflowservice.v1 import (
     RespondWorkflowTaskCompletedRequest,
     RespondWorkflowTaskFailedRequest,
@@ -273,10 +274,8 @@ def overflow_buffer(tx: Transition, limits: Limits) -> None:
     """If too many events wait, fails the started workflow task so that they are written; nothing is ever dropped."""
     if not tx.header.has_started_task:
         return
-    waiting = list(tx.buffered)
-    if len(waiting) <= limits.buffered_events and (
-        len(waiting) < 2 or sum(event.ByteSize() for event in waiting) <= limits.buffered_bytes
-    ):
+    sizes = tx.buffered.measure(HistoryEvent.ByteSize)
+    if len(sizes) <= limits.buffered_events and (len(sizes) < 2 or sum(sizes) <= limits.buffered_bytes):
         return
     workflow_task.fail(tx, workflow_task.FORCE_CLOSE, identity=lifecycle.SERVER_IDENTITY)
     # Written before the next task is scheduled: that one then counts as a further attempt.

@@ -24,7 +24,7 @@ def next_wakeup_ns(tx: Transition, under_way: Set[Effect] = NONE) -> int | None:
         return header.close_ns + header.retention_ns if due is None else due
     times = [time_ns for time_ns in (workflow_task.deadline_ns(header), header.run_expiration_ns) if time_ns]
     if tx.state.activities or tx.activities.changes:
-        times += [time_ns for pending in tx.activities if (time_ns := activity.first_deadline_ns(pending))]
+        times += filter(None, tx.activities.measure(activity.first_deadline_ns))
     if tx.may_have(TIMER):
         times += [pending.fire_ns for pending in tx.timers]
     if tx.may_have(NEXUS_OPERATION):

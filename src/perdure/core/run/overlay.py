@@ -5,7 +5,7 @@ Only the mechanism; what an item means is its primitive's business.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 from perdure.core.invariant import invariant
@@ -20,12 +20,18 @@ Item = TypeVar("Item")
 
 
 class Overlay(Generic[Key, Item]):
-    """Changes to a mapping of items, without touching the mapping."""
+    """Changes to a mapping of items, without touching the mapping.
 
-    __slots__ = ("_base", "changes")
+    Args:
+        base: the mapping.
+        measured: a number of each of its items as far as they are known, kept with the mapping.
+    """
 
-    def __init__(self, base: dict[Key, Item]) -> None:
+    __slots__ = ("_base", "_measured", "changes")
+
+    def __init__(self, base: dict[Key, Item], measured: dict[Key, int]) -> None:
         self._base = base
+        self._measured = measured
         self.changes: dict[Key, Item | None] = {}
 
     def get(self, key: Key) -> Item | None:
@@ -90,11 +96,30 @@ class Overlay(Generic[Key, Item]):
             size += (item is not None) - (key in self._base)
         return size
 
+    def measure(self, number: Callable[[Item], int]) -> list[int]:
+        """A number of each item, in no order. Each transition asks, and a run may have thousands of items, so those of
+        committed items are remembered.
+
+        Args:
+            number: follows from the item alone; the same for all items of a kind, always.
+        """
+        base, measured, changes = self._base, self._measured, self.changes
+        if len(measured) != len(base):
+            for key in base.keys() - measured.keys():
+                measured[key] = number(base[key])
+        if not changes:
+            return list(measured.values())
+        kept = measured.copy()
+        for key in changes:
+            kept.pop(key, None)
+        return [*kept.values(), *(number(item) for item in changes.values() if item is not None)]
+
     def absorb(self) -> None:
         """Makes the changes part of the mapping."""
         if not self.changes:
             return
         for key, item in self.changes.items():
+            self._measured.pop(key, None)
             if item is None:
                 self._base.pop(key, None)
             else:
@@ -126,7 +151,7 @@ class Items(Generic[Key, Item]):
         if tx is None:
             return self
         name = self._kind.attribute
-        overlay: Overlay[Key, Item] = Overlay(getattr(tx.state, name))
+        overlay: Overlay[Key, Item] = Overlay(getattr(tx.state, name), tx.state.measured.setdefault(name, {}))
         tx.__dict__[name] = overlay  # found there, before this descriptor, from now on
         tx.overlays.append((self._kind, overlay))
         return overlay

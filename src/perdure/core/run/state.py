@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -381,6 +381,8 @@ class RunState:
     WorkflowExecutionStarted's links, if there are any."""
     started: HistoryEvent | None = field(default=None, compare=False)
     """The first event, held while a retry policy or cron schedule may need it; not part of what is stored."""
+    measured: dict[str, dict[Any, int]] = field(default_factory=dict, compare=False)
+    """By attribute: what `Overlay.measure` found of these items, so that a transition asks only for what changed."""
 
 
 Copied = TypeVar("Copied")
