@@ -20,11 +20,6 @@ TAIL_BYTES = 64 * 1024
 """How much of a run's newest history is kept in memory."""
 
 
-LOOKED_AT = 64
-"""Slots that the end of a use looks at when there are too many. A use adds one at most, so that of those beyond the
-capacity no more than one in so many is not in use."""
-
-
 class HistoryTail:
     """The newest batches of a run's history, contiguous up to its end."""
 
@@ -231,15 +226,18 @@ class RunCache:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._slots: OrderedDict[RunKey, RunSlot] = OrderedDict()
+        self._slots: dict[RunKey, RunSlot] = {}
+        # Those that nobody uses, in the order in which their uses ended: only they can leave, so that no use looks at
+        # any other, however many wait for the ends of their runs.
+        self._idle: OrderedDict[RunKey, RunSlot] = OrderedDict()
 
     def pin(self, key: RunKey) -> RunSlot:
         """The run's slot, kept until `unpin`."""
         slot = self._slots.get(key)
         if slot is None:
             slot = self._slots[key] = RunSlot(key)
-        else:
-            self._slots.move_to_end(key)
+        elif not slot.pins:
+            del self._idle[key]
         slot.pins += 1
         return slot
 
@@ -250,8 +248,11 @@ class RunCache:
     def unpin(self, slot: RunSlot) -> None:
         """Ends a use of the slot."""
         slot.pins -= 1
-        if len(self._slots) > self._capacity:
-            self._evict()
+        if not slot.pins:
+            self._idle[slot.key] = slot
+            while self._idle and len(self._slots) > self._capacity:
+                key, _ = self._idle.popitem(last=False)
+                del self._slots[key]
 
     def drop(self, key: RunKey) -> None:
         """The run was deleted."""
@@ -266,14 +267,3 @@ class RunCache:
 
     def __len__(self) -> int:
         return len(self._slots)
-
-    def _evict(self) -> None:
-        """Lets go of the least recently used. What is in use counts as just used; a few are looked at each time."""
-        for _ in range(LOOKED_AT):
-            key, slot = next(iter(self._slots.items()))
-            if slot.pins:
-                self._slots.move_to_end(key)
-            else:
-                del self._slots[key]
-            if len(self._slots) <= self._capacity:
-                return
