@@ -81,7 +81,7 @@ class Answers:
         check(model is not None, "what is told of a history is durable", run)
         assert model is not None
         last = told[-1].event_id
-        check(last < model.next_event_id, "what is told of a history is durable", f"{run} {last}")
+        check(last < model.next_event_id, "what is told of a history is durable", (run, last))
 
     def _workflow_task(self, namespace: str, task: Any) -> None:
         if task.task_token:
@@ -115,7 +115,7 @@ class Answers:
         if model is not None and not model.is_reset:
             known = {*model.signals, *(request_id for _, request_id in model.pokes)}
             unknown = set(view["signals"]) - known
-            check(not unknown, "a query sees only what is durable", f"{run} {unknown}")
+            check(not unknown, "a query sees only what is durable", (run, unknown))
 
     def _standalone(self, namespace: str, activity_id: str, run_id: str) -> RunKey:
         return RunKey(self._namespace_ids[namespace], activity_id, run_id, RunKind.ACTIVITY)
@@ -124,7 +124,7 @@ class Answers:
         run = self._standalone(namespace, task.activity_id, task.activity_run_id)
         header = self._oracle.standalone.state(run).header
         begun = (header.attempt.attempt, header.attempt.started_ns > 0) >= (task.attempt, True)
-        check(begun or not header.is_open, "an attempt is durable before it begins", f"{run} {task.attempt}")
+        check(begun or not header.is_open, "an attempt is durable before it begins", (run, task.attempt))
 
     def _standalone_outcome(self, request: Any, answer: Any) -> None:
         if answer.run_id:
@@ -143,4 +143,4 @@ class Answers:
         assert state is not None
         known = info.history_length < model.next_event_id
         known = known and info.state_transition_count <= state.header.transition_count
-        check(known, "what is described is durable", f"{run} {info.history_length}")
+        check(known, "what is described is durable", (run, info.history_length))

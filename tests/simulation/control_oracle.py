@@ -59,7 +59,7 @@ class ControlOracle:
     def _compare(self, run: RunKey, before: Activity, after: Activity, *, rests: bool) -> None:
         paused = before.paused_ns > 0 and before.paused_ns == after.paused_ns
         begun = after.started_ns > 0 and (before.started_ns == 0 or after.attempt != before.attempt)
-        check(not (begun and (paused or rests)), "no attempt of a paused activity begins", f"{run} {after}")
+        check(not (begun and (paused or rests)), "no attempt of a paused activity begins", (run, after))
         counted = after.attempt in (before.attempt, before.attempt + 1)
         restarted = run in self.restarted and after.attempt == 1
-        check(counted or restarted, "attempts are counted", f"{run} {before.attempt} {after}")
+        check(counted or restarted, "attempts are counted", (run, before.attempt, after))

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from typing import Any
 
+import msgspec
+
 from perdure.api.command.v1 import Command
 from perdure.api.common.v1 import Payload, Payloads
 from perdure.api.enums.v1 import CommandType, EventType
@@ -63,7 +65,7 @@ def verdict(update_id: str) -> str:
 
 def payload(value: Any) -> Payload:
     """A value as one json/plain payload."""
-    return Payload(metadata={"encoding": b"json/plain"}, data=json.dumps(value).encode())
+    return Payload(metadata={"encoding": b"json/plain"}, data=msgspec.json.encode(value))
 
 
 def payloads(value: Any) -> Payloads:
@@ -78,7 +80,7 @@ def value_of(given: Payloads) -> Any:
 
 def value_of_payload(given: Payload) -> Any:
     """The value in a payload made by `payload`."""
-    return json.loads(given.data)
+    return msgspec.json.decode(given.data)
 
 
 def event_name(event: HistoryEvent) -> str:

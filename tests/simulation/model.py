@@ -169,14 +169,14 @@ class RunModel:
             handle(event, attributes)
         elif name in _ACTIVITY_ENDS:
             pending = self._activities.pop(attributes.scheduled_event_id, None)
-            check(pending is not None, "an activity ends once", f"{name} {event.event_id}")
+            check(pending is not None, "an activity ends once", (name, event.event_id))
             if pending is not None:
                 known = attributes.started_event_id == pending[1]
-                check(known, "an activity's end names its start", f"{name} {event.event_id}")
+                check(known, "an activity's end names its start", (name, event.event_id))
                 self.finished[pending[0]] = name
         elif name in _OPERATION_ENDS:
             pending_operation = attributes.scheduled_event_id in self._operations
-            check(pending_operation, "an operation ends once", f"{name} {event.event_id}")
+            check(pending_operation, "an operation ends once", (name, event.event_id))
             self._operations.discard(attributes.scheduled_event_id)
         elif name in _STATUS:
             self.status = _STATUS[name]
@@ -308,7 +308,7 @@ class RunModel:
         check(last == self._last_completed_started, "the state knows the last completed task", last)
         handled = self._last_news <= self._last_completed_started
         wakes = handled or header.has_pending_task or header.first_task_at_ns or header.paused_ns
-        check(wakes, "every open run has something that will wake it", f"news {self._last_news}")
+        check(wakes, "every open run has something that will wake it", self._last_news)
 
     def _check_items(self, state: RunState) -> None:
         waiting = [(event_name(event), attributes_of(event)) for event in state.buffered.values()]
@@ -365,7 +365,7 @@ class RunModel:
                     key = TaskKey(TaskKind.ACTIVITY, activity.scheduled_event_id)
                     wanted.add((key, queue_name(activity.task_queue, activity.version), str(activity.stamp)))
         rows = {(task.key, task.queue.name, task.delivery_id) for task in self.tasks.values()}
-        check(rows == wanted, "task rows are what the state calls for", f"{rows} != {wanted}")
+        check(rows == wanted, "task rows are what the state calls for", (rows, wanted))
         for task in self.tasks.values():
             check(task.queue.namespace_id == self.run.namespace_id, "namespaces do not mix", task)
 

@@ -42,7 +42,7 @@ class OperationOracle:
         if before is None:
             current = self._current.get(run[:2])
             is_free = current is None or current not in self.states or not self.states[current].header.is_open
-            check(is_free, "an operation id has one open execution", f"{current} {run}")
+            check(is_free, "an operation id has one open execution", (current, run))
             self._current[run[:2]] = run
         stored = self._read(self._store.load_run(run))
         check(stored is not None, "what is committed can be read", run)

@@ -111,7 +111,7 @@ class Oracle:
             for child in state.children.values():
                 first = RunKey(run.namespace_id, child.workflow_id, child.run_id)
                 there = not child.run_id or first in self.models or first in self.deleted
-                check(there, "a started child is there", f"{run} {child}")
+                check(there, "a started child is there", (run, child))
             header = state.header
             if header.parent_run_id:
                 self._check_child(run, state)
@@ -126,9 +126,9 @@ class Oracle:
         last = self.current.get((run.namespace_id, run.workflow_id)) == run
         if header.is_open or header.owes_parent:
             same = item is not None and item.run_id == header.first_run_id
-            check(same, "an open parent knows its child", f"{parent} {item} {run}")
+            check(same, "an open parent knows its child", (parent, item, run))
         elif last and header.status != _CONTINUED:
-            check(item is None, "a child that is over is not pending any more", f"{parent} {item}")
+            check(item is None, "a child that is over is not pending any more", (parent, item))
 
     def _apply(self, write: RunWrite) -> None:
         run = write.run
@@ -162,7 +162,7 @@ class Oracle:
         workflow = (run.namespace_id, run.workflow_id)
         before = self.current.get(workflow)
         closed = before is None or before not in self.models or self.models[before].status != RUNNING
-        check(closed, "a workflow id has one open run", f"{before} {run}")
+        check(closed, "a workflow id has one open run", (before, run))
         self.current[workflow] = run
         self.started_by.setdefault((*workflow, write.start_request_id), []).append(run)
         self.schedules.started(run)
@@ -242,7 +242,7 @@ class Oracle:
             for event in self._events(run)
             if event.event_id >= finish_event_id and event_name(event) == "WORKFLOW_EXECUTION_UPDATE_ADMITTED"
         ]
-        check(brought == list(updates), "a reset brings accepted updates again", f"{run} {updates} {brought}")
+        check(brought == list(updates), "a reset brings accepted updates again", (run, updates, brought))
         if brought:
             self._trace.reach("update brought again by a reset")
 

@@ -46,7 +46,7 @@ class StandaloneOracle:
         if before is None:
             current = self._current.get(run[:2])
             is_free = current is None or current not in self.states or not self.states[current].header.is_open
-            check(is_free, "an activity id has one open execution", f"{current} {run}")
+            check(is_free, "an activity id has one open execution", (current, run))
             self._current[run[:2]] = run
         tasks = self.tasks.setdefault(run, {})
         for key in write.tasks_deleted:
@@ -83,12 +83,12 @@ class StandaloneOracle:
         begun.add(attempt)
         state = self.states.get(run) or self.deleted[run]
         allowed = state.request.retry_policy.maximum_attempts
-        check(not allowed or len(begun) <= allowed, "at most the allowed attempts", f"{run} {begun}")
+        check(not allowed or len(begun) <= allowed, "at most the allowed attempts", (run, begun))
 
     def ended(self, run: RunKey, ends: str) -> None:
         """A worker's outcome was acknowledged."""
         state = self.states.get(run) or self.deleted[run]
-        check(state.header.status == _ENDS[ends], "an acknowledged outcome is durable", f"{run} {ends}")
+        check(state.header.status == _ENDS[ends], "an acknowledged outcome is durable", (run, ends))
 
     def state(self, run: RunKey) -> ActivityRun:
         """An execution that was acknowledged: it is there, or it was deleted in order."""

@@ -335,7 +335,7 @@ class World:
             oracle = self.oracle
             known = oracle.standalone.states.get(run) or oracle.operations.states.get(run)
             wakeup_ns = (known or oracle.states[run]).wakeup_ns
-            check(wakeup_ns is None or wakeup_ns > overdue_ns, "no deadline is missed", f"{run} {wakeup_ns}")
+            check(wakeup_ns is None or wakeup_ns > overdue_ns, "no deadline is missed", (run, wakeup_ns))
         self.oracle.schedules.check_timely(self.server.now_ns(), int(FIRED_WITHIN_S * 1e9))
 
     def _check_waiting(

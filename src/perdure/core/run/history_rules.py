@@ -109,17 +109,18 @@ def replay(events: Sequence[HistoryEvent], buffered: Sequence[HistoryEvent] = ()
     for position, event in enumerate((*events, *buffered), 1):
         name = EventType.Name(event.event_type).removeprefix("EVENT_TYPE_")
         attributes = getattr(event, name.lower() + "_event_attributes")
-        is_written = position <= len(events)
-        replayed.expect(event.event_id == (position if is_written else 0), f"{name} has id {event.event_id}")
-        replayed.expect(not replayed.ended, f"{name} after {replayed.ended}")
-        replayed.expect((position == 1) == (name == f"{_RUN}STARTED"), f"{name} is event {position}")
+        if event.event_id != (position if position <= len(events) else 0):
+            replayed.problems.append(f"{name} has id {event.event_id}")
+        if replayed.ended:
+            replayed.problems.append(f"{name} after {replayed.ended}")
+        if (position == 1) != (name == f"{_RUN}STARTED"):
+            replayed.problems.append(f"{name} is event {position}")
         replayed.types[position] = name
         if name in _NEWS:
             replayed.news.append(name)
-        if completed := getattr(attributes, "workflow_task_completed_event_id", 0):
-            replayed.expect(
-                completed == replayed.completed, f"{position} {name} follows from task {completed}"
-            )
+        completed = getattr(attributes, "workflow_task_completed_event_id", 0)
+        if completed and completed != replayed.completed:
+            replayed.problems.append(f"{position} {name} follows from task {completed}")
         handler = _HANDLERS.get(name)
         if handler is not None:
             handler(replayed, position, attributes)
