@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
+from perdure.api.deployment.v1 import WorkerDeploymentOptions
 from perdure.api.taskqueue.v1 import TaskQueue
 from perdure.api.workflowservice.v1 import (
     PollActivityTaskQueueRequest,
@@ -38,18 +39,29 @@ Answer = TypeVar("Answer", bound=Message)
 class ActivityWorker:
     """Runs the activities of one worker process."""
 
-    def __init__(self, context: Context, random: Random, namespace: str, task_queue: str, name: str) -> None:
+    def __init__(
+        self,
+        context: Context,
+        random: Random,
+        namespace: str,
+        task_queue: str,
+        name: str,
+        deployment: WorkerDeploymentOptions | None = None,
+    ) -> None:
         self._context = context
         self._loop = context.loop
         self._random = random
         self._namespace = namespace
         self._task_queue = task_queue
         self._name = name
+        self._deployment = deployment
 
     async def poll(self) -> None:
         """Takes activities for ever."""
         request = PollActivityTaskQueueRequest(namespace=self._namespace, identity=self._name)
         request.task_queue.CopyFrom(TaskQueue(name=self._task_queue, kind=1))  # type: ignore[arg-type]
+        if self._deployment is not None:
+            request.deployment_options.CopyFrom(self._deployment)
         while True:
             try:
                 task = await self._context.network.call(
@@ -69,6 +81,10 @@ class ActivityWorker:
         check(origin["namespace"] == self._namespace, "namespaces do not mix", origin)
         check(document["id"] == task.activity_id, "activities do not mix", task.activity_id)
         check(origin["workflow_id"] == task.workflow_execution.workflow_id, "runs do not mix", origin)
+        if self._deployment is not None:
+            namespace_id, execution = self._context.namespace_ids[self._namespace], task.workflow_execution
+            run = RunKey(namespace_id, execution.workflow_id, execution.run_id)
+            self._context.oracle.deployments.activity_begins(run, self._name)
         details = value_of(task.heartbeat_details)
         self._context.oracle.attempt_begins(_run_id(task), task.activity_id, task.attempt, details)
         if task.activity_run_id:

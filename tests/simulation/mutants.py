@@ -51,6 +51,7 @@ from perdure.server.service.task_responses import TaskResponses
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import ScheduleKey
 from tests.simulation.control_mutants import CONTROL_MUTANTS
+from tests.simulation.deployment_mutants import DEPLOYMENT_MUTANTS
 from tests.simulation.interpreter import NonDeterminism
 from tests.simulation.loop import SimulationError
 from tests.simulation.model import Broken
@@ -62,7 +63,9 @@ FINDINGS = (Broken, InvariantViolation, NonDeterminism, SimulationError)
 """What the simulator says of a broken server. Any other error is a mutant that no longer fits the code it patches."""
 Patch = pytest.MonkeyPatch
 Mutant = Callable[[Patch], None]
-MUTANTS: dict[str, Mutant] = {mutant.__name__.replace("_", " "): mutant for mutant in CONTROL_MUTANTS}
+MUTANTS: dict[str, Mutant] = {
+    mutant.__name__.replace("_", " "): mutant for mutant in (*CONTROL_MUTANTS, *DEPLOYMENT_MUTANTS)
+}
 
 
 def _mutant(apply: Mutant) -> Mutant:

@@ -17,6 +17,7 @@ from perdure.core.run.records import RunKey, RunKind, RunWrite
 from perdure.core.run.state import RunState
 from perdure.store.memory import MemoryStore
 from tests.simulation.control_oracle import ControlOracle
+from tests.simulation.deployment_oracle import DeploymentOracle
 from tests.simulation.interpreter import attributes_of, event_name, value_of, verdict
 from tests.simulation.model import RUNNING, RunModel, check
 from tests.simulation.operation_oracle import OperationOracle
@@ -85,6 +86,7 @@ class Oracle:
         self.clock_set_back = False
         """Whether the wall clock ever was."""
         self.controls = ControlOracle(trace)
+        self.deployments = DeploymentOracle(trace, lambda: time_ns() / 1e9)
         self.schedules = ScheduleOracle(trace, self.models)
         self._heartbeats: dict[tuple[str, str], tuple[list[Any], set[str]]] = {}
 
@@ -145,6 +147,7 @@ class Oracle:
         previous, self.states[run] = self.states.get(run), state
         model.compare(state)
         self.controls.committed(previous, state)
+        self.deployments.committed(previous, state, events)
         self._observe(previous, state, write, events)
         names = " ".join(f"{event.event_id}:{event_name(event)}" for event in events)
         content = write.header + b"".join(event.SerializeToString(deterministic=True) for event in events)

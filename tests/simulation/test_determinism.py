@@ -14,7 +14,7 @@ from tests.simulation.mutants import MUTANTS
 from tests.simulation.report import describe_failure
 from tests.simulation.world import run_seed
 
-SEEDS = (3, 7, 13, 22, 57, 73)
+SEEDS = (3, 7, 13, 22, 42, 57)
 ROOT = Path(__file__).resolve().parents[2]
 _PRINT_DIGESTS = """
 import sys

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 from perdure.api.common.v1 import WorkflowExecution
+from perdure.api.deployment.v1 import WorkerDeploymentOptions
 from perdure.api.enums.v1 import EventType
 from perdure.api.failure.v1 import Failure
 from perdure.api.history.v1 import HistoryEvent
@@ -34,6 +35,7 @@ from perdure.api.workflowservice.v1 import (
 from perdure.core.run.records import RunKey
 from tests.simulation.activity_worker import ActivityWorker
 from tests.simulation.context import Context
+from tests.simulation.deployment_oracle import behavior_of
 from tests.simulation.interpreter import Interpreter, payloads, verdict
 from tests.simulation.loop import Node
 from tests.simulation.model import check
@@ -53,27 +55,39 @@ class SimWorker:
         node: the process.
         namespace, task_queue: what it serves.
         name: unique over all processes; the sticky queue is named after it.
+        deployment: its version, if it has one; such a worker has no Nexus operations.
     """
 
-    def __init__(self, context: Context, node: Node, namespace: str, task_queue: str, name: str) -> None:
+    def __init__(
+        self,
+        context: Context,
+        node: Node,
+        namespace: str,
+        task_queue: str,
+        name: str,
+        deployment: WorkerDeploymentOptions | None = None,
+    ) -> None:
         self._context = context
         self._loop = context.loop
         self._random: Random = context.stream(f"worker {name}")
         self._namespace = namespace
         self._task_queue = task_queue
         self._name = name
+        self._deployment = deployment
         self._sticky_queue = f"sticky {name}"
         self._sticky_share = self._random.choice((0.0, 0.7, 1.0, 1.0))
         self._sticky_timeout_s = self._random.choice((1, 5, 10))
         self._cached = self._random.choice((1, 2, 5, 100))
         self._cache: OrderedDict[str, Interpreter] = OrderedDict()
         self._latest: dict[str, Interpreter] = {}
-        self._activities = ActivityWorker(context, self._random, namespace, task_queue, name)
+        self._activities = ActivityWorker(context, self._random, namespace, task_queue, name, deployment)
         for _ in range(self._random.randint(1, 2)):
             context.start(node, self._poll(task_queue, sticky=False))
         context.start(node, self._poll(self._sticky_queue, sticky=True))
         for _ in range(self._random.randint(1, 2)):
             context.start(node, self._activities.poll())
+        if deployment is not None:
+            return
         operations = NexusWorker(context, context.stream(f"nexus worker {name}"), namespace, task_queue, name)
         for _ in range(2):
             context.start(node, operations.poll())
@@ -95,6 +109,8 @@ class SimWorker:
         request.task_queue.CopyFrom(TaskQueue(name=queue, kind=2 if sticky else 1))  # type: ignore[arg-type]
         if sticky:
             request.task_queue.normal_name = self._task_queue
+        if self._deployment is not None:
+            request.deployment_options.CopyFrom(self._deployment)
         while True:
             try:
                 task = await self._context.network.call(
@@ -268,6 +284,9 @@ class SimWorker:
             force_create_new_workflow_task=force,
             return_new_workflow_task=self._random.random() < 0.8,
         )
+        if self._deployment is not None:
+            request.deployment_options.CopyFrom(self._deployment)
+            request.versioning_behavior = behavior_of(run.origin["workflow_id"])  # type: ignore[assignment]
         if self._random.random() < self._sticky_share:
             sticky = request.sticky_attributes
             sticky.worker_task_queue.name = self._sticky_queue

@@ -12,17 +12,20 @@ from random import Random
 from typing import Any
 
 from perdure.api.operatorservice.v1 import CreateNexusEndpointRequest
+from perdure.core.deployment.routes import queue_name, version_text
 from perdure.core.run.records import QueueKey, RunKey, TaskKey, TaskKind
 from perdure.store.memory import MemoryStore
 from tests.simulation import knobs
 from tests.simulation.client import SimClient, draw_plan
 from tests.simulation.context import Context
+from tests.simulation.deployment_oracle import QUEUE
 from tests.simulation.faults import Faults, draw_faults
 from tests.simulation.loop import MOST_STEPS, Node, SimLoop, new_loop
 from tests.simulation.model import Broken, check
 from tests.simulation.operations import OperationClient
 from tests.simulation.operator_client import OperatorClient
 from tests.simulation.oracle import Oracle, immediate
+from tests.simulation.rollout import NAME, NEW, OLD, Rollout, RolloutClient, draw_plans
 from tests.simulation.runtime import WallClock
 from tests.simulation.schedule_client import ScheduleClient
 from tests.simulation.schedules import draw_schedule
@@ -40,7 +43,9 @@ DELIVERED_WITHIN_S = 5.0
 FIRED_WITHIN_S = 25.0
 """What is due is done within this time: what memory has lost is found by the next sweep."""
 TASK_QUEUE = "queue"
-Client = SimClient | ScheduleClient | StandaloneClient | OperationClient | OperatorClient
+VERSIONED_SHARE = 0.024
+"""Of the seeds, in so many a rollout goes on beside everything else; one nearly doubles what a seed costs."""
+Client = SimClient | ScheduleClient | StandaloneClient | OperationClient | OperatorClient | Rollout
 _HOUR_NS = 3_600_000_000_000
 
 
@@ -258,10 +263,11 @@ class World:
             self._start_standalone_client(),
             self._start_operation_client(),
             *self._start_operator(),
+            *self._start_rollout(),
         ]
         await self.loop.sleep(random.uniform(10, 90))
         context.faults = self.faults.ended()
-        context.calm_since_s = self.loop.time()
+        context.calm_since_s = self.oracle.deployments.calm_since_s = self.loop.time()
         context.note("world", "the faults end")
         await self._until_finished(clients)
         await self._look_back()
@@ -312,6 +318,20 @@ class World:
             return []
         return [OperatorClient(self.context, self.loop.new_node("operator"))]
 
+    def _start_rollout(self) -> list[Client]:
+        """Workers with versions in a few of the seeds, with randomness of their own."""
+        random = self.context.stream("deployments")
+        if random.random() >= VERSIONED_SHARE:
+            return []
+        client = RolloutClient(
+            self.context,
+            self.loop.new_node("rollout client"),
+            "rollout client",
+            draw_plans(random, NAMESPACES[0]),
+        )
+        operator = self.loop.new_node("operator of versions")
+        return [client, Rollout(self.context, operator, NAMESPACES[0], self._worker_nodes)]
+
     async def _until_finished(self, clients: Sequence[Client]) -> None:
         began = self.loop.time()
         deadline = began + FINISH_WITHIN_S + self._set_back_s
@@ -361,11 +381,12 @@ class World:
     async def _look_back(self) -> None:
         """Everything is over: checks what is left, then that nothing is left once retention is over."""
         self.oracle.check_histories()
+        versioned = [queue_name(QUEUE, version_text(NAME, build)) for build in (OLD, NEW)]
         for namespace_id in self.context.namespace_ids.values():
             for kind in TaskKind:
-                key = QueueKey(namespace_id, TASK_QUEUE, kind)
-                tasks = immediate(self.durable.read_tasks(key, None, 10))
-                check(not tasks, "no task is left", tasks)
+                for name in (TASK_QUEUE, QUEUE, *versioned):
+                    tasks = immediate(self.durable.read_tasks(QueueKey(namespace_id, name, kind), None, 10))
+                    check(not tasks, "no task is left", tasks)
         for node in self._worker_nodes:
             self.loop.kill(node)
             self.context.network.drop_client(node)

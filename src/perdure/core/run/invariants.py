@@ -216,9 +216,8 @@ def check_tasks(state: RunState, tasks: Iterable[Task]) -> None:
     """
     stored = {task.key: _dispatch(task) for task in tasks}
     wanted = derived_tasks(View.of(state)) if state.version else {}
-    if stored != wanted:
-        problem = f"task rows {stored}, but the state calls for {wanted}"
-        invariant(False, problem, rule="stored tasks are those of the state", run=state.run)
+    problem = f"task rows {stored}, but the state calls for {wanted}"
+    invariant(stored == wanted, problem, rule="stored tasks are those of the state", run=state.run)
 
 
 def _check(rules: Iterable[Rule[Subject]], subject: Subject, run: RunKey, cheap: bool) -> None:
