@@ -297,8 +297,14 @@ class SimLoop(asyncio.AbstractEventLoop):
     def close(self) -> None:
         """Ends the world: unfinished coroutines are closed without a chance to do anything."""
         self._closed = True
-        for node in self._nodes:
-            _bury(node)
+        # Their `finally` blocks may gather. Outside every loop asyncio would make a real one for them, or warn.
+        previous = events._get_running_loop()
+        events._set_running_loop(self)
+        try:
+            for node in self._nodes:
+                _bury(node)
+        finally:
+            events._set_running_loop(previous)
         self._timers.clear()
         self._active.clear()
 

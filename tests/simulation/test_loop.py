@@ -94,6 +94,25 @@ def test_a_killed_node_does_nothing_any_more(loop: SimLoop) -> None:
     assert loop.errors == []
 
 
+def test_the_end_of_a_world_asks_asyncio_for_no_real_loop(loop: SimLoop) -> None:
+    """Code that is closed may gather in its `finally` block: with no loop running, asyncio would make one or warn."""
+    seen: list[object] = []
+
+    async def main() -> None:
+        async def victim() -> None:
+            try:
+                await loop.hang()
+            finally:
+                seen.append(asyncio.gather().get_loop())
+
+        loop.spawn(loop.new_node("victim"), victim())
+        await loop.sleep(1)
+
+    loop.run_until_complete(main())
+    loop.close()
+    assert seen == [loop]
+
+
 def test_a_paused_node_goes_on_where_it_was(loop: SimLoop) -> None:
     seen: list[float] = []
     node = loop.new_node("sleeper")
