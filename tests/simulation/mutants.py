@@ -590,7 +590,7 @@ def child_forgets_its_parent(patch: Patch) -> None:
     start = lifecycle.start
 
     def orphaned(tx: Transition, request: Any, context: Any) -> None:
-        start(tx, request, replace(context, parent=None) if context.predecessor is not None else context)
+        start(tx, request, context._replace(parent=None) if context.predecessor is not None else context)
 
     patch.setattr(lifecycle, "start", orphaned)
 
