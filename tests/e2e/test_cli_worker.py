@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -105,3 +107,37 @@ async def _hang_up(folder: Path) -> None:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+def test_a_reloaded_worker_ends_with_a_process_that_was_killed(tmp_path: Path) -> None:
+    """Who kills the process that replaces the worker does not leave a worker behind that nobody replaces."""
+    asyncio.run(_kill(tmp_path))
+
+
+async def _kill(folder: Path) -> None:
+    (folder / "hello_code.py").write_text(f"import os\nopen('pid', 'w').write(str(os.getpid()))\n{_CODE}")
+    async with PerdureServer() as server:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", "from perdure.cli import main; main()"),
+            *("worker", "run", "hello_code", "-t", "hello", "--address", server.address, "--reload"),
+            cwd=folder,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert process.stderr is not None
+        have_ended = False
+        try:
+            await _line_with(process.stderr, ": 1 workflow;")
+            process.kill()
+            await _line_with(process.stderr, "Stopping")
+            async with asyncio.timeout(WAIT_S):
+                # The worker writes to the same pipe: it ends when both have ended.
+                while await process.stderr.readline():
+                    pass
+                assert await process.wait() == -signal.SIGKILL
+            have_ended = True
+        finally:
+            if not have_ended:
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    process.kill()

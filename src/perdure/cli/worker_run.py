@@ -23,6 +23,7 @@ LOOK_S: Final = 0.5
 STOP_S: Final = 10.0
 """How long a worker that is to be replaced may take to finish."""
 _CHILD: Final = "PERDURE_WORKER_RELOADED"
+"""For the worker of --reload: the descriptor of a pipe that ends when the process that replaces it does."""
 
 
 async def _run(session: Session, flags: Flags) -> None:
@@ -31,7 +32,9 @@ async def _run(session: Session, flags: Flags) -> None:
     The argument is a module, or MODULE:NAME for a class, a function or a list of them. What @workflow.defn,
     @activity.defn and @nexusrpc.handler.service_handler have decorated is found. Modules of this folder are found, too.
     """
-    if flags.reload and not os.environ.get(_CHILD):
+    # Taken away, so that no process which the user's code starts believes to be such a worker.
+    parent = os.environ.pop(_CHILD, "")
+    if flags.reload and not parent:
         await _reloading(session)
         return
     found = load(flags.code)
@@ -45,9 +48,17 @@ async def _run(session: Session, flags: Flags) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
+    if parent:
+        loop.add_reader(int(parent), _orphaned, int(parent), stopping)
     async with worker:
         await stopping.wait()
         session.out.note("Stopping")
+
+
+def _orphaned(pipe: int, stopping: asyncio.Event) -> None:
+    """The process that replaces this one has ended, killed perhaps: nobody else would end this one."""
+    asyncio.get_running_loop().remove_reader(pipe)
+    stopping.set()
 
 
 def _arguments(flags: Flags, found: CodeOfModule) -> dict[str, Any]:
@@ -102,10 +113,15 @@ async def _reloading(session: Session) -> None:
         loop.add_signal_handler(number, stopping.set)
     # The worker is in a session of its own: nobody but this process tells it that the terminal is gone.
     loop.add_signal_handler(signal.SIGHUP, stopping.set)
+    # Nothing is ever written. The end for writing is closed with this process, however it ends.
+    of_worker, _ = os.pipe()
     while not stopping.is_set():
         before = dict(_files())
         process = await asyncio.create_subprocess_exec(
-            *command, env={**os.environ, _CHILD: "1"}, start_new_session=True
+            *command,
+            env={**os.environ, _CHILD: str(of_worker)},
+            pass_fds=(of_worker,),
+            start_new_session=True,
         )
         try:
             changed = await _changed(before, process, stopping)

@@ -41,6 +41,8 @@ class AdvancedJSONEncoder(json.JSONEncoder):
                 # A subclass sees the dataclass, and not the dataclasses inside it.
                 return dataclasses.asdict(o)
             return {name: getattr(o, name) for name in _field_names(type(o))}
+        if hasattr(o, "__await__"):
+            raise _refusal(o, "an `await` is missing where it comes from")
         as_dict = getattr(o, "dict", None)
         if callable(as_dict):
             return as_dict()
@@ -48,7 +50,13 @@ class AdvancedJSONEncoder(json.JSONEncoder):
             return list(o)
         if isinstance(o, uuid.UUID):
             return str(o)
-        return super().default(o)
+        raise _refusal(
+            o, "use what JSON has, dataclasses or Pydantic models, or a data converter of your own"
+        )
+
+
+def _refusal(value: Any, advice: str) -> TypeError:
+    return TypeError(f"Object of type {type(value).__name__} is not JSON serializable: {advice}")
 
 
 @lru_cache(maxsize=1024)

@@ -381,5 +381,5 @@ def _add_namespace_advice(error: RPCError, request: Message) -> None:
     namespace = getattr(request, "namespace", "")
     error.add_note(
         f"The call was about namespace {namespace!r}. Connect with one that exists, or create it: "
-        f"temporal operator namespace create --namespace {namespace}"
+        f"perdure operator namespace create --namespace {namespace}"
     )

@@ -140,6 +140,10 @@ def assemble(
         TypeError: Activities or workflows that are none.
         ValueError: Activities or workflows that do not go together, or an executor that is missing.
     """
+    if _is_debugged(config):
+        from perdure.worker._breakpoints import let_quit_go_on  # imports pdb, which no other worker needs
+
+        let_quit_go_on()
     make = _slots_maker(config, environment)
     registry: ActivityRegistry | None = None
     activity_worker: ActivityWorker | None = None

@@ -82,8 +82,8 @@ class WorkerConfig(TypedDict, total=False):
         workflow_failure_exception_types: Exceptions that fail a workflow; others fail its task, which is tried
             again until the code is repaired.
         shared_state_manager: For `def` activities in other processes.
-        debug_mode: Run workflow code on the event loop and never interrupt it, for a debugger. Also with the
-            environment variable TEMPORAL_DEBUG.
+        debug_mode: Run workflow code on the event loop and never interrupt it, for a debugger; leaving that of
+            `breakpoint()` with `q` lets the code go on. Also with the environment variable TEMPORAL_DEBUG.
         disable_eager_activity_execution: Activities come through polls only.
         on_fatal_error: Awaited with the error before the worker ends because of it.
         use_worker_versioning: Use `deployment_config`.

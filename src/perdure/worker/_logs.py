@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import traceback
+from bdb import BdbQuit
 from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
@@ -19,6 +20,7 @@ from perdure.core.run import retry
 from perdure.core.run.protos import duration_ns
 from perdure.exceptions import ApplicationError, ApplicationErrorCategory
 from perdure.worker._workflow_watch import DeadlockError
+from perdure.worker.workflow_code.guards import RestrictedWorkflowAccessError
 
 if TYPE_CHECKING:
     from perdure.api.workflowservice.v1 import PollWorkflowTaskQueueResponse
@@ -39,6 +41,11 @@ _OWN_FOLDERS = tuple(
         Path(asyncio.__file__).resolve().parent,
         Path(next(iter(concurrent.__path__))).resolve(),
     )
+)
+_AFTER_QUIT = (
+    "The debugger was left, which raises BdbQuit: the task is tried again, and its breakpoint stops it again. Leave "
+    "with c (continue), set PYTHONBREAKPOINT=0, or use breakpoint() with Worker(debug_mode=True), where q lets the "
+    "code go on."
 )
 
 
@@ -163,7 +170,7 @@ def workflow_task_failed(
             "run_id": run_id,
         },
     }
-    what = one_line(error) if error is not None else " ".join(message.split())[:_MAX_TEXT]
+    what = one_line(error) + _place(error) if error is not None else " ".join(message.split())[:_MAX_TEXT]
     workflow_logger.warning(
         "Failed activation on workflow %s with ID %s and run ID %s (task attempt %d, tried again): %s",
         *(workflow_type, workflow_id, run_id, attempt, what),
@@ -172,9 +179,21 @@ def workflow_task_failed(
     if isinstance(error, DeadlockError):
         # The one failure of which the line says nothing without the stack.
         workflow_logger.warning("%s", error.advice)
+    elif isinstance(error, BdbQuit):
+        workflow_logger.warning("%s", _AFTER_QUIT)
     elif workflow_logger.isEnabledFor(logging.DEBUG):
         text = user_traceback(error) if error is not None else message
         workflow_logger.debug("Failed activation on workflow:\n%s", text)
+
+
+def _place(error: BaseException) -> str:
+    """Where the user's code stood last: ` (at FILE:LINE in FUNCTION)`, or nothing if the error says it or none did."""
+    if isinstance(error, RestrictedWorkflowAccessError):
+        return ""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith((*_OWN_FOLDERS, "<")):
+            return f" (at {frame.filename}:{frame.lineno} in {frame.name})"
+    return ""
 
 
 @_never_raises

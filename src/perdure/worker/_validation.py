@@ -52,7 +52,7 @@ def _advice(environment: Environment, error: RPCError) -> str:
     if error.status is RPCStatusCode.NOT_FOUND:
         return (
             f"there is no namespace {name!r} on this server. Connect the client with the name of one that exists, or "
-            f"create it: temporal operator namespace create --namespace {name}"
+            f"create it: perdure operator namespace create --namespace {name}"
         )
     if error.status in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED):
         return f"the server does not let this client work in namespace {name!r}: {error.message}. Check its credentials"

@@ -122,6 +122,6 @@ def test_a_namespace_that_does_not_exist_says_how_to_make_one(tmp_path: Path) ->
             with pytest.raises(RPCError) as caught:
                 await client.start_workflow("Nobody", id="id", task_queue="none")
         assert caught.value.status is RPCStatusCode.NOT_FOUND
-        assert "temporal operator namespace create --namespace nowhere" in caught.value.__notes__[0]
+        assert "perdure operator namespace create --namespace nowhere" in caught.value.__notes__[0]
 
     _on_a_server(scenario, tmp_path)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import io
 import pdb
+import sys
 import threading
 from contextlib import suppress
 from datetime import timedelta
@@ -15,7 +17,7 @@ import pytest
 from perdure import activity, workflow
 from perdure.api.enums.v1 import EventType
 from perdure.client import Client, WorkflowHandle
-from perdure.worker import Worker
+from perdure.worker import Worker, _breakpoints
 from tests.e2e.python_sdk import eventually, unique
 from tests.e2e.worker.targets import on_every_target
 from tests.e2e.worker.workflows import Counter
@@ -278,6 +280,51 @@ def _stop_here() -> None:
     import sys
 
     QuitsAfterAWhile(nosigint=True).set_trace(sys._getframe().f_back)
+
+
+@workflow.defn
+class StopsEachTime:
+    """Stops at a breakpoint whenever the code runs."""
+
+    times = 0
+
+    @workflow.run
+    async def run(self) -> str:
+        StopsEachTime.times += 1
+        breakpoint()
+        return "went on"
+
+
+@on_every_target
+async def test_in_debug_mode_leaving_the_debugger_lets_the_code_go_on(client: Client) -> None:
+    """With q, or at the end of the input: no task fails, so the breakpoint does not come again; the log says it."""
+    for typed in ("q\n", "exit\n", ""):
+        queue = unique("leaves")
+        StopsEachTime.times = 0
+        said: list[str] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.breakpointhook", sys.__breakpointhook__)  # that of pytest is its own debugger
+            patch.delenv("PYTHONBREAKPOINT", raising=False)
+            patch.setattr("sys.stdin", io.StringIO(typed))
+            patch.setattr(
+                _breakpoints.logger, "warning", lambda text, *args, into=said: into.append(text % args)
+            )
+            async with Worker(client, task_queue=queue, workflows=[StopsEachTime], debug_mode=True):
+                handle = await client.start_workflow(StopsEachTime.run, id=queue, task_queue=queue)
+                assert await handle.result() == "went on"
+        assert await _failures(handle) == []
+        assert StopsEachTime.times == 1
+        assert [text for text in said if text.startswith("The debugger was left at test_blocked_code.py:")]
+
+
+@pytest.mark.parametrize("chosen", ["hook", "variable"])
+def test_a_debugger_that_somebody_chose_remains(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debug mode replaces neither a hook, such as that of pytest or of an editor, nor PYTHONBREAKPOINT."""
+    hook = sys.__breakpointhook__ if chosen == "variable" else _stop_here
+    monkeypatch.setattr("sys.breakpointhook", hook)
+    monkeypatch.setenv("PYTHONBREAKPOINT", "0" if chosen == "variable" else "")
+    _breakpoints.let_quit_go_on()
+    assert sys.breakpointhook is hook
 
 
 @workflow.defn

@@ -177,7 +177,7 @@ def test_an_unknown_namespace_comes_with_what_to_do() -> None:
         client, _ = fake_client({"StartWorkflowExecution": [unknown]})
         with pytest.raises(RPCError) as caught:
             await client.start_workflow("Order", id="id", task_queue="q")
-        assert "temporal operator namespace create --namespace ns" in caught.value.__notes__[0]
+        assert "perdure operator namespace create --namespace ns" in caught.value.__notes__[0]
 
     _run(scenario())
 
@@ -500,7 +500,7 @@ def test_every_call_about_a_namespace_that_is_not_there_says_what_to_do() -> Non
             with pytest.raises(RPCError) as caught:
                 await call
             [note] = caught.value.__notes__
-            assert "temporal operator namespace create --namespace ns" in note
+            assert "perdure operator namespace create --namespace ns" in note
 
     _run(scenario())
 

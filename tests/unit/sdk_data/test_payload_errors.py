@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
+from asyncio import Future
 from typing import Any
 
 import pytest
@@ -138,6 +140,14 @@ def test_a_value_that_no_converter_takes_is_refused() -> None:
 def test_a_value_that_json_cannot_hold_is_refused(value: Any) -> None:
     with pytest.raises(TypeError, match="not JSON serializable"):
         CONVERTER.to_payload(value)
+
+
+def test_a_coroutine_is_refused_with_what_is_missing() -> None:
+    """Who forgets `await` reads of it, and not of JSON alone."""
+    future: Future[None] = Future(loop=asyncio.new_event_loop())
+    with pytest.raises(TypeError, match="an `await` is missing"):
+        CONVERTER.to_payload({"a": future})
+    future.get_loop().close()
 
 
 def test_a_pydantic_model_without_its_converter_is_warned_about() -> None:

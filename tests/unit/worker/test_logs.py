@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
+from bdb import BdbQuit
+from collections.abc import Callable
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -76,6 +79,32 @@ def test_a_traceback_begins_with_the_users_frames_and_ends_with_the_workers() ->
     own = text.index("called by the worker at:")
     assert text.index(__file__) < own
     assert text.index("_activity_registry.py") > own
+
+
+@pytest.mark.parametrize(
+    ("raises", "expected"),
+    [
+        (lambda: _raises(3), rf"ValueError: 3 \(at {re.escape(__file__)}:\d+ in _raises\)$"),
+        (
+            lambda: ActivityRegistry([len], None, None),
+            rf"TypeError: .* \(at {re.escape(__file__)}:\d+ in <lambda>\)$",
+        ),
+    ],
+)
+def test_a_failed_workflow_task_says_where_the_users_code_stood(
+    raises: Callable[[], object], expected: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without debug logs, too: what called the SDK, and not where in the SDK the error comes from."""
+    with pytest.raises((ValueError, TypeError)) as caught:
+        raises()
+    _logs.workflow_task_failed("Order", "order-1", "run", 1, "", caught.value)
+    assert re.search(expected, caplog.messages[0]), caplog.messages
+
+
+def test_who_quits_a_debugger_reads_why_the_breakpoint_comes_again(caplog: pytest.LogCaptureFixture) -> None:
+    """pdb's `q` raises BdbQuit, of which newcomers know neither the name nor what follows."""
+    _logs.workflow_task_failed("Order", "order-1", "run", 1, "", BdbQuit())
+    assert "debug_mode=True" in caplog.messages[1]
 
 
 def test_causes_follow() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from perdure.core.errors import PerdureError
 
 
@@ -10,5 +12,7 @@ class PortError(PerdureError):
 
 
 def why(error: Exception) -> object:
-    """What an error of the system says, without its number."""
-    return getattr(error, "strerror", None) or error
+    """What an error of the system says, without its number, and what to do if the port is taken."""
+    text = getattr(error, "strerror", None) or error
+    is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+    return f"{text}. Perhaps a server runs there already; any other port will do" if is_taken else text

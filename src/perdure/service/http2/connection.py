@@ -227,7 +227,7 @@ class Connection(asyncio.Protocol):
         if not self._greeted and kind != frames.SETTINGS:
             raise ConnectionBrokenError(
                 ErrorCode.PROTOCOL_ERROR,
-                "it does not speak HTTP/2 without TLS: is it a gRPC server, and does it use TLS?",
+                "it does not speak HTTP/2 without TLS: it is no gRPC server, or it uses TLS",
             )
         if size > _MAX_FRAME_BYTES:
             raise ConnectionBrokenError(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {size} bytes")

@@ -42,7 +42,8 @@ class FileLock:
             os.close(self._descriptor)
             raise StoreOpenError(
                 f"The database {database} is in use by another process{f' (pid {holder})' if holder else ''}. "
-                "Stop that process, or use another file: one file serves one process at a time."
+                "One file serves one process at a time: stop that process, connect to its address if it is a server, "
+                "or use another file."
             ) from error
         _held.add(self)
         os.ftruncate(self._descriptor, 0)
