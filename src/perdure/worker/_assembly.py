@@ -140,10 +140,6 @@ def assemble(
         TypeError: Activities or workflows that are none.
         ValueError: Activities or workflows that do not go together, or an executor that is missing.
     """
-    if _is_debugged(config):
-        from perdure.worker._breakpoints import let_quit_go_on  # imports pdb, which no other worker needs
-
-        let_quit_go_on()
     make = _slots_maker(config, environment)
     registry: ActivityRegistry | None = None
     activity_worker: ActivityWorker | None = None
@@ -177,7 +173,7 @@ def assemble(
         workflow_worker = WorkflowWorker(
             environment,
             programs=programs,
-            pool=None if _is_debugged(config) else config.get("workflow_task_executor"),
+            pool=None if is_debugged(config) else config.get("workflow_task_executor"),
             deadlock_timeout_s=_deadlock_timeout_s(config),
             slots=workflow_slots,
             cache=RunCache(config.get("max_cached_workflows", 1000)),
@@ -268,13 +264,14 @@ def _local_activity_check(registry: ActivityRegistry | None) -> Callable[[str], 
     return refuse
 
 
-def _is_debugged(config: WorkerConfig) -> bool:
+def is_debugged(config: WorkerConfig) -> bool:
+    """Whether the worker is in debug mode."""
     return bool(config.get("debug_mode") or os.environ.get("TEMPORAL_DEBUG"))
 
 
 def _deadlock_timeout_s(config: WorkerConfig) -> float | None:
     timeout = config.get("deadlock_timeout", _DEFAULT_DEADLOCK_TIMEOUT)
-    return None if timeout is None or _is_debugged(config) else timeout.total_seconds()
+    return None if timeout is None or is_debugged(config) else timeout.total_seconds()
 
 
 def _fixed_tuner(config: WorkerConfig) -> WorkerTuner:

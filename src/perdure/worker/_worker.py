@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from perdure.runtime import Runtime
 from perdure.server import collector
-from perdure.worker._assembly import assemble, make_environment, plugins_of
+from perdure.worker._assembly import assemble, is_debugged, make_environment, plugins_of
 from perdure.worker._config import WorkerConfig, WorkerDeploymentConfig, check_config
 from perdure.worker._interceptor import Interceptor
 from perdure.worker._lifetime import WorkerLifetime
@@ -135,6 +135,10 @@ class Worker:
             )
         storage = self._environment.data_converter.external_storage
         self._storage_drivers = list(storage.drivers) if storage else []
+        if is_debugged(config):
+            from perdure.worker._breakpoints import let_quit_go_on  # imports pdb, which no other worker needs
+
+            let_quit_go_on()
         self._parts = assemble(config, self._environment, self._on_fatal)
         self._activity_worker = self._parts.activity_worker
         self._workflow_worker = self._parts.workflow_worker
