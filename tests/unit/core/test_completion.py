@@ -242,6 +242,15 @@ def test_a_failed_task_keeps_what_the_worker_said() -> None:
     assert (attributes.failure.message, attributes.identity) == ("bad code", "worker")
 
 
+def test_a_cause_that_this_server_does_not_know_is_recorded_as_it_came() -> None:
+    """A worker may be newer, or broken."""
+    driver = begun()
+    driver.poll()
+    driver.fail_task(-1)
+    assert driver.last("WORKFLOW_TASK_FAILED").workflow_task_failed_event_attributes.cause == -1
+    assert driver.state.header.task_problem == "Failed-1"
+
+
 # --- too many events wait ---
 
 

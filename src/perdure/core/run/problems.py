@@ -21,7 +21,9 @@ _TYPE_PREFIX = "TIMEOUT_TYPE_"
 
 def failed(header: RunHeader, cause: int) -> None:
     """A workflow task failed."""
-    name = WorkflowTaskFailedCause.Name(cause)  # type: ignore[arg-type]  # an enum number
+    # A worker may know causes that this server does not: those go by their number.
+    known = cause in WorkflowTaskFailedCause.values()
+    name = WorkflowTaskFailedCause.Name(cause) if known else str(cause)  # type: ignore[arg-type]  # an enum number
     header.task_problem = f"Failed{_camel(name.removeprefix(_CAUSE_PREFIX))}"
 
 
