@@ -89,8 +89,12 @@ async def _wait_for_a_task(awaitable: Any, timeout_s: float) -> Any:
         if not task.done():
             task.remove_done_callback(wake)
             await _cancel_and_wait(task)
-            if task.cancelled():
-                raise TimeoutError
+            try:
+                return task.result()
+            except (
+                asyncio.CancelledError
+            ) as error:  # what `gather` gave may raise it without being cancelled itself
+                raise TimeoutError from error
     finally:
         timer.cancel()
     return task.result()
