@@ -20,7 +20,7 @@ from perdure.core.run import retry
 from perdure.core.run.protos import duration_ns
 from perdure.exceptions import ApplicationError, ApplicationErrorCategory
 from perdure.worker._workflow_watch import DeadlockError
-from perdure.worker.workflow_code.guards import RestrictedWorkflowAccessError
+from perdure.worker.workflow_code.guards.errors import RestrictedWorkflowAccessError, is_library
 
 if TYPE_CHECKING:
     from perdure.api.workflowservice.v1 import PollWorkflowTaskQueueResponse
@@ -190,9 +190,10 @@ def _place(error: BaseException) -> str:
     """Where the user's code stood last: ` (at FILE:LINE in FUNCTION)`, or nothing if the error says it or none did."""
     if isinstance(error, RestrictedWorkflowAccessError):
         return ""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith((*_OWN_FOLDERS, "<")):
-            return f" (at {frame.filename}:{frame.lineno} in {frame.name})"
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        file = frame.f_code.co_filename
+        if not file.startswith((*_OWN_FOLDERS, "<")) and not is_library(frame):
+            return f" (at {file}:{line} in {frame.f_code.co_name})"
     return ""
 
 

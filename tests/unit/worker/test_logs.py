@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from bdb import BdbQuit
@@ -84,6 +85,7 @@ def test_a_traceback_begins_with_the_users_frames_and_ends_with_the_workers() ->
 @pytest.mark.parametrize(
     ("raises", "expected"),
     [
+        (lambda: json.dumps(object()), rf"TypeError: .* \(at {re.escape(__file__)}:\d+ in <lambda>\)$"),
         (lambda: _raises(3), rf"ValueError: 3 \(at {re.escape(__file__)}:\d+ in _raises\)$"),
         (
             lambda: ActivityRegistry([len], None, None),
