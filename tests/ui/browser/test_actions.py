@@ -12,8 +12,8 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import Page, expect
 
-from perdure.api.common.v1 import Payload, Payloads
-from perdure.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
+from perdure.api.common.v1 import Payload, Payloads, WorkflowExecution
+from perdure.api.workflowservice.v1 import DeleteWorkflowExecutionRequest, DescribeWorkflowExecutionResponse
 from tests.ui.application import Broken, Item, Nap, Order, Stuck
 from tests.ui.browser.conftest import Visitor
 from tests.ui.stage import Stage
@@ -246,6 +246,16 @@ def test_a_batch_is_stopped(visitor: Visitor) -> None:
     expect(page.locator(".done")).to_contain_text("stopped")
     # No other batch may start before this one has ended.
     expect(page.get_by_role("link", name="Stop")).to_have_count(0)
+    # The tests of lists look for their runs on the first page.
+    visitor.stage.wait(_delete(visitor.stage, [f"{mark}-{number}" for number in range(60)]))
+    visitor.stage.wait(visitor.stage.until(lambda: _is_gone(visitor.stage, mark)))
+
+
+async def _delete(stage: Stage, workflow_ids: list[str]) -> None:
+    for workflow_id in workflow_ids:
+        execution = WorkflowExecution(workflow_id=workflow_id)
+        request = DeleteWorkflowExecutionRequest(namespace="default", workflow_execution=execution)
+        await stage.client.workflow_service.delete_workflow_execution(request)
 
 
 def test_a_run_goes_on_from_an_event_that_was_chosen_with_the_keys_alone(visitor: Visitor) -> None:
