@@ -399,6 +399,20 @@ def test_a_busy_run_is_not_folded_by_itself() -> None:
     assert not lay_out(story.model(20 * SECOND), View(is_folded=None)).folds
 
 
+@pytest.mark.parametrize(
+    ("waited_ns", "folds"), [(5 * SECOND, False), (9 * MINUTE, False), (11 * MINUTE, True)]
+)
+def test_the_waits_of_a_short_run_are_shown_as_they_went(waited_ns: int, folds: bool) -> None:
+    """A retry that takes seconds is what somebody wants to see, and not worth a fold; the button still folds it."""
+    story = Story()
+    story.start()
+    story.activity("charge", 0, 0, 10 * MS)
+    story.activity("charge", waited_ns, waited_ns, waited_ns + 10 * MS)
+    model = story.model(waited_ns + 10 * MS)
+    assert bool(lay_out(model, View(is_folded=None)).folds) is folds
+    assert lay_out(model, View(is_folded=True)).folds
+
+
 def test_behind_a_fold_the_axis_counts_from_its_end() -> None:
     """A distance from the beginning would be days, hours, minutes and milliseconds."""
     moments = [START, START + SECOND, START + 3 * DAY + 17 * MINUTE, START + 3 * DAY + 17 * MINUTE + SECOND]

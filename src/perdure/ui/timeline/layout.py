@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from perdure.ui.timeline.model import Item, Kind, Phase, Segment, State, Timeline
-from perdure.ui.timeline.scale import LEAST_FOLDED, Fold, Scale, Tick, folded, linear
+from perdure.ui.timeline.scale import LEAST_FOLDED, MINUTE, Fold, Scale, Tick, folded, linear
 
 MAX_ROWS_OF_THEIR_OWN: Final = 60
 MAX_LANES: Final = 40
@@ -25,6 +25,8 @@ NARROW_ROW: Final = 36
 LANE: Final = 7
 LEAST_IDLE: Final = 4.0
 """So many times as long as all the rest is what is folded if nobody says otherwise."""
+LEAST_FOLDED_SPAN_NS: Final = 10 * MINUTE
+"""A shorter range is shown as it went if nobody says otherwise: its waits are part of its story."""
 _MIN_BAR: Final = 2.0
 
 
@@ -34,7 +36,8 @@ class View:
 
     Attributes:
         from_ns, to_ns: range of time; None for where the run begins or ends.
-        is_folded: idle stretches are folded; None for those that leave no room for the rest.
+        is_folded: idle stretches are folded; None for those of a long range that leave no room for the
+            rest.
         width: pixels.
         kinds: what is shown; None for everything.
     """
@@ -167,7 +170,8 @@ def lay_out(timeline: Timeline, view: View) -> Drawing:
         and (view.kinds is None or item.kind in view.kinds or item.kind is Kind.LIFE)
     ]
     x1 = float(width - (NARROW_RIGHT if is_narrow else RIGHT))
-    if view.is_folded is False:
+    is_short = view.is_folded is None and to_ns - from_ns < LEAST_FOLDED_SPAN_NS
+    if view.is_folded is False or is_short:
         scale = linear(from_ns, to_ns, plot_x, x1)
     else:
         least = LEAST_FOLDED if view.is_folded else LEAST_IDLE
