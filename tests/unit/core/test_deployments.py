@@ -78,6 +78,15 @@ def test_a_queue_follows_the_deployment_that_changed_last() -> None:
         assert routes(order).route("orders", TaskKind.WORKFLOW).current == "mart:1"
 
 
+def test_queues_have_one_order_in_every_process() -> None:
+    """Tasks are sent on queue by queue: in an order of their hashes, a seed of the simulation would be two runs."""
+    queues = [(f"queue-{n}", int(TaskKind.WORKFLOW)) for n in range(20)]
+    deployment = Deployment(created_ns=1)
+    for now_ns, queue in enumerate(queues, 1):
+        deployment = changes.registered("shop", deployment, "1", queue, now_ns)
+    assert list(routes([("shop", deployment)]).by_queue) == sorted(queues)
+
+
 def test_what_is_refused() -> None:
     """Each with the error that clients know."""
     deployment = changes.set_current("shop", deployed("1", "2"), "1", 10, identity="op")

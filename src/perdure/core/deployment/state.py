@@ -63,9 +63,9 @@ def routes(deployments: Iterable[tuple[str, Deployment]]) -> Routes:
     ramping_ns: dict[QueueName, int] = {}
     for name, deployment in deployments:
         for build_id, version in deployment.versions.items():
-            queues = frozenset((queue, TaskKind(kind)) for queue, kind in version.queues)
-            members[version_text(name, build_id)] = queues
-            for queue in queues:
+            queues = [(queue, TaskKind(kind)) for queue, kind in version.queues]
+            members[version_text(name, build_id)] = frozenset(queues)
+            for queue in queues:  # not in the order of a set: tasks are sent on in this one
                 by_queue.setdefault(queue, Route())
         known = {queue for build in deployment.versions for queue in members[version_text(name, build)]}
         current = _full(name, deployment.current)
