@@ -59,15 +59,15 @@ class Large(Server):
     [
         ("/namespaces/default/workflows", 2, DEFAULT_PAGE_ROWS),
         ("/namespaces/default/workflows?query=ExecutionStatus='Completed'&page=bW9yZQ", 2, DEFAULT_PAGE_ROWS),
-        (f"{RUN}/history", 2, 256),
-        (f"{RUN}/history?order=newest&mode=compact", 2, 256),
-        (f"{RUN}/history?event=200", 2, 1_000),
-        (f"{RUN}/history?event=49900", 2, 1_000),
+        (f"{RUN}/history", 4, 256),
+        (f"{RUN}/history?order=newest&mode=compact", 4, 256),
+        (f"{RUN}/history?event=200", 4, 1_000),
+        (f"{RUN}/history?event=49900", 4, 1_000),
         (f"{RUN}/history?search=nothing", 80, 20_256),
         (RUN, 24, TIMELINE_EVENTS + 512),
         (f"{RUN}?part=first", 24, TIMELINE_EVENTS + 512),
-        (f"{RUN}/queries", 2, 0),
-        (f"{RUN}/workers", 4, 0),
+        (f"{RUN}/queries", 4, 0),
+        (f"{RUN}/workers", 6, 0),
     ],
 )
 def test_a_page_reads_no_more_of_much(path: str, most_calls: int, most_items: int) -> None:

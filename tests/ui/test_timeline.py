@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 from itertools import pairwise
 
@@ -17,7 +18,7 @@ from perdure.api.history.v1 import HistoryEvent
 from perdure.api.protobuf import Duration, Timestamp
 from perdure.api.workflow.v1 import PendingActivityInfo
 from perdure.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
-from perdure.ui.timeline.attempts import earlier_attempts, interval_ns
+from perdure.ui.timeline.attempts import earlier_attempts, interval_ns, waited_ns
 from perdure.ui.timeline.build import build, words
 from perdure.ui.timeline.layout import MAX_LANES, View, lay_out, merged, pack
 from perdure.ui.timeline.model import Item, Kind, Phase, State, Timeline
@@ -147,21 +148,31 @@ def test_earlier_attempts_are_apart_estimated_and_follow_the_policy() -> None:
     assert [((one.end_ns or 0) - one.start_ns) // SECOND for one in waits] == [1, 2]
 
 
-@pytest.mark.parametrize(("attempt", "seconds"), [(1, 1), (2, 2), (3, 4), (12, 100), (5000, 100)])
+@pytest.mark.parametrize(
+    ("attempt", "seconds"), [(1, 1), (2, 2), (3, 4), (12, 100), (1010, 100), (5000, 100)]
+)
 def test_intervals_grow_up_to_the_most(attempt: int, seconds: int) -> None:
     assert interval_ns(RetryPolicy(), attempt) == seconds * SECOND
 
 
+@pytest.mark.parametrize("coefficient", [0.0, 1.0, 1.0000001, 1.5, 2.0, 1e300, -3.0, math.inf, math.nan])
+def test_the_waits_together_are_the_sum_of_the_waits(coefficient: float) -> None:
+    """The sum is not gone through: it has to be the same as if it were, for policies of others, too."""
+    policy = RetryPolicy(initial_interval=lasting(3 * SECOND), backoff_coefficient=coefficient)
+    summed = sum(interval_ns(policy, attempt) for attempt in range(1, 400))
+    assert waited_ns(policy, 399) == pytest.approx(summed, rel=1e-9)
+
+
 @given(
-    st.integers(2, 200),
+    st.integers(2, 200) | st.integers(2, 2**31 - 1),
     st.integers(0, 400 * SECOND),
     st.integers(1, 60),
-    st.sampled_from([1.0, 1.5, 2.0, 10.0]),
+    st.sampled_from([1.0, 1.5, 2.0, 10.0]) | st.floats(1.0, 3.0) | st.floats(),
 )
 def test_estimated_attempts_fill_the_time_in_order(
     last: int, span_ns: int, first_s: int, coefficient: float
 ) -> None:
-    """Whatever the policy says, the segments touch each other from the scheduling to the last attempt's start."""
+    """Whatever the policy says, however many: segments touch each other, up to the start of the last attempt."""
     policy = RetryPolicy(initial_interval=lasting(first_s * SECOND), backoff_coefficient=coefficient)
     segments = earlier_attempts(policy, START, START + span_ns, last, "no")
     assert segments[0].start_ns == START

@@ -46,7 +46,7 @@ def environment() -> jinja2.Environment:
         duration=duration, when=when, size=size, pretty=pretty, status_class=status_class, number=number,
         oneline=oneline, quoted=quoted, counted=counted, breaks=breaks,
     )  # fmt: skip
-    found.globals.update(version=__version__, assets=asset_version())
+    found.globals.update(version=__version__, assets=asset_version(), most_shown=_MAX_SHOWN)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from urllib.parse import urlencode
 
 import pytest
@@ -119,6 +120,45 @@ def test_a_failed_run_says_why_and_offers_a_retry(visitor: Visitor) -> None:
     expect(page.get_by_role("link", name="Retry from the failed step").first).to_be_visible()
     visitor.check_access()
     visitor.shoot("broken")
+
+
+def test_what_came_in_and_what_came_out_are_read_first(visitor: Visitor) -> None:
+    """Above the timeline and the facts, with the SDK and the counts on the tabs beside them."""
+    page = visitor.open(visitor.stage.page_of("order-delivered"))
+    expect(page.locator("main .pane h2")).to_have_text(["Input", "Result"])
+    expect(page.locator(".pane").last).to_contain_text("lamp delivered to Side Street 2")
+    panes, facts = page.locator(".outcome").bounding_box(), page.locator("dl.summary").bounding_box()
+    assert panes is not None
+    assert facts is not None
+    assert panes["y"] + panes["height"] < facts["y"]
+    expect(page.locator("dl.summary")).to_contain_text("perdure-python")
+    counts = {"History": r"^History \d\d$", "Relationships": "^Relationships 1$", "Workers": "^Workers 1$"}
+    for tab, text in counts.items():
+        expect(page.locator(".tabs a", has_text=tab)).to_have_text(re.compile(text))
+    visitor.open(visitor.stage.page_of("stuck"))
+    expect(page.locator(".tabs a", has_text="Timeline")).to_have_text("Timeline 1 pending")
+
+
+@pytest.mark.parametrize("has_clipboard", [True, False], ids=["clipboard", "selection"])
+def test_ids_payloads_and_commands_are_copied(visitor: Visitor, has_clipboard: bool) -> None:
+    """Also where the browser gives pages no clipboard, as it does without HTTPS on other hosts."""
+    run_id = visitor.stage.run_ids["order-delivered"]
+    visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = visitor.open(visitor.stage.page_of("order-delivered"))
+    if not has_clipboard:
+        page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('none')); }")
+    page.get_by_text("On the command line").click()
+    copied = {
+        "Copy workflow ID": "order-delivered",
+        "Copy run ID": run_id,
+        "Copy value": json.dumps({"name": "lamp", "price": 9.5}, indent=2),
+        "Copy command": f"perdure workflow show --workflow-id order-delivered --run-id {run_id}",
+    }
+    for label, text in copied.items():
+        page.get_by_role("button", name=label).first.click()
+        expect(page.locator("#said")).to_contain_text(label.removeprefix("Copy "))
+        assert str(page.evaluate("navigator.clipboard.readText()")).startswith(text)
+    visitor.check_access()
 
 
 def test_idle_time_folds_and_the_range_zooms(visitor: Visitor) -> None:

@@ -103,7 +103,7 @@ def test_a_standalone_activity_lives_through_all_its_actions(visitor: Visitor) -
     """Pause, other options, unpause, reset, cancel by request, terminate, delete."""
     activity_id = _failing(visitor.stage)
     page = visitor.open(f"/activities/{activity_id}")
-    expect(page.locator("#one")).to_contain_text("aisle 3: the warehouse does not answer")
+    expect(page.locator("#result")).to_contain_text("aisle 3: the warehouse does not answer")
     visitor.shoot("activity-stuck")
 
     def act(link: str, button: str, done: str, **fields: str) -> None:

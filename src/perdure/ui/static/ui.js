@@ -1,5 +1,5 @@
 // What pages cannot do without script: regions that refresh, times in the user's zone, rows chosen by key or
-// checkbox, and the timeline's tips, width and zoom by dragging. Every page works without it.
+// checkbox, buttons that copy, and the timeline's tips, width and zoom by dragging. Every page works without it.
 "use strict";
 (() => {
   const root = document.documentElement;
@@ -36,6 +36,43 @@
     }
   }
 
+  // --- copying ---
+
+  function addCopyButtons(within) {
+    for (const one of all("[data-copy]", within)) {
+      if (one.nextElementSibling?.matches(".copy")) continue;
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "copy";
+      button.title = `Copy ${one.dataset.copy}`;
+      button.setAttribute("aria-label", button.title);
+      one.after(button);
+    }
+  }
+  async function copy(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      // Browsers have that for localhost and HTTPS only; elsewhere what is selected can be copied.
+      const area = document.createElement("textarea");
+      area.value = text;
+      area.className = "visually-hidden";
+      document.body.append(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+    }
+  }
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest(".copy");
+    if (!button) return;
+    await copy(button.previousElementSibling.textContent);
+    button.focus({ preventScroll: true });
+    button.classList.add("done-copying");
+    byId("said").textContent = `Copied: ${button.previousElementSibling.dataset.copy}`;
+    setTimeout(() => { button.classList.remove("done-copying"); byId("said").textContent = ""; }, 1500);
+  });
+
   // --- regions that refresh ---
 
   const every = Number(document.body.dataset.liveMs || 0);
@@ -54,16 +91,19 @@
       const other = fresh.getElementById(region.id);
       if (!other) continue;
       showTimes(other);
+      addCopyButtons(other);
       if (other.innerHTML === region.innerHTML) continue;
       const open = new Set(all("details[open]", region).map((one) => one.parentElement.id || one.className));
       const active = region.contains(document.activeElement) ? document.activeElement : null;
       const focused = active?.getAttribute("href");
+      const copied = active?.matches(".copy") ? all(".copy", region).indexOf(active) : -1;
       const unfolded = active?.tagName === "SUMMARY" ? active.closest("li[id]")?.id : "";
       const chosen = new Set(all(".select-run:checked", region).map((box) => box.value));
       region.replaceChildren(...other.childNodes);
       for (const one of all("details", region)) if (open.has(one.parentElement.id || one.className)) one.open = true;
       for (const box of all(".select-run", region)) box.checked = chosen.has(box.value);
       if (focused) all("a[href]", region).find((one) => one.getAttribute("href") === focused)?.focus({ preventScroll: true });
+      else if (copied >= 0) all(".copy", region)[copied]?.focus({ preventScroll: true });
       else if (unfolded) byId(unfolded)?.querySelector("summary").focus({ preventScroll: true });
       prepare(region);
     }
@@ -246,6 +286,7 @@
 
   function prepare(within) {
     showTimes(within);
+    addCopyButtons(within);
     for (const svg of all("svg.timeline", within)) prepareTimeline(svg);
     showSelected();
   }

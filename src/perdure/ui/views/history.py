@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import partial
@@ -19,6 +20,7 @@ from perdure.ui.page import Download, Later, Page
 from perdure.ui.plain import iso, plain
 from perdure.ui.timeline.build import build, words
 from perdure.ui.timeline.svg import say
+from perdure.ui.views import tabs
 from perdure.ui.views.runs import describe, events_of, head, page_of_events, run_url
 from perdure.ui.views.workflows import decode_token, encode_token
 
@@ -157,17 +159,19 @@ async def _whole(
     mode = mode if mode in MODES else "full"
     is_reverse = context.query.get("order") == "newest"
     wanted = context.number("event", 0, most=10_000_000)
+    is_reverse = is_reverse and not wanted
     if wanted:
-        events, next_page, read = await _around(context, wanted, length)
-        is_reverse = False
+        reading = _around(context, wanted, length)
     elif chosen or text:
-        events, next_page, read = await _search(context, chosen, text, is_reverse)
+        reading = _search(context, chosen, text, is_reverse)
     else:
-        events, next_page, read = await _page(context, is_reverse)
+        reading = _page(context, is_reverse)
+    (events, next_page, read), counts = await asyncio.gather(reading, tabs.counts(context, described))
     warning = await context.decode(*events)
     data = {
         "namespace": context.namespace,
         "workflow": workflow,
+        "counts": counts,
         "events": [event_view(event) for event in events],
         "groups": _compact(context, events, described) if mode == "compact" else [],
         "next_page": next_page,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from typing import Any, Final
 
 from perdure.api.enums.v1 import TaskQueueKind, TaskQueueType
@@ -42,21 +44,26 @@ async def describe(context: Context, name: str, kind: Any) -> Any:
     return await context.call("describe_task_queue", request)
 
 
-async def pollers_of(context: Context, name: str) -> list[dict[str, Any]]:
-    """Who polls a task queue, and for what.
-
-    Raises:
-        RPCError: what the server answered.
-    """
+def _pollers(types: Iterable[tuple[str, Any]]) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    for word, kind in TYPES:
-        for poller in (await describe(context, name, kind)).pollers:
+    for word, answer in types:
+        for poller in answer.pollers:
             shown = found.setdefault(poller.identity, {**plain(poller), "polls": []})
             shown["polls"].append(word)
             shown["last_access_time"] = max(
                 str(shown.get("last_access_time", "")), str(plain(poller).get("last_access_time", ""))
             )
     return sorted(found.values(), key=lambda poller: str(poller["identity"]))
+
+
+async def pollers_of(context: Context, name: str) -> list[dict[str, Any]]:
+    """Who polls a task queue, and for what.
+
+    Raises:
+        RPCError: what the server answered.
+    """
+    answers = await asyncio.gather(*(describe(context, name, kind) for _, kind in TYPES))
+    return _pollers(zip((word for word, _ in TYPES), answers, strict=True))
 
 
 async def show_all(context: Context) -> Page | Redirect:
@@ -100,20 +107,20 @@ async def show_all(context: Context) -> Page | Redirect:
 async def show(context: Context) -> Page:
     """One task queue: backlog and rates by type, pollers."""
     name = context.names["task_queue"]
-    types = []
-    for word, kind in TYPES:
-        answer, error = await part(describe(context, name, kind))
+    answers = await asyncio.gather(*(part(describe(context, name, kind)) for _, kind in TYPES))
+    types, answered = [], []
+    for (word, _), (answer, error) in zip(TYPES, answers, strict=True):
         shown = plain(answer) if answer is not None else {}
         types.append(
             {"type": word, "error": error, "stats": shown.get("stats", {}), "config": shown.get("config", {})}
         )
-    pollers, error = await part(pollers_of(context, name))
+        answered += [(word, answer)] if answer is not None else []
     data = {
         "namespace": context.namespace,
         "task_queue": name,
         "types": types,
-        "pollers": pollers or [],
-        "error": error,
+        "pollers": _pollers(answered),
+        "error": next((error for _, error in answers if error is not None), None),
     }
     return Page("task_queue.html", f"{name} · Task queue", data)
 

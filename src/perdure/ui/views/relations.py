@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 from markupsafe import Markup, escape
@@ -10,6 +11,7 @@ from perdure.api.workflowservice.v1 import ListWorkflowExecutionsRequest
 from perdure.ui.context import Context, part
 from perdure.ui.page import Page
 from perdure.ui.timeline.svg import shorten
+from perdure.ui.views import tabs
 from perdure.ui.views.runs import describe, head
 from perdure.ui.views.workflows import quoted, row
 
@@ -30,10 +32,11 @@ async def show(context: Context) -> Page:
     workflow = head(context, described)
     run_id = info.execution.run_id
     workflow_id = info.execution.workflow_id
-    children, children_error = await _found(
-        context, f"ParentWorkflowId = {quoted(workflow_id)} AND ParentRunId = {quoted(run_id)}"
+    (children, children_error), (chain, chain_error), counts = await asyncio.gather(
+        _found(context, tabs.children_of(described)),
+        _found(context, f"WorkflowId = {quoted(workflow_id)}"),
+        tabs.counts(context, described),
     )
-    chain, chain_error = await _found(context, f"WorkflowId = {quoted(workflow_id)}")
     first = info.first_run_id or run_id
     chain = sorted(
         (one for one in chain if one.get("first_run_id", first) == first),
@@ -58,6 +61,7 @@ async def show(context: Context) -> Page:
     data = {
         "namespace": context.namespace,
         "workflow": workflow,
+        "counts": counts,
         "parent": parent,
         "children": children,
         "chain": chain,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from perdure.ui.forms import Field, Form, Values, refuse
 from perdure.ui.page import Page
 from perdure.ui.plain import payload
 from perdure.ui.problems import problem
+from perdure.ui.views import tabs
 from perdure.ui.views.queues import pollers_of
 from perdure.ui.views.runs import describe, execution_of, head
 
@@ -46,11 +48,14 @@ async def ask(context: Context, name: str, arguments: Payloads | None = None) ->
 async def call_stack(context: Context) -> Page:
     """Where the code of the run is."""
     described = await describe(context)
-    answers, error = await part(ask(context, STACK_QUERY))
+    (answers, error), counts = await asyncio.gather(
+        part(ask(context, STACK_QUERY)), tabs.counts(context, described)
+    )
     stack = answers[0]["value"] if answers else None
     data = {
         "namespace": context.namespace,
         "workflow": head(context, described),
+        "counts": counts,
         "stack": stack if isinstance(stack, str) or stack is None else json.dumps(stack, indent=2),
         "error": error,
     }
@@ -61,10 +66,13 @@ async def workers(context: Context) -> Page:
     """The workers that poll the run's task queue."""
     described = await describe(context)
     queue = described.workflow_execution_info.task_queue
-    found, error = await part(pollers_of(context, queue))
+    (found, error), counts = await asyncio.gather(
+        part(pollers_of(context, queue)), tabs.counts(context, described)
+    )
     data = {
         "namespace": context.namespace,
         "workflow": head(context, described),
+        "counts": counts,
         "task_queue": queue,
         "pollers": found or [],
         "error": error,
@@ -79,7 +87,9 @@ async def query(context: Context) -> Page:
     """The queries of a run: what handlers it has, and the answer of one."""
     described = await describe(context)
     handlers: list[dict[str, Any]] = []
-    metadata, metadata_error = await part(ask(context, METADATA_QUERY))
+    (metadata, metadata_error), counts = await asyncio.gather(
+        part(ask(context, METADATA_QUERY)), tabs.counts(context, described)
+    )
     if metadata and isinstance(metadata[0]["value"], dict):
         definition = metadata[0]["value"].get("definition", {})
         handlers = [one for one in definition.get("queryDefinitions", []) if isinstance(one, dict)]
@@ -96,6 +106,7 @@ async def query(context: Context) -> Page:
     data = {
         "namespace": context.namespace,
         "workflow": head(context, described),
+        "counts": counts,
         "handlers": handlers,
         "handlers_error": metadata_error,
         "name": name,
