@@ -30,6 +30,9 @@ _PURE_PARTS = frozenset({"urllib.parse"})
 """Modules of packages that do I/O elsewhere."""
 _IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval", "__import__"})
 _CLOCK_METHODS = frozenset({"now", "utcnow", "today", "GetCurrentTime"})
+_ORDER_DOES_NOT_MATTER = frozenset({"sorted", "set", "frozenset", "any", "all", "sum", "min", "max"})
+_KEEPS_ORDER = frozenset({"list", "tuple", "enumerate", "iter"})
+_OPERATORS_OF_SETS = (ast.BitOr, ast.BitAnd, ast.BitXor, ast.Sub)
 _BROAD = frozenset({"Exception", "BaseException"})
 _APPLICATION = frozenset({"workflow.defn", "activity.defn"})
 _SLEEPERS = frozenset({"time.sleep", "asyncio.sleep"})
@@ -110,6 +113,45 @@ def _imported(node: ast.AST) -> Iterator[str]:
         base = node.module or ""
         # `from perdure import server` names a module as well as `import perdure.server` does.
         yield from (f"perdure.{alias.name}" for alias in node.names) if base == "perdure" else (base,)
+
+
+def set_orders(path: str, text: str) -> list[Finding]:
+    """Nothing is done in the order of a set: with strings inside it is another one in every process.
+
+    Sees sets by how they are written, not by their types. What becomes a set, is sorted or counted may be unordered.
+    """
+    tree = ast.parse(text)
+    unordered = {
+        id(argument)
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and _dotted(call.func) in _ORDER_DOES_NOT_MATTER
+        for argument in call.args
+    }
+    findings = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.For | ast.AsyncFor):
+            sources = [node.iter]
+        elif isinstance(node, ast.GeneratorExp | ast.ListComp | ast.DictComp) and id(node) not in unordered:
+            sources = [generator.iter for generator in node.generators]
+        elif isinstance(node, ast.Call) and _dotted(node.func) in _KEEPS_ORDER:
+            sources = node.args
+        else:
+            continue
+        findings += [Finding(path, each.lineno, "in the order of a set") for each in sources if _is_set(each)]
+    return findings
+
+
+def _is_set(expression: ast.expr) -> bool:
+    if isinstance(expression, ast.BinOp) and isinstance(expression.op, _OPERATORS_OF_SETS):
+        sides = (expression.left, expression.right)
+        return any(_is_set(side) or _is_call_of(side, "keys") for side in sides)
+    is_made = isinstance(expression, ast.Call) and _dotted(expression.func) in {"set", "frozenset"}
+    return is_made or isinstance(expression, ast.Set | ast.SetComp)
+
+
+def _is_call_of(expression: ast.expr, method: str) -> bool:
+    function = _called(expression)
+    return isinstance(function, ast.Attribute) and function.attr == method
 
 
 def asserts(path: str, text: str) -> list[Finding]:

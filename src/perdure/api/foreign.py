@@ -55,7 +55,7 @@ def _open_constructor(message_class: type[Message], due: Mapping[str, type[Messa
         try:
             make(self, *args, **fields)
         except TypeError:
-            known = {name: _ours(fields[name], due[name]) for name in fields.keys() & due.keys()}
+            known = {name: _ours(fields[name], due[name]) for name in due if name in fields}
             if all(known[name] is fields[name] for name in known):
                 raise
             self.Clear()

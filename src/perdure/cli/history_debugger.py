@@ -32,14 +32,16 @@ from perdure.core.replay.window import window_end
 from perdure.worker.workflow_code.program import WorkflowProgram
 
 _LIBRARIES: Final = tuple(
-    {
-        str(Path(path).resolve())
-        for path in (
-            *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-            *site.getsitepackages(),
-            str(Path(__file__).parents[1]),
-        )
-    }
+    sorted(
+        {
+            str(Path(path).resolve())
+            for path in (
+                *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+                *site.getsitepackages(),
+                str(Path(__file__).parents[1]),
+            )
+        }
+    )
 )
 _EVENTS_AROUND: Final = 5
 _TASKS_SHOWN: Final = 10

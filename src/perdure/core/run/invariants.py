@@ -719,7 +719,7 @@ def _items_follow(step: Step) -> str | None:
     if (after.activities, after.timers, after.buffered, after.updates) != others:
         return "what is stored decodes to another state"
     signals = {*step.before.signal_request_ids, *step.tx.signal_request_ids.changes}
-    blobs = {name: step.tx.blobs.get(name) for name in {*step.before.blobs, *step.tx.blobs.changes}}
+    blobs = {name: step.tx.blobs.get(name) for name in (*step.before.blobs, *step.tx.blobs.changes)}
     if set(decoded.signal_request_ids) != signals or decoded.blobs != blobs:
         return "stored signal ids, memo or search attributes differ"
     requests = {**step.before.attached_requests, **step.tx.attached_requests.changes}

@@ -6,6 +6,7 @@ Only the mechanism; what an item means is its primitive's business.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
+from itertools import filterfalse
 from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 from perdure.core.invariant import invariant
@@ -105,7 +106,7 @@ class Overlay(Generic[Key, Item]):
         """
         base, measured, changes = self._base, self._measured, self.changes
         if len(measured) != len(base):
-            for key in base.keys() - measured.keys():
+            for key in filterfalse(measured.__contains__, base):
                 measured[key] = number(base[key])
         if not changes:
             return list(measured.values())

@@ -62,7 +62,7 @@ def canonical(spec: ScheduleSpec) -> ScheduleSpec:
         result.ClearField(name)
     if len(zones) > 1:
         raise InvalidArgumentError(_CONFLICTING_ZONES)
-    for name in zones - {""}:
+    for name in sorted(zones - {""}):
         if (spec.timezone_name and spec.timezone_name != name) or spec.timezone_data:
             raise InvalidArgumentError(_CONFLICTING_ZONES)
         result.timezone_name = name

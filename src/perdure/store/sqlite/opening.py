@@ -154,7 +154,7 @@ def connect_reader(path: Path, pragmas: Mapping[str, str]) -> sqlite3.Connection
         isolation_level=None,
         check_same_thread=False,
     )
-    for name in _READER_PRAGMAS & pragmas.keys():
+    for name in sorted(_READER_PRAGMAS & pragmas.keys()):
         connection.execute(f"PRAGMA {name} = {pragmas[name]}")
     add_functions(connection)
     return connection

@@ -12,11 +12,11 @@ from perdure.workflow import NondeterminismError
 
 _STANDARD_LIBRARY = tuple(
     os.path.normcase(folder) + os.sep
-    for folder in {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
+    for folder in sorted({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
 )
 _PACKAGES = tuple(
     os.path.normcase(folder) + os.sep
-    for folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    for folder in sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
 )
 _OWN = os.path.normcase(os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(__file__))))) + os.sep
 _TRUSTED_MODULES = (
