@@ -116,6 +116,22 @@ class Namespaces(Registry):
         """The namespace of this id, or None."""
         return self._by_id.get(namespace_id)
 
+    def check_exists(self, namespace_id: str, name: str) -> None:
+        """Refuses what would be new in a namespace that was deleted since it was looked up.
+
+        Asked last of all, with nothing awaited before the write: what was on its way by then is seen by the removal.
+
+        Args:
+            namespace_id: its id.
+            name: what the caller called it.
+
+        Raises:
+            NamespaceNotFoundError: it is deleted, or gone.
+        """
+        found = self._by_id.get(namespace_id)
+        if found is None or found.info.state == DELETED:
+            raise NamespaceNotFoundError(name)
+
     def all(self) -> Iterable[Namespace]:
         """Every namespace, by name."""
         return [self._by_name[name] for name in sorted(self._by_name)]

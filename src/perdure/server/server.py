@@ -331,8 +331,12 @@ class Server:
     async def _remove(self, namespace: Namespace) -> None:
         """Removes what a deleted namespace has, then its row. What is left when it fails is removed at the next start.
 
-        Schedules come first, so that none of them starts a run behind the removal's back.
+        Nothing new is begun in it from now on (`Namespaces.check_exists`), and what is on its way to the store is
+        waited for, so that it is found. Schedules come first, so that none of them starts a run behind the removal's
+        back.
         """
+        if under_way := set(self.engine.working):
+            await asyncio.wait(under_way)
         try:
             await self.schedules.delete_all(namespace.namespace_id)
             await self.batches.delete_all(namespace.namespace_id)

@@ -196,6 +196,7 @@ class Batches:
             total=total,
         )
         stored = _stored(key, 1, state)
+        self._engine.namespaces.check_exists(namespace.namespace_id, namespace.name)
         self._jobs[key] = _Job(key, 1, state, request)
         try:
             await self._engine.store.put_batch(stored)

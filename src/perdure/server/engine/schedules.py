@@ -223,6 +223,7 @@ class Schedules:
         async with _Pinned(self._slots, key):
             found = await self._engine.reading(self._engine.store.load_schedule(key))
             if found is None:
+                self._engine.namespaces.check_exists(state.namespace_id, state.namespace)
                 await self._commit(key, None, None, state)
         if found is None:
             await self._settle(key)

@@ -24,6 +24,7 @@ from perdure.store.protocol import StoredRun
 
 if TYPE_CHECKING:
     from perdure.server.engine.engine import Engine
+    from perdure.server.namespaces import Namespace
 
 
 class Header(Protocol):
@@ -144,23 +145,30 @@ class StandaloneRuns(ABC, Generic[StateT, ChangesT]):
         """The slot of an execution, to be used in a `with`."""
         return Pinned(self._slots, run)
 
-    async def create(self, make: Callable[[int], ChangesT], expected_current_run_id: str | None) -> StateT:
+    async def create(
+        self, namespace: Namespace, make: Callable[[int], ChangesT], expected_current_run_id: str | None
+    ) -> StateT:
         """Commits a new execution.
 
         Args:
+            namespace: where.
             make: from the time to its first transition.
             expected_current_run_id: the execution that it follows; None: its id has none.
 
         Raises:
             CurrentRunConflictError: the id has another one now.
+            NamespaceNotFoundError: the namespace was deleted meanwhile.
             UnavailableError: the outcome is unknown.
         """
-        return await self._engine.finish_anyway(self._create(make, expected_current_run_id))
+        return await self._engine.finish_anyway(self._create(namespace, make, expected_current_run_id))
 
-    async def _create(self, make: Callable[[int], ChangesT], expected_current_run_id: str | None) -> StateT:
+    async def _create(
+        self, namespace: Namespace, make: Callable[[int], ChangesT], expected_current_run_id: str | None
+    ) -> StateT:
         tx = make(self._engine.runtime.now_ns())
         with self.pin(tx.state.run) as slot:
             async with slot.lock:
+                self._engine.namespaces.check_exists(namespace.namespace_id, namespace.name)
                 return await self._commit(slot, tx, expected_current_run_id=expected_current_run_id)
 
     async def transact(

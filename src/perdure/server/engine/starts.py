@@ -100,6 +100,7 @@ class Starts:
 
         Raises:
             WorkflowAlreadyStartedError: the policies forbid it.
+            NamespaceNotFoundError: the namespace was deleted meanwhile.
             UnavailableError: the store could not do it, or others kept starting the same id.
         """
         return await self._engine.finish_anyway(self._start(namespace, request, on_new))
@@ -260,8 +261,14 @@ class Starts:
             engine.runs.unpin(slot)
 
     def _new_slot(self, namespace: Namespace, request: StartWorkflowExecutionRequest) -> RunSlot:
-        """The slot of a new run, pinned."""
+        """The slot of a new run, pinned.
+
+        Raises:
+            CurrentRunConflictError: another one of the same id is on its way.
+            NamespaceNotFoundError: the namespace was deleted meanwhile.
+        """
         engine = self._engine
+        engine.namespaces.check_exists(namespace.namespace_id, namespace.name)
         if (namespace.namespace_id, request.workflow_id) in engine.starting:
             raise CurrentRunConflictError("another start was faster")
         return engine.runs.pin(

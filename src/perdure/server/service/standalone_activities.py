@@ -103,6 +103,7 @@ class StandaloneActivities(StandaloneRpcs):
             )
             try:
                 await self._runs.create(
+                    namespace,
                     lambda now_ns, run=run: machine.start(  # type: ignore[misc]  # bound now
                         run, request, namespace.name, namespace.retention_ns, now_ns
                     ),

@@ -102,6 +102,7 @@ class StandaloneOperations(StandaloneRpcs):
             handler_request_id = runtime.new_id()
             try:
                 await self._runs.create(
+                    namespace,
                     lambda now_ns, run=run, request_id=handler_request_id: machine.start(  # type: ignore[misc]
                         run, request, endpoint_id, request_id, namespace.retention_ns, now_ns
                     ),
