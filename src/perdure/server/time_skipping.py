@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 import os
 from collections.abc import AsyncIterator, Iterable
 from typing import NamedTuple, Protocol
 
 from perdure.core.activity.state import ActivityRun
-from perdure.core.errors import FailedPreconditionError
+from perdure.core.errors import FailedPreconditionError, InvalidArgumentError
 from perdure.core.operation.state import OperationRun
 from perdure.core.run.ids import uuid7
 from perdure.core.run.records import QueueKey, RunKey, RunKind, TaskKind
@@ -21,11 +22,16 @@ from perdure.core.run.state import RunState
 from perdure.server.engine.engine import Engine
 from perdure.server.runtime import Runtime
 
+logger = logging.getLogger(__name__)
+
 LOOK_S = 0.05
 """How often is looked again while time may be skipped, for what nobody gave notice of."""
 PAGE = 500
 """Runs listed at a time at the start."""
 
+END_NS = 5_995_814_400 * 1_000_000_000
+"""The beginning of the year 2160: time is not skipped past it. What is stored of times, nanoseconds in 64 bits, ends in
+2262, and a deadline may be a hundred years ahead."""
 
 WORKER_GONE_NS = 1_000_000_000
 """Nobody polled for this long: whoever sleeps with unlocking need not wait for the tasks of the queue."""
@@ -47,8 +53,8 @@ class SkippingRuntime:
         return self._base.now_ns() + self._offset_ns
 
     def skip_to(self, time_ns: int) -> int:
-        """Moves the clock on to `time_ns`, never back. Returns by how much, in nanoseconds."""
-        skipped_ns = max(time_ns - self.now_ns(), 0)
+        """Moves the clock on to `time_ns`, not past its end and never back. Returns by how much, in nanoseconds."""
+        skipped_ns = max(min(time_ns, END_NS) - self.now_ns(), 0)
         self._offset_ns += skipped_ns
         return skipped_ns
 
@@ -116,6 +122,7 @@ class TimeSkipping:
         self._sleeps = 0
         self._changed = asyncio.Event()
         self._is_ended = False
+        self._is_end_told = False
         self._task: asyncio.Task[None] | None = None
 
     def add_source(self, source: Source) -> None:
@@ -150,7 +157,13 @@ class TimeSkipping:
         self._changed.set()
 
     async def sleep_until(self, time_ns: int) -> None:
-        """Waits until the clock is there; does not move it by itself."""
+        """Waits until the clock is there; does not move it by itself.
+
+        Raises:
+            InvalidArgumentError: the clock never gets there.
+        """
+        if time_ns > END_NS:
+            raise InvalidArgumentError("time cannot be skipped past the beginning of the year 2160")
         if time_ns <= self.now_ns() or self._is_ended:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -166,7 +179,11 @@ class TimeSkipping:
                 heapq.heapify(self._sleepers)
 
     async def sleep_unlocked(self, time_ns: int) -> None:
-        """Waits until the clock is there, and takes one away meanwhile that holds it."""
+        """Waits until the clock is there, and takes one away meanwhile that holds it.
+
+        Raises:
+            InvalidArgumentError: the clock never gets there.
+        """
         self._sleeping_unlocked += 1
         try:
             await self.sleep_until(time_ns)
@@ -312,11 +329,22 @@ class TimeSkipping:
         if next_ns is None:
             return False
         skipped_ns = self._runtime.skip_to(next_ns)
+        if next_ns > END_NS:
+            self._tell_of_the_end()
+            if not skipped_ns:
+                return False
         self._engine.matching.clock_moved(skipped_ns)
         self._engine.timers.clock_moved()
         for source in self._sources:
             source.clock_moved()
         return True
+
+    def _tell_of_the_end(self) -> None:
+        if not self._is_end_told:
+            self._is_end_told = True
+            logger.warning(
+                "time is not skipped past the beginning of the year 2160; what is due later has to wait"
+            )
 
     def _wake_sleepers(self) -> None:
         now_ns = self.now_ns()

@@ -27,7 +27,9 @@ from perdure.api.testservice.v1 import (
     UnlockTimeSkippingResponse,
 )
 from perdure.core.errors import FailedPreconditionError
+from perdure.core.run.state import RUNNING
 from perdure.server import Server
+from perdure.server.time_skipping import END_NS
 from perdure.service._errors import RPCError, RPCStatusCode
 from tests.support.builders import (
     application_failure,
@@ -441,3 +443,56 @@ def test_runs_of_before_the_start_are_taken_into_account(tmp_path: Path) -> None
         await _finish(client, "old")
 
     _run(scenario, address)
+
+
+def test_the_clock_has_an_end_up_to_which_everything_works(tmp_path: Path) -> None:
+    """Times of a database end in 2262, so that deadlines of a hundred years still fit at the end of the clock."""
+    century_s = 100 * 365 * DAY_S
+
+    async def first(client: EmbeddedClient, clock: Clock) -> None:
+        await clock.unlock_with_sleep(century_s)
+        for sleep in (clock.sleep, clock.unlock_with_sleep):
+            with pytest.raises(RPCError, match="past the beginning of the year 2160") as refused:
+                await sleep(century_s)
+            assert refused.value.status is RPCStatusCode.INVALID_ARGUMENT
+        with pytest.raises(RPCError, match="past the beginning of the year 2160"):
+            await clock.sleep_until(END_NS // 10**9 + 1)
+        await _timer_workflow(client, "far", century_s)
+        await clock.unlock()
+        await clock.sleep_until(END_NS // 10**9)
+        await clock.lock()
+        await client.start(
+            "latest",
+            f"{QUEUE}-latest",
+            workflow_start_delay=duration(century_s),
+            workflow_run_timeout=duration(century_s),
+        )
+        await _timer_workflow(client, "latest timer", century_s)
+
+    async def second(client: EmbeddedClient, clock: Clock) -> None:
+        """What was written at the end is read again, and the clock of the next server begins now."""
+        for workflow_id in ("far", "latest", "latest timer"):
+            described = await client.describe(workflow_id)
+            assert described.workflow_execution_info.status == RUNNING
+
+    address = f"sqlite:///{tmp_path}/runs.db"
+    _run(first, address)
+    _run(second, address)
+
+
+def test_at_its_end_the_clock_goes_on_without_skipping(caplog: pytest.LogCaptureFixture) -> None:
+    """A deadline that is later is not reached, others still are: at most by the way of real time."""
+
+    async def scenario(client: EmbeddedClient, clock: Clock) -> None:
+        await clock.unlock_with_sleep(100 * 365 * DAY_S)
+        await _timer_workflow(client, "far", 100 * 365 * DAY_S)
+        await clock.unlock()
+        await clock.sleep_until(END_NS // 10**9)
+        await _timer_workflow(client, "near", 0.05)
+        task = await client.poll_workflow_task(f"{QUEUE}-near")
+        await client.complete_workflow_task(task.task_token, [complete_workflow()])
+        assert END_NS / 1e9 <= await clock.now_s() < END_NS / 1e9 + DAY_S
+
+    _run(scenario)
+    told = [record for record in caplog.records if "not skipped past" in record.getMessage()]
+    assert len(told) == 1

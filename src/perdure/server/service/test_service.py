@@ -46,12 +46,12 @@ class TestService:
         return UnlockTimeSkippingResponse()
 
     async def sleep(self, request: SleepRequest, call: Call) -> SleepResponse:
-        """Sleep: answers when the clock has moved on by the duration."""
+        """Sleep: answers when the clock has moved on by the duration; refused past the end of the clock."""
         await self._time.sleep_until(self._after(request))
         return SleepResponse()
 
     async def sleep_until(self, request: SleepUntilRequest, call: Call) -> SleepResponse:
-        """SleepUntil: answers when the clock shows the time."""
+        """SleepUntil: answers when the clock shows the time; refused past the end of the clock."""
         await self._time.sleep_until(timestamp_ns(request.timestamp))
         return SleepResponse()
 
