@@ -84,26 +84,44 @@ async def act(client: LocalClient, second: int) -> int:
     return (await describe(client)).info.action_count
 
 
-def test_a_request_is_checked_once_until_its_schedule_changes() -> None:
-    """An update, a pause or another schedule of the name has it checked again."""
+def test_a_request_is_checked_when_its_schedule_changes_and_not_for_its_actions() -> None:
+    """A creation, an update or another schedule of the name has it checked; whoever asks for that waits for it."""
+
+    async def scenario() -> None:
+        async with serving() as client:
+            with checked(client) as ids:
+                await client.invoke(create())
+                assert ids.pop().startswith("w-")
+                del ids[:]
+                assert [await act(client, second) for second in range(3)] == [1, 2, 3]
+                assert ids == []
+                update = UpdateScheduleRequest(namespace="default", schedule_id="s", schedule=hourly("x"))
+                await client.invoke(update)
+                assert ids.pop().startswith("x-")
+                del ids[:]
+                await act(client, 3)
+                await act(client, 4)
+                await client.invoke(DeleteScheduleRequest(namespace="default", schedule_id="s"))
+                assert ids == []
+                await client.invoke(create(schedule=hourly("y"), request_id="again"))
+                assert ids.pop().startswith("y-")
+                del ids[:]
+                assert await act(client, 5) == 1
+                assert ids == []
+                started = (await describe(client)).info.recent_actions[-1].start_workflow_result
+                assert started.workflow_id == "y-2023-11-14T22:13:25Z"
+
+
+def test_the_first_action_after_a_restart_has_its_request_checked() -> None:
+    """What is prepared is kept in memory only."""
 
     async def scenario() -> None:
         async with serving() as client:
             await client.invoke(create())
+            client.server.schedules._prepared = PreparedStarts()
             with checked(client) as ids:
                 assert [await act(client, second) for second in range(3)] == [1, 2, 3]
-                assert len(ids) == 1
-                update = UpdateScheduleRequest(namespace="default", schedule_id="s", schedule=hourly("x"))
-                await client.invoke(update)
-                del ids[:]
-                await act(client, 3)
-                await act(client, 4)
-                assert ids == ["x-2023-11-14T22:13:23Z"]
-                await client.invoke(DeleteScheduleRequest(namespace="default", schedule_id="s"))
-                await client.invoke(create(schedule=hourly("y"), request_id="again"))
-                del ids[:]
-                assert await act(client, 5) == 1
-                assert ids == ["y-2023-11-14T22:13:25Z"]
+            assert len(ids) == 1
 
     run(scenario())
 

@@ -226,7 +226,7 @@ class Schedules:
                 self._engine.namespaces.check_exists(state.namespace_id, state.namespace)
                 await self._commit(key, None, None, state)
         if found is None:
-            await self._settle(key)
+            await self._settle(key, state)
             return state
         current = _decode(found)
         if current.request_id != state.request_id:
@@ -251,16 +251,27 @@ class Schedules:
             state = change(before, self._engine.runtime.now_ns())
             if state is not before:
                 await self._commit(key, stored, before, state)
-        await self._settle(key)
+        await self._settle(key, state)
         return state
 
-    async def _settle(self, key: ScheduleKey) -> None:
+    async def _settle(self, key: ScheduleKey, state: ScheduleState) -> None:
         """Does at once what follows from a request, so that whoever asks next sees it done; later if not possible."""
+        self._prepare_ahead(state)
         try:
             await self._wake(_run(key))
         except PerdureError as error:
             logger.warning("schedule %s has to wait: %s", key.schedule_id, error)
             self._poke(key)
+
+    def _prepare_ahead(self, state: ScheduleState) -> None:
+        """Prepares the request of the actions now: when they are due, thousands of others may be, too."""
+        namespace = self._engine.namespaces.by_id(state.namespace_id)
+        if namespace is None or not machine.may_act(state):
+            return
+        try:
+            self._request(state, Start(0, state.processed_ns, state.processed_ns), namespace)
+        except ServiceError:
+            return  # it is told when an action is taken
 
     async def delete(self, key: ScheduleKey) -> None:
         """Deletes a schedule. Workflows that it started go on.
