@@ -38,6 +38,7 @@ from perdure.core.schedule import machine, messages
 from perdure.core.schedule.state import ScheduleState
 from perdure.server.engine import timers
 from perdure.server.engine.activity_runs import ActivityRuns
+from perdure.server.engine.commits import Commits
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories
 from perdure.server.engine.matching import Matching, Poller
@@ -347,34 +348,34 @@ def write_behind_a_failed_one_is_done(patch: Patch) -> None:
 def tasks_handed_over_before_they_are_durable(patch: Patch) -> None:
     """Whoever waits for a task gets it while its start is on its way to the disk."""
 
-    def hasty(self: Engine, unit: Sequence[Pending], *rest: Any, **named: Any) -> Any:
+    def hasty(self: Commits, unit: Sequence[Pending], *rest: Any, **named: Any) -> Any:
         committed = commit(self, unit, *rest, **named)
         for pending in unit:
             reserved, pending.reserved = pending.reserved, []
             for poller, task, delivery in reserved:
-                found = delivery or self.workflow_task_delivery(pending.slot, pending.tx, task)
-                self.matching.deliver(poller, found)
+                found = delivery or self._hand_over.workflow_task(pending.slot, pending.tx, task)
+                self._matching.deliver(poller, found)
         return committed
 
-    commit = Engine.commit
-    patch.setattr(Engine, "commit", hasty)
+    commit = Commits.submit
+    patch.setattr(Commits, "submit", hasty)
 
 
 @_mutant
 def activities_handed_over_before_they_are_durable(patch: Patch) -> None:
     """A worker of the server's process begins an attempt that a crash would forget."""
 
-    def hasty(self: Engine, unit: Sequence[Pending], *rest: Any, **named: Any) -> Any:
+    def hasty(self: Commits, unit: Sequence[Pending], *rest: Any, **named: Any) -> Any:
         committed = commit(self, unit, *rest, **named)
         for pending in unit:
             for reserved in list(pending.reserved):
                 if reserved.delivery is not None:
                     pending.reserved.remove(reserved)
-                    self.matching.deliver(reserved.poller, reserved.delivery)
+                    self._matching.deliver(reserved.poller, reserved.delivery)
         return committed
 
-    commit = Engine.commit
-    patch.setattr(Engine, "commit", hasty)
+    commit = Commits.submit
+    patch.setattr(Commits, "submit", hasty)
 
 
 @_mutant
@@ -432,14 +433,14 @@ def task_lost_when_its_start_fails(patch: Patch) -> None:
 @_mutant
 def task_lost_when_its_commit_is_uncertain(patch: Patch) -> None:
     """A commit was done but reported failed: nobody hears of the tasks it made."""
-    not_committed = Engine._not_committed
+    not_committed = Commits._not_committed
 
     def forgetful(
-        self: Engine, unit: Sequence[Pending], writes: Sequence[RunWrite], error: BaseException
+        self: Commits, unit: Sequence[Pending], writes: Sequence[RunWrite], error: BaseException
     ) -> BaseException:
         return not_committed(self, unit, [], error)
 
-    patch.setattr(Engine, "_not_committed", forgetful)
+    patch.setattr(Commits, "_not_committed", forgetful)
 
 
 @_mutant
@@ -533,9 +534,9 @@ def refused_query_holds_its_run(patch: Patch) -> None:
 @_mutant
 def query_asked_before_the_first_task(patch: Patch) -> None:
     """A query that waits for a delayed first workflow task is let through by whatever is committed before it."""
-    publish = Engine._publish
+    publish = Commits._publish
 
-    def hasty(self: Engine, pending: Pending, write: RunWrite) -> None:
+    def hasty(self: Commits, pending: Pending, write: RunWrite) -> None:
         publish(self, pending, write)
         if not pending.tx.header.has_pending_task:
             pending.slot.unblock_queries()
@@ -549,7 +550,7 @@ def query_asked_before_the_first_task(patch: Patch) -> None:
             header = (await self._histories.state(run)).header
         return await self._ask_directly(run, header, query, None)
 
-    patch.setattr(Engine, "_publish", hasty)
+    patch.setattr(Commits, "_publish", hasty)
     patch.setattr(Queries, "ask", unchecked)
 
 
@@ -574,14 +575,14 @@ def deleted_items_stay(patch: Patch) -> None:
 @_mutant
 def runs_committed_one_by_one(patch: Patch) -> None:
     """A parent and its child, or a run and the one that follows it, are two commits: a crash comes between."""
-    commit = Engine.commit
+    commit = Commits.submit
 
-    def torn(self: Engine, unit: Sequence[Pending], *rest: Any, **named: Any) -> asyncio.Future[None]:
+    def torn(self: Commits, unit: Sequence[Pending], *rest: Any, **named: Any) -> asyncio.Future[None]:
         for pending in unit[:-1]:
             commit(self, [pending])
         return commit(self, unit[-1:], *rest, **named)
 
-    patch.setattr(Engine, "commit", torn)
+    patch.setattr(Commits, "submit", torn)
 
 
 @_mutant

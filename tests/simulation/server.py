@@ -136,14 +136,15 @@ class SimServer:
     def _watch(self) -> None:
         """Checks each transition before it is committed, and counts what only the engine's inside shows."""
         engine, trace = self.server.engine, self._context.trace
-        write = engine._write
+        commits = engine.commits
+        write = commits._write
         give_back = engine.matching.give_back
 
         def checked_write(pending: Any) -> Any:
             written = write(pending)
             set_back = self._context.oracle.clock_set_back
             try:
-                watched(lambda: check_transition(pending.tx, written[0]), clock_set_back=set_back)
+                watched(lambda: check_transition(pending.tx, written), clock_set_back=set_back)
             except InvariantViolation as error:
                 self._context.fail(error)
             return written
@@ -153,7 +154,7 @@ class SimServer:
                 trace.reach(f"given back: {type(item).__name__}")
             give_back(item)
 
-        engine._write = checked_write  # type: ignore[method-assign]
+        commits._write = checked_write  # type: ignore[method-assign]
         engine.matching.give_back = counted_give_back  # type: ignore[method-assign]
 
     def now_ns(self) -> int:

@@ -88,8 +88,13 @@ class Server:
         self.namespaces = Namespaces(store)
         self._removals = AttributeRemovals(store, self.namespaces)
         limits = replace(config.limits, update_callbacks=config.capabilities.workflow_update_callbacks)
+        self.deployments = Deployments(store, runtime)
         self.engine = Engine(
-            store, self.namespaces, runtime, EngineLimits(cached_runs=config.cached_runs, run=limits)
+            store,
+            self.namespaces,
+            runtime,
+            self.deployments.routes,
+            EngineLimits(cached_runs=config.cached_runs, run=limits),
         )
         self.engine.departures.is_enabled = config.capabilities.worker_poll_complete_on_shutdown
         self._remote = HttpRemote()
@@ -99,7 +104,6 @@ class Server:
             config.callback_addresses,
             records_cancellations=config.records_nexus_cancellations,
         )
-        self.deployments = Deployments(store, runtime)
         self.queue_configs = QueueConfigs(store)
         self._rerouting = Rerouting(self.engine, self.deployments)
         self._rerouting.listeners.append(self.nexus.tasks.reroute)

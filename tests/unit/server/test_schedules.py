@@ -261,7 +261,7 @@ def test_an_end_that_nobody_noticed_is_found_after_a_restart() -> None:
         async with served(store) as client:
             await client.invoke(create())
             await client.invoke(trigger())
-            client.server.engine.on_closed = lambda run: None
+            client.server.engine.commits.on_closed = lambda run: None
             await complete(client)
         async with served(store) as client:
             while (await describe(client)).info.recent_actions[0].start_workflow_status != 2:

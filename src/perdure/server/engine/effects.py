@@ -212,11 +212,11 @@ class Effects:
         try:
             for tx in changed:
                 if tx is not None and not tx.is_untouched:
-                    unit.append(engine.prepare(slots[tx.state.run], tx))
+                    unit.append(engine.commits.prepare(slots[tx.state.run], tx))
             if unit:
-                await engine.commit(unit, beside)
+                await engine.commits.submit(unit, beside)
         except BaseException:  # whatever it was: nothing of it was handed over
-            engine.drop(unit)
+            engine.commits.drop(unit)
             raise
 
     async def _current(self, run: RunKey, workflow_id: str) -> CurrentRun | None:
@@ -261,10 +261,10 @@ class Effects:
                         continue  # the second child of an id is looked at again when the first one is there
                     ids.add(asked.workflow_id)
                     await self._start(tx, want, slots, new_slots, unit)
-                unit.append(self._engine.prepare(slots[run], tx))
-                await self._engine.commit(unit)
+                unit.append(self._engine.commits.prepare(slots[run], tx))
+                await self._engine.commits.submit(unit)
             except BaseException:  # whatever it was: nothing of it was handed over
-                self._engine.drop(unit)
+                self._engine.commits.drop(unit)
                 raise
             finally:
                 for slot in new_slots:
@@ -327,7 +327,7 @@ class Effects:
             tx.header.namespace, retention_ns, parent=parent, inherited=inherited
         )
         lifecycle.start(started, request, context)
-        pending = engine.prepare(slot, started)
+        pending = engine.commits.prepare(slot, started)
         # A start of a client's may be faster: no worker is to run the code of a child that then never was.
         pending.becomes_current = pending.is_patient = True
         pending.expected_current_run_id = current.run.run_id if current is not None else None

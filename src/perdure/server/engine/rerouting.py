@@ -43,7 +43,6 @@ class Rerouting:
         self._engine = engine
         self._deployments = deployments
         self._under_way: set[asyncio.Task[None]] = set()
-        engine.routes = deployments.routes
         engine.before_stop.append(self._stop)
         deployments.on_routes = self._begin
         self.listeners: list[Callable[[str, Sequence[RouteChange]], None]] = []

@@ -129,12 +129,12 @@ class Resets:
                     continue
                 left = Transition(state, now_ns)
                 reset.leave(left, new.run_id, request.reason, is_base=run == base)
-                unit.append(engine.prepare(slots[run], left))
-            pending = engine.prepare(slots[new], tx)
+                unit.append(engine.commits.prepare(slots[run], left))
+            pending = engine.commits.prepare(slots[new], tx)
             # A start of a client's may be faster.
             pending.becomes_current = pending.is_patient = True
             pending.expected_current_run_id = current.run.run_id if current is not None else None
-            await engine.commit([*unit, pending])
+            await engine.commits.submit([*unit, pending])
             return new.run_id
 
     async def _later(self, run: RunKey, first: int, end: int, excluded: frozenset[int]) -> list[HistoryEvent]:

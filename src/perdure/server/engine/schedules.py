@@ -113,7 +113,7 @@ class Schedules:
         Args:
             track_deadlines: keep all deadlines in memory, for a clock that is moved to them.
         """
-        self._engine.on_closed = self._on_closed
+        self._engine.commits.on_closed = self._on_closed
         if track_deadlines:
             self._deadlines = {}
             for namespace in list(self._engine.namespaces.all()):

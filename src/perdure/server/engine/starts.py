@@ -111,7 +111,7 @@ class Starts:
         engine = self._engine
         workflow = (namespace.namespace_id, request.workflow_id)
         for _ in range(CONFLICT_RETRIES):
-            while (ahead := engine.starting.get(workflow)) is not None:
+            while (ahead := engine.commits.starting.get(workflow)) is not None:
                 await asyncio.wait((ahead,))
             current = await engine.reading(engine.store.current_run(*workflow))
             try:
@@ -249,12 +249,12 @@ class Starts:
             now_ns = engine.runtime.now_ns()
             unit = [self.terminated(old_slot, state, now_ns, run) for old_slot, state in replaced]
             tx, eager = self._first_transition(slot, namespace, request, on_new)
-            pending = engine.prepare(slot, tx)
+            pending = engine.commits.prepare(slot, tx)
             pending.becomes_current = True
             if on_new is not None and on_new.once_committed is not None:
                 pending.on_commit, pending.is_patient = on_new.once_committed, True
             pending.expected_current_run_id = current.run.run_id if current is not None else None
-            await engine.commit([*unit, pending])
+            await engine.commits.submit([*unit, pending])
             task = self._eager_task(slot, tx) if eager else None
             return Started(run, run.run_id, True, RUNNING, task)
         finally:
@@ -269,7 +269,7 @@ class Starts:
         """
         engine = self._engine
         engine.namespaces.check_exists(namespace.namespace_id, namespace.name)
-        if (namespace.namespace_id, request.workflow_id) in engine.starting:
+        if (namespace.namespace_id, request.workflow_id) in engine.commits.starting:
             raise CurrentRunConflictError("another start was faster")
         return engine.runs.pin(
             RunKey(namespace.namespace_id, request.workflow_id, engine.runtime.new_run_id())
@@ -323,11 +323,11 @@ class Starts:
             for request in requests:
                 slots.append(self._new_slot(namespace, request))
                 tx, _ = self._first_transition(slots[-1], namespace, request)
-                unit.append(engine.prepare(slots[-1], tx))
+                unit.append(engine.commits.prepare(slots[-1], tx))
                 unit[-1].becomes_current = True
-            committed = engine.commit(unit, schedule=following([slot.key for slot in slots]))
+            committed = engine.commits.submit(unit, schedule=following([slot.key for slot in slots]))
         except BaseException:  # whatever it was: pollers that were to get the tasks go on waiting
-            engine.drop(unit)
+            engine.commits.drop(unit)
             raise
         finally:
             for slot in slots:
@@ -343,7 +343,7 @@ class Starts:
             details=text_payloads(f"terminated by new runID: {new_run.run_id}"),
             identity=lifecycle.SERVER_IDENTITY,
         )
-        return self._engine.prepare(slot, tx)
+        return self._engine.commits.prepare(slot, tx)
 
     def _goes_to(self, tx: Transition, worker: WorkerDeploymentOptions) -> bool:
         """Whether the first workflow task is for workers of this version; then the run begins there."""
@@ -362,7 +362,7 @@ class Starts:
         queue = QueueKey(tx.state.run.namespace_id, header.task_queue, TaskKind.WORKFLOW)
         key = TaskKey(TaskKind.WORKFLOW, header.task_scheduled_event_id)
         task = Task(tx.state.run, key, queue, header.task_scheduled_ns)
-        return self._engine.workflow_task_delivery(slot, tx, task)
+        return self._engine.hand_over.workflow_task(slot, tx, task)
 
 
 def _already(current: CurrentRun, message: str, workflow_id: str) -> WorkflowAlreadyStartedError:

@@ -152,7 +152,7 @@ class Updates:
             except NotFoundError as error:
                 raise not_found(slot.key) from error
             waiting = self.admit(slot, state, request, first_run_id)
-            self._engine.bring_updates(slot)
+            self._engine.speculative.bring_updates(slot)
         await self.follow_up(slot, request)
         return waiting
 
@@ -227,7 +227,7 @@ class Updates:
             if state is None or slot.in_flight or self._is_lost(slot, state, waiting):
                 async with slot.alone():
                     state = await self._engine.load(slot)
-                    self._engine.bring_updates(slot)
+                    self._engine.speculative.bring_updates(slot)
             status = await self._status(state, update_id, waiting)
             if status.stage >= stage or self._engine.is_stopping:
                 return status

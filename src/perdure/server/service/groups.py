@@ -41,6 +41,7 @@ from perdure.server.service.worker_tasks import WorkerTasks
 def engine_groups(
     engine: Engine,
     *,
+    deployments: Deployments,
     long_poll_s: float = 60.0,
     history_wait_s: float = 20.0,
     history_page_batches: int = 256,
@@ -48,7 +49,6 @@ def engine_groups(
     list_page_size: int = 1_000,
     schedules: Schedules | None = None,
     nexus: Nexus | None = None,
-    deployments: Deployments | None = None,
     configs: QueueConfigs | None = None,
     batches: Batches | None = None,
 ) -> list[object]:
@@ -56,13 +56,13 @@ def engine_groups(
 
     Args:
         engine: the runs.
+        deployments: the worker deployments whose routes the engine follows.
         long_poll_s: how long polls of workers wait at most.
         history_wait_s: how long a request for a history or an update waits for news at most.
         history_page_batches: batches of events of one page of history at most.
         query_wait_s: how long a query waits whose caller sets no deadline.
         list_page_size: rows of a page of a list at most.
         schedules: the engine's schedules; None for a service without their RPCs.
-        deployments: the registry of worker deployments; None for an empty one.
         configs: what operators set of task queues; None for nothing.
         nexus: the engine's Nexus; None for one without endpoints and without requests by HTTP.
         batches: the engine's batch operations; None for a service without their RPCs.
@@ -74,8 +74,6 @@ def engine_groups(
     workers = WorkerRegistry(engine.runtime)
     starts = Starts(engine)
     nexus = nexus or Nexus(engine)
-    deployments = deployments or Deployments(engine.store, engine.runtime)
-    engine.routes = deployments.routes
     configs = (configs or QueueConfigs(engine.store)).applied_to(engine.matching)
     effects = Effects(engine, histories, starts, nexus.calls, nexus.completions)
     engine.deliver_effects = effects.deliver

@@ -165,7 +165,7 @@ class _UpdateWithStart:
                 known = state.updates.get(self._update_id)
                 is_done = known is not None and known.completed_event_id > 0
                 waiting = self._admit(slot, state)
-                engine.bring_updates(slot)
+                engine.speculative.bring_updates(slot)
             await self._updates.follow_up(slot, self._sent.request)
             reached = await self._wait(slot, waiting, is_new=False)
             started = Started(current.run, "", False, status)

@@ -228,7 +228,9 @@ class WorkerTasks:
             if done.updates is not None:
                 updates.settle(done.updates)
             if done.brings_updates:
-                done.inline = self._engine.start_inline(slot, completion.INLINE_REQUEST_ID, request.identity)
+                done.inline = self._engine.speculative.start_inline(
+                    slot, completion.INLINE_REQUEST_ID, request.identity
+                )
 
         try:
             return await self._queries.transact_completion(slot.key, apply, request.query_results, settle)
@@ -267,7 +269,7 @@ class WorkerTasks:
         queue = QueueKey(run.namespace_id, header.sticky_queue or header.task_queue, TaskKind.WORKFLOW)
         key = TaskKey(TaskKind.WORKFLOW, header.task_scheduled_event_id)
         task = TaskRecord(run, key, queue, header.task_scheduled_ns, sticky=True)
-        return self._engine.workflow_task_delivery(slot, tx, task, again=again)
+        return self._engine.hand_over.workflow_task(slot, tx, task, again=again)
 
     def _eager_delivery(self, run: RunKey, done: Completion, event_id: int) -> ActivityDelivery:
         event = next(event for event in done.tx.events if event.event_id == event_id)
