@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from perdure.worker.workflow_code.guards import audit, calls, functions, objects, waits
+from perdure.worker.workflow_code.guards.errors import count_as_users
 from perdure.worker.workflow_code.guards.state import GuardedRun, armed
 
 _installing = threading.Lock()
@@ -32,6 +33,7 @@ def watch(workflow_class: type) -> None:
     """Watches the module that defines a workflow: names it has for functions and locks, and what its code calls."""
     module = sys.modules.get(workflow_class.__module__)
     if module is not None:
+        count_as_users(module.__name__)
         functions.rebind(module)
         objects.rebind(module)
         calls.watch(module)

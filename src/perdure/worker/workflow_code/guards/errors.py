@@ -1,11 +1,13 @@
-"""The error for what workflow code must not do, and where in the user's code it was done."""
+"""The error for what workflow code must not do: what the user called, where, and what that came to."""
 
 from __future__ import annotations
 
 import os
 import sys
 import sysconfig
-from types import FrameType
+from collections.abc import Iterator
+from types import CodeType, FrameType
+from typing import Any
 
 from perdure.worker.workflow_code.guards.state import armed
 from perdure.workflow import NondeterminismError
@@ -14,10 +16,7 @@ _STANDARD_LIBRARY = tuple(
     os.path.normcase(folder) + os.sep
     for folder in sorted({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
 )
-_PACKAGES = tuple(
-    os.path.normcase(folder) + os.sep
-    for folder in sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
-)
+_PACKAGES = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 _OWN = os.path.normcase(os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(__file__))))) + os.sep
 _TRUSTED_MODULES = (
     "importlib.",
@@ -41,12 +40,22 @@ _TRUSTED_MODULES = (
 )
 """They read files, clocks and settings on behalf of the interpreter, the log, a debugger or themselves: no answer
 reaches workflow code. What they call back, such as a model's validator, is workflow code again."""
+_TRUSTED_CALLERS = ("importlib.", "_frozen_importlib", "logging")
+"""What these call in packages is none either: a package that is imported late, and the handlers of the log."""
 _TRUSTED_SDK_MODULES = ("perdure.converter.", "perdure.contrib.", "perdure.worker.workflow_code.conversion")
 """What they call is the worker's configuration, not workflow code: Pydantic reads the environment as it makes a schema,
 OpenTelemetry as it looks for its context."""
+NETWORK_MODULES = (
+    "requests.", "httpx.", "aiohttp.", "urllib3.", "urllib.request.", "http.client.", "xmlrpc.client.", "socket.",
+    "smtplib.", "ftplib.", "imaplib.", "poplib.", "boto3.", "botocore.", "grpc.", "websockets.", "psycopg.",
+    "asyncpg.", "redis.",
+)  # fmt: skip
+"""Libraries that are called to use the network, whatever they ask for first (settings of proxies, as a rule)."""
+_NETWORK_INSTEAD = "call the network in an activity."
 
 _places: dict[str, str] = {}
-_USER, _LIBRARY, _SDK = "user", "library", "sdk"
+_user_packages: set[str] = set()
+_USER, _PACKAGE, _LIBRARY, _SDK = "user", "package", "library", "sdk"
 _MAX_PLACES = 10_000
 
 
@@ -54,15 +63,17 @@ class RestrictedWorkflowAccessError(NondeterminismError):
     """Workflow code did what would give another answer, or act twice, when the workflow is replayed.
 
     Attributes:
-        qualified_name: what was called, such as `datetime.datetime.now`.
+        qualified_name: what the user's code called, such as `datetime.datetime.now()` or `requests.get()`.
         file, line: where in the user's code.
     """
 
-    def __init__(self, qualified_name: str, instead: str, file: str, line: int, function: str) -> None:
-        """Makes the message from its parts."""
+    def __init__(
+        self, qualified_name: str, instead: str, file: str, line: int, function: str, came_to: str = ""
+    ) -> None:
+        """Makes the message from its parts; `came_to` goes on after "in workflow code"."""
         super().__init__(
-            f"{qualified_name} in workflow code: when the workflow is replayed it would give another answer or act "
-            f"again. Called at {file}:{line} in {function}. Instead: {instead} To allow it here, on your own "
+            f"{qualified_name} in workflow code{came_to}: when the workflow is replayed it would give another answer "
+            f"or act again. Called at {file}:{line} in {function}. Instead: {instead} To allow it here, on your own "
             "responsibility: `with workflow.unsafe.sandbox_unrestricted():`."
         )
         self.qualified_name = qualified_name
@@ -70,34 +81,105 @@ class RestrictedWorkflowAccessError(NondeterminismError):
         self.line = line
 
 
+def count_as_users(module: str) -> None:
+    """The package of a workflow module is the user's code, also where it is installed beside the others."""
+    _user_packages.add(module.partition(".")[0])
+
+
 def refuse(qualified_name: str, instead: str, depth: int = 2) -> None:
     """Raises for what the code `depth` frames up did, unless an importer, a logger, a debugger, a converter or a module
     that is passed through did it.
 
+    The user is told of the call that left their own code, which is the only one they know: `requests.get()` and not
+    the settings of proxies that it reads first.
+
     Raises:
         RestrictedWorkflowAccessError: it was workflow code.
     """
-    frame: FrameType | None = sys._getframe(depth)
-    caller = frame
-    while frame is not None:
-        name = frame.f_globals.get("__name__") or ""
-        if name.startswith(_TRUSTED_MODULES):
-            return
-        place = _places.get(frame.f_code.co_filename) or _place(frame.f_code.co_filename)
-        if place is _SDK:
-            return
-        if place is _USER:
-            if armed.run is not None and f"{name}.".startswith(armed.run.passed_through):
-                return
-            break
-        frame = frame.f_back
-    if frame is None:
-        frame = caller
-    if frame is None or _nearest_sdk_module(frame).startswith(_TRUSTED_SDK_MODULES):
+    frames = _frames_up_to_the_user(sys._getframe(depth))
+    if not frames or _nearest_sdk_module(frames[-1]).startswith(_TRUSTED_SDK_MODULES):
         return
+    *inside, frame = frames
+    called, came_to = _names(inside, qualified_name)
+    if any(f"{_module(inner)}.".startswith(NETWORK_MODULES) for inner in inside):
+        instead = _NETWORK_INSTEAD
+        came_to = f" uses the network (it was stopped at {qualified_name.strip(',')})"
     code = frame.f_code
     function = getattr(code, "co_qualname", code.co_name)
-    raise RestrictedWorkflowAccessError(qualified_name, instead, code.co_filename, frame.f_lineno, function)
+    raise RestrictedWorkflowAccessError(called, instead, code.co_filename, frame.f_lineno, function, came_to)
+
+
+def _frames_up_to_the_user(caller: FrameType) -> list[FrameType]:
+    """The frames from `caller` up to the user's code, which is the last one; empty if it is not workflow code."""
+    frames: list[FrameType] = []
+    is_past_package = False
+    frame: FrameType | None = caller
+    while frame is not None:
+        name = _module(frame)
+        place = _places.get(frame.f_code.co_filename) or _place(frame.f_code.co_filename)
+        if place is _SDK:
+            break
+        if name.startswith(_TRUSTED_CALLERS if is_past_package else _TRUSTED_MODULES):
+            return []
+        frames.append(frame)
+        if place is not _LIBRARY:
+            if armed.run is not None and f"{name}.".startswith(armed.run.passed_through):
+                return []
+            if place is _USER or name.partition(".")[0] in _user_packages:
+                return frames
+            is_past_package = True
+        frame = frame.f_back
+    if is_past_package:  # it runs in a task of its own
+        return frames
+    return [] if frame is not None else [caller]
+
+
+def _names(inside: list[FrameType], refused: str) -> tuple[str, str]:
+    """What the user called, and what that came to, where it is something else.
+
+    Args:
+        inside: the frames of libraries, innermost first.
+        refused: what is refused; it is all that can be said of a function that has no public name.
+    """
+    entered = _public_name(inside[-1]) if inside else None
+    if entered is None:
+        if not inside or _places.get(inside[-1].f_code.co_filename) is not _PACKAGE:
+            return refused, ""
+        entered = f"A call of {_module(inside[-1]).partition('.')[0]}"
+    elif entered.partition(".")[0] == refused.partition(".")[0]:
+        return f"{entered}{',' if refused.endswith(',') else ''}", ""
+    return entered, f" comes to {refused.strip(',')}"
+
+
+def _public_name(frame: FrameType) -> str | None:
+    """How users write the function that a frame runs: `requests.get()`, although `requests.api` defines it."""
+    code = frame.f_code
+    *owners, last = code.co_qualname.split(".")
+    path = owners if last == "__init__" else [*owners, last]
+    module = _module(frame).split(".")
+    if module == ["collections", "abc"] or any(name.startswith(("_", "<")) for name in path):
+        return None  # the former has methods for other classes, such as `os.environ.get`
+    for length in range(1, len(module) + 1):
+        holder = ".".join(module[:length])
+        if not module[length - 1].startswith("_") and code in _codes(holder, [*owners, last]):
+            return f"{'.'.join([holder, *path])}()"
+    return None
+
+
+def _codes(module: str, path: list[str]) -> Iterator[CodeType]:
+    """The code of the function that a module has under this name, if any, and of those it wraps."""
+    found: Any = sys.modules.get(module)
+    for name in path:
+        found = getattr(found, name, None)
+    while found is not None:
+        code = getattr(found, "__code__", None)
+        if isinstance(code, CodeType):
+            yield code
+        found = getattr(found, "__wrapped__", None)
+
+
+def _module(frame: FrameType) -> str:
+    return frame.f_globals.get("__name__") or ""
 
 
 def _nearest_sdk_module(frame: FrameType | None) -> str:
@@ -105,7 +187,7 @@ def _nearest_sdk_module(frame: FrameType | None) -> str:
     while frame is not None:
         file = frame.f_code.co_filename
         if (_places.get(file) or _place(file)) is _SDK:
-            return frame.f_globals.get("__name__") or ""
+            return _module(frame)
         frame = frame.f_back
     return ""
 
@@ -117,13 +199,13 @@ def is_library(frame: FrameType) -> bool:
 
 
 def _place(file: str) -> str:
-    """Whose code a file is: the user's (third-party packages too), the standard library's or the SDK's."""
+    """Whose code a file is: the user's, an installed package's, the standard library's or the SDK's."""
     path = os.path.normcase(file)
     if path.startswith(_OWN):
         place = _SDK
-    elif path.startswith("<frozen ") or (
-        path.startswith(_STANDARD_LIBRARY) and not path.startswith(_PACKAGES)
-    ):
+    elif any(folder in path for folder in _PACKAGES):
+        place = _PACKAGE
+    elif path.startswith(("<frozen ", *_STANDARD_LIBRARY)):
         place = _LIBRARY
     else:
         place = _USER

@@ -7,15 +7,13 @@ process; so is `time.sleep`. Elsewhere the replacement costs a read of a thread-
 from __future__ import annotations
 
 import functools
-import sys
 import threading
 import time
 from collections.abc import Callable
 from time import monotonic  # bound here: in workflow code, the one in the module is to give workflow time
-from types import FrameType
 from typing import Any
 
-from perdure.worker.workflow_code.guards.errors import is_library, refuse
+from perdure.worker.workflow_code.guards.errors import refuse
 from perdure.worker.workflow_code.guards.state import armed
 
 INSTEAD = "await what asyncio has for it (Event, Queue, Lock, gather), workflow.wait_condition(...), or an activity."
@@ -47,22 +45,12 @@ def _waiting(original: Callable[..., bool]) -> Callable[..., bool]:
     @functools.wraps(original)
     def wait(self: threading.Condition, timeout: float | None = None) -> bool:
         if armed.run is not None:
-            refuse(f"{_called(sys._getframe(1))}()", INSTEAD)
+            refuse("threading.Condition.wait()", INSTEAD)
         if _is_watched():
             return _wait_in_slices(self, timeout)
         return original(self, timeout)
 
     return wait
-
-
-def _called(frame: FrameType | None) -> str:
-    """The function of the standard library that the user called and that came to wait."""
-    name = "threading.Condition.wait"
-    while frame is not None and is_library(frame):
-        module = frame.f_globals.get("__name__") or ""
-        name = f"{module}.{frame.f_code.co_qualname}"
-        frame = frame.f_back
-    return name
 
 
 def _wait_in_slices(condition: Any, timeout: float | None) -> bool:
