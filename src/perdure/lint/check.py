@@ -13,9 +13,11 @@ from typing import Any
 from perdure.lint.names import Function, Names, read_names
 from perdure.lint.rules import (
     AWAITED,
+    LOCK_NAME,
     NEEDS_TIMEOUT,
     RULES,
     TIMEOUTS,
+    WAITING_KINDS,
     Rule,
     find_call,
 )
@@ -104,6 +106,7 @@ class _Checker:
         self.lines = lines
         self.findings: list[Finding] = []
         self._checked: set[str] = set()
+        self._awaited: set[ast.expr] = set()
 
     def check(self) -> None:
         for node in self.names.classes.values():
@@ -138,10 +141,16 @@ class _Checker:
         check = _CHECKS.get(type(node))
         if check is not None:
             check(self, node)
+        if isinstance(node, ast.Await):
+            self._awaited.add(node.value)
+        elif isinstance(node, ast.Call):  # handed on, as in `asyncio.wait_for(lock.acquire(), 10)`
+            self._awaited.update(node.args)
         for child in ast.iter_child_nodes(node):
             self._visit(child)
 
     def _check_call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Attribute) and node not in self._awaited:
+            self._check_waiting(node, node.func.value, node.func.attr)
         dotted = self.names.dotted(node.func)
         if dotted is None:
             self._follow(node)
@@ -159,6 +168,22 @@ class _Checker:
             given = {keyword.arg for keyword in node.keywords}
             if None not in given and not given & TIMEOUTS:
                 self._report(RULES["PW203"], node, dotted)
+
+    def _check_with(self, node: ast.With) -> None:
+        for item in node.items:
+            self._check_waiting(item.context_expr, item.context_expr, "with")
+
+    def _check_waiting(self, node: ast.expr, owner: ast.expr, method: str) -> None:
+        """`with lock:` and `lock.acquire()`, if the owner is a lock, or as much as its name says so."""
+        name = ast.unparse(owner) if isinstance(owner, (ast.Name, ast.Attribute)) else ""
+        kind = self.names.waiting.get(name)
+        if kind is not None:
+            waits = method in WAITING_KINDS[kind]
+        else:
+            waits = method in ("with", "acquire") and LOCK_NAME.search(name.rpartition(".")[2]) is not None
+        if waits:
+            called = f"`with {name}`" if method == "with" else f"{name}.{method}()"
+            self._report(RULES["PW112"], node, called)
 
     def _generator_of(self, function: ast.expr) -> str | None:
         """The name of the module's own generator of random numbers whose method this is."""
@@ -232,6 +257,7 @@ def _is_found_inside(names: Names, function: ast.expr, rule: Rule) -> bool:
 
 _CHECKS: dict[type[ast.AST], Callable[[_Checker, Any], None]] = {
     ast.Call: _Checker._check_call,
+    ast.With: _Checker._check_with,
     ast.Subscript: _Checker._check_subscript,
     ast.Expr: _Checker._check_statement,
     ast.For: _Checker._check_loop,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, field
 
+from perdure.lint.rules import WAITING_KINDS
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SDKS = ("perdure.", "temporalio.")
 
@@ -17,12 +19,14 @@ class Names:
         imports: local name to dotted name; the SDK's modules without their package, so `workflow.defn`.
             Names of the module for an attribute of an import (`now = datetime.now`) are here too.
         generators: names of the module for a generator of random numbers.
+        waiting: names of the module for what waits for threads, such as a lock, to what it is (`threading.Lock`).
         functions, classes: defined at the module's top level.
         activities: names of functions that are activities.
     """
 
     imports: dict[str, str] = field(default_factory=dict)
     generators: set[str] = field(default_factory=set)
+    waiting: dict[str, str] = field(default_factory=dict)
     functions: dict[str, Function] = field(default_factory=dict)
     classes: dict[str, ast.ClassDef] = field(default_factory=dict)
     activities: set[str] = field(default_factory=set)
@@ -68,6 +72,8 @@ def read_names(tree: ast.Module) -> Names:
             names.classes[node.name] = node
         elif isinstance(node, ast.Assign) and len(node.targets) == 1:
             _read_assignment(names, node.targets[0], node.value)
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            _read_assignment(names, node.target, node.value)
     for function in names.functions.values():
         if names.has_decorator(function, "activity.defn"):
             names.activities.add(function.name)
@@ -82,6 +88,8 @@ def _read_assignment(names: Names, target: ast.expr, value: ast.expr) -> None:
         names.imports[target.id] = dotted
     elif isinstance(value, ast.Call) and dotted in ("random.Random", "random.SystemRandom"):
         names.generators.add(target.id)
+    elif isinstance(value, ast.Call) and dotted in WAITING_KINDS:
+        names.waiting[target.id] = dotted
 
 
 def _without_sdk(dotted: str) -> str:

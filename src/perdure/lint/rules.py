@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -59,6 +60,8 @@ RULES: dict[str, Rule] = {
              ("asyncio.wait", "asyncio.as_completed")),
         Rule("PW111", "the generator {name} belongs to the module: all workflows draw from it",
              "use workflow.random()"),
+        Rule("PW112", "{name} waits for other threads, and with it all workflows of the worker",
+             "use what asyncio has for it (`async with asyncio.Lock()`), or do it in an activity"),
         Rule("PW201", "activity {name} is called as a function: it would run inside the workflow",
              "use `await workflow.execute_activity({name}, ...)`"),
         Rule("PW202", "{name}(...) is not awaited, so nothing waits for it and its error is lost",
@@ -93,6 +96,26 @@ NEEDS_TIMEOUT: frozenset[str] = frozenset(
     for suffix in ("", "_method", "_class")
 )
 """Calls that need one of two timeouts."""
+
+WAITING_KINDS: dict[str, frozenset[str]] = {
+    **{
+        f"{module}.{kind}": frozenset(("with", "acquire"))
+        for module in ("threading", "multiprocessing")
+        for kind in ("Lock", "RLock", "Semaphore", "BoundedSemaphore")
+    },
+    "threading.Condition": frozenset(("with", "acquire", "wait", "wait_for")),
+    "threading.Event": frozenset(("wait",)),
+    "threading.Barrier": frozenset(("wait",)),
+    **{f"queue.{kind}": frozenset(("get", "put", "join")) for kind in ("Queue", "LifoQueue", "PriorityQueue")},
+    "queue.SimpleQueue": frozenset(("get",)),
+}  # fmt: skip
+"""What waits for other threads: the methods that do, and `with`."""
+
+LOCK_NAME = re.compile(
+    r"(?:^|_)(?:[rR]?[lL]ock|LOCK|mutex|MUTEX|semaphore)(?:s?$|s?_)|[a-z](?:R?Lock|Mutex)$"
+)
+"""A name for a lock of which no more is known: it belongs to another module or to an object. A plain `with`, and
+`acquire()` without `await`, are then those of threads: the locks of asyncio are awaited."""
 
 TIMEOUTS: frozenset[str] = frozenset(("start_to_close_timeout", "schedule_to_close_timeout"))
 

@@ -22,7 +22,14 @@ from random import randint
 from time import time as now
 from perdure import activity, workflow
 
+from shared import ledger_lock
+import queue, shared
+
 counter = 0
+_module_lock = threading.Lock()
+_guard: threading.RLock = threading.RLock()
+_ready = threading.Event()
+_items = queue.Queue()
 dice = random.Random()
 
 @activity.defn
@@ -54,6 +61,14 @@ RIGHT = """
         raise
     with workflow.unsafe.sandbox_unrestricted():
         print(dt.now())
+        with _module_lock:
+            pass
+    async with self.lock, shared.lock:
+        await asyncio.wait_for(self.lock.acquire(), 10)
+        await self.queue_lock.acquire()
+    with self.clock, self.block, self.unlocked:
+        _ready.set()
+    _items.get_nowait()
     print("allowed")  # perdure: ignore[PW108]
     print("allowed")  # perdure: ignore
     return Path("a") / "b"
@@ -70,6 +85,7 @@ WRONG = {
     "PW109": "for item in {1, 2}: pass",
     "PW110": "await asyncio.wait([order])",
     "PW111": "return dice.randint(1, 6)",
+    "PW112": "with _module_lock: pass",
     "PW201": "await charge(order)",
     "PW202": "workflow.execute_activity(charge, order, start_to_close_timeout=timedelta(1))",
     "PW203": "await workflow.execute_activity(charge, order)",
@@ -116,6 +132,29 @@ def test_the_right_way_is_left_alone() -> None:
 def test_activities_and_other_code_may_do_what_workflows_may_not(code: str) -> None:
     body = textwrap.indent(WRONG[code], " " * 4)
     assert check_source(f"{HEAD}@activity.defn\nasync def work(order):\n{body}\n") == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "with _guard: pass",
+        "_module_lock.acquire()",
+        "_module_lock.acquire(timeout=1)",
+        "_ready.wait()",
+        "_items.get()",
+        "with ledger_lock: pass",
+        "with shared.lock: pass",
+        "with shared.state.account_locks: pass",
+        "with self._lock: pass",
+        "with self.tableLock as held: pass",
+        "if not self._mutex.acquire(False): pass",
+    ],
+)
+def test_locks_of_threads_are_found_also_where_only_their_name_is_known(code: str) -> None:
+    """In this module by what they are made of; in another one, or on an object, by their name."""
+    findings = check_source(in_workflow(code))
+    assert [finding.code for finding in findings] == ["PW112"]
+    assert " waits for other threads" in findings[0].message
 
 
 def test_functions_of_the_module_that_a_workflow_calls_are_checked_once() -> None:

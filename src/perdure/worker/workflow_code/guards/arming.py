@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from perdure.worker.workflow_code.guards import audit, calls, functions, objects, waits
 from perdure.worker.workflow_code.guards.errors import count_as_users
+from perdure.worker.workflow_code.guards.reach import modules_reached_from
 from perdure.worker.workflow_code.guards.state import GuardedRun, armed
 
 _installing = threading.Lock()
@@ -30,12 +31,16 @@ def install() -> None:
 
 
 def watch(workflow_class: type) -> None:
-    """Watches the module that defines a workflow: names it has for functions and locks, and what its code calls."""
+    """Watches the module that defines a workflow: what its code calls, and the names for functions and locks in it and
+    in the user's modules that it reaches.
+    """
     module = sys.modules.get(workflow_class.__module__)
     if module is not None:
         count_as_users(module.__name__)
-        functions.rebind(module)
-        objects.rebind(module)
+        for reached in modules_reached_from(module):
+            functions.rebind(reached)
+            objects.rebind(reached)
+            calls.rebind(reached)
         calls.watch(module)
 
 

@@ -82,8 +82,6 @@ def _forbidden_calls() -> Iterable[tuple[Any, tuple[str, str]]]:
 
 def watch(module: ModuleType) -> None:
     """Watches the calls that a workflow module's own code makes."""
-    if _monitoring is None:
-        _rebind_class_methods(module)
     if _tool_id is None:
         return
     for code in _codes_of(module):
@@ -92,7 +90,10 @@ def watch(module: ModuleType) -> None:
             _monitoring.set_local_events(_tool_id, code, _monitoring.events.CALL)
 
 
-def _rebind_class_methods(module: ModuleType) -> None:
+def rebind(module: ModuleType) -> None:
+    """Gives a module that kept a class method under a name of its own what took its place; not from Python 3.12 on."""
+    if _monitoring is not None:
+        return
     for name, value in list(vars(module).items()):
         if isinstance(value, BuiltinMethodType) and isinstance(value.__self__, type):
             for kind, method, _ in CLASS_METHODS:

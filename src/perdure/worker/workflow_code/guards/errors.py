@@ -86,6 +86,13 @@ def count_as_users(module: str) -> None:
     _user_packages.add(module.partition(".")[0])
 
 
+def is_users(module: str, file: str | None) -> bool:
+    """Whether a module is the user's own code."""
+    if module.partition(".")[0] in _user_packages:
+        return True
+    return file is not None and (_places.get(file) or _place(file)) is _USER
+
+
 def refuse(qualified_name: str, instead: str, depth: int = 2) -> None:
     """Raises for what the code `depth` frames up did, unless an importer, a logger, a debugger, a converter or a module
     that is passed through did it.

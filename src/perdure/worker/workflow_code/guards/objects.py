@@ -1,18 +1,26 @@
-"""Locks and simple queues that workflow modules have names for: refused in workflow code where they would wait.
+"""Locks and simple queues that the user's modules have names for: refused in workflow code where they would wait.
 
-They are of built-in types, whose methods stay as they are, and nothing interrupts a thread that waits inside one. So
-the names that a workflow module and the classes in it have for one get a stand-in, as names of functions do. Outside
-workflow code a stand-in costs a call. What is reached otherwise: `calls.py` from Python 3.12 on, and the watch.
+They are of built-in types, and nothing interrupts a thread that waits inside one. So the names for one get a stand-in,
+as names of functions do: in the modules that workflow code reaches (`reach.py`), and in the classes and the objects
+there. Outside workflow code a stand-in costs a call. What is reached otherwise (a lock that an object made later)
+is refused by `calls.py` from Python 3.12 on if workflow code calls `acquire` itself, and else reported by the watch.
+
+Why not the methods of the built-in types, as `calls.py` does on Python 3.11 for those of `datetime`: every lock of the
+process would be taken by a function in Python, which a signal can interrupt after the lock was taken and before `with`
+knows of it, and then nobody ever releases it.
 """
 
 from __future__ import annotations
 
+import functools
 import queue
+import sys
 import threading
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from perdure.worker.workflow_code.guards.errors import refuse
+from perdure.worker.workflow_code.guards.errors import is_users, refuse
 from perdure.worker.workflow_code.guards.state import armed
 from perdure.worker.workflow_code.guards.waits import INSTEAD
 
@@ -95,15 +103,29 @@ _STAND_INS: dict[type, type[_StandIn]] = {
 
 
 def rebind(module: ModuleType) -> None:
-    """Gives the names of a workflow module, and of the classes it defines, stand-ins for what would wait."""
+    """Gives the names of a module, and of the classes and objects of user code in it, stand-ins for what would wait."""
     _rebind(module)
     for value in list(vars(module).values()):
-        if isinstance(value, type) and value.__module__ == module.__name__:
-            _rebind(value)
+        if isinstance(value, type):
+            if value.__module__ == module.__name__:
+                _rebind(value)
+        elif isinstance(members := getattr(value, "__dict__", None), dict) and not isinstance(
+            value, ModuleType
+        ):
+            if is_users(type(value).__module__, _file_of(type(value))):
+                _exchange(members, members.__setitem__)
+
+
+def _file_of(kind: type) -> str | None:
+    return getattr(sys.modules.get(kind.__module__), "__file__", None)
 
 
 def _rebind(owner: ModuleType | type) -> None:
-    for name, value in list(vars(owner).items()):
+    _exchange(vars(owner), functools.partial(setattr, owner))
+
+
+def _exchange(members: Mapping[str, Any], put: Callable[[str, Any], None]) -> None:
+    for name, value in list(members.items()):
         stand_in = _STAND_INS.get(type(value))
         if stand_in is not None:
-            setattr(owner, name, stand_in(value))
+            put(name, stand_in(value))
