@@ -33,7 +33,7 @@ from perdure.worker._workflow_programs import (
     RegisteredPrograms,
     guarded_classes,
     interceptor_classes,
-    passed_through,
+    permits,
     register_workflows,
 )
 from perdure.worker._workflow_worker import WorkflowWorker
@@ -241,7 +241,7 @@ def _programs(
         patch_activation_callback=config.get("patch_activation_callback"),
         assert_local_activity_valid=_local_activity_check(registry),
         guarded=guarded_classes(definitions, runner),
-        passed_through=passed_through(runner),
+        permits=permits(runner),
     )
     return RegisteredPrograms(
         settings,

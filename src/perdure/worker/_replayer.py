@@ -28,7 +28,7 @@ from perdure.worker._workflow_programs import (
     RegisteredPrograms,
     guarded_classes,
     interceptor_classes,
-    passed_through,
+    permits,
     register_workflows,
 )
 from perdure.worker._workflow_watch import DeadlockError
@@ -294,7 +294,7 @@ class Replayer:
             failure_exception_types=config.get("workflow_failure_exception_types", []),
             always_tracks_sources=True,
             guarded=guarded_classes(definitions, runner),
-            passed_through=passed_through(runner),
+            permits=permits(runner),
         )
         return RegisteredPrograms(settings, converter, build_id=config.get("build_id") or "")
 

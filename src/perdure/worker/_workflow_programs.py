@@ -87,11 +87,9 @@ def guarded_classes(definitions: Mapping[str | None, _Definition], runner: Workf
     return classes
 
 
-def passed_through(runner: WorkflowRunner) -> tuple[str, ...]:
-    """The modules that a worker's runner passes through, each with a dot at its end; see `SandboxRestrictions`."""
-    if not isinstance(runner, SandboxedWorkflowRunner):
-        return ()
-    return tuple(f"{name}." for name in sorted(runner.restrictions.passthrough_modules))
+def permits(runner: WorkflowRunner) -> guards.Permits:
+    """What a worker's runner lets workflow code do; see `SandboxRestrictions`."""
+    return runner.restrictions._permits() if isinstance(runner, SandboxedWorkflowRunner) else guards.Permits()
 
 
 def interceptor_classes(

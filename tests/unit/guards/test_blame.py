@@ -159,7 +159,7 @@ def test_what_a_module_that_is_passed_through_calls_in_other_packages_is_its_own
     """A library that reports errors sends them by another one."""
     reporter = _module("reporter.send", _PACKAGES, "def send(how):\n    return how()\n")
     account = lambda: reporter.send(package.Account)  # noqa: E731
-    assert _in_workflow(account, Run(passed_through=("reporter.",))).limit == "none"
+    assert _in_workflow(account, Run(permits=guards.Permits(modules=("reporter.",)))).limit == "none"
     assert _refusal(account).qualified_name == "A call of reporter"
 
 

@@ -51,9 +51,9 @@ NOW_NS = 1_700_000_000_123_456_789
 class Run:
     """A running workflow as guards see it."""
 
-    def __init__(self, seed: int = 7, passed_through: tuple[str, ...] = ()) -> None:
+    def __init__(self, seed: int = 7, permits: guards.Permits | None = None) -> None:
         self._random = random.Random(seed)
-        self.passed_through = passed_through
+        self.permits = permits or guards.Permits()
 
     def time_ns(self) -> int:
         """A fixed time."""

@@ -57,9 +57,9 @@ class WorkflowRuntime(_Runtime):
         return self._instance.activation.now_ns
 
     @property
-    def passed_through(self) -> tuple[str, ...]:
+    def permits(self) -> guards.Permits:
         """See `GuardedRun`."""
-        return self._instance.settings.passed_through
+        return self._instance.settings.permits
 
     def is_replaying(self) -> bool:
         return self._instance.is_replaying

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from perdure.common import MetricMeter
 from perdure.converter import FailureConverter, PayloadConverter
 from perdure.worker.interceptor_workflow import WorkflowInboundInterceptor
+from perdure.worker.workflow_code.guards import Permits
 from perdure.workflow import Info, _Definition
 
 
@@ -44,7 +45,7 @@ class WorkflowCodeSettings:
         always_tracks_sources: instructions say where in the code they come from even when nothing is replayed.
         logic_flags: behaviour flags that new runs use.
         guarded: workflow classes whose code must not do what breaks replay (see `guards`).
-        passed_through: modules that may do it nevertheless, each with a dot at its end.
+        permits: what the guards let through nevertheless.
     """
 
     namespace: str
@@ -62,4 +63,4 @@ class WorkflowCodeSettings:
     always_tracks_sources: bool = False
     logic_flags: frozenset[int] = frozenset()
     guarded: frozenset[type] = frozenset()
-    passed_through: tuple[str, ...] = ()
+    permits: Permits = field(default_factory=Permits)

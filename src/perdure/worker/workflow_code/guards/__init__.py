@@ -9,11 +9,12 @@ workflow code can be stepped through in a debugger.
 
 from perdure.worker.workflow_code.guards.arming import enter, install, leave, unguarded, watch
 from perdure.worker.workflow_code.guards.errors import RestrictedWorkflowAccessError
-from perdure.worker.workflow_code.guards.state import GuardedRun
+from perdure.worker.workflow_code.guards.state import GuardedRun, Permits
 from perdure.worker.workflow_code.guards.waits import install as install_waits
 
 __all__ = [
     "GuardedRun",
+    "Permits",
     "RestrictedWorkflowAccessError",
     "enter",
     "install",

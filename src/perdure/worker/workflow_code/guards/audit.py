@@ -19,7 +19,7 @@ _FILES = "read and write files in an activity."
 
 EVENTS: dict[str, tuple[str, str]] = {
     "time.sleep": ("time.sleep()", "await asyncio.sleep(seconds), which is a durable timer."),
-    "_thread.start_new_thread": ("starting a thread", "asyncio.create_task(...), or an activity."),
+    "_thread.start_new_thread": ("threading.Thread.start()", "asyncio.create_task(...), or an activity."),
     "subprocess.Popen": ("subprocess.Popen()", _PROCESS),
     "os.system": ("os.system()", _PROCESS),
     "os.exec": ("os.exec()", _PROCESS),
@@ -29,9 +29,9 @@ EVENTS: dict[str, tuple[str, str]] = {
     "os.spawn": ("os.spawn()", _PROCESS),
     "os.startfile": ("os.startfile()", _PROCESS),
     "os.kill": ("os.kill()", _IN_ACTIVITY),
-    "os.putenv": ("changing the environment", _IN_ACTIVITY),
-    "os.unsetenv": ("changing the environment", _IN_ACTIVITY),
-    "socket.__new__": ("opening a socket", _NETWORK),
+    "os.putenv": ("os.environ", _IN_ACTIVITY),
+    "os.unsetenv": ("os.environ", _IN_ACTIVITY),
+    "socket.__new__": ("socket.socket()", _NETWORK),
     "socket.connect": ("socket.connect()", _NETWORK),
     "socket.bind": ("socket.bind()", _NETWORK),
     "socket.sendto": ("socket.sendto()", _NETWORK),

@@ -95,7 +95,7 @@ def is_users(module: str, file: str | None) -> bool:
 
 def refuse(qualified_name: str, instead: str, depth: int = 2) -> None:
     """Raises for what the code `depth` frames up did, unless an importer, a logger, a debugger, a converter or a module
-    that is passed through did it.
+    that is passed through did it, or the worker's restrictions permit the call.
 
     The user is told of the call that left their own code, which is the only one they know: `requests.get()` and not
     the settings of proxies that it reads first.
@@ -103,6 +103,9 @@ def refuse(qualified_name: str, instead: str, depth: int = 2) -> None:
     Raises:
         RestrictedWorkflowAccessError: it was workflow code.
     """
+    run = armed.run
+    if run is not None and f"{qualified_name.replace('()', '')}.".startswith(run.permits.calls):
+        return
     frames = _frames_up_to_the_user(sys._getframe(depth))
     if not frames or _nearest_sdk_module(frames[-1]).startswith(_TRUSTED_SDK_MODULES):
         return
@@ -130,7 +133,7 @@ def _frames_up_to_the_user(caller: FrameType) -> list[FrameType]:
             return []
         frames.append(frame)
         if place is not _LIBRARY:
-            if armed.run is not None and f"{name}.".startswith(armed.run.passed_through):
+            if armed.run is not None and f"{name}.".startswith(armed.run.permits.modules):
                 return []
             if place is _USER or name.partition(".")[0] in _user_packages:
                 return frames

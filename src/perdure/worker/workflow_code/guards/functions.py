@@ -88,7 +88,7 @@ _METHODS: tuple[tuple[type[Any], str, str, str], ...] = (
         for name in ("random", "getrandbits", "randbytes")
         if hasattr(random.SystemRandom, name)
     ),
-    (threading.Thread, "start", "starting a thread", "asyncio.create_task(...), or an activity."),
+    (threading.Thread, "start", "threading.Thread.start()", "asyncio.create_task(...), or an activity."),
 )
 """Methods of Python classes that workflow code must not call."""
 

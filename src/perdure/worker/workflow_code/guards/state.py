@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import threading
 from random import Random
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+
+class Permits(NamedTuple):
+    """What a worker's restrictions let workflow code do. Every name ends with a dot and stands for all inside of it.
+
+    Attributes:
+        modules: may do what they like.
+        calls: may be called by everybody, such as `datetime.date.today.`.
+    """
+
+    modules: tuple[str, ...] = ()
+    calls: tuple[str, ...] = ()
 
 
 class GuardedRun(Protocol):
     """What guards ask of the running workflow."""
 
     @property
-    def passed_through(self) -> tuple[str, ...]:
-        """Modules that may do what they like, each with a dot at its end; those inside of them, too."""
+    def permits(self) -> Permits:
+        """What the guards are not to refuse."""
 
     def time_ns(self) -> int:
         """Workflow time, nanoseconds since the epoch."""
