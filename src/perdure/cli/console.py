@@ -17,3 +17,7 @@ class PlainConsole(Console):
         """What is to be written; colours and movements are added to it later."""
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else printable(text), style, control)
+
+    def on_broken_pipe(self) -> None:
+        """Whoever read the output has seen enough: left to the command, rich would end the process as failed."""
+        raise  # noqa: PLE0704  it is called where the error is being handled

@@ -15,6 +15,7 @@ from typing import Final
 
 from perdure.api.workflowservice import v1 as service
 from perdure.cli import flags as f
+from perdure.cli import unserved
 from perdure.cli.command import Command, Flags
 from perdure.cli.env_file import path_and_name, read
 from perdure.cli.errors import CommandError, UnsuccessfulError
@@ -148,6 +149,7 @@ async def _server(session: Session) -> list[Finding]:
     found += await _seen(session, _namespace)
     if found[-1].state == "ok":
         found += [*await _seen(session, _clock), *await _seen(session, _speed)]
+        found += await _seen(session, _workers)
     return found
 
 
@@ -188,6 +190,17 @@ async def _speed(session: Session) -> Finding:
     middle = sorted(times)[2]
     state = "warning" if middle > _SLOW_CALL_S else "ok"
     return Finding("speed", state, f"a count of workflows takes {middle * 1000:.1f} ms")
+
+
+async def _workers(session: Session) -> Finding:
+    """Whether somebody polls where the newest open runs wait."""
+    found = await unserved.of_newest_runs(session)
+    if not found:
+        return Finding("workers", "ok", "no task of an open workflow lies where nobody polls")
+    (wait, runs), more = found[0], len(found) - 1
+    waiting = f"{runs} open {'workflow waits' if runs == 1 else 'workflows wait'}"
+    others = f"; {more} more such task {'queue' if more == 1 else 'queues'}" if more else ""
+    return Finding("workers", "warning", f"{waiting}. {unserved.sentence(*wait)}{others}")
 
 
 _STYLES: Final = {"ok": "green", "warning": "yellow", "problem": "red"}

@@ -182,9 +182,9 @@ async def show_events(
     """Events for people as they come, a line each or all of each; returns the last one."""
     last = None
     console = session.out.console
-    if not is_detailed:
-        console.print(f"{'ID':>5}  {'Time':<24}  Type", style="magenta")
     async for event in found:
+        if last is None and not is_detailed:
+            console.print(f"{'ID':>5}  {'Time':<24}  Type", style="magenta")
         last, name = event, label(event)
         if not is_detailed:
             moment = show.time_of(event.event_time)

@@ -156,8 +156,14 @@ class Output:
         self.card({name: look(message, path) for name, path in columns.items()})
 
     def table(self, rows: Sequence[Mapping[str, Any]], headings: Sequence[str]) -> None:
-        """Rows with headings; in a list, the next page of it."""
+        """Rows with headings, or cards if not even the headings have room; in a list, the next page of it."""
         if not self.is_text or (not rows and self._has_header):
+            return
+        if sum(len(heading) + 2 for heading in headings) > self.console.width:
+            for number, row in enumerate(rows):
+                if number:
+                    self.blank()
+                self.card(row)
             return
         from rich.table import Table
         from rich.text import Text

@@ -63,7 +63,8 @@ def _calendar_as_cron(text: str) -> str:
     try:
         calendar = ParseDict(payloads.read_json(text), schedule_api.CalendarSpec())
     except (ValueError, ParseError, AttributeError) as error:
-        raise WrongUsageError(f"--calendar {text!r} is no calendar: {error}") from None
+        example = '{"hour": "6", "minute": "30"}'
+        raise WrongUsageError(f"--calendar {text!r} is no calendar such as {example}: {error}") from None
     fields = [getattr(calendar, name) or default for name, default in _CRON_FIELDS]
     if any(len(field.split()) != 1 for field in fields):
         raise WrongUsageError(f"--calendar {text!r} has a field with spaces")

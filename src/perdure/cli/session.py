@@ -39,6 +39,15 @@ _CODES: Final = {
     "UNAVAILABLE": EXIT_NOT_CONNECTED,
     "UNAUTHENTICATED": EXIT_NOT_CONNECTED,
 }
+_NOT_FOUND: Final = re.compile("(workflow|schedule) not found", re.IGNORECASE)
+_LISTED: Final = (
+    ("schedule_id", "schedule", "schedule list"),
+    ("job_id", "batch", "batch list"),
+    ("workflow_id", "workflow", "workflow list"),
+)
+"""Flag that names something, what it names, and the command that lists such things."""
+_TIMED_OUT: Final = {"Deadline Exceeded": "no answer came in time"}
+"""Messages of gRPC itself, in words."""
 MISSING_ENV_KEY: Final = "perdure.cli.missing_env"
 
 
@@ -218,18 +227,32 @@ async def _limited(session: Session, command: Command, flags: Flags) -> Any:
 async def _watched(session: Session, command: Command, flags: Flags) -> Any:
     """Runs the body, again and again with --watch until it says that nothing will change any more."""
     if not flags.get("watch"):
-        return await _translated(command.body(session, flags))
+        return await _translated(command.body(session, flags), session, flags)
     is_terminal = sys.stdout.isatty() and session.out.is_text
     while True:
         if is_terminal:
             print(_CLEAR, end="", flush=True)
-        if await _translated(command.body(session, flags)) is True:
+        if await _translated(command.body(session, flags), session, flags) is True:
             return None
         await asyncio.sleep(flags.watch_interval.total_seconds())
         session.out = Output(session.settings)
 
 
-async def _translated(result: Any) -> Any:
+def _missing(message: str, flags: Flags, namespace: str) -> str | None:
+    """What is not there, in the user's words, and how to see what is; None if the message is about something else.
+
+    Servers keep schedules and batches in workflows of their own, and may speak of those.
+    """
+    if not _NOT_FOUND.match(message):
+        return None
+    for flag, what, listing in _LISTED:
+        if flags.get(flag):
+            where = f"{flags.get(flag)!r} in namespace {namespace}"
+            return f"there is no {what} {where}; `perdure {listing}` shows those that are there"
+    return None
+
+
+async def _translated(result: Any, session: Session, flags: Flags) -> Any:
     """The body's result; what a server or connection ends in becomes a line and an exit code."""
     from perdure.service import ClientConnectError, RPCError
 
@@ -238,7 +261,9 @@ async def _translated(result: Any) -> Any:
     except RPCError as error:
         notes = "".join(f" {note}" for note in getattr(error, "__notes__", ()))
         code = _CODES.get(error.status.name, EXIT_FAILED)
-        raise CommandError(_one_line(error.message + notes) or error.status.name, code) from error
+        message = _missing(error.message, flags, session.namespace) if code == EXIT_NOT_FOUND else None
+        message = message or _TIMED_OUT.get(error.message, error.message) + notes
+        raise CommandError(_one_line(message) or error.status.name, code) from error
     except ClientConnectError as error:
         raise CommandError(_one_line(str(error)), EXIT_NOT_CONNECTED) from error
 

@@ -8,7 +8,7 @@ from perdure.api.enums import v1 as enums
 from perdure.api.taskqueue import v1 as taskqueue
 from perdure.api.workflowservice import v1 as service
 from perdure.cli import flags as f
-from perdure.cli import go_json, task_queue_builds, wire
+from perdure.cli import go_json, task_queue_builds, unserved, wire
 from perdure.cli.command import Flags, Group
 from perdure.cli.errors import WrongUsageError
 from perdure.cli.session import Session
@@ -78,6 +78,8 @@ async def describe(session: Session, flags: Flags) -> None:
         session.out.json(shown)
         return
     _show_rows(session, shown, pollers)
+    if not pollers:
+        session.out.note(unserved.sentence(flags.task_queue))
 
 
 def _show_rows(session: Session, shown: dict[str, Any], pollers: list[dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ from perdure.api.enums import v1 as enums
 from perdure.api.failure import v1 as failure
 from perdure.api.update import v1 as update
 from perdure.api.workflowservice import v1 as service
-from perdure.cli import payloads
+from perdure.cli import payloads, unserved
 from perdure.cli.command import Flags
 from perdure.cli.errors import UnsuccessfulError
 from perdure.cli.session import Session
@@ -55,10 +55,11 @@ def request(
 
 async def send(session: Session, asked: service.UpdateWorkflowExecutionRequest) -> Any:
     """Sends an update until it has been accepted or refused; the answer."""
-    while True:
-        answer = await session.call(asked, timeout_s=TIMEOUT_S)
-        if answer.stage >= enums.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ACCEPTED:
-            return answer
+    async with unserved.told(session, asked.workflow_execution):
+        while True:
+            answer = await session.call(asked, timeout_s=TIMEOUT_S)
+            if answer.stage >= enums.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ACCEPTED:
+                return answer
 
 
 async def outcome(session: Session, reference: update.UpdateRef, answer: Any = None) -> update.Outcome:

@@ -11,7 +11,7 @@ from perdure.api.query import v1 as query_api
 from perdure.api.sdk.v1 import WorkflowMetadata
 from perdure.api.update import v1 as update_api
 from perdure.api.workflowservice import v1 as service
-from perdure.cli import batches, payloads, updates, wire
+from perdure.cli import batches, payloads, unserved, updates, wire
 from perdure.cli import flags as f
 from perdure.cli.command import Flags, Group
 from perdure.cli.errors import CommandError, UnsuccessfulError
@@ -63,17 +63,17 @@ async def _query(session: Session, flags: Flags, query_type: str) -> Any:
         CommandError: the workflow's state is one that was to be refused.
     """
     arguments = payloads.input_payloads(flags) if flags.get("input") is not None else None
-    answer = await session.call(
-        service.QueryWorkflowRequest(
-            execution=wire.execution(flags),
-            query=query_api.WorkflowQuery(
-                query_type=query_type,
-                query_args=arguments,
-                header=payloads.header(flags.get("headers", ())),
-            ),
-            query_reject_condition=wire.enum_value(enums.QueryRejectCondition, flags.reject_condition),
-        )
+    asked = service.QueryWorkflowRequest(
+        execution=wire.execution(flags),
+        query=query_api.WorkflowQuery(
+            query_type=query_type,
+            query_args=arguments,
+            header=payloads.header(flags.get("headers", ())),
+        ),
+        query_reject_condition=wire.enum_value(enums.QueryRejectCondition, flags.reject_condition),
     )
+    async with unserved.told(session, asked.execution):
+        answer = await session.call(asked)
     if answer.HasField("query_rejected"):
         state = enums.WorkflowExecutionStatus.Name(answer.query_rejected.status).partition("_STATUS_")[2]
         raise CommandError(f"the query was rejected: the workflow is {state}")

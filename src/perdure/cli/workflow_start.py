@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from perdure.api.common import v1 as common
 from perdure.api.enums import v1 as enums
 from perdure.api.errordetails import v1 as errordetails
 from perdure.api.update import v1 as update
 from perdure.api.workflowservice import v1 as service
 from perdure.cli import flags as f
-from perdure.cli import histories, payloads, updates, wire
+from perdure.cli import histories, payloads, unserved, updates, wire
 from perdure.cli.command import Flags, Group
 from perdure.cli.errors import WrongUsageError
 from perdure.cli.session import Session
@@ -122,10 +123,11 @@ async def execute(session: Session, flags: Flags) -> None:
         _show_started(session, flags, workflow_id, run_id, taskQueue=flags.task_queue)
         session.out.blank()
         session.out.heading("Progress:")
-        await histories.show_events(
-            session, histories.events(session, workflow_id, run_id, follows=True), is_detailed=flags.detailed
-        )
-    closed = await histories.close_event(session, workflow_id, run_id, waits=True)
+    async with unserved.told(session, common.WorkflowExecution(workflow_id=workflow_id, run_id=run_id)):
+        if session.out.is_text:
+            coming = histories.events(session, workflow_id, run_id, follows=True)
+            await histories.show_events(session, coming, is_detailed=flags.detailed)
+        closed = await histories.close_event(session, workflow_id, run_id, waits=True)
     shown = histories.outcome(session, closed)
     if session.out.is_json:
         more: dict[str, Any] = {}

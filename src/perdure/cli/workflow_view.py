@@ -7,11 +7,12 @@ from typing import Any
 from perdure.api.enums import v1 as enums
 from perdure.api.workflowservice import v1 as service
 from perdure.cli import flags as f
-from perdure.cli import histories, listings, payloads, wire
+from perdure.cli import histories, listings, payloads, unserved, wire
 from perdure.cli.command import Flags, Group
 from perdure.cli.errors import WrongUsageError
 from perdure.cli.session import Session
 from perdure.cli.show import failure_text, look, time_of, to_json
+from perdure.service._waits import queues_waited_at
 
 commands = Group("workflow", "")
 _ID = "--workflow-id order-1"
@@ -143,6 +144,9 @@ async def describe(session: Session, flags: Flags) -> bool:
             session.out.json(shown)
         return is_closed
     _show_description(session, description, closed)
+    if not is_closed and session.out.is_text:
+        for wait in await unserved.of_waits(session, queues_waited_at(description)):
+            session.out.line(unserved.sentence(*wait), style="yellow")
     return is_closed
 
 
@@ -150,8 +154,8 @@ def _show_description(session: Session, description: Any, closed: Any) -> None:
     out = session.out
     info = description.workflow_execution_info
     out.heading("Execution:")
-    out.fields(info, _INFO)
     metadata = look(description, "execution_config.user_metadata")
+    shown = {name: look(info, path) for name, path in _INFO.items()}
     extended = {name: look(description.workflow_extended_info, path) for name, path in _EXTENDED.items()}
     extended["CancelRequested"] = extended["CancelRequested"] or None
     if metadata is not None:
@@ -159,7 +163,7 @@ def _show_description(session: Session, description: Any, closed: Any) -> None:
             "Summary": payloads.value_of_one(metadata.summary),
             "Details": payloads.value_of_one(metadata.details),
         }
-    out.card(extended)
+    out.card(shown | extended)
     for what, (field, columns, failure) in _PENDING.items():
         if closed is None or what == "callback":
             _show_pending(session, what, list(getattr(description, field)), columns, failure)
@@ -228,7 +232,8 @@ async def result(session: Session, flags: Flags) -> None:
     """
     described = await session.call(service.DescribeWorkflowExecutionRequest(execution=wire.execution(flags)))
     run_id = described.workflow_execution_info.execution.run_id
-    closed = await histories.close_event(session, flags.workflow_id, run_id, waits=True)
+    async with unserved.told(session, described.workflow_execution_info.execution):
+        closed = await histories.close_event(session, flags.workflow_id, run_id, waits=True)
     if session.out.is_json:
         session.out.json(
             {

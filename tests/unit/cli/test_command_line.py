@@ -98,6 +98,27 @@ def test_exit_codes_tell_failures_apart(capsys: pytest.CaptureFixture[str]) -> N
     assert {0, EXIT_FAILED, EXIT_NOT_FOUND, EXIT_NOT_CONNECTED, EXIT_USAGE} <= EXIT_CODES.keys()
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["workflow", "show", "-w", "x"], "there is no workflow 'x' in namespace default; `perdure workflow list`"),
+        (["workflow", "show", "-w", "x", "--follow"], "there is no workflow 'x'"),
+        (["workflow", "describe", "-w", "x"], "there is no workflow 'x'"),
+        (["schedule", "describe", "-s", "x"], "there is no schedule 'x' in namespace default; `perdure schedule list`"),
+        (["batch", "describe", "--job-id", "x"], "there is no batch 'x' in namespace default; `perdure batch list`"),
+    ],
+)  # fmt: skip
+def test_what_is_not_there_is_named_and_nothing_is_on_stdout_before(
+    words: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever a server calls it: the id as given, and the command that lists what there is; no header above."""
+    assert run(*words, *EMBEDDED) == EXIT_NOT_FOUND
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (only,) = printed.err.splitlines()
+    assert line in only
+
+
 def test_data_is_on_stdout_and_the_rest_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     """What a command says beside its data does not get into a pipe; with `none` there is no data."""
     path = f"sqlite://?name={time.monotonic_ns()}"

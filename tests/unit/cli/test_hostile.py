@@ -120,7 +120,15 @@ def _command(words: Sequence[str], **more: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE, **more)
 
 
-@pytest.mark.parametrize("words", [["options"], ["--help"], ["workflow", "start", "--help"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["options"],
+        ["--help"],
+        ["workflow", "start", "--help"],
+        ["workflow", "list", "--address", "sqlite://"],
+    ],
+)
 def test_a_reader_that_has_seen_enough_is_no_failure(words: list[str]) -> None:
     """Such as `head`; otherwise `set -o pipefail` ends scripts."""
     reading, writing = os.pipe()

@@ -9,13 +9,13 @@ from functools import partial
 from typing import Any, Final
 
 from perdure.api.common.v1 import WorkflowExecution
-from perdure.api.enums.v1 import PendingActivityState
 from perdure.api.history.v1 import HistoryEvent
 from perdure.api.workflowservice.v1 import (
     DescribeWorkflowExecutionRequest,
     DescribeWorkflowExecutionResponse,
 )
 from perdure.service import RPCError
+from perdure.service._waits import queues_waited_at
 from perdure.ui.config import TIMELINE_EVENTS
 from perdure.ui.context import Context, part
 from perdure.ui.page import Later, Page, Redirect
@@ -152,23 +152,13 @@ def _pending(context: Context, described: DescribeWorkflowExecutionResponse) -> 
 
 async def _unserved(context: Context, described: DescribeWorkflowExecutionResponse) -> list[dict[str, str]]:
     """Task queues at which something of the run waits for a worker, and which no worker polls."""
-    waits: set[tuple[str, str]] = set()
-    if described.HasField("pending_workflow_task") and not described.pending_workflow_task.HasField(
-        "started_time"
-    ):
-        waits.add((described.execution_config.task_queue.name, "workflow"))
-    for activity in described.pending_activities:
-        is_waiting = activity.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
-        if is_waiting and not activity.HasField("next_attempt_schedule_time") and not activity.paused:
-            waits.add((activity.activity_options.task_queue.name, "activity"))
-    asked = sorted(wait for wait in waits if wait[0])[:_MOST_QUEUES]
-    answers = await asyncio.gather(
-        *(part(queues.describe(context, name, dict(queues.TYPES)[kind])) for name, kind in asked)
-    )
+    words = {kind: word for word, kind in queues.TYPES}
+    asked = queues_waited_at(described)[:_MOST_QUEUES]
+    answers = await asyncio.gather(*(part(queues.describe(context, name, kind)) for name, kind in asked))
     return [
         {
             "task_queue": name,
-            "type": kind,
+            "type": words[kind],
             "url": context.url("namespaces", context.namespace, "task-queues", name),
         }
         for (name, kind), (answer, _) in zip(asked, answers, strict=True)
