@@ -262,6 +262,8 @@ class SimLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
     ) -> asyncio.Task[T]:
         """A task of the running node. The node keeps it alive, so that a killed one is never collected half-way."""
+        if self._closed:
+            coro.close()  # what a `finally` block begins when its coroutine is closed: it never runs
         task = asyncio.Task(coro, loop=self, name=name, context=context)
         node = self._node
         node.tasks.append(task)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import warnings
 from random import Random
 
 import pytest
@@ -111,6 +113,35 @@ def test_the_end_of_a_world_asks_asyncio_for_no_real_loop(loop: SimLoop) -> None
     loop.run_until_complete(main())
     loop.close()
     assert seen == [loop]
+
+
+def test_what_begins_when_a_world_ends_is_never_complained_about() -> None:
+    """Code that is closed may begin something in its `finally` block; none of it runs, and nothing warns of that."""
+
+    async def begun() -> None:
+        raise AssertionError("it runs")
+
+    def live_and_end() -> None:
+        loop = new_loop(Random(0))
+
+        async def victim() -> None:
+            try:
+                await loop.hang()
+            finally:
+                await asyncio.gather(begun())
+
+        async def main() -> None:
+            loop.spawn(loop.new_node("victim"), victim())
+            await loop.sleep(1)
+
+        loop.run_until_complete(main())
+        loop.close()
+
+    with warnings.catch_warnings(record=True) as complaints:
+        warnings.simplefilter("always")
+        live_and_end()
+        gc.collect()
+    assert not [complaint for complaint in complaints if "begun" in str(complaint.message)]
 
 
 def test_a_paused_node_goes_on_where_it_was(loop: SimLoop) -> None:
