@@ -282,18 +282,21 @@ def test_a_late_and_a_cancelled_call_are_taken_back() -> None:
     """The server is told, so that it can stop; the connection goes on."""
 
     async def scenario() -> None:
-        async with _peer(_never) as (transport, peers):
+        async with _peer() as (transport, peers):
+            # A call whose time is over while it still connects has nothing to take back.
+            await _call(transport)
+            peers[0].answer = _never
             with pytest.raises(RPCError) as caught:
                 await _call(transport, timeout_s=0.05)
             assert caught.value.status is RPCStatusCode.DEADLINE_EXCEEDED
-            assert await peers[0].resets.get() == 1
+            assert await peers[0].resets.get() == 3
             waiting = asyncio.create_task(_call(transport))
-            while await peers[0].calls.get() != 3:
+            while await peers[0].calls.get() != 5:
                 pass
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
-            assert await peers[0].resets.get() == 3
+            assert await peers[0].resets.get() == 5
             peers[0].answer = _succeed
             assert (await _call(transport)).server_version == "peer"
             assert len(peers) == 1
