@@ -475,7 +475,12 @@ async def test_an_ordered_list_shows_the_runs_without_a_value_last(store: Store)
     for descending, expected in ((False, [2, 1, 4, 5, 6, 3]), (True, [5, 1, 4, 2, 6, 3])):
         rows = await _in_order(store, NAMESPACE, None, OrderBy(by_amount, descending))
         assert [int(row.run.run_id[-6:]) for row in rows] == expected
-    for cursor in (b"\x02", b"\x02[1]", b'\x02["text", "r"]', b"\x02{}", b"\x03"):
+    not_stored = (
+        b'\x02[9223372036854775808, "r"]',
+        b'\x02[-9223372036854775809, "r"]',
+        b'\x02[1, "\\ud800"]',
+    )
+    for cursor in (b"\x02", b"\x02[1]", b'\x02["text", "r"]', b"\x02{}", b"\x03", *not_stored):
         with pytest.raises(InvalidArgumentError):
             await store.list_runs_ordered(NAMESPACE, None, OrderBy(by_amount, False), 3, cursor)
 

@@ -14,6 +14,7 @@ from perdure.core.visibility import (
     And,
     Attribute,
     AttributeType,
+    Between,
     Comparison,
     ContainsAny,
     InList,
@@ -21,10 +22,13 @@ from perdure.core.visibility import (
     Node,
     Operator,
     Or,
+    OrderBy,
     StartsWith,
 )
 from perdure.store.cursor import ListPosition
+from perdure.store.protocol import ListPage
 from perdure.store.sqlite import SqliteStore, columns, lists, plans, queries, reads
+from perdure.store.sqlite.ordered_lists import list_runs_ordered
 from tests.store.builders import batch, record, run_key, write
 
 ORDINARY = IsNull(Attribute("TemporalNamespaceDivision", AttributeType.KEYWORD))
@@ -58,7 +62,9 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Con
                 "Amount": -number,
                 "Tags": ["c"],
             }
-            shown = record(run, workflow_type="Many", status=3, close_ns=number, attributes=attributes)
+            shown = record(
+                run, workflow_type="Many", status=3, start_ns=number, close_ns=number, attributes=attributes
+            )
             if number == MANY - 1:
                 await store.commit([write(run, visibility=shown)])
             else:
@@ -319,6 +325,43 @@ def test_a_page_of_the_list_costs_what_its_rows_cost(
     first = _work_of(connection, lambda: lists.list_runs(connection, 1, "n", where, 5, None))
     later = _work_of(connection, lambda: lists.list_runs(connection, 1, "n", where, 5, page.next_cursor))
     assert max(first, later) < MANY
+
+
+@pytest.mark.parametrize("descending", [True, False])
+@pytest.mark.parametrize(
+    ("attribute", "where"),
+    [
+        (CLOSE_TIME, None),
+        (START_TIME, None),
+        (AMOUNT, None),
+        (CLOSE_TIME, And((ORDINARY, Between(CLOSE_TIME, 200, MANY - 200)))),
+        (START_TIME, And((Comparison(START_TIME, Operator.GREATER, 200), _equal(CUSTOMER, "many")))),
+        (START_TIME, Between(START_TIME, 200, MANY - 200)),
+        (AMOUNT, Comparison(AMOUNT, Operator.LESS, -200)),
+        (AMOUNT, Comparison(AMOUNT, Operator.GREATER, 200 - MANY)),
+        (CLOSE_TIME, _equal(STATUS, 3)),
+        (AMOUNT, _equal(CUSTOMER, "many")),
+    ],
+)
+def test_a_page_in_another_order_costs_what_its_rows_cost(
+    connection: sqlite3.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    attribute: Attribute,
+    where: Node | None,
+    descending: bool,
+) -> None:
+    """The first and a later one, wherever the order goes; a filter on the attribute itself says where it begins."""
+    monkeypatch.setattr(plans, "GATHER_LIMIT", 1)
+    order = OrderBy(attribute, descending)
+
+    def page(size: int, cursor: bytes | None) -> ListPage:
+        return list_runs_ordered(connection, 1, "n", where, order, size, cursor)
+
+    after = page(1_000, None).next_cursor
+    assert after is not None
+    first = _work_of(connection, lambda: page(5, None))
+    later = _work_of(connection, lambda: page(5, after))
+    assert max(first, later) < MANY, (first, later)
 
 
 def test_counts_by_status_cost_the_same_of_many_runs(connection: sqlite3.Connection) -> None:

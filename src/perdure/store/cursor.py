@@ -7,6 +7,7 @@ move.
 from __future__ import annotations
 
 import json
+import re
 import struct
 from typing import Final, NamedTuple
 
@@ -16,6 +17,8 @@ from perdure.core.visibility import AttributeType
 _VERSION = 1
 _ORDERED_VERSION = 2
 _HEAD = struct.Struct(">Bqq")
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 OPEN_CLOSE_KEY = (1 << 63) - 1
 """Stands for the close time of an open run, so that open runs sort before closed ones."""
@@ -90,4 +93,13 @@ def decode_ordered_cursor(cursor: bytes, attribute_type: AttributeType) -> Order
         raise InvalidArgumentError("Invalid next page token: it was not given by this server.") from error
     if type(value) not in _ORDERED_TYPES[attribute_type] or not isinstance(run_id, str):
         raise InvalidArgumentError("Invalid next page token: it was given for a list in another order.")
+    if not (_is_storable(value) and _is_storable(run_id)):
+        raise InvalidArgumentError("Invalid next page token: it was not given by this server.")
     return OrderedPosition(value, run_id)
+
+
+def _is_storable(value: str | int | float) -> bool:
+    """Tell whether a database takes the value: a number of 64 bits, a text without half a surrogate pair."""
+    if isinstance(value, int):
+        return -(1 << 63) <= value < 1 << 63
+    return not isinstance(value, str) or not _SURROGATE.search(value)

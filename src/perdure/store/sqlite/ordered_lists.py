@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
-from perdure.core.visibility import And, IsNull, Node, OrderBy
+from perdure.core.visibility import And, Attribute, Between, Comparison, IsNull, Node, Operator, OrderBy
 from perdure.store.cursor import (
     OPEN_CLOSE_KEY,
     ListPosition,
@@ -57,6 +58,40 @@ def list_runs_ordered(
     return ListPage(tuple(rows), lists.cursor_after(last))
 
 
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """Runs that have an attribute, to be read in the order of its value.
+
+    Attributes:
+        tables: have `v`, the list row.
+        tests: what must hold, besides the bounds.
+        parameters: of the tables, then of the tests.
+        value: the attribute's value.
+        bounds: operators and values between which it is.
+    """
+
+    tables: str
+    tests: tuple[str, ...]
+    parameters: tuple[object, ...]
+    value: str
+    bounds: tuple[tuple[str, object], ...] = ()
+
+    def ranges(
+        self, after: OrderedPosition | None, descending: bool
+    ) -> Iterator[tuple[str, tuple[object, ...]]]:
+        """What follows a place, as ranges of an index one after the other, so that no row before it is read.
+
+        The place is the better bound from its side, and of several SQLite takes one: the first, or any.
+        """
+        bounds = self.bounds
+        if after is not None:
+            yield f"{self.value} = ? AND v.run_id > ?", (after.value, after.run_id)
+            beyond, ahead = ("<", ">") if descending else (">", "<")
+            bounds = ((beyond, after.value), *(bound for bound in bounds if bound[0].startswith(ahead)))
+        tests = [f"{self.value} {operator} ?" for operator, _ in bounds]
+        yield " AND ".join(tests) or "1 = 1", tuple(value for _, value in bounds)
+
+
 def _with_value(
     connection: sqlite3.Connection,
     namespace: int,
@@ -67,28 +102,19 @@ def _with_value(
     after: OrderedPosition | None,
 ) -> Iterator[tuple[ListedRun, Any]]:
     """The runs that have the attribute, after a place among them."""
-    tables, tests, parameters, value = _walk(connection, namespace, order)
     few = plans.few(connection, namespace, where) if where is not None else None
     if few is not None:
-        tables, tests, parameters = few.tables, list(few.conditions), list(few.parameters)
         value = column_of(order.attribute.name, order.attribute.type)
-        tests.append(f"{value} IS NOT NULL")
-    elif where is not None:
-        text, bound = condition(where)
-        tests.append(text)
-        parameters += bound
-    direction, beyond = ("DESC", "<") if order.descending else ("ASC", ">")
-    ranges: list[tuple[str, tuple[object, ...]]] = [("1 = 1", ())]
-    if after is not None:
-        ranges = [
-            (f"{value} = ? AND v.run_id > ?", (after.value, after.run_id)),
-            (f"{value} {beyond} ?", (after.value,)),
-        ]
-    for range_test, range_parameters in ranges:
+        tests = (*few.conditions, f"{value} IS NOT NULL")
+        walk = _Walk(few.tables, tests, few.parameters, value)
+    else:
+        walk = _walk(connection, namespace, where, order)
+    direction = "DESC" if order.descending else "ASC"
+    for test, parameters in walk.ranges(after, order.descending):
         found = connection.execute(
-            f"SELECT {lists.COLUMNS}, {value} AS ordered FROM {tables} "  # noqa: S608
-            f"WHERE {' AND '.join([*tests, range_test])} ORDER BY {value} {direction}, v.run_id LIMIT ?",
-            (*parameters, *range_parameters, limit),
+            f"SELECT {lists.COLUMNS}, {walk.value} AS ordered FROM {walk.tables} "  # noqa: S608
+            f"WHERE {' AND '.join([*walk.tests, test])} ORDER BY {walk.value} {direction}, v.run_id LIMIT ?",
+            (*walk.parameters, *parameters, limit),
         ).fetchall()
         limit -= len(found)
         for row in found:
@@ -97,22 +123,52 @@ def _with_value(
             return
 
 
-def _walk(
-    connection: sqlite3.Connection, namespace: int, order: OrderBy
-) -> tuple[str, list[str], list[object], str]:
-    """Tables, conditions and parameters of a walk in the order of the value, and the value."""
+def _walk(connection: sqlite3.Connection, namespace: int, where: Node | None, order: OrderBy) -> _Walk:
+    """All runs that have the attribute and match the filter."""
     name, kind = order.attribute.name, order.attribute.type
-    in_namespace = ["v.namespace = ?"]
     if name == "StartTime":
         tables = "visibility AS v INDEXED BY visibility_by_start"
-        return tables, in_namespace, [namespace], "v.start_time_ns"
+        return _indexed(tables, "v.namespace", namespace, "v.start_time_ns", where, order)
     if name == "CloseTime":
         tables = "visibility AS v INDEXED BY visibility_in_list_order"
-        return tables, [*in_namespace, f"v.close_key < {OPEN_CLOSE_KEY}"], [namespace], "v.close_key"
+        walk = _indexed(tables, "v.namespace", namespace, "v.close_key", where, order)
+        return replace(walk, bounds=(*walk.bounds, ("<", OPEN_CLOSE_KEY)))
     found = connection.execute(queries.FIND_ATTRIBUTE_KEY, (namespace, name)).fetchone()
     if found is not None and not serves(found[1], kind):
         value = column_of(name, kind)
-        return "visibility AS v", [*in_namespace, f"{value} IS NOT NULL"], [namespace], value
+        text, parameters = ("1 = 1", []) if where is None else condition(where)
+        tests = ("v.namespace = ?", f"{value} IS NOT NULL", text)
+        return _Walk("visibility AS v", tests, (namespace, *parameters), value)
     attribute = -1 if found is None else found[0]
     tables = "attribute_values AS i CROSS JOIN visibility AS v ON v.run_row = i.run_row"
-    return tables, ["i.attribute = ?"], [attribute], "i.value"
+    return _indexed(tables, "i.attribute", attribute, "i.value", where, order)
+
+
+def _indexed(tables: str, key: str, number: int, value: str, where: Node | None, order: OrderBy) -> _Walk:
+    """An index of values behind a key; what the filter says of the value bounds the walk."""
+    tests = [f"{key} = ?"]
+    parameters: list[object] = [number]
+    bounds: list[tuple[str, object]] = []
+    for node in plans.conjuncts(where) if where is not None else ():
+        if of_value := _bounds(node, order.attribute):
+            bounds += of_value
+            # With the sign it is a test and no bound: the range of a later page has better ones.
+            tests += [f"+{value} {operator} ?" for operator, _ in of_value]
+            parameters += [bound for _, bound in of_value]
+        else:
+            text, bound = condition(node)
+            tests.append(text)
+            parameters += bound
+    return _Walk(tables, tuple(tests), tuple(parameters), value, tuple(bounds))
+
+
+def _bounds(node: Node, attribute: Attribute) -> tuple[tuple[str, object], ...]:
+    """A condition as bounds of an attribute's value, if it is nothing else."""
+    match node:
+        case Comparison(asked, Operator.EQUAL, value) if asked == attribute:
+            return (">=", value), ("<=", value)
+        case Comparison(asked, operator, value) if asked == attribute and operator is not Operator.NOT_EQUAL:
+            return ((operator.value, value),)
+        case Between(asked, low, high) if asked == attribute:
+            return (">=", low), ("<=", high)
+    return ()

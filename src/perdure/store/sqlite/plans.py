@@ -207,7 +207,7 @@ def _index_alone(source: _Source, where: Node) -> Plan | None:
     leaf = source.leaf
     if leaf is None or not source.has_order:
         return None
-    rest = [node for node in _conjuncts(where) if node is not leaf]
+    rest = [node for node in conjuncts(where) if node is not leaf]
     if any(attribute.name not in _IN_INDEX for node in rest for attribute in attributes_of(node)):
         return None
     tests, parameters = [source.test.replace("i.", "v.")], list(source.parameters)
@@ -258,7 +258,7 @@ def _walk(namespace: int, where: Node | None, source: _Source | None, *, is_firs
         tables, alias = source.walk
         tests, parameters = [*tests, source.test.replace("i.", f"{alias}.")], [namespace, *source.parameters]
     if where is not None:
-        for node in _conjuncts(where):
+        for node in conjuncts(where):
             for operator, value in _bounds_of_close_key(node):
                 if is_first or not operator.startswith("<"):
                     tests.append(f"{alias}.close_key {operator} ?")
@@ -269,13 +269,14 @@ def _walk(namespace: int, where: Node | None, source: _Source | None, *, is_firs
     return Plan(tables, tuple(tests), tuple(parameters), alias)
 
 
-def _conjuncts(where: Node) -> Sequence[Node]:
+def conjuncts(where: Node) -> Sequence[Node]:
+    """What a filter wants all of."""
     return where.children if isinstance(where, And) else (where,)
 
 
 def _rest(where: Node, leaf: Node | None) -> tuple[str, list[object]]:
     """What must be asked of runs that were found by `leaf`."""
-    nodes = tuple(node for node in _conjuncts(where) if node is not leaf)
+    nodes = tuple(node for node in conjuncts(where) if node is not leaf)
     if not nodes:
         return "1 = 1", []
     return condition(nodes[0] if len(nodes) == 1 else And(nodes))
@@ -303,7 +304,7 @@ def _bounds_of_close_key(node: Node) -> tuple[tuple[str, object], ...]:
 
 def _sources(connection: sqlite3.Connection, namespace: int, where: Node) -> Iterator[_Source]:
     """The sources that a filter has: each holds all of its runs."""
-    for node in _conjuncts(where):
+    for node in conjuncts(where):
         source = _source(connection, namespace, node)
         if source is not None:
             yield source
