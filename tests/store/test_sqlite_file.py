@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from perdure.core.errors import StoreOpenError
-from perdure.core.run.records import AttributeValue, ItemChange
+from perdure.core.run.records import AttributeValue, ItemChange, RunKey, RunWrite, Text
+from perdure.core.visibility import Attribute, AttributeType, ContainsAny
 from perdure.store.protocol import StoredNamespace
 from perdure.store.sqlite import SqliteStore, opening
 from perdure.store.sqlite.opening import APPLICATION_ID
@@ -412,6 +413,40 @@ def test_runs_of_a_database_from_before_the_search_index_are_found_by_it(path: P
     connection.close()
     _open(path)
     assert index() == written
+
+
+def test_words_of_a_database_from_before_the_search_index_are_found(path: Path) -> None:
+    """That migration cannot tell Text from Keyword: words of such an attribute are looked for in every run."""
+    words = Attribute("Notes", AttributeType.TEXT)
+    old, changed, new = (run_key(number) for number in range(3))
+
+    def notes(run: RunKey, text: str, version: int = 0) -> RunWrite:
+        return write(run, version, visibility=record(run, attributes={"Notes": Text(text)}))
+
+    async def fill() -> None:
+        store = SqliteStore(path)
+        await store.open()
+        await store.commit([notes(old, "Quick brown fox"), notes(changed, "quick blue fox")])
+        await store.close()
+
+    async def found() -> list[set[RunKey]]:
+        store = SqliteStore(path)
+        await store.open()
+        await store.commit([notes(changed, "slow red fox", version=1), notes(new, "quick cat")])
+        answers = []
+        for word in ("quick", "fox", "blue", "Quick brown fox"):
+            where = ContainsAny(words, (word,))
+            page = await store.list_runs(NAMESPACE, where, 10, None)
+            answers.append({row.run for row in page.rows})
+            assert await store.count_runs(NAMESPACE, where, None) == [(None, len(page.rows))]
+        await store.close()
+        return answers
+
+    asyncio.run(fill())
+    connection = sqlite3.connect(path)
+    connection.executescript(BEFORE_SEARCH_INDEX)
+    connection.close()
+    assert asyncio.run(found()) == [{old, new}, {old, changed}, set(), set()]
 
 
 def test_a_migration_that_fails_half_way_changes_nothing_and_can_be_repeated(
