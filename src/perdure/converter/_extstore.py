@@ -376,7 +376,11 @@ class ExternalStorage:
 
 def _is_reference_payload(payload: Payload) -> bool:
     """Tell whether a payload stands for one that is stored elsewhere."""
-    return _says_reference(payload.metadata)
+    metadata = payload.metadata
+    encoding = metadata.get("encoding")
+    return encoding == _REFERENCE_ENCODING or (
+        encoding == b"json/protobuf" and metadata.get("messageType") == _REFERENCE_MESSAGE_TYPE
+    )
 
 
 def _has_reference_marker(payload: Payload) -> bool:
@@ -386,15 +390,7 @@ def _has_reference_marker(payload: Payload) -> bool:
 
 def _stands_for_another(payload: Payload) -> bool:
     """Tell whether a payload is a reference, encoded or not."""
-    metadata = payload.metadata
-    return metadata.get(_REFERENCE_MARKER_KEY) == b"true" or _says_reference(metadata)
-
-
-def _says_reference(metadata: Mapping[str, bytes]) -> bool:
-    encoding = metadata.get("encoding")
-    return encoding == _REFERENCE_ENCODING or (
-        encoding == b"json/protobuf" and metadata.get("messageType") == _REFERENCE_MESSAGE_TYPE
-    )
+    return _has_reference_marker(payload) or _is_reference_payload(payload)
 
 
 def _require_count(driver_name: str, what: str, count: int, expected: int) -> None:

@@ -113,7 +113,7 @@ def decode_run(
     """
     state = RunState(run, version, _header(header), wakeup_ns)
     for name, key, data in items:
-        kind = KINDS.get(name)
-        invariant(kind is not None, "unknown kind of item", kind=name, run=run)
-        getattr(state, kind.attribute)[kind.key_of(key)] = kind.decode(data)  # type: ignore[union-attr]  # checked above
+        invariant(name in KINDS, "unknown kind of item", kind=name, run=run)
+        kind = KINDS[name]
+        getattr(state, kind.attribute)[kind.key_of(key)] = kind.decode(data)
     return state
