@@ -24,8 +24,8 @@ One module per primitive over a small history core:
     records        what a transition leaves behind, as plain data
 
 What they share: `retry` (policies), `failures` (the server's own, and what is kept of large ones), `attributes` (search
-attribute values), `protos` (times and durations), `limits`. What watches them: `invariants`, `history_rules` (named
-rules) and `machines` (tables of the state machines).
+attribute values), `protos` (times and durations), `limits`. What watches them: `invariants`, over the named `rules` in
+`state_rules`, `transition_rules` and `history_rules`; and `machines` (tables of the state machines).
 
 Nothing here does I/O or reads a clock, randomness or the environment: times and ids come in as arguments.
 """

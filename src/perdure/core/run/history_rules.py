@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import HistoryEvent
+from perdure.core.run.rules import Rule
 from perdure.core.run.state import Activity, Child, External, NexusOperation, RunHeader, Timer, Update
 
 _TASK = "WORKFLOW_TASK_"
@@ -353,14 +354,6 @@ class HistorySubject:
     operations: Mapping[int, NexusOperation] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryRule:
-    """A named rule about a state and its history."""
-
-    name: str
-    holds: Callable[[HistorySubject], str | None]
-
-
 def _history_is_possible(s: HistorySubject) -> str | None:
     return "; ".join(s.whole.problems) or None
 
@@ -470,18 +463,18 @@ def _counts_agree(s: HistorySubject) -> str | None:
     return None
 
 
-HISTORY_RULES: tuple[HistoryRule, ...] = (
-    HistoryRule("the history is one that can have happened", _history_is_possible),
-    HistoryRule("the state knows the history's length", _length_is_known),
-    HistoryRule("a closing event is there when the run is closed", _status_is_told),
-    HistoryRule("pending activities follow from the history", _pending_activities_agree),
-    HistoryRule("pending timers follow from the history", _pending_timers_agree),
-    HistoryRule("pending children follow from the history", _pending_children_agree),
-    HistoryRule("signals and cancellations on their way follow from the history", _pending_externals_agree),
-    HistoryRule("pending Nexus operations follow from the history", _pending_operations_agree),
-    HistoryRule("the pending workflow task follows from the history", _workflow_task_agrees),
-    HistoryRule("the last completed workflow task follows from the history", _last_completed_agrees),
-    HistoryRule("every event that a workflow must hear of is looked at", _news_are_looked_at),
-    HistoryRule("accepted and completed updates follow from the history", _updates_agree),
-    HistoryRule("signals and the request to cancel are counted", _counts_agree),
+HISTORY_RULES: tuple[Rule[HistorySubject], ...] = (
+    Rule("the history is one that can have happened", _history_is_possible),
+    Rule("the state knows the history's length", _length_is_known),
+    Rule("a closing event is there when the run is closed", _status_is_told),
+    Rule("pending activities follow from the history", _pending_activities_agree),
+    Rule("pending timers follow from the history", _pending_timers_agree),
+    Rule("pending children follow from the history", _pending_children_agree),
+    Rule("signals and cancellations on their way follow from the history", _pending_externals_agree),
+    Rule("pending Nexus operations follow from the history", _pending_operations_agree),
+    Rule("the pending workflow task follows from the history", _workflow_task_agrees),
+    Rule("the last completed workflow task follows from the history", _last_completed_agrees),
+    Rule("every event that a workflow must hear of is looked at", _news_are_looked_at),
+    Rule("accepted and completed updates follow from the history", _updates_agree),
+    Rule("signals and the request to cancel are counted", _counts_agree),
 )
