@@ -12,8 +12,8 @@ from tests.ui.browser.table import TABLE
 def test_every_page_is_opened_and_every_form_is_sent_in_a_browser() -> None:
     """What is new needs a row in the table, and a test that does it; a form is opened before it is sent."""
     wanted = {("POST" if "POST" in methods else "GET", path) for path, methods in paths().items()}
-    # The one page that is also sent to itself.
-    wanted.add(("GET", "/settings"))
+    # Pages that are also sent to themselves.
+    wanted |= {("GET", "/settings"), ("GET", "/namespaces/{namespace}/import-history")}
     assert TABLE.keys() == wanted
 
 

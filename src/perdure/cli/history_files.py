@@ -41,26 +41,14 @@ def read_history(path: Path, workflow_id: str) -> History:
     Raises:
         CommandError: it is not there, is no history, or is not whole.
     """
-    from perdure.client import WorkflowHistory
+    from perdure.client._saved_history import read_saved_history
 
     try:
-        parsed = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(parsed, list):
-            parsed = {"events": parsed}
-        if isinstance(parsed, dict) and isinstance(parsed.get("history"), dict):
-            parsed = {**parsed, **parsed["history"]}
-        found = WorkflowHistory.from_json("", parsed)
+        found = read_saved_history(path.read_text(encoding="utf-8"), workflow_id)
     except FileNotFoundError:
         raise CommandError(f"there is no file {path}", EXIT_NOT_FOUND) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, UnicodeError) as error:
         raise CommandError(f"{path} is no history: {error}") from error
-    events = list(found.events)
-    ids = [event.event_id for event in events]
-    if not events or not events[0].HasField("workflow_execution_started_event_attributes"):
-        raise CommandError(f"{path} is no history of a workflow: it does not begin with its start")
-    if ids != list(range(1, len(ids) + 1)):
-        missing = next(number for number, event_id in enumerate(ids, 1) if number != event_id)
-        raise CommandError(f"{path} is not whole: event {missing} is not where it should be")
-    started = events[0].workflow_execution_started_event_attributes
-    named = str(parsed.get("workflowId") or workflow_id or started.workflow_id or path.name.split(".")[0])
-    return History(named, str(parsed.get("runId") or started.original_execution_run_id), events)
+    except ValueError as error:
+        raise CommandError(f"{path} {error}") from error
+    return History(found.workflow_id or path.name.split(".")[0], found.run_id, found.events)

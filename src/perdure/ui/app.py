@@ -19,8 +19,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from perdure.service import ClientConnectError, RPCError, ServiceClient
 from perdure.ui import preferences as prefs
-from perdure.ui.config import LIVE_INTERVAL_MS, MAX_FORM_BYTES, UiConfig
+from perdure.ui.config import LIVE_INTERVAL_MS, MAX_FORM_BYTES, MAX_UPLOAD_BYTES, UiConfig
 from perdure.ui.context import Context
+from perdure.ui.multipart import MULTIPART, read_multipart
 from perdure.ui.page import Answer, Download, Later, Page, Redirect, RefusedError
 from perdure.ui.problems import http_status, problem
 from perdure.ui.rendering import assets, environment
@@ -40,6 +41,7 @@ _MAIN: Final = b'<main id="main"'
 _MISTAKE: Final = "This page failed because of a mistake in Perdure; its log says more."
 _YEAR_S: Final = 365 * 86_400
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
+_MOST_BYTES: Final = {_FORM_TYPE: MAX_FORM_BYTES, MULTIPART: MAX_UPLOAD_BYTES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,16 +202,18 @@ def _is_header_value(text: str) -> bool:
 
 
 async def _read_form(request: Request) -> dict[str, list[str]]:
-    if not request.headers.get("content-type", _FORM_TYPE).startswith(_FORM_TYPE):
-        raise RefusedError(415, f"Forms are sent as {_FORM_TYPE}.")
+    content_type = request.headers.get("content-type", _FORM_TYPE)
+    most = next((most for kind, most in _MOST_BYTES.items() if content_type.startswith(kind)), None)
+    if most is None:
+        raise RefusedError(415, f"Forms are sent as {' or '.join(_MOST_BYTES)}.")
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_FORM_BYTES:
-            raise RefusedError(
-                413, f"The form is larger than {MAX_FORM_BYTES} bytes, the most that is accepted."
-            )
+        if len(body) > most:
+            raise RefusedError(413, f"The form is larger than {most} bytes, the most that is accepted.")
     try:
+        if content_type.startswith(MULTIPART):
+            return read_multipart(content_type, bytes(body))
         return parse_qs(body.decode(), keep_blank_values=True, max_num_fields=2_000)
     except ValueError as error:
         raise RefusedError(400, f"The form cannot be read: {error}.") from error

@@ -7,6 +7,8 @@ from typing import Final
 
 CALL_TIMEOUT_S: Final = 10.0
 MAX_FORM_BYTES: Final = 4 * 1024 * 1024
+MAX_UPLOAD_BYTES: Final = 8 * 1024 * 1024
+"""Most bytes of a form with a file in it."""
 MAX_PAGE_ROWS: Final = 500
 DEFAULT_PAGE_ROWS: Final = 50
 HISTORY_PAGE_EVENTS: Final = 100

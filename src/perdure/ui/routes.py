@@ -16,6 +16,7 @@ from perdure.ui.views import (
     batches,
     deployments,
     history,
+    imports,
     namespaces,
     nexus,
     queues,
@@ -66,6 +67,7 @@ _PAGES: Final[dict[str, Handler]] = {
     "/nexus-endpoints": nexus.show_all,
     f"{_NAMESPACE}": namespaces.show,
     f"{_NAMESPACE}/workflows": workflows.show,
+    f"{_NAMESPACE}/import-history": imports.ask,
     f"{_NAMESPACE}/workflows/{{workflow_id}}": workflow.latest,
     f"{_RUN}": workflow.show,
     f"{_RUN}/history": history.show,
@@ -92,11 +94,12 @@ _PAGES: Final[dict[str, Handler]] = {
 """Pages that show something."""
 _POSTS: Final[dict[str, Handler]] = {
     "/settings": settings.save,
+    f"{_NAMESPACE}/import-history": imports.show,
     "/settings/token": settings.save_token,
     f"{_NAMESPACE}/workflows/views": workflows.save_view,
     f"{_NAMESPACE}/workflows/columns": workflows.save_columns,
 }
-"""Changes without a page of their own."""
+"""What is sent without a form of the table below."""
 _FORMS: Final[dict[str, Form]] = {
     "/create-namespace": namespaces.CREATE,
     f"{_NAMESPACE}/edit": namespaces.EDIT,

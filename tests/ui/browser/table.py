@@ -45,6 +45,7 @@ _OPENS: Final[dict[str, tuple[str, ...]]] = {
     "test_a_deployment_gets_a_current_and_a_ramping_version": (f"{_NAMESPACE}/deployments/{{deployment}}",),
     "test_a_page_shows_what_it_is_about[search-attributes]": (f"{_NAMESPACE}/search-attributes",),
     "test_the_history_is_downloaded_whole": (f"{_RUN}/history/download",),
+    "test_a_history_is_downloaded_and_looked_at_again": (f"{_NAMESPACE}/import-history",),
 }
 _SENDS: Final[dict[str, tuple[str, ...]]] = {
     "test_a_standalone_operation_is_shown_and_ended": (
@@ -69,6 +70,7 @@ _SENDS: Final[dict[str, tuple[str, ...]]] = {
         "/settings",
         f"{_NAMESPACE}/workflows/columns",
     ),
+    "test_a_history_is_downloaded_and_looked_at_again": (f"{_NAMESPACE}/import-history",),
     "test_an_access_token_is_kept_out_of_reach_of_scripts": ("/settings/token",),
     "test_a_filter_is_built_saved_used_and_removed": (f"{_NAMESPACE}/workflows/views",),
     "test_search_attributes_namespaces_and_endpoints_are_made_and_changed": (

@@ -122,7 +122,7 @@ def test_a_run_is_paused_and_goes_on(visitor: Visitor) -> None:
     page = visitor.open(visitor.stage.page_of(workflow_id, "actions", "pause"))
     _fill(page, reason="maintenance")
     _send(page, "Pause", "is paused")
-    expect(page.locator("#summary")).to_contain_text("maintenance")
+    expect(page.locator("#hints")).to_contain_text("maintenance")
     page.locator("summary", has_text="Actions").click()
     page.get_by_role("link", name="Unpause").click()
     _send(page, "Unpause", "goes on")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
@@ -266,6 +267,57 @@ def test_the_history_is_downloaded_whole(visitor: Visitor) -> None:
     events = json.loads(waiting.value.path().read_text())["events"]
     assert [int(event["eventId"]) for event in events] == list(range(1, len(events) + 1))
     assert events[-1]["eventType"] == "EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED"
+
+
+def test_a_history_is_downloaded_and_looked_at_again(visitor: Visitor, tmp_path: Path) -> None:
+    """From a file, with the controls of the timeline, an event by its bar, and a mistake said where it was made."""
+    page = visitor.open(visitor.stage.page_of("order-delivered", "history"))
+    with page.expect_download() as waiting:
+        page.get_by_role("link", name="Download JSON").click()
+    waiting.value.save_as(tmp_path / "saved.json")
+    visitor.open("/workflows")
+    page.get_by_role("link", name="Open a history file").click()
+    page.get_by_role("button", name="Look at it").click()
+    expect(page.locator("#import-error")).to_contain_text("Choose a file")
+    visitor.expect_refusal(400)
+    visitor.check_access()
+    visitor.shoot("import")
+    page.locator("#file").set_input_files(tmp_path / "saved.json")
+    page.get_by_role("button", name="Look at it").click()
+    expect(page.locator(".pane").last).to_contain_text("lamp delivered to Side Street 2")
+    expect(page.locator(".row-text", has_text="3 attempts")).to_have_count(1)
+    expect(page.locator(".event")).to_have_count(
+        len(json.loads((tmp_path / "saved.json").read_text())["events"])
+    )
+    visitor.check_access()
+    visitor.shoot("imported")
+    page.get_by_role("button", name="Zoom in").click()
+    page.get_by_role("button", name="Whole run").click()
+    expect(page.get_by_role("button", name="Whole run")).to_have_count(0)
+    page.locator("a:has(.bar.moment.signal)").click()
+    expect(page.locator(".event.wanted")).to_contain_text("delivered")
+    page.locator("svg.timeline").scroll_into_view_if_needed()
+    box = page.locator("svg.timeline").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 300, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 500, box["y"] + 60, steps=4)
+    page.mouse.up()
+    expect(page.get_by_role("button", name="Whole run")).to_be_visible()
+
+
+def test_a_history_is_looked_at_without_script(reader: Visitor) -> None:
+    """Its text, pasted; every control sends it again."""
+    stage = reader.stage
+    history = stage.wait(stage.client.get_workflow_handle("broken").fetch_history())
+    page = reader.open("/import-history")
+    page.locator("#text").fill(history.to_json())
+    page.get_by_role("button", name="Look at it").click()
+    expect(page.locator(".pane.bad")).to_contain_text("aisle 7: the warehouse does not answer")
+    page.get_by_role("button", name="Fold idle time").click()
+    page.get_by_label("Event", exact=True).fill("5")
+    page.get_by_role("button", name="Show", exact=True).click()
+    expect(page.locator("#event-5.wanted")).to_contain_text("ActivityTaskScheduled")
 
 
 def test_a_name_with_everything_in_it_has_a_page(visitor: Visitor) -> None:

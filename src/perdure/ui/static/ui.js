@@ -6,6 +6,7 @@
   root.classList.add("script");
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const byId = (id) => document.getElementById(id);
+  const file = byId("import");  // the form of a page whose history is in the page: it is sent with every question
 
   // --- times ---
 
@@ -114,7 +115,8 @@
     if (isAsking) return;
     isAsking = true;
     try {
-      const answer = await fetch(pageUrl(), { headers: { "If-None-Match": tag || '"none"' }, cache: "no-store" });
+      const asked = file ? { method: "POST", body: new FormData(file) } : { headers: { "If-None-Match": tag || '"none"' } };
+      const answer = await fetch(pageUrl(), { ...asked, cache: "no-store" });
       liveButton?.classList.toggle("failing", answer.status >= 500);
       if (answer.ok) {
         tag = answer.headers.get("ETag") || "";
@@ -162,6 +164,14 @@
     if (row && !event.target.closest("a, button, input, label, .tick-cell") && !String(getSelection())) {
       location.href = row.dataset.href;
     }
+  });
+
+  if (file) document.addEventListener("click", (event) => {
+    const id = event.target.closest("a[data-event]")?.dataset.event;
+    if (!id || event.defaultPrevented) return;
+    event.preventDefault();
+    byId("wanted-event").value = id;
+    byId("find-event").click();
   });
 
   // --- keys ---
@@ -249,7 +259,7 @@
     const url = new URL(location.href);
     url.searchParams.set("from", from.toFixed(3));
     url.searchParams.set("to", to.toFixed(3));
-    location.href = url.href;
+    if (file) { file.action = url.href; file.submit(); } else location.href = url.href;
   }
   function dragRange(svg, down) {
     const plot = Number(svg.dataset.plot), left = svg.getBoundingClientRect().left, end = Number(svg.dataset.end);
