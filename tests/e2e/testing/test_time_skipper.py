@@ -67,7 +67,7 @@ def test_each_workflow_has_a_clock_of_its_own() -> None:
             with pytest.raises(RuntimeError, match="with_time_skipping_disabled"):
                 env.auto_time_skipping_disabled()
 
-    run(scenario())
+    run(scenario(), 90.0)
 
 
 async def _move(env: WorkflowEnvironment) -> None:

@@ -27,6 +27,8 @@ from tests.unit.server.support import run
 
 QUEUE = "environment-queue"
 DAY = timedelta(days=1)
+# Several programs start one after the other, and each imports everything.
+PROGRAMS_LIMIT_S = 90.0
 
 
 @workflow.defn
@@ -338,7 +340,7 @@ def test_environments_of_programs() -> None:
                 dev_server_existing_path=_program("perdure"), dev_server_extra_args=["--no-such-flag"]
             )
 
-    run(scenario())
+    run(scenario(), PROGRAMS_LIMIT_S)
 
 
 # The official SDK gives a server it starts 5 seconds: alone on the machine that is plenty.
@@ -360,7 +362,7 @@ def test_the_official_sdk_skips_time_on_our_test_server() -> None:
             assert await env.get_current_time() - begin >= 30 * DAY
             await env.sleep(1000)
 
-    run(scenario())
+    run(scenario(), PROGRAMS_LIMIT_S)
 
 
 def test_an_unknown_namespace_says_so() -> None:

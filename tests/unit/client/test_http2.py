@@ -35,7 +35,7 @@ from perdure.service import (
 from perdure.service.http2.messages import timeout_field
 from perdure.service.http2.transport import Http2Transport, address_of
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 Settings = dict[SettingCodes, int]
 SERVICE = "temporal.api.workflowservice.v1.WorkflowService"
 PATH = f"/{SERVICE}/GetSystemInfo"
@@ -241,7 +241,8 @@ def test_long_messages_go_through_small_windows_both_ways() -> None:
         settings: Settings = {SettingCodes.INITIAL_WINDOW_SIZE: 10_000}
         async with _peer(answer, settings=settings) as (transport, peers):
             for _ in range(2):
-                answered = await _call(transport, DescribeNamespaceRequest(namespace=name))
+                request = DescribeNamespaceRequest(namespace=name)
+                answered = await _call(transport, request, timeout_s=LIMIT_S)
                 assert answered.server_version == version
             # The wide window of the beginning, and renewals while 80 megabytes came.
             assert len(peers[0].credits) > 3

@@ -20,11 +20,11 @@ DAY_S = 86_400
 Result = TypeVar("Result")
 
 
-def run(work: Coroutine[Any, Any, Result]) -> Result:
+def run(work: Coroutine[Any, Any, Result], timeout_s: float = TIMEOUT_S) -> Result:
     """Runs a coroutine to its end, within a bound."""
 
     async def bounded() -> Result:
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             return await work
 
     return asyncio.run(bounded())
