@@ -140,7 +140,10 @@ def run(fn: CallableAsyncType) -> CallableAsyncType:
     if not is_async:
         raise ValueError("Workflow run method must be an async function")
     if "<locals>" in fn.__qualname__:
-        raise ValueError("Local classes unsupported, @workflow.run cannot be on a local class")
+        raise ValueError(
+            "Local classes unsupported, @workflow.run cannot be on a local class: "
+            "define the class at the top level of a module"
+        )
     setattr(fn, RUN_ATTRIBUTE, True)
     return fn
 
