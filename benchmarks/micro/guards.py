@@ -1,7 +1,8 @@
-"""What the guards of workflow code cost everybody else in the process: calls outside workflow code, before and after.
+"""What the guards of workflow code cost: calls outside workflow code, before and after, and calls inside of it.
 
     python -m benchmarks.micro.guards
 
+The last column is what a call costs in workflow code: the run's own answer, or a refusal with its message.
 Lives here: one measurement. May not: expectations.
 """
 
@@ -13,19 +14,30 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from perdure.worker.workflow_code import guards
 
-CALLS = 20_000
-ROUNDS = 7
+CALLS = 5_000
+ROUNDS = 30
 _EVENT = threading.Event()
+_LOCK = threading.Lock()
+
+
+def _entered() -> None:
+    with _LOCK:
+        pass
+
+
 FUNCTIONS: dict[str, Callable[[], object]] = {
     "time.time": lambda: time.time(),
     "time.monotonic": lambda: time.monotonic(),
     "random.random": lambda: random.random(),
     "uuid.uuid4": lambda: uuid.uuid4(),
     "datetime.now": lambda: datetime.datetime.now(),
+    "random.randint": lambda: random.randint(1, 6),
+    "threading.Lock": _entered,
     "os.urandom": lambda: os.urandom(8),
     "os.stat": lambda: os.stat("."),
     "os.environ[...]": lambda: os.environ["PATH"],
@@ -35,10 +47,9 @@ FUNCTIONS: dict[str, Callable[[], object]] = {
 }
 
 
-def _nanoseconds(function: Callable[[], object]) -> float:
-    """The fastest round's nanoseconds per call."""
+def _nanoseconds(function: Callable[[], object], clock: Callable[[], int] = time.process_time_ns) -> float:
+    """The fastest round's nanoseconds per call; the clock is bound before the guards refuse it."""
     best = float("inf")
-    clock = time.process_time_ns
     for _ in range(ROUNDS):
         start = clock()
         for _ in range(CALLS):
@@ -47,14 +58,64 @@ def _nanoseconds(function: Callable[[], object]) -> float:
     return best
 
 
+class _Run:
+    """A running workflow as guards see it."""
+
+    permits = guards.Permits()
+
+    def __init__(self) -> None:
+        self._random = random.Random(7)
+
+    def time_ns(self) -> int:
+        return 1_700_000_000_123_456_789
+
+    def random(self) -> random.Random:
+        return self._random
+
+
+class _Flow:
+    """Makes this module one of a workflow."""
+
+
+def _inside(function: Callable[[], object]) -> tuple[float, bool]:
+    """Nanoseconds per call in workflow code, and whether it is refused there."""
+
+    def caught() -> None:
+        try:
+            function()
+        except guards.RestrictedWorkflowAccessError:
+            refused.append(None)
+
+    refused: list[None] = []
+    with _workflow_code():
+        caught()
+    is_refused = bool(refused)
+    with _workflow_code():
+        return _nanoseconds(caught if is_refused else function), is_refused
+
+
+@contextmanager
+def _workflow_code() -> Iterator[None]:
+    guards.enter(_Run())
+    try:
+        yield
+    finally:
+        guards.leave()
+
+
 def main() -> None:
     """Prints a row per function: nanoseconds per call without guards and with them."""
     before = {name: _nanoseconds(function) for name, function in FUNCTIONS.items()}
     guards.install()
     after = {name: _nanoseconds(function) for name, function in FUNCTIONS.items()}
-    print(f"{'ns per call':18}{'without':>9}{'with':>9}")
+    guards.watch(_Flow)
+    inside = {name: _inside(function) for name, function in FUNCTIONS.items()}
+    print(f"{'ns per call':18}{'without':>9}{'outside':>9}{'inside':>9}")
     for name in FUNCTIONS:
-        print(f"{name:18}{before[name]:9.0f}{after[name]:9.0f}")
+        nanoseconds, is_refused = inside[name]
+        print(
+            f"{name:18}{before[name]:9.0f}{after[name]:9.0f}{nanoseconds:9.0f}{' refused' if is_refused else ''}"
+        )
 
 
 if __name__ == "__main__":
