@@ -18,7 +18,14 @@ from tests.unit.guards.test_guards import NOW_NS, Run
 SOURCES = {
     "reach_flows": "import reach_shared\nfrom reach_ledger import book\nclass Flow: pass\n",
     "reach_ledger": "import reach_clock\ndef book(): return reach_clock.stamp()\n",
-    "reach_clock": "from time import time as seconds\ndef stamp(): return seconds()\n",
+    "reach_clock": """
+import datetime
+from time import time as seconds
+def stamp(): return seconds()
+class Days:
+    def tomorrow(self):
+        return [datetime.date.today() + datetime.timedelta(1) for _ in range(1)]
+""",
     "reach_shared": """
 import queue, threading
 lock = threading.Lock()
@@ -62,6 +69,15 @@ def _guarded(code: Any) -> Any:
 def test_a_function_that_a_helpers_helper_imported_by_name_is_deterministic(modules: Any) -> None:
     assert _guarded(lambda: modules.flows.book()) == NOW_NS / 1e9
     assert modules.flows.book() != NOW_NS / 1e9
+
+
+def test_a_clock_that_another_module_reads_is_refused(modules: Any) -> None:
+    """On every Python, inside of a method and a comprehension; outside of workflow code it is read."""
+    days = modules.clock.Days()
+    with pytest.raises(RestrictedWorkflowAccessError, match=r"datetime\.date\.today") as raised:
+        _guarded(days.tomorrow)
+    assert Path(raised.value.file).name == "reach_clock.py"
+    assert days.tomorrow()
 
 
 def test_a_held_lock_of_another_module_is_refused_and_a_free_one_is_taken(modules: Any) -> None:

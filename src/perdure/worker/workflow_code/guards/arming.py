@@ -41,7 +41,7 @@ def watch(workflow_class: type) -> None:
             functions.rebind(reached)
             objects.rebind(reached)
             calls.rebind(reached)
-        calls.watch(module)
+            calls.watch(reached, is_workflows=reached is module)
 
 
 def enter(run: GuardedRun | None) -> None:

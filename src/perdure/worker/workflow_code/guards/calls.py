@@ -1,8 +1,9 @@
 """Calls that cannot be replaced from outside, because they belong to built-in types.
 
-From Python 3.12 on, calls made by the code of workflow modules are watched (`sys.monitoring`), and only those: other
-code runs at full speed. Python 3.11 has nothing of the kind; there the class methods of `datetime` are exchanged in the
-type itself, and in workflow modules that kept one under a name of their own (`now = datetime.now`).
+From Python 3.12 on, calls made by the code of workflow modules are watched (`sys.monitoring`), and those of functions
+with a name such as `now` in them in the user's modules that these reach: other code runs at full speed, and installed
+packages may read the clock unseen. Python 3.11 has nothing of the kind; there the class methods of `datetime` are
+exchanged in the type itself, and in modules that kept one under a name of their own (`now = datetime.now`).
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ CLASS_METHODS: tuple[tuple[type, str, str], ...] = (
 )
 """Class methods of built-in types that read the clock."""
 
+
+_SUSPICIOUS_NAMES = frozenset(("acquire", *(name for _, name, _ in CLASS_METHODS)))
 
 BLOCKING_METHODS: dict[Any, str] = {
     getattr(kind, called.rpartition(".")[2].removesuffix("()")): called
@@ -80,11 +83,19 @@ def _forbidden_calls() -> Iterable[tuple[Any, tuple[str, str]]]:
         yield original, (f"{qualified_name}()", functions.FORBIDDEN.get(qualified_name, by_module))
 
 
-def watch(module: ModuleType) -> None:
-    """Watches the calls that a workflow module's own code makes."""
+def watch(module: ModuleType, *, is_workflows: bool) -> None:
+    """Watches the calls that the user's code makes.
+
+    Args:
+        module: whose functions.
+        is_workflows: it defines workflows, so every call counts; of others, which activities use as well, only
+            functions are watched that have a name such as `now` in them.
+    """
     if _tool_id is None:
         return
     for code in _codes_of(module):
+        if not is_workflows and _SUSPICIOUS_NAMES.isdisjoint(code.co_names):
+            continue
         if id(code) not in _seen and len(_seen) < _SEEN_LIMIT:
             _seen[id(code)] = code
             _monitoring.set_local_events(_tool_id, code, _monitoring.events.CALL)
