@@ -106,8 +106,8 @@ def _commands(context: Context, workflow: Mapping[str, Any]) -> list[tuple[str, 
     where = ["--namespace", context.namespace]
     where += ["--address", context.config.address] if context.config.address else []
     return [
-        ("shows the run", shlex.join(["perdure", "workflow", "show", *names, *where, "--timeline"])),
-        ("keeps its history in a file", shlex.join(["perdure", "history", "export", *names, *where])),
+        ("Shows the run", shlex.join(["perdure", "workflow", "show", *names, *where, "--timeline"])),
+        ("Keeps its history in a file", shlex.join(["perdure", "history", "export", *names, *where])),
     ]
 
 
