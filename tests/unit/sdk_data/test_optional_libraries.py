@@ -37,6 +37,6 @@ perdure.worker._nexus_worker: import of nexusrpc halted; None in sys.modules
 
 def test_only_what_needs_an_optional_library_fails_without_it_and_says_what_to_install() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _IMPORT_EVERYTHING], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", _IMPORT_EVERYTHING], capture_output=True, text=True, timeout=110, check=False
     )
     assert (done.stdout, done.returncode) == (_ANSWER, 0), done.stderr
