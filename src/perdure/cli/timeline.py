@@ -47,7 +47,7 @@ STYLES: Final = {
 _WAITING, _WORKING, _OPEN = "░", "█", "▒"
 
 
-async def show_timeline(session: Session, workflow_id: str, run_id: str, events: AsyncIterator[Any]) -> None:
+async def show_timeline(session: Session, workflow_id: str, events: AsyncIterator[Any]) -> None:
     """Draws a run; while it goes on, up to now."""
     story = story_of([event async for event in events])
     if story is None:

@@ -273,7 +273,7 @@ async def show(session: Session, flags: Flags) -> None:
     if flags.timeline:
         from perdure.cli.timeline import show_timeline
 
-        await show_timeline(session, flags.workflow_id, run_id, found)
+        await show_timeline(session, flags.workflow_id, found)
         return
     if not session.out.is_text:
         async for _ in found:

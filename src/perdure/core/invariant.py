@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from perdure.core.errors import InvariantViolation
+
+Value = TypeVar("Value")
 
 
 def invariant(condition: object, message: str, **context: object) -> None:
@@ -19,3 +23,18 @@ def invariant(condition: object, message: str, **context: object) -> None:
     """
     if not condition:
         raise InvariantViolation(message, **context)
+
+
+def present(value: Value | None, message: str, **context: object) -> Value:
+    """Return a value that must be there.
+
+    Args:
+        value: The value.
+        message, context: As of `invariant`.
+
+    Raises:
+        InvariantViolation: `value` is None.
+    """
+    if value is None:
+        raise InvariantViolation(message, **context)
+    return value

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from perdure.core.errors import StoreUnavailableError
-from perdure.core.invariant import invariant
+from perdure.core.invariant import invariant, present
 from perdure.core.run.records import (
     EventBatch,
     QueueKey,
@@ -408,10 +408,9 @@ class MemoryStore:
         for _, _, run_id in self._lists.get((namespace_id, kind), _SortedSet()).after(key):
             run = self._run_ids[run_id]
             stored = self._runs[run]
-            record = stored.visibility
-            invariant(record is not None, "a listed run has a record", run=run)
+            record = present(stored.visibility, "a listed run has no record", run=run)
             size = RunSize(stored.last_event_id, stored.history_size_bytes, stored.transition_count)
-            if record is not None and (where is None or matches(where, filter_record(run, record, size))):
+            if where is None or matches(where, filter_record(run, record, size)):
                 yield ListedRun(run, record)
 
     async def list_runs(

@@ -268,7 +268,7 @@ class PollerGroup(Generic[AnswerT]):
             except RPCError as error:
                 backoff = backoff or Backoff()
                 wait_s = backoff.next_s(error)
-                self._failed(error, wait_s)
+                self._failed(error)
             finally:
                 # The handler took the slot over, if there was a task.
                 if permit.info is None:
@@ -305,7 +305,7 @@ class PollerGroup(Generic[AnswerT]):
             )
         self._failing_since_s, self._warned_at_s = None, 0.0
 
-    def _failed(self, error: RPCError, wait_s: float) -> None:
+    def _failed(self, error: RPCError) -> None:
         now_s = time.monotonic()
         self._failing_since_s = self._failing_since_s or now_s
         failing_s = now_s - self._failing_since_s

@@ -19,7 +19,7 @@ from perdure.api.failure.v1 import Failure
 from perdure.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
 from perdure.api.workflowservice.v1 import StartWorkflowExecutionRequest
 from perdure.core.errors import InvalidArgumentError
-from perdure.core.invariant import invariant
+from perdure.core.invariant import present
 from perdure.core.run import attributes, callback, cron, lifecycle, retry, versioning
 from perdure.core.run.ids import derived_id, derived_run_id
 from perdure.core.run.items import CALLBACK
@@ -231,9 +231,8 @@ def _by_cron(tx: Transition, retry_state: int) -> Following:
 
 
 def _started(tx: Transition) -> WorkflowExecutionStartedEventAttributes:
-    event = tx.state.started
-    invariant(event is not None, "a run that may be repeated has lost its first event", run=tx.state.run)
-    return event.workflow_execution_started_event_attributes  # type: ignore[union-attr]  # checked above
+    event = present(tx.state.started, "a run that may be repeated has lost its first event", run=tx.state.run)
+    return event.workflow_execution_started_event_attributes
 
 
 def _last_result(tx: Transition) -> Payloads | None:

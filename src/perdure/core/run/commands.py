@@ -15,7 +15,7 @@ from perdure.api.common.v1 import Memo, Payload
 from perdure.api.enums.v1 import CommandType, WorkflowTaskFailedCause
 from perdure.api.protocol.v1 import Message as ProtocolMessage
 from perdure.core.errors import InvalidArgumentError, ServiceError
-from perdure.core.invariant import invariant
+from perdure.core.invariant import present
 from perdure.core.run import (
     activity,
     attributes,
@@ -191,11 +191,10 @@ def _apply_message(context: CommandContext, message: ProtocolMessage) -> None:
         "BAD_UPDATE_WORKFLOW_EXECUTION_MESSAGE",
         f"Message type {message.body.TypeName()} exceeds size limit.",
     )
-    updates = context.updates
-    invariant(updates is not None, "messages without what applies them", run=context.tx.state.run)
+    updates = present(context.updates, "messages without what applies them", run=context.tx.state.run)
     try:
         check_protocol(message)
-        updates.apply(message)  # type: ignore[union-attr]  # checked above
+        updates.apply(message)
     except ServiceError as error:
         raise TaskFailure(cause_number("BAD_UPDATE_WORKFLOW_EXECUTION_MESSAGE"), str(error)) from error
 

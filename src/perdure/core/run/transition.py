@@ -16,7 +16,7 @@ from perdure.api.common.v1 import WorkerVersionStamp
 from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import HistoryEvent
 from perdure.core.deployment.routes import queue_name
-from perdure.core.invariant import invariant
+from perdure.core.invariant import invariant, present
 from perdure.core.run import task_events
 from perdure.core.run.items import (
     ACTIVITY,
@@ -304,9 +304,7 @@ class Transition:
     def _own(self, key: int) -> HistoryEvent:
         """A buffered event that this transition may number: a copy if it belongs to the committed state."""
         if key in self.buffered.changes:
-            own = self.buffered.changes[key]
-            invariant(own is not None, "this buffered event is gone", key=key)
-            return own  # type: ignore[return-value]  # checked above
+            return present(self.buffered.changes[key], "this buffered event is gone", key=key)
         copied = HistoryEvent()
         copied.CopyFrom(self.state.buffered[key])
         return copied

@@ -105,6 +105,7 @@ class Checker:
 
     Args:
         attributes: the namespace's own search attributes.
+        aliases: other names of built-in attributes.
     """
 
     def __init__(

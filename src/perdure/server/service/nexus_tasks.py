@@ -14,8 +14,7 @@ from perdure.api.workflowservice.v1 import (
     RespondNexusTaskFailedRequest,
     RespondNexusTaskFailedResponse,
 )
-from perdure.core.errors import InvalidArgumentError
-from perdure.core.invariant import invariant
+from perdure.core.errors import InvalidArgumentError, InvariantViolation
 from perdure.core.nexus.outcomes import Answer
 from perdure.core.run.limits import Limits
 from perdure.core.run.records import QueueKey, TaskKind
@@ -85,8 +84,9 @@ class NexusTaskRpcs:
         delivery = await self._engine.departures.poll(worker, polling)
         if delivery is None:
             return PollNexusTaskQueueResponse()
-        invariant(isinstance(delivery, NexusDelivery), "another kind of task in a queue of Nexus tasks")
-        response = self._response(delivery)  # type: ignore[arg-type]  # checked above
+        if not isinstance(delivery, NexusDelivery):
+            raise InvariantViolation("another kind of task in a queue of Nexus tasks")
+        response = self._response(delivery)
         advise(matching, key, began_s, response)
         return response
 

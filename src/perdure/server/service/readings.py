@@ -269,7 +269,7 @@ class Readings:
             info.versioning_info.CopyFrom(versions)
         self._extended(response, state)
         for pending in state.activities.values():
-            response.pending_activities.append(_pending_activity(pending, self._engine.runtime.now_ns()))
+            response.pending_activities.append(_pending_activity(pending))
         if header.is_open:
             response.pending_children.extend(_pending_child(child) for child in state.children.values())
             response.pending_nexus_operations.extend(
@@ -346,7 +346,7 @@ def _pending_child(child: Child) -> PendingChildExecutionInfo:
     )
 
 
-def _pending_activity(activity: Activity, now_ns: int) -> PendingActivityInfo:
+def _pending_activity(activity: Activity) -> PendingActivityInfo:
     info = PendingActivityInfo(activity_id=activity.activity_id, attempt=activity.attempt)
     info.activity_type.name = activity.activity_type
     if activity.cancel_requested_event_id:

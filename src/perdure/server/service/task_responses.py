@@ -6,7 +6,7 @@ from perdure.api.common.v1 import Payloads
 from perdure.api.history.v1 import History
 from perdure.api.query.v1 import WorkflowQuery
 from perdure.api.workflowservice.v1 import PollActivityTaskQueueResponse, PollWorkflowTaskQueueResponse
-from perdure.core.invariant import invariant
+from perdure.core.errors import InvariantViolation
 from perdure.core.run import activity_control
 from perdure.core.run.priorities import merged_priority
 from perdure.core.run.protos import set_duration, set_timestamp
@@ -40,10 +40,9 @@ class TaskResponses:
         """The answer to a poll of a workflow task queue."""
         if isinstance(delivery, QueryDelivery):
             return await self._query_task(delivery)
-        invariant(
-            isinstance(delivery, WorkflowTaskDelivery), "an activity on a workflow queue", delivery=delivery
-        )
-        return await self.workflow_task(delivery)  # type: ignore[arg-type]  # checked above
+        if not isinstance(delivery, WorkflowTaskDelivery):
+            raise InvariantViolation("an activity on a workflow queue", delivery=delivery)
+        return await self.workflow_task(delivery)
 
     async def workflow_task(self, delivery: WorkflowTaskDelivery) -> PollWorkflowTaskQueueResponse:
         """A started workflow task."""
@@ -128,10 +127,9 @@ class TaskResponses:
         """A started activity attempt."""
         if isinstance(delivery, StandaloneActivityDelivery):
             return self._standalone_task(delivery)
-        invariant(
-            isinstance(delivery, ActivityDelivery), "no activity on an activity queue", delivery=delivery
-        )
-        return await self._activity_task(delivery)  # type: ignore[arg-type]  # checked above
+        if not isinstance(delivery, ActivityDelivery):
+            raise InvariantViolation("no activity on an activity queue", delivery=delivery)
+        return await self._activity_task(delivery)
 
     async def _activity_task(self, delivery: ActivityDelivery) -> PollActivityTaskQueueResponse:
         activity, header, run = delivery.activity, delivery.header, delivery.run

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.activity import _Definition as ActivityDefinition
 from perdure.api.command.v1 import ScheduleActivityTaskCommandAttributes
-from perdure.core.invariant import invariant
+from perdure.core.invariant import present
 from perdure.core.replay.activation import ResolveActivity
 from perdure.core.replay.instructions import (
     RequestCancelActivity,
@@ -61,9 +61,7 @@ class Activities:
     def resolve(self, job: ResolveActivity) -> None:
         """An activity has ended, or a local one is to be tried again later."""
         task = self._pending.pop(job.seq, None)
-        invariant(task is not None, "an activity that nobody waits for has ended", seq=job.seq)
-        if task is not None:
-            task.resolve(job)
+        present(task, "an activity that nobody waits for has ended", seq=job.seq).resolve(job)
 
     def wait_again(self, task: _ActivityTask) -> None:
         """A local activity was asked for again, under a new number."""

@@ -14,7 +14,7 @@ from perdure.api.command.v1 import (
 from perdure.api.failure.v1 import Failure
 from perdure.common import _arg_or_args, _arg_unset
 from perdure.converter import encode_search_attributes
-from perdure.core.invariant import invariant
+from perdure.core.invariant import present
 from perdure.core.replay.activation import (
     ResolveCancelExternal,
     ResolveChildWorkflow,
@@ -89,17 +89,14 @@ class Children:
 
     def resolve_start(self, job: ResolveChildWorkflowStart) -> None:
         """A child has started, or not."""
-        task = self._pending.get(job.seq)
-        invariant(task is not None, "a child that nobody waits for has started", seq=job.seq)
-        if task is not None and task.resolve_start(job):
+        task = present(self._pending.get(job.seq), "a child that nobody waits for has started", seq=job.seq)
+        if task.resolve_start(job):
             del self._pending[job.seq]
 
     def resolve(self, job: ResolveChildWorkflow) -> None:
         """A child has ended."""
         task = self._pending.pop(job.seq, None)
-        invariant(task is not None, "a child that nobody waits for has ended", seq=job.seq)
-        if task is not None:
-            task.resolve(job)
+        present(task, "a child that nobody waits for has ended", seq=job.seq).resolve(job)
 
 
 class _ChildTask(InOrder, ChildWorkflowHandle[Any, Any]):

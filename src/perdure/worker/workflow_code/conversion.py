@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from perdure.api.common.v1 import Header, Payload, Payloads
+from perdure.api.common.v1 import Payload, Payloads
 from perdure.api.failure.v1 import Failure
 from perdure.api.protobuf import Duration
 from perdure.api.sdk.v1 import UserMetadata
@@ -198,8 +198,3 @@ def set_duration(target: Duration, duration: timedelta | None) -> None:
     if duration:
         target.seconds = duration.days * 86_400 + duration.seconds
         target.nanos = duration.microseconds * 1_000
-
-
-def header_of(headers: Mapping[str, Payload]) -> Header | None:
-    """Headers as a message; None for none."""
-    return Header(fields=headers) if headers else None

@@ -16,7 +16,7 @@ from perdure.api.common.v1 import Payloads
 from perdure.api.failure.v1 import ApplicationFailureInfo, Failure
 from perdure.api.sdk.v1 import UserMetadata
 from perdure.common import VersioningBehavior
-from perdure.core.invariant import invariant
+from perdure.core.invariant import present
 from perdure.core.replay import activation as jobs
 from perdure.core.replay.activation import Activation, InitializeWorkflow, Job
 from perdure.core.replay.instructions import (
@@ -398,11 +398,9 @@ class WorkflowInstance:
         self.recorder.add(FailWorkflow(failure))
 
     def _initialize(self, job: InitializeWorkflow) -> None:
-        invariant(self._input is not None, "arguments are read before the code starts")
-        if self._input is None:
-            return
+        given = present(self._input, "the code starts before its arguments are read")
         self._primary = self.loop.create_task(
-            self.run_top_level(partial(self._run_workflow, self._input)), name="run"
+            self.run_top_level(partial(self._run_workflow, given)), name="run"
         )
         if self._is_cancel_pending:
             self._is_cancel_pending = False

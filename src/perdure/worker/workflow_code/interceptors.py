@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from perdure.core.invariant import invariant
+from perdure.core.invariant import present
 from perdure.worker.interceptor_workflow import (
     ContinueAsNewInput,
     ExecuteWorkflowInput,
@@ -30,10 +30,8 @@ if TYPE_CHECKING:
     from perdure.worker.workflow_code.instance import WorkflowInstance
 
 
-async def _call(what: str, handler: Callable[..., Any] | None, args: Any) -> Any:
-    invariant(handler is not None, "a handler was there a moment ago")
-    if handler is None:
-        return None
+async def _call(what: str, given: Callable[..., Any] | None, args: Any) -> Any:
+    handler = present(given, "a handler that was there a moment ago is gone")
     answer = call_user_code(what, handler, args)
     return await answer if inspect.iscoroutinefunction(handler) else answer
 

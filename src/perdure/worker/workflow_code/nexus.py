@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.api.command.v1 import ScheduleNexusOperationCommandAttributes
 from perdure.api.common.v1 import Payloads
-from perdure.core.invariant import invariant
+from perdure.core.invariant import present
 from perdure.core.replay.activation import ResolveNexusOperation, ResolveNexusOperationStart
 from perdure.core.replay.instructions import CancelNexusOperation, ScheduleNexusOperation
 from perdure.worker.interceptor_workflow import StartNexusOperationInput
@@ -43,10 +43,9 @@ class NexusOperations:
 
     def resolve_start(self, job: ResolveNexusOperationStart) -> None:
         """An operation has started, or not."""
-        operation = self._pending.get(job.seq)
-        invariant(operation is not None, "a Nexus operation that nobody waits for has started", seq=job.seq)
-        if operation is None:
-            return
+        operation = present(
+            self._pending.get(job.seq), "a Nexus operation that nobody waits for has started", seq=job.seq
+        )
         if job.failure is None:
             operation.started.set_result(job.operation_token)
         else:

@@ -7,7 +7,7 @@ from contextvars import Context
 from types import FrameType
 
 from perdure.api.failure.v1 import Failure
-from perdure.core.invariant import invariant
+from perdure.core.invariant import present
 from perdure.core.replay.activation import Activation, InitializeWorkflow
 from perdure.core.replay.instructions import Answer, FailWorkflow
 from perdure.exceptions import ApplicationError
@@ -77,9 +77,7 @@ class WorkflowProgram:
 
     def _new_instance(self, activation: Activation) -> WorkflowInstance:
         start = next((job for job in activation.jobs if isinstance(job, InitializeWorkflow)), None)
-        invariant(start is not None, "the first activation of a run starts it", run_id=self._run_id)
-        if start is None:
-            raise RuntimeError("the first activation of a run starts it")
+        start = present(start, "the first activation of a run does not start it", run_id=self._run_id)
         return WorkflowInstance(self._settings, self._definition, self._run_id, start, activation)
 
     def _cannot_start(self, error: Exception) -> Answer:

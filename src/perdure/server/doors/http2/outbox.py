@@ -29,6 +29,7 @@ class Outbox:
     Args:
         on_sent: told when the last frame of a stream has been handed out.
         on_writable: told when nothing of a stream waits any more and it goes on.
+        max_list_bytes: the longest list of headers that the peer takes.
     """
 
     __slots__ = (
