@@ -14,7 +14,7 @@ from tests.support.proto import workflowservice
 from tests.unit.server.local_client import LocalClient, serving
 from tests.unit.server.support import run
 
-ON, _ = with_dynamic_values(ServerConfig(), {"frontend.enableCancelWorkerPollsOnShutdown": True})
+ON, _ = with_dynamic_values(ServerConfig(port=0), {"frontend.enableCancelWorkerPollsOnShutdown": True})
 LEAVING: dict[str, Any] = {"worker_instance_key": "leaving", "identity": "leaving"}
 
 
