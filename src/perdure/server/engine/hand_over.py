@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from perdure.core.deployment.routes import Routes
-from perdure.core.invariant import invariant
+from perdure.core.invariant import present
 from perdure.core.run import activity, versioning, workflow_task
 from perdure.core.run.limits import Limits
 from perdure.core.run.records import Task, TaskKind
@@ -87,10 +87,11 @@ class HandOver:
         """Starts an activity's attempt for a poller. Its delivery is taken before others change the activity."""
         event_id = task.key.scheduled_event_id
         activity.start(tx, event_id, poller.request_id, poller.identity)
-        pending = tx.activities.get(event_id)
-        invariant(pending is not None, "an activity that was just started is there", run=tx.state.run)
+        pending = present(
+            tx.activities.get(event_id), "an activity that was just started is gone", run=tx.state.run
+        )
         scheduled = next((event for event in tx.events if event.event_id == event_id), None)
-        return ActivityDelivery(tx.state.run, tx.header, task.queue, pending, scheduled)  # type: ignore[arg-type]  # checked
+        return ActivityDelivery(tx.state.run, tx.header, task.queue, pending, scheduled)
 
     def workflow_task(
         self, slot: RunSlot, tx: Transition, task: Task, *, again: bool = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from perdure.core.deployment.routes import Routes
-from perdure.core.invariant import invariant
+from perdure.core.invariant import invariant, present
 from perdure.core.run import deadlines, versioning, workflow_task
 from perdure.core.run.limits import Limits
 from perdure.core.run.state import RunState
@@ -60,16 +60,19 @@ class SpeculativeTasks:
         if header.has_pending_task or header.first_task_at_ns or header.paused_ns:
             return
         tx = self._new(state)
-        task = tx.waiting_workflow_task(tx.header)
-        invariant(task is not None, "a workflow task was just scheduled", run=slot.key)
-        poller = self._matching.reserve(task)  # type: ignore[arg-type]  # checked above
+        task = present(
+            tx.waiting_workflow_task(tx.header),
+            "a workflow task that was just scheduled is gone",
+            run=slot.key,
+        )
+        poller = self._matching.reserve(task)
         if poller is not None:
             self._hand_over.start_workflow_task(poller, slot, tx)
         self.keep(slot, tx)
         if poller is None:
-            self._matching.offer(task, is_stored=False)  # type: ignore[arg-type]  # checked above
+            self._matching.offer(task, is_stored=False)
         else:
-            self._matching.deliver(poller, self._hand_over.workflow_task(slot, tx, task))  # type: ignore[arg-type]
+            self._matching.deliver(poller, self._hand_over.workflow_task(slot, tx, task))
 
     def start_inline(self, slot: RunSlot, request_id: str, identity: str) -> Transition:
         """Makes a speculative workflow task and starts it for a worker that is being answered. The lock must be held.
@@ -78,9 +81,7 @@ class SpeculativeTasks:
             slot: the run's; no workflow task may be pending.
             request_id, identity: for its Started event.
         """
-        state = slot.state
-        invariant(state is not None, "a run that was just committed is in memory", run=slot.key)
-        tx = self._new(state)  # type: ignore[arg-type]  # checked above
+        tx = self._new(present(slot.state, "a run that was just committed is not in memory", run=slot.key))
         workflow_task.start(tx, request_id, identity, self._limits, updates_waiting=slot.updates_waiting)
         self.keep(slot, tx)
         return tx
