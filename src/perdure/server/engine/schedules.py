@@ -316,7 +316,7 @@ class Schedules:
             stored, before: its row and the state in it.
             state: the new one.
         """
-        written = self._row(key, stored, before, state)
+        written = self._row(key, stored, before, state, machine.next_ns(state, self._engine.runtime.now_ns()))
         try:
             await self._engine.store.put_schedule(written)
         except StoreError as error:
@@ -333,10 +333,10 @@ class Schedules:
         stored: StoredSchedule | None,
         before: ScheduleState | None,
         state: ScheduleState,
+        next_ns: int | None,
     ) -> StoredSchedule:
         now_ns = self._engine.runtime.now_ns()
         has_to_do = state.starting or state.ending or state.buffer or state.info.running_workflows
-        next_ns = machine.next_ns(state, now_ns)
         wakeup_ns = ATTENTION_NS if has_to_do else next_ns or machine.expires_ns(state, next_ns)
         version = 1 if stored is None else stored.version + 1
         if stored is None or before is None or before.conflict_token != state.conflict_token:
@@ -390,21 +390,23 @@ class Schedules:
                 if state is not before:
                     done = await self._act_at_once(key, stored, before, state)
                     if done is not None:
-                        stored, state = done
-                        if slot.is_poked or machine.may_change(state, self._engine.runtime.now_ns()):
+                        stored, state, next_ns = done
+                        is_due = next_ns is not None and next_ns <= self._engine.runtime.now_ns()
+                        if slot.is_poked or state.buffer or is_due:
                             continue
-                        break
+                        await self._rest(key, state, stored, next_ns)
+                        return
                     stored = await self._commit(key, stored, before, state)
                 before, state = state, await self._act(state)
                 if state is not before:
                     stored = await self._commit(key, stored, before, state)
                 elif not slot.is_poked:
                     break
-            await self._rest(key, state, stored)
+            await self._rest(key, state, stored, machine.next_ns(state, self._engine.runtime.now_ns()))
 
     async def _act_at_once(
         self, key: ScheduleKey, stored: StoredSchedule, before: ScheduleState, state: ScheduleState
-    ) -> tuple[StoredSchedule, ScheduleState] | None:
+    ) -> tuple[StoredSchedule, ScheduleState, int | None] | None:
         """Starts what the state says is to be started, in one commit with the state in which that is done.
 
         Args:
@@ -413,20 +415,21 @@ class Schedules:
             state: what follows from that and the time.
 
         Returns:
-            the new row and state. None: nothing happened, since that is not all there is to do, or something stands in
-            the way; then what is to be done is committed before it is done.
+            the new row and state, and when that has something to do next. None: nothing happened, since that is not
+            all there is to do, or something stands in the way; then what is to be done is committed before it is done.
         """
         namespace = self._engine.namespaces.by_id(key.namespace_id)
         requests = self._requests(state, namespace)
         if namespace is None or not requests:
             return None
-        done: list[tuple[StoredSchedule, ScheduleState]] = []
+        done: list[tuple[StoredSchedule, ScheduleState, int | None]] = []
 
         def following(runs: Sequence[RunKey]) -> StoredSchedule:
             now_ns, after = self._engine.runtime.now_ns(), state
             for start, run in zip(state.starting, runs, strict=True):
                 after = machine.started(after, start, run.workflow_id, run.run_id, now_ns)
-            done.append((self._row(key, stored, before, after), after))
+            next_ns = machine.next_ns(after, now_ns)
+            done.append((self._row(key, stored, before, after, next_ns), after, next_ns))
             return done[0][0]
 
         watched = [
@@ -475,10 +478,11 @@ class Schedules:
         self._prepared.keep(state, namespace, request)
         return request
 
-    async def _rest(self, key: ScheduleKey, state: ScheduleState, stored: StoredSchedule) -> None:
-        """Nothing is left to do now: sees to it that the schedule is looked at again."""
+    async def _rest(
+        self, key: ScheduleKey, state: ScheduleState, stored: StoredSchedule, next_ns: int | None
+    ) -> None:
+        """Nothing is left to do now: sees to it that the schedule is looked at again, at `next_ns` unless before."""
         now_ns = self._engine.runtime.now_ns()
-        next_ns = machine.next_ns(state, now_ns)
         expires_ns = machine.expires_ns(state, next_ns)
         if expires_ns is not None and expires_ns <= now_ns:
             await self._engine.reading(self._engine.store.delete_schedule(key))
