@@ -77,7 +77,22 @@ def test_the_wheel_contains_data_stubs_marker_and_licences(wheel: Path) -> None:
     assert "Temporal Technologies Inc." in notice
     assert "Apache License" in notice
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert not any(name.startswith(("build_api", "tests")) for name in names)
+    assert {"perdure", next(name for name in names if ".dist-info/" in name).partition("/")[0]} == {
+        name.partition("/")[0] for name in names
+    }
+
+
+def test_the_wheel_contains_every_file_of_the_package_and_no_other(wheel: Path) -> None:
+    """Templates, styles, scripts, migrations, commands for `manage.py`; and no compiled file."""
+    ours = ROOT / "src" / "perdure"
+    kept = {
+        f"perdure/{path.relative_to(ours).as_posix()}"
+        for path in ours.rglob("*")
+        if path.is_file() and path.suffix != ".pyc" and path.name != ".gitignore"
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert kept == names
 
 
 def test_the_wheel_pulls_in_no_official_sdk(wheel: Path) -> None:
