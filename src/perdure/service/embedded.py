@@ -98,7 +98,7 @@ class EmbeddedTransport:
             return await self._call_over(service, rpc_path, own, response_type, metadata, timeout)
         if rpc_path == _HEALTH_CHECK:
             return cast(ResponseT, self._health(own))
-        task: Any = asyncio.current_task()
+        task: Any = asyncio.current_task(self._loop)
         pending = _Pending(task)
         self._pending.add(pending)
         if timeout is not None:

@@ -262,7 +262,7 @@ def end_oversized_run(tx: Transition, limits: Limits) -> bool:
         return False
     if header.history_size_bytes > limits.history_bytes:
         reason = HISTORY_TOO_LARGE
-    elif header.next_event_id - 1 + len(tx.buffered) > limits.history_events:
+    elif header.next_event_id - 1 + tx.buffered_count > limits.history_events:
         reason = HISTORY_TOO_LONG
     else:
         return False

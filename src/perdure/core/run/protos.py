@@ -27,14 +27,15 @@ def checked_duration_ns(duration: Duration, name: str) -> int:
     Raises:
         InvalidArgumentError: negative, seconds and nanos of different signs, or more nanos than a second has.
     """
-    if duration.seconds * duration.nanos < 0:
+    seconds, nanos = duration.seconds, duration.nanos
+    if seconds * nanos < 0:
         raise InvalidArgumentError(f"invalid {name}: duration has seconds and nanos with different signs")
-    value = duration_ns(duration)
-    if value < 0:
+    if seconds < 0 or nanos < 0:
         raise InvalidArgumentError(f"invalid {name}: negative duration")
-    if duration.nanos > 999_999_999:
+    if nanos > 999_999_999:
         raise InvalidArgumentError(f"invalid {name}: nanos out of range")
-    return min(value, MAX_DURATION_NS)
+    value = seconds * 1_000_000_000 + nanos
+    return value if value < MAX_DURATION_NS else MAX_DURATION_NS
 
 
 def cap_duration(duration: Duration, name: str) -> None:

@@ -8,7 +8,6 @@ times are integer nanoseconds; 0 means "none" where a field allows none. Event i
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -398,4 +397,5 @@ def decoder(record: type[Stored]) -> Callable[[bytes], Stored]:
 
 def clone(value: Copied) -> Copied:
     """A shallow copy of a header or item; one is made for every transition."""
-    return copy(value)
+    copied: Copied = value.__copy__()  # type: ignore[attr-defined]  # `copy.copy` takes five calls to get here
+    return copied

@@ -221,6 +221,11 @@ class Transition:
         """How many updates the run has accepted so far."""
         return len(self.updates) if self.may_have(UPDATE) else 0
 
+    @property
+    def buffered_count(self) -> int:
+        """How many events wait in the buffer."""
+        return len(self.buffered) if self.may_have(BUFFERED) else 0
+
     # --- events ---
 
     def new_event(self, event_type: int, event_ns: int | None = None) -> HistoryEvent:

@@ -174,9 +174,9 @@ class Commits:
         """The store has answered: publishes or undoes a unit, then tells whoever waits for it."""
         self.under_way.discard(done)
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
-        if error is None and any(pending.is_outlived for pending in unit):
-            error = StoreUnavailableError("a commit before it failed")
         for pending in unit:
+            if error is None and pending.is_outlived:
+                error = StoreUnavailableError("a commit before it failed")
             pending.slot.answered()
         try:
             if error is None:

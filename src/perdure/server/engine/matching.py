@@ -197,7 +197,6 @@ class Matching:
                     item = await self._wait(queue, poller, deadline)
                     if item is None:
                         return None
-                    poller = new_poller()
                 if not isinstance(item, Task):
                     if isinstance(item, NexusDelivery):
                         self._traffic(queue, DEFAULT_LEVEL)[1].count(asyncio.get_running_loop().time())
@@ -206,6 +205,7 @@ class Matching:
                 if delivery is not None:
                     return delivery
                 self._put_back_permit(item)
+                poller = new_poller()
             return None
         finally:
             queue.active_polls -= 1
