@@ -4,6 +4,7 @@
 
     loop.py, runtime.py, network.py, store.py   the simulated world: scheduler, clock, messages, faulty storage
     server.py, worker.py, client.py             the simulated processes; the server's are the real ones inside
+    outside.py                                  addresses that are called back when updates end
     rollout.py                                  workers of two versions, and who sends work to them
     program.py, interpreter.py                  random workflows, and the pure function from history to commands
     model.py, oracle.py                         what must hold: a second derivation from the history, named invariants

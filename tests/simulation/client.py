@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from perdure.api.common.v1 import WorkflowExecution
-from perdure.api.enums.v1 import WorkflowIdConflictPolicy
+from perdure.api.common.v1 import Callback, WorkflowExecution
+from perdure.api.enums.v1 import UpdateWorkflowExecutionLifecycleStage, WorkflowIdConflictPolicy
 from perdure.api.history.v1 import HistoryEvent
 from perdure.api.workflowservice.v1 import (
     CountWorkflowExecutionsRequest,
@@ -47,6 +47,7 @@ from perdure.api.workflowservice.v1 import (
     UpdateWorkflowExecutionRequest,
     UpdateWorkflowExecutionResponse,
 )
+from perdure.core.run.callback import FAILED, SUCCEEDED
 from perdure.core.run.records import RunKey
 from perdure.server.engine.queries import FAILING_ATTEMPT
 from tests.simulation.context import Context
@@ -54,6 +55,7 @@ from tests.simulation.interpreter import attributes_of, event_name, payloads, va
 from tests.simulation.loop import Node
 from tests.simulation.model import check
 from tests.simulation.network import CallFailed
+from tests.simulation.outside import address
 from tests.simulation.program import CANCEL, CLEAN_UP, IGNORE, Program, agrees, predict, random_program
 from tests.simulation.runtime import new_uuid
 
@@ -61,6 +63,7 @@ Response = TypeVar("Response", bound=Message)
 _FAIL = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_FAIL")
 _USE_EXISTING = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING")
 _TERMINATE_EXISTING = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING")
+_ACCEPTED = UpdateWorkflowExecutionLifecycleStage.Value("UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ACCEPTED")
 
 
 @dataclass(slots=True)
@@ -321,13 +324,29 @@ class SimClient:
         plan.acknowledged.add(request_id)
 
     async def _update(self, plan: Plan, run_id: str) -> None:
-        """Sends an update until its outcome is known; what is said of it must be durable."""
+        """Sends an update until its outcome is known, perhaps together with somebody else who wants to be called."""
         update_id = new_uuid(self._random)
+        random = self._context.stream(f"callbacks of {update_id}")
+        called = random.random() < 0.5
+        if called and random.random() < 0.4:
+            url = address(update_id, new_uuid(random))
+            self._begin(self._at(random.uniform(0, 0.5), lambda: self._send(plan, run_id, update_id, url)))
+        await self._send(plan, run_id, update_id, address(update_id, new_uuid(random)) if called else "")
+
+    async def _send(self, plan: Plan, run_id: str, update_id: str, url: str) -> None:
+        """Sends an update until its outcome is known; what is said of it must be durable.
+
+        Args:
+            url: who is to be called when it ends; empty for nobody.
+        """
         request = UpdateWorkflowExecutionRequest(
             namespace=plan.namespace, workflow_execution=self._execution(plan, run_id)
         )
         request.request.meta.update_id = update_id
         request.request.input.name = "change"
+        if url:
+            request.request.request_id = url.rpartition("/")[2]
+            request.request.completion_callbacks.append(Callback(nexus=Callback.Nexus(url=url)))
         stage = self._random.choice(("ACCEPTED", "COMPLETED"))
         request.wait_policy.lifecycle_stage = f"UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_{stage}"  # type: ignore[assignment]
         key = self._key(plan, run_id)
@@ -343,7 +362,28 @@ class SimClient:
                 continue
             self._context.oracle.updated(key, update_id, answer)
             if answer.HasField("outcome"):
+                await self._see_called(plan, run_id, url)
                 return
+            if url and answer.stage >= _ACCEPTED:
+                self._context.oracle.callbacks.acknowledged(key, update_id, url)
+
+    async def _see_called(self, plan: Plan, run_id: str, url: str) -> None:
+        """Looks at a callback of an update that has ended, until it has ended too; one that came too late is none."""
+        key, callbacks = self._key(plan, run_id), self._context.oracle.callbacks
+        while callbacks.is_known(key, url):
+            request = DescribeWorkflowExecutionRequest(
+                namespace=plan.namespace, execution=self._execution(plan, run_id)
+            )
+            answer = await self._call(request, DescribeWorkflowExecutionResponse, "NotFoundError")
+            if isinstance(answer, CallFailed):
+                check(key in self._context.oracle.deleted, "a durable run can be described", key)
+                return
+            shown = [info for info in answer.callbacks if info.callback.nexus.url == url]
+            check(len(shown) == 1, "a callback is shown once", (url, shown))
+            if shown[0].state in (FAILED, SUCCEEDED):
+                check(shown[0].attempt, "a callback ends with an attempt", shown)
+                return
+            await self._loop.sleep(self._random.uniform(1, 15))
 
     async def _query(self, plan: Plan, run_id: str) -> None:
         known = set(plan.acknowledged)

@@ -51,6 +51,7 @@ from perdure.server.engine.timers import Timers
 from perdure.server.service.task_responses import TaskResponses
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import ScheduleKey
+from tests.simulation.callback_mutants import CALLBACK_MUTANTS
 from tests.simulation.control_mutants import CONTROL_MUTANTS
 from tests.simulation.deployment_mutants import DEPLOYMENT_MUTANTS
 from tests.simulation.interpreter import NonDeterminism
@@ -65,7 +66,8 @@ FINDINGS = (Broken, InvariantViolation, NonDeterminism, SimulationError)
 Patch = pytest.MonkeyPatch
 Mutant = Callable[[Patch], None]
 MUTANTS: dict[str, Mutant] = {
-    mutant.__name__.replace("_", " "): mutant for mutant in (*CONTROL_MUTANTS, *DEPLOYMENT_MUTANTS)
+    mutant.__name__.replace("_", " "): mutant
+    for mutant in (*CALLBACK_MUTANTS, *CONTROL_MUTANTS, *DEPLOYMENT_MUTANTS)
 }
 
 

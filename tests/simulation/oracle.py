@@ -16,6 +16,7 @@ from perdure.core.run.items import decode_run
 from perdure.core.run.records import RunKey, RunKind, RunWrite
 from perdure.core.run.state import RunState
 from perdure.store.memory import MemoryStore
+from tests.simulation.callback_oracle import CallbackOracle
 from tests.simulation.control_oracle import ControlOracle
 from tests.simulation.deployment_oracle import DeploymentOracle
 from tests.simulation.interpreter import attributes_of, event_name, value_of, verdict
@@ -86,6 +87,7 @@ class Oracle:
         self.clock_set_back = False
         """Whether the wall clock ever was."""
         self.controls = ControlOracle(trace)
+        self.callbacks = CallbackOracle(trace, self.states)
         self.deployments = DeploymentOracle(trace, lambda: time_ns() / 1e9)
         self.schedules = ScheduleOracle(trace, self.models)
         self._heartbeats: dict[tuple[str, str], tuple[list[Any], set[str]]] = {}
@@ -147,6 +149,7 @@ class Oracle:
         previous, self.states[run] = self.states.get(run), state
         model.compare(state)
         self.controls.committed(previous, state)
+        self.callbacks.committed(previous, state)
         self.deployments.committed(previous, state, events)
         self._observe(previous, state, write, events)
         names = " ".join(f"{event.event_id}:{event_name(event)}" for event in events)
@@ -181,6 +184,7 @@ class Oracle:
             return
         model = self.models.pop(run)
         state = self.states.pop(run)
+        self.callbacks.removed(run)
         check(model.status != RUNNING, "only closed runs are deleted", run)
         over = now_ns >= state.header.close_ns + state.header.retention_ns
         check(over or run in self.may_delete, "retention is kept", f"{run} at {now_ns}")

@@ -19,7 +19,7 @@ from perdure.core.errors import (
 from perdure.core.run.invariants import check_transition
 from perdure.core.run.records import QueueKey
 from perdure.core.run.state import RunHeader, clone, encode
-from perdure.server.config import ServerConfig
+from perdure.server.config import Capabilities, ServerConfig
 from perdure.server.server import Server
 from perdure.server.service.call import Call
 from perdure.store.memory import MemoryStore
@@ -30,6 +30,7 @@ from tests.simulation.interpreter import ATTRIBUTE
 from tests.simulation.loop import Node
 from tests.simulation.model import Broken, check
 from tests.simulation.oracle import watched
+from tests.simulation.outside import RULE, Outside
 from tests.simulation.runtime import SimRuntime
 from tests.simulation.store import SimStore
 from tests.simulation.worker import SimWorker
@@ -62,6 +63,8 @@ def server_config(random: Random, *, clock_jumps: bool) -> ServerConfig:
         search_attributes={ATTRIBUTE: _KEYWORD},
         retention_s=2 * 86_400 if clock_jumps else random.choice((600, 86_400)),
         cached_runs=random.choice((1, 4, 4_000)),
+        callback_addresses=(RULE,),
+        capabilities=Capabilities(workflow_update_callbacks=True),
     )
 
 
@@ -128,7 +131,8 @@ class SimServer:
             lambda: context.store_is_down,
         )
         self.server = Server(store.as_store(), config, self._runtime, "memory")
-        self.server._door = _NoDoor()  # nothing real may listen
+        self.server._door = _NoDoor()  # nothing real may listen...
+        self.server._remote._calls = Outside(context, random)  # type: ignore[assignment]  # ...or be called
         self._cached_runs = config.cached_runs
         self._answers = Answers(context.oracle, context.namespace_ids)
         self._watch()

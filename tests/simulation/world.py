@@ -336,10 +336,13 @@ class World:
         began = self.loop.time()
         deadline = began + FINISH_WITHIN_S + self._set_back_s
         waiting: dict[tuple[RunKey, TaskKey, str], float] = {}
-        while any(client.unfinished for client in clients) or self._open_runs():
+        callbacks = self.oracle.callbacks
+        while any(client.unfinished for client in clients) or self._open_runs() or callbacks.open():
             now = self.loop.time()
             if now > deadline:
-                left = [f"{run.workflow_id} {run.run_id[-6:]}" for run in self._open_runs()]
+                left = [
+                    f"{run.workflow_id} {run.run_id[-6:]}" for run in (*self._open_runs(), *callbacks.open())
+                ]
                 raise Broken("everything finishes once the faults have ended", left or "clients wait")
             if now > began + SETTLES_WITHIN_S:
                 waiting = self._check_waiting(waiting, now)
