@@ -68,6 +68,13 @@ class Context:
         self.note("FAILURE", f"{type(error).__name__}: {error}")
         self.loop.abort(error)
 
+    async def take_the_store_down(self, seconds: float) -> None:
+        """Nothing can be read or written for a while."""
+        self.trace.reach("store down")
+        self.store_is_down = True
+        await self.loop.sleep(seconds)
+        self.store_is_down = False
+
     def note(self, who: str, text: str) -> None:
         """Adds a line to the trace."""
         self.trace.add(self.loop.now_ns, who, text)

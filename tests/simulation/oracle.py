@@ -10,12 +10,15 @@ from typing import Any, TypeVar
 from perdure.api.enums.v1 import WorkflowTaskFailedCause
 from perdure.api.history.v1 import History, HistoryEvent
 from perdure.api.workflowservice.v1 import UpdateWorkflowExecutionResponse
+from perdure.core.batch.state import BatchState
+from perdure.core.batch.state import decode as decode_batch
 from perdure.core.errors import InvariantViolation
 from perdure.core.run.invariants import check_history, check_state, check_tasks
 from perdure.core.run.items import decode_run
 from perdure.core.run.records import RunKey, RunKind, RunWrite
 from perdure.core.run.state import RunState
 from perdure.store.memory import MemoryStore
+from perdure.store.protocol import BatchKey, StoredBatch
 from tests.simulation.callback_oracle import CallbackOracle
 from tests.simulation.control_oracle import ControlOracle
 from tests.simulation.deployment_oracle import DeploymentOracle
@@ -90,6 +93,7 @@ class Oracle:
         self.callbacks = CallbackOracle(trace, self.states)
         self.deployments = DeploymentOracle(trace, lambda: time_ns() / 1e9)
         self.schedules = ScheduleOracle(trace, self.models)
+        self._batches: dict[BatchKey, BatchState] = {}
         self._heartbeats: dict[tuple[str, str], tuple[list[Any], set[str]]] = {}
 
     # --- after every commit
@@ -152,6 +156,8 @@ class Oracle:
         self.callbacks.committed(previous, state)
         self.deployments.committed(previous, state, events)
         self._observe(previous, state, write, events)
+        for item in write.items:
+            self._trace.reach(f"item: {item.kind}")
         names = " ".join(f"{event.event_id}:{event_name(event)}" for event in events)
         content = write.header + b"".join(event.SerializeToString(deterministic=True) for event in events)
         digest = hashlib.blake2b(content, digest_size=4).hexdigest()
@@ -267,6 +273,18 @@ class Oracle:
         check(
             recorded or buffered, "an acknowledged activity outcome is durable", f"{run} {activity_id} {ends}"
         )
+
+    def batch_put(self, batch: StoredBatch) -> None:
+        """A batch was written. When that ends a page, what is open of it has the signal, or counts as failed."""
+        before, state = self._batches.get(batch.key), decode_batch(batch.data)
+        self._batches[batch.key] = state
+        if before is None or (state.completed, state.failed) == (before.completed, before.failed):
+            return
+        namespace_id, job_id = batch.key
+        page = [RunKey(namespace_id, *target) for target in before.page or ()]
+        missing = sum(not self.has_batch_signal(run, job_id) for run in page)
+        failed = state.failed - before.failed
+        check(missing <= failed, "what a batch counts as done is done", f"{state} {before}")
 
     def has_batch_signal(self, run: RunKey, job_id: str) -> bool:
         """Whether a batch's signal has reached a run, or waits to be written; one that has closed need not have it."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from perdure.core.run.items import KINDS
+
 RARE = (
+    *(f"item: {kind}" for kind in KINDS),
     "activity attempt hangs",
     "activity attempt lost",
     "activity cancellation requested",

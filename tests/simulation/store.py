@@ -20,7 +20,7 @@ from perdure.core.errors import (
 )
 from perdure.core.run.records import RunKey, RunWrite
 from perdure.store.memory import MemoryStore
-from perdure.store.protocol import ScheduleKey, Store, StoredDeployment, StoredSchedule
+from perdure.store.protocol import ScheduleKey, Store, StoredBatch, StoredDeployment, StoredSchedule
 from tests.simulation.faults import Faults
 from tests.simulation.loop import Node, SimLoop, SimulationError
 from tests.simulation.oracle import Oracle
@@ -166,6 +166,15 @@ class SimStore:
             return deleted
 
         return await self._do("delete_schedule", act)
+
+    async def put_batch(self, batch: StoredBatch) -> None:
+        """Writes, and lets the oracle check what was written."""
+
+        async def act() -> None:
+            await self._durable.put_batch(batch)
+            await self._check(lambda: self._oracle.batch_put(batch))
+
+        await self._do("put_batch", act)
 
     async def put_deployment(self, deployment: StoredDeployment) -> None:
         """Writes, and lets the oracle check what was written."""

@@ -222,10 +222,7 @@ class World:
             await self.loop.sleep(self.random.expovariate(1 / every_s))
             if not self.context.faults.store_outage_every_s:
                 return
-            self.trace.reach("store down")
-            self.context.store_is_down = True
-            await self.loop.sleep(self.random.uniform(0, self.faults.outage_s))
-            self.context.store_is_down = False
+            await self.context.take_the_store_down(self.random.uniform(0, self.faults.outage_s))
 
     # --- the run
 
