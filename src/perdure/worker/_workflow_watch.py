@@ -18,7 +18,7 @@ from types import CodeType, FrameType
 from typing import Protocol, TypeVar
 
 from perdure.core.errors import PerdureError
-from perdure.worker._thread_cancel import raise_in_thread
+from perdure.worker._thread_cancel import raise_in_thread, take_back
 from perdure.worker.workflow_code.guards.state import armed
 
 T = TypeVar("T")
@@ -280,7 +280,7 @@ def _settle(record: Watched) -> DeadlockError | None:
     """
     while record.is_firing:
         sleep(0)
-    raise_in_thread(record.thread_id, None)
+    take_back()
     error = record.error
     if record.has_fired:
         record.has_fired = False

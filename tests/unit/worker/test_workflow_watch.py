@@ -55,14 +55,11 @@ def test_a_call_that_ends_while_the_watchdog_throws_waits_for_it(monkeypatch: py
 
         def slowly(
             thread_id: int,
-            exception: type[BaseException] | None,
+            exception: type[BaseException],
             before_s: float = delay_before_s,
             after_s: float = delay_after_s,
             is_over: threading.Event = is_over,
         ) -> None:
-            if exception is None:
-                thrown(thread_id, None)
-                return
             # The watchdog is at it: now the call ends, and only then the exception is thrown.
             is_over.set()
             _spin(before_s)
