@@ -91,6 +91,26 @@ def test_tasks_come_out_in_the_order_of_the_store_whenever_they_came(
     assert len(order) == len(set(order)) == len(arrivals) - given_out
 
 
+def test_an_urgent_task_that_comes_while_the_store_is_read_is_there_once() -> None:
+    """Its place is before everything that was read last time; the read sees it as well."""
+    backlog, store = Backlog(2), _Store(2)
+    for number in range(4):
+        store.put(_task(number))
+    backlog.begin_load()
+    backlog.load(store.first())
+    for number in range(2):
+        first = next(backlog.heads())
+        assert first.key.scheduled_event_id == number
+        backlog.take(first)
+        store.delete(first)
+    backlog.begin_load()
+    urgent = _task(9, level=1)
+    store.put(urgent)
+    backlog.add(urgent)
+    backlog.load(store.first())
+    assert _drain(backlog, store) == [9, 2, 3]
+
+
 def test_an_urgent_task_does_not_wait_behind_what_is_in_memory() -> None:
     backlog, store = Backlog(), _Store()
     for number in range(3 * HEAD):

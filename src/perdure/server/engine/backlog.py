@@ -132,7 +132,11 @@ class Backlog:
         self._length -= 1
 
     def begin_load(self) -> None:
-        """A read of the store's first tasks begins; what is added from now on may be in it or not."""
+        """A read of the store's first tasks begins; what is added from now on may be in it or not.
+
+        So until it is there, no stored task comes here by itself, wherever the horizon was.
+        """
+        self.horizon = _NOTHING
         self._missed.clear()
         self._missed_from = None
 
