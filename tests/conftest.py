@@ -16,6 +16,7 @@ pytest_plugins = ("tests.no_skip", "pytester")
 
 # Two cores run everything at once, so a slow example says nothing; the example count is what bounds a test.
 settings.register_profile("perdure", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same-examples", settings.get_profile("perdure"), derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "perdure"))
 
 
