@@ -84,6 +84,33 @@ def test_only_allowed_hosts_are_answered() -> None:
     with_server(scenario, config=ServerConfig(http_allowed_hosts=("localhost", "*.example.org")))
 
 
+@pytest.mark.parametrize(
+    ("patterns", "origin", "is_served"),
+    [
+        (("*",), "http://localhost", True),
+        (("*",), "https://evil.example.com", False),
+        (("*",), "http://localhost:8080", False),
+        (("*",), "null", False),
+        (("*",), "http://[", False),
+        (("localhost", "*.example.org"), "https://pages.example.org", True),
+        (("localhost", "*.example.org"), "https://example.com", False),
+    ],
+)
+def test_what_a_page_of_another_host_sends_changes_nothing(
+    patterns: tuple[str, ...], origin: str, is_served: bool
+) -> None:
+    """A browser sends a POST of text for any page, without asking the server; only the answer is kept from that."""
+
+    async def scenario(server: Server) -> None:
+        path = "/namespaces/default/workflows/w"
+        started = await send(server, "POST", path, START, Origin=origin, Content_Type="text/plain")
+        assert started.status == (200 if is_served else 403)
+        found = await send(server, "GET", path, Origin=origin)
+        assert found.status == (200 if is_served else 404)
+
+    with_server(scenario, config=ServerConfig(http_allowed_hosts=patterns))
+
+
 def test_a_long_poll_ends_when_its_caller_goes_and_when_the_server_stops() -> None:
     async def scenario(server: Server) -> None:
         assert (await send(server, "POST", "/namespaces/default/workflows/w", START)).status == 200
@@ -112,7 +139,9 @@ def test_a_deadline_of_the_caller_is_kept() -> None:
         answer = await send(server, "GET", path, Grpc_Timeout="1S")
         assert answer.status in (200, 504)
         assert asyncio.get_running_loop().time() - started < LIMIT_S / 2
-        assert (await send(server, "GET", "/system-info", Grpc_Timeout="soon")).status == 400
+        for text in ("soon", "999999999S", "9" * 4_000 + "S", "9" * 5_000 + "S", "-1S", "S"):
+            assert (await send(server, "GET", "/system-info", Grpc_Timeout=text)).status == 400
+        assert (await send(server, "GET", "/system-info", Grpc_Timeout="99999999H")).status == 200
 
     with_server(scenario)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, Final
@@ -121,6 +122,7 @@ def _metadata(request: Request) -> dict[str, str]:
     return {name.removeprefix(_METADATA_PREFIX): value for name, value in request.headers.items()}
 
 
+_NUMBER: Final = re.compile("[0-9]{1,8}")
 _UNITS_S: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 
@@ -129,7 +131,7 @@ def _timeout_s(request: Request) -> float | None:
     if not text:
         return None
     number, unit = text[:-1], _UNITS_S.get(text[-1])
-    if unit is None or not number.isascii() or not number.isdigit():
+    if unit is None or not _NUMBER.fullmatch(number):
         raise InvalidArgumentError(f"invalid grpc-timeout: {text}")
     return int(number) * unit
 
