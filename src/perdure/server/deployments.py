@@ -15,6 +15,7 @@ from perdure.core.deployment.state import Deployment, routes
 from perdure.core.errors import NotFoundError, ResourceExhaustedError
 from perdure.core.run.records import TaskKind
 from perdure.core.run.state import encode
+from perdure.server.namespaces import Namespaces
 from perdure.server.registry import Registry
 from perdure.server.runtime import Runtime
 from perdure.store.protocol import Store, StoredDeployment
@@ -41,14 +42,16 @@ class Deployments(Registry):
     Args:
         store: where they are kept.
         runtime: the clock.
+        namespaces: a deleted one has none.
 
     Attributes:
         on_routes: called with a namespace's id and the queues whose routes changed.
     """
 
-    def __init__(self, store: Store, runtime: Runtime) -> None:
+    def __init__(self, store: Store, runtime: Runtime, namespaces: Namespaces) -> None:
         super().__init__("worker deployment")
         self._store = store
+        self._namespaces = namespaces
         self._runtime = runtime
         self._kept: dict[str, dict[str, tuple[int, Deployment]]] = {}
         self._routes: dict[str, Routes] = {}
@@ -134,6 +137,7 @@ class Deployments(Registry):
 
         Raises:
             NotFoundError: it is not there, and is not to be created.
+            NamespaceNotFoundError: the namespace was deleted meanwhile.
             ResourceExhaustedError: the namespace has too many.
             UnavailableError: the store cannot write now.
         """
@@ -153,6 +157,7 @@ class Deployments(Registry):
             after = change(before)
             if after is before and found is not None:
                 return before, after
+            self._namespaces.check_exists(namespace_id, namespace_id)
             stored = StoredDeployment(namespace_id, name, version + 1, encode(after))
             await self._written(self._store.put_deployment(stored))
             self._kept.setdefault(namespace_id, {})[name] = (version + 1, after)
@@ -179,9 +184,12 @@ class Deployments(Registry):
             self._reroute(namespace_id)
 
     async def delete_all(self, namespace_id: str) -> None:
-        """Removes every deployment of a namespace that is being removed."""
-        for name, _ in self.all(namespace_id):
-            await self.delete(namespace_id, name, lambda _: None)
+        """Removes every deployment of a namespace that is being removed, and what is known of it."""
+        async with self._lock:
+            for name, _ in self.all(namespace_id):
+                await self._written(self._store.delete_deployment(namespace_id, name))
+            self._kept.pop(namespace_id, None)
+            self._routes.pop(namespace_id, None)
 
     def _made(self, namespace_id: str) -> Routes:
         kept = self._kept.get(namespace_id, {})

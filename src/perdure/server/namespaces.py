@@ -32,6 +32,7 @@ OPEN_STATES: Final = (REGISTERED, DEPRECATED)
 """A deprecated namespace's workflows go on; a deleted one's are being removed."""
 STARTABLE_STATES: Final = (REGISTERED,)
 ALL_STATES: Final = (REGISTERED, DEPRECATED, DELETED)
+SHORTEST_DELETED_SUFFIX: Final = 5
 _STATE_NAMES: Final = {
     0: "Unspecified",
     REGISTERED: "Registered",
@@ -59,6 +60,15 @@ class Namespace:
     search_attributes: Mapping[str, AttributeType] = field(default_factory=dict)
     version: int = 0
     retired_attributes: tuple[str, ...] = ()
+
+    @property
+    def is_being_removed(self) -> bool:
+        """Whether a request to delete it has renamed it. One whose state alone was set to deleted keeps what it has."""
+        return self.info.state == DELETED and self.deleted_suffix() in self.name
+
+    def deleted_suffix(self, length: int = SHORTEST_DELETED_SUFFIX) -> str:
+        """What is put behind its name when it is deleted, with so much of its id; no other namespace's name has it."""
+        return f"-deleted-{self.namespace_id[:length]}"
 
     @property
     def retention_ns(self) -> int:

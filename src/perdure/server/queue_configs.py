@@ -13,6 +13,7 @@ from perdure.core.queues.config import QueueConfig
 from perdure.core.run.records import QueueKey
 from perdure.core.run.state import encode
 from perdure.server.engine.matching import Matching
+from perdure.server.namespaces import Namespaces
 from perdure.server.registry import Registry
 from perdure.store.protocol import Store, StoredQueueConfig
 
@@ -27,14 +28,16 @@ class QueueConfigs(Registry):
 
     Args:
         store: where they are kept.
+        namespaces: a deleted one has none.
 
     Attributes:
         on_change: called with the queue whose configuration changed.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, namespaces: Namespaces) -> None:
         super().__init__("task queue's configuration")
         self._store = store
+        self._namespaces = namespaces
         self._kept: dict[QueueKey, tuple[int, QueueConfig]] = {}
         self._lock = asyncio.Lock()
         self.on_change: Callable[[QueueKey], None] = lambda queue: None
@@ -75,6 +78,7 @@ class QueueConfigs(Registry):
             change: from what is set to what will be; what it raises is raised, and nothing has changed.
 
         Raises:
+            NamespaceNotFoundError: the namespace was deleted meanwhile.
             ResourceExhaustedError: too many queues are configured.
             UnavailableError: the store cannot write now.
         """
@@ -87,6 +91,7 @@ class QueueConfigs(Registry):
             if not version and len(self._kept) >= MAX_CONFIGS:
                 raise ResourceExhaustedError(f"reached maximum of configured task queues ({MAX_CONFIGS})")
             after = change(before)
+            self._namespaces.check_exists(queue.namespace_id, queue.namespace_id)
             stored = StoredQueueConfig(queue, version + 1, encode(after))
             await self._written(self._store.put_queue_config(stored))
             self._kept[queue] = (version + 1, after)

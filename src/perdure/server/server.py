@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from perdure.api.namespace.v1 import NamespaceInfo
 from perdure.api.services import WORKFLOW_SERVICE, method_path
-from perdure.core.errors import PerdureError
+from perdure.core.errors import PerdureError, StoreError, UnavailableError
 from perdure.core.run.records import RunKind
 from perdure.core.visibility.attributes import AttributeType
 from perdure.server import collector
@@ -25,7 +25,7 @@ from perdure.server.engine.histories import Histories
 from perdure.server.engine.rerouting import Rerouting
 from perdure.server.engine.schedules import Schedules
 from perdure.server.engine.starts import Starts
-from perdure.server.namespaces import DELETED, REGISTERED, Namespace, Namespaces
+from perdure.server.namespaces import REGISTERED, Namespace, Namespaces
 from perdure.server.nexus import Nexus
 from perdure.server.nexus_remote import HttpRemote
 from perdure.server.queue_configs import QueueConfigs
@@ -46,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_NAMESPACE = "default"
 SKIPPING_RETENTION_S = 100 * 365 * DAY_S
+REMOVAL_RETRY_S = 5.0
+"""How long the removal of a namespace rests when the store cannot go on with it."""
 
 
 class Door(Protocol):
@@ -88,7 +90,7 @@ class Server:
         self.namespaces = Namespaces(store)
         self._removals = AttributeRemovals(store, self.namespaces)
         limits = replace(config.limits, update_callbacks=config.capabilities.workflow_update_callbacks)
-        self.deployments = Deployments(store, runtime)
+        self.deployments = Deployments(store, runtime, self.namespaces)
         self.engine = Engine(
             store,
             self.namespaces,
@@ -104,7 +106,7 @@ class Server:
             config.callback_addresses,
             records_cancellations=config.records_nexus_cancellations,
         )
-        self.queue_configs = QueueConfigs(store)
+        self.queue_configs = QueueConfigs(store, self.namespaces)
         self._rerouting = Rerouting(self.engine, self.deployments)
         self._rerouting.listeners.append(self.nexus.tasks.reroute)
         self.schedules = Schedules(self.engine, Starts(self.engine), Histories(self.engine))
@@ -200,7 +202,7 @@ class Server:
             await self.stop(0)
             raise
         for namespace in list(self.namespaces.all()):
-            if namespace.info.state == DELETED:
+            if namespace.is_being_removed:
                 self._remove_in_background(namespace)
 
     async def listen(self, host: str, port: int) -> None:
@@ -333,7 +335,20 @@ class Server:
         task.add_done_callback(self._background.discard)
 
     async def _remove(self, namespace: Namespace) -> None:
-        """Removes what a deleted namespace has, then its row. What is left when it fails is removed at the next start.
+        """Removes a deleted namespace, however long the store cannot; the rest is done after the next start."""
+        while True:
+            try:
+                await self._remove_all(namespace)
+                return
+            except (UnavailableError, StoreError) as error:
+                logger.warning("namespace %s cannot be removed now: %s", namespace.name, error)
+            except PerdureError as error:
+                logger.error("namespace %s could not be removed: %s", namespace.name, error)
+                return
+            await asyncio.sleep(REMOVAL_RETRY_S)
+
+    async def _remove_all(self, namespace: Namespace) -> None:
+        """Removes what a deleted namespace has, then its row.
 
         Nothing new is begun in it from now on (`Namespaces.check_exists`), and what is on its way to the store is
         waited for, so that it is found. Schedules come first, so that none of them starts a run behind the removal's
@@ -341,17 +356,12 @@ class Server:
         """
         if under_way := set(self.engine.working):
             await asyncio.wait(under_way)
-        try:
-            await self.schedules.delete_all(namespace.namespace_id)
-            await self.batches.delete_all(namespace.namespace_id)
-            for kind in RunKind:
-                while (
-                    page := await self._store.list_runs(namespace.namespace_id, None, 100, None, kind)
-                ).rows:
-                    for row in page.rows:
-                        await self.engine.delete_run(row.run)
-            await self.deployments.delete_all(namespace.namespace_id)
-            await self.queue_configs.delete_all(namespace.namespace_id)
-            await self.namespaces.delete(namespace)
-        except PerdureError as error:
-            logger.error("namespace %s could not be removed: %s", namespace.name, error)
+        await self.schedules.delete_all(namespace.namespace_id)
+        await self.batches.delete_all(namespace.namespace_id)
+        for kind in RunKind:
+            while (page := await self._store.list_runs(namespace.namespace_id, None, 100, None, kind)).rows:
+                for row in page.rows:
+                    await self.engine.delete_run(row.run)
+        await self.deployments.delete_all(namespace.namespace_id)
+        await self.queue_configs.delete_all(namespace.namespace_id)
+        await self.namespaces.delete(namespace)

@@ -10,15 +10,20 @@ import pytest
 from perdure.api.operatorservice.v1 import DeleteNamespaceRequest
 from perdure.api.workflowservice.v1 import (
     CreateScheduleRequest,
+    CreateWorkerDeploymentRequest,
     StartActivityExecutionRequest,
     StartBatchOperationRequest,
     StartWorkflowExecutionRequest,
+    UpdateNamespaceRequest,
+    UpdateTaskQueueConfigRequest,
 )
 from perdure.core.errors import NamespaceNotFoundError
 from perdure.core.run.records import RunKind
+from perdure.server import server as servers
 from perdure.server.config import ServerConfig
 from perdure.server.runtime import SystemRuntime
 from perdure.server.server import Server
+from perdure.store.faults import Fault, FaultyStore, fail_method
 from perdure.store.memory import MemoryStore
 from tests.unit.server.local_client import LocalClient
 from tests.unit.server.support import run
@@ -85,6 +90,17 @@ def _batch() -> StartBatchOperationRequest:
     return request
 
 
+def _deployment(name: str = "d") -> CreateWorkerDeploymentRequest:
+    return CreateWorkerDeploymentRequest(namespace=NAME, deployment_name=name, request_id=name)
+
+
+def _queue_config(queue: str = "q") -> UpdateTaskQueueConfigRequest:
+    request = UpdateTaskQueueConfigRequest(namespace=NAME, task_queue=queue)
+    request.task_queue_type = 2  # type: ignore[assignment]  # activities
+    request.update_queue_rate_limit.rate_limit.requests_per_second = 1.0
+    return request
+
+
 @pytest.mark.parametrize(
     ("request_of", "method", "is_refused"),
     [
@@ -97,6 +113,8 @@ def _batch() -> StartBatchOperationRequest:
         (_triggered, "commit", False),
         (_batch, "load_batch", True),
         (_batch, "put_batch", False),
+        (_deployment, "put_deployment", False),
+        (_queue_config, "put_queue_config", False),
     ],
 )
 def test_what_was_under_way_when_its_namespace_was_deleted_leaves_nothing(
@@ -127,6 +145,99 @@ def test_what_was_under_way_when_its_namespace_was_deleted_leaves_nothing(
             assert (await store.list_runs(namespace_id, None, 10, None, kind)).rows == ()
         assert not await store.list_schedules(namespace_id, "", 10)
         assert not await store.list_batches(namespace_id, None, 10)
+        await _check_nothing_is_registered(server, store, namespace_id)
+        assert [stored.name for stored in await store.list_namespaces()] == ["default"]
+        await server.stop(1.0)
+
+    run(scenario())
+
+
+async def _check_nothing_is_registered(server: Server, store: MemoryStore, namespace_id: str) -> None:
+    assert not await store.list_deployments()
+    assert not await store.list_queue_configs()
+    assert namespace_id not in {*server.deployments._kept, *server.deployments._routes}
+
+
+@pytest.mark.parametrize(
+    ("request_of", "method"), [(_deployment, "put_deployment"), (_queue_config, "put_queue_config")]
+)
+def test_what_waited_for_its_turn_when_its_namespace_was_deleted_is_refused(
+    request_of: Any, method: str
+) -> None:
+    """Changes of what is held in memory come one after the other: the second one gets its turn after the deletion."""
+
+    async def scenario() -> None:
+        store = _HeldStore()
+        server = Server(store, ServerConfig(port=0, namespaces=(NAME,)), SystemRuntime(), "memory")
+        await server.start()
+        client = LocalClient(server)
+        namespace_id = server.namespaces.get(NAME).namespace_id
+        store.held_method = method
+        first = asyncio.ensure_future(client.invoke(request_of("first")))
+        await store.has_come.wait()
+        second = asyncio.ensure_future(client.invoke(request_of("second")))
+        await asyncio.sleep(0)
+        await client.invoke(DeleteNamespaceRequest(namespace=NAME))
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        store.may_go.set()
+        await first
+        with pytest.raises(NamespaceNotFoundError):
+            await second
+        await asyncio.gather(*server._background)
+        await _check_nothing_is_registered(server, store, namespace_id)
+        await server.stop(1.0)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("method", ["list_runs", "delete_run", "delete_namespace"])
+@pytest.mark.parametrize("fault", [Fault.BEFORE, Fault.AFTER])
+def test_a_removal_goes_on_when_the_store_can_again(
+    method: str, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And does not wait for the next start of the server."""
+    monkeypatch.setattr(servers, "REMOVAL_RETRY_S", 0.0)
+
+    async def scenario() -> None:
+        store = FaultyStore(MemoryStore())
+        server = Server(store, ServerConfig(port=0, namespaces=(NAME,)), SystemRuntime(), "memory")
+        await server.start()
+        client = LocalClient(server)
+        await client.invoke(_workflow())
+        store.calls.clear()
+        store.decide = fail_method(method, fault)
+        await client.invoke(DeleteNamespaceRequest(namespace=NAME))
+        await asyncio.gather(*server._background)
+        assert method in store.calls
+        assert [stored.name for stored in await store.list_namespaces()] == ["default"]
+        await server.stop(1.0)
+
+    run(scenario())
+
+
+def test_a_namespace_whose_state_was_set_to_deleted_keeps_what_it_has() -> None:
+    """As on Temporal's server: only a request to delete it removes anything, so a restart must not either."""
+
+    async def scenario() -> None:
+        store = MemoryStore()
+        config = ServerConfig(port=0, namespaces=(NAME,))
+        server = Server(store, config, SystemRuntime(), "memory")
+        await server.start()
+        client = LocalClient(server)
+        await client.invoke(_workflow())
+        request = UpdateNamespaceRequest(namespace=NAME)
+        request.update_info.state = 3  # type: ignore[assignment]  # deleted
+        await client.invoke(request)
+        namespace_id = next(each.namespace_id for each in server.namespaces.all() if each.name == NAME)
+        await server.stop(1.0)
+
+        server = Server(store, ServerConfig(port=0), SystemRuntime(), "memory")
+        await server.start()
+        assert not server._background
+        assert len((await store.list_runs(namespace_id, None, 10, None)).rows) == 1
+        await LocalClient(server).invoke(DeleteNamespaceRequest(namespace=NAME))
+        await asyncio.gather(*server._background)
         assert [stored.name for stored in await store.list_namespaces()] == ["default"]
         await server.stop(1.0)
 

@@ -94,7 +94,8 @@ def test_a_namespace_that_was_being_deleted_when_the_server_ended_is_removed_at_
         await first.start()
         await _start_workflow(first, "old")
         namespace: Namespace = first.namespaces.get("old")
-        deleted = replace(namespace, name="old-deleted", info=NamespaceInfo(state=DELETED))
+        name = f"old{namespace.deleted_suffix()}"
+        deleted = replace(namespace, name=name, info=NamespaceInfo(state=DELETED))
         await first.namespaces.update(deleted)
         await first.stop(GRACE_S)
 

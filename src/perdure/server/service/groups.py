@@ -74,7 +74,7 @@ def engine_groups(
     workers = WorkerRegistry(engine.runtime)
     starts = Starts(engine)
     nexus = nexus or Nexus(engine)
-    configs = (configs or QueueConfigs(engine.store)).applied_to(engine.matching)
+    configs = (configs or QueueConfigs(engine.store, engine.namespaces)).applied_to(engine.matching)
     effects = Effects(engine, histories, starts, nexus.calls, nexus.completions)
     engine.deliver_effects = effects.deliver
     executions = Executions(engine, starts, histories, responses, nexus.callback_rules)

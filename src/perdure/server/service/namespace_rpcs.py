@@ -42,6 +42,7 @@ from perdure.server.namespaces import (
     DEPRECATED,
     OPEN_STATES,
     REGISTERED,
+    SHORTEST_DELETED_SUFFIX,
     Namespace,
     Namespaces,
 )
@@ -59,7 +60,6 @@ MAX_PAGE_SIZE = 1000
 MAX_BAD_BINARIES = 10
 COMPLETION_SIZE_BYTES = 40 * 1024 * 1024
 """Reported limit of a paginated workflow task completion, as Temporal's server has it."""
-_SHORTEST_DELETED_SUFFIX = 5
 _ALIAS_FIELD = re.compile(r"(Bool|Int|Double|Datetime|Keyword|KeywordList|Text)(0[1-9]|[1-9][0-9])")
 _TYPES_BY_LABEL = {attribute_type.label: attribute_type for attribute_type in AttributeType}
 _ALLOWED_STATE_CHANGES = frozenset({(REGISTERED, DEPRECATED), (REGISTERED, DELETED), (DEPRECATED, DELETED)})
@@ -248,8 +248,8 @@ class NamespaceRpcs:
         return DeleteNamespaceResponse(deleted_namespace=deleted.name)
 
     def _deleted_name(self, namespace: Namespace) -> str:
-        for length in range(_SHORTEST_DELETED_SUFFIX, len(namespace.namespace_id)):
-            suffix = f"-deleted-{namespace.namespace_id[:length]}"
+        for length in range(SHORTEST_DELETED_SUFFIX, len(namespace.namespace_id)):
+            suffix = namespace.deleted_suffix(length)
             if namespace.name.endswith(suffix):
                 return namespace.name
             if not self._namespaces.has(namespace.name + suffix):
