@@ -81,14 +81,20 @@ async def polled(left: Departures, key: str, polling: Any) -> Any:
     return await left.poll(("n", key), polling)
 
 
+def departures_of_polls(given_back: list[Any] | None = None) -> Departures:
+    """Departures that are turned on."""
+    left = Departures((given_back if given_back is not None else []).append)
+    left.is_enabled = True
+    return left
+
+
 async def work() -> str:
     return "work"
 
 
 def test_a_caller_that_is_gone_ends_its_poll_and_no_other() -> None:
     async def scenario() -> None:
-        left = Departures()
-        left.is_enabled = True
+        left = departures_of_polls()
         never = asyncio.Event()
         gone, stays = (asyncio.create_task(polled(left, "w", never.wait())) for _ in range(2))
         await asyncio.sleep(0)
@@ -103,12 +109,39 @@ def test_a_caller_that_is_gone_ends_its_poll_and_no_other() -> None:
     run(scenario())
 
 
+def test_work_that_came_as_its_caller_went_is_given_back() -> None:
+    """The poll has ended, and the caller goes before its own turn to hear of it."""
+
+    async def scenario() -> None:
+        given_back: list[Any] = []
+        left = departures_of_polls(given_back)
+        came: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        async def polling() -> str:
+            return await came
+
+        gone = asyncio.create_task(polled(left, "w", polling()))
+        while not left._polls:
+            await asyncio.sleep(0)
+        [poll] = left._polls[("n", "w")]
+        poll.add_done_callback(lambda _: None)
+        came.set_result("work")
+        while not poll.done():
+            await asyncio.sleep(0)
+            if poll.done():
+                gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert given_back == ["work"]
+
+    run(scenario())
+
+
 def test_workers_are_remembered_for_a_while_and_no_more_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(departures, "REMEMBERED_WORKERS", 2)
 
     async def scenario() -> None:
-        left = Departures()
-        left.is_enabled = True
+        left = departures_of_polls()
         for key in "abc":
             left.leave(("n", key))
         assert [await polled(left, key, work()) for key in "abc"] == ["work", None, None]

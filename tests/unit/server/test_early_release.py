@@ -21,6 +21,7 @@ from perdure.server.runtime import SystemRuntime
 from perdure.server.server import Server
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import StoredSchedule
+from tests.support.builders import continue_as_new
 from tests.unit.server.local_client import LocalClient
 from tests.unit.server.support import run
 
@@ -211,5 +212,37 @@ def test_a_store_that_takes_nothing_leaves_the_run_as_it_was() -> None:
             await store.let_go()
             await asyncio.gather(first, third)
             assert await signals(client) == ["first", "third"]
+
+    run(scenario())
+
+
+def test_a_start_that_waits_for_another_one_rests_when_the_caller_of_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It waits for the disk, not for somebody's patience: otherwise it would look again without pause."""
+    looks = 0
+    wait = asyncio.wait
+
+    async def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return await wait(*args, **kwargs)
+
+    async def scenario() -> None:
+        async with holding() as (client, store):
+            store.is_holding = False
+            task = await client.poll_workflow_task("nobody")
+            store.is_holding = True
+            [completion] = started(client.complete_workflow_task(task.task_token, [continue_as_new()]))
+            await turns()
+            assert store.held
+            completion.cancel()
+            monkeypatch.setattr(asyncio, "wait", counted)
+            existing = "WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING"
+            [start] = started(client.start("w", "nobody", workflow_id_conflict_policy=existing))
+            await turns()
+            assert looks == 1
+            await store.let_go()
+            assert not (await start).started
 
     run(scenario())

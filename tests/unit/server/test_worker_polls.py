@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -214,5 +215,34 @@ def test_an_answer_that_names_no_namespace_is_of_its_tokens() -> None:
                 request.task_token = token
                 with pytest.raises(InvalidArgumentError, match=message):
                     await client.call(request, workflowservice.RespondWorkflowTaskCompletedResponse)
+
+    run(scenario())
+
+
+def test_a_poll_that_reads_the_store_when_its_sticky_queue_is_forgotten_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody would wake it: tasks that come are offered to the queue that is made anew."""
+
+    async def scenario() -> None:
+        async with serving() as client:
+            store, matching = client.server.engine.store, client.server.engine.matching
+            reads, may_read = store.read_tasks, asyncio.Event()
+            has_come = asyncio.Event()
+
+            async def slow(*args: Any) -> Any:
+                has_come.set()
+                await may_read.wait()
+                return await reads(*args)
+
+            monkeypatch.setattr(store, "read_tasks", slow)
+            poll = asyncio.ensure_future(client.poll_workflow_task("sticky"))
+            await has_come.wait()
+            await client.invoke(
+                workflowservice.ShutdownWorkerRequest(namespace="default", sticky_task_queue="sticky")
+            )
+            may_read.set()
+            assert not (await asyncio.wait_for(poll, 5)).task_token
+            assert not matching._queues
 
     run(scenario())

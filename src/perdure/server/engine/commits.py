@@ -51,7 +51,7 @@ class Commits:
         routes: the routes of worker versions by namespace id.
 
     Attributes:
-        starting: new runs on their way to the disk, by namespace id and workflow id.
+        starting: commits of new runs that are on their way to the disk, by namespace id and workflow id.
         under_way: what the store has not answered yet.
         on_closed: called after the commit that closed a run; for whoever waits for its end.
     """
@@ -136,7 +136,7 @@ class Commits:
         for pending, write in zip(unit, writes, strict=True):
             pending.go_ahead(write)
             if pending.becomes_current:
-                self._note_start(pending, waiter)
+                self._note_start(pending, committing)
             if pending.reserved:
                 self._hand_over.deliver_early(pending, committing)
         committing.add_done_callback(lambda done: self._answered(unit, writes, done, waiter))
@@ -158,11 +158,11 @@ class Commits:
         namespace = self._namespaces.by_id(tx.state.run.namespace_id)
         return namespace.search_attributes if namespace is not None else {}
 
-    def _note_start(self, pending: Pending, waiter: asyncio.Future[None]) -> None:
+    def _note_start(self, pending: Pending, committing: asyncio.Future[None]) -> None:
         """Others of the same workflow id may lose the race to this run, or this one to a run that is ahead of it."""
         workflow = pending.slot.key[:2]
         pending.is_patient = pending.is_patient or workflow in self.starting
-        self.starting[workflow] = waiter
+        self.starting[workflow] = committing
 
     def _answered(
         self,
@@ -187,7 +187,7 @@ class Commits:
         finally:
             for pending in unit:
                 self._runs.unpin(pending.slot)
-                if pending.becomes_current and self.starting.get(pending.slot.key[:2]) is waiter:
+                if pending.becomes_current and self.starting.get(pending.slot.key[:2]) is done:
                     del self.starting[pending.slot.key[:2]]
             if not waiter.done():
                 if error is None:

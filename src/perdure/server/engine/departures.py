@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from perdure.server.engine.deliveries import Delivery
@@ -24,11 +24,15 @@ WorkerKey = tuple[str, str]
 class Departures:
     """Polls of workers by worker, and who left lately.
 
+    Args:
+        give_back: gets the work of a poll whose caller went just as that came.
+
     Attributes:
         is_enabled: goodbyes end polls (`frontend.enableCancelWorkerPollsOnShutdown`); otherwise they change nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, give_back: Callable[[Delivery | None], None]) -> None:
+        self._give_back = give_back
         self.is_enabled = False
         self._polls: dict[WorkerKey, dict[asyncio.Task[Delivery | None], None]] = {}
         self._left: OrderedDict[WorkerKey, float] = OrderedDict()
@@ -54,9 +58,12 @@ class Departures:
         try:
             return await task
         except asyncio.CancelledError:
-            if task in polls:  # the caller is gone, and the worker is not
-                raise
-            return None
+            if task not in polls:
+                return None
+            # The caller is gone, and the worker is not.
+            if task.done() and not task.cancelled() and task.exception() is None:
+                self._give_back(task.result())
+            raise
         finally:
             polls.pop(task, None)
             if not polls and self._polls.get(worker) is polls:

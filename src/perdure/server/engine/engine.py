@@ -104,7 +104,7 @@ class Engine:
         self.limits = limits or EngineLimits()
         self.runs = RunCache(self.limits.cached_runs)
         self.matching = Matching(store, runtime, self.start_task)
-        self.departures = Departures()
+        self.departures = Departures(self.matching.give_back)
         self.timers = Timers(store, runtime, self._wake)
         of_runs = self.limits.run
         self.hand_over = HandOver(self.matching, of_runs, routes)

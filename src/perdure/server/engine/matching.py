@@ -194,7 +194,7 @@ class Matching:
                     # A delivery may have come while the store was read.
                     item = await self._from_backlog(key, queue) or self._ready(queue)
                 if item is None:
-                    item = await self._wait(queue, poller, deadline)
+                    item = await self._wait(key, queue, poller, deadline)
                     if item is None:
                         return None
                 if not isinstance(item, Task):
@@ -211,9 +211,11 @@ class Matching:
             queue.active_polls -= 1
             queue.last_poll_ns = self._runtime.now_ns()
 
-    async def _wait(self, queue: _Queue, poller: Poller, deadline: float) -> Delivery | Task | None:
-        if self._closed:  # it was while the store was read: nobody would wake this poll
-            return None
+    async def _wait(
+        self, key: QueueKey, queue: _Queue, poller: Poller, deadline: float
+    ) -> Delivery | Task | None:
+        if self._closed or self._queues.get(key) is not queue:
+            return None  # it was closed or forgotten while the store was read: nobody would wake this poll
         loop = asyncio.get_running_loop()
         queue.pollers.append(poller)
         poller.in_line = True

@@ -257,6 +257,7 @@ class ScheduleRpcs:
                 if matches(query.where, record):
                     yield entry
             after_id = rows[-1][0]
+            await asyncio.sleep(0)  # others get their turn: small reads do not wait for anything
 
     # --- checks
 
