@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -42,14 +42,22 @@ class Answer:
 
 
 async def ask(
-    app: UiApp, path: str, *, method: str = "GET", headers: Mapping[str, str] = {}, body: bytes = b""
+    app: UiApp,
+    path: str,
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str] = {},
+    body: bytes | Sequence[bytes] = b"",
 ) -> Answer:
-    """One request, as a server of ASGI makes it."""
+    """One request, as a server of ASGI makes it; a body may come in pieces."""
     raw, _, query = path.partition("?")
     sent: list[dict[str, Any]] = []
     given = {"host": "127.0.0.1:8233", **headers}
 
-    unread = [{"type": "http.request", "body": body, "more_body": False}]
+    pieces = [body] if isinstance(body, bytes) else list(body)
+    unread = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+    unread[-1]["more_body"] = False
+    unread.reverse()
 
     async def receive() -> dict[str, Any]:
         if not unread:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import random
+import re
 from typing import Any
 
 import pytest
@@ -15,7 +17,6 @@ from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import HistoryEvent
 from perdure.api.registry import POOL
 from perdure.ui.config import HISTORY_PAGE_EVENTS, MAX_UPLOAD_BYTES
-from perdure.ui.multipart import read_multipart
 from tests.ui.test_app import FORM, Answer, Server, get
 
 PAGE = "/namespaces/default/import-history"
@@ -156,10 +157,24 @@ def test_a_damaged_form_is_refused(kind: str, body: bytes) -> None:
 
 
 @settings(max_examples=30)
-@given(st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), st.text().map(str.encode), max_size=9))
-def test_a_form_is_read_as_it_was_sent(parts: dict[str, bytes]) -> None:
-    found = read_multipart(KIND, form(**parts))
-    assert found == {name: [part.decode("utf-8-sig")] for name, part in parts.items()}
+@given(st.text(), st.booleans())
+def test_a_form_is_read_as_it_was_sent(text: str, is_file: bool) -> None:
+    """What is no history comes back in the page, where it can be put right."""
+    named = "file" if is_file else "text"
+    answer = get(PAGE, method="POST", headers={"content-type": KIND}, body=form(**{named: f"[{text}"}))
+    assert answer.status == 400
+    area = re.search(r"<textarea[^>]*>\n(.*)</textarea>", answer.body.decode(), re.DOTALL)
+    assert area is not None
+    assert html.unescape(area[1]) == f"[{text}"
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+def test_a_form_may_come_in_pieces(size: int) -> None:
+    """However the network cuts it: between two characters of the line between the parts, too."""
+    body = form(file=history(9), text="")
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    found = get(f"{PAGE}.json", method="POST", headers={"content-type": KIND}, body=pieces).json()
+    assert len(found["events"]) == 9
 
 
 def _filled(random_: random.Random, number: int) -> dict[str, Any]:

@@ -8,11 +8,13 @@ import json
 import logging
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs, quote, unquote
 
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,7 +23,6 @@ from perdure.service import ClientConnectError, RPCError, ServiceClient
 from perdure.ui import preferences as prefs
 from perdure.ui.config import LIVE_INTERVAL_MS, MAX_FORM_BYTES, MAX_UPLOAD_BYTES, UiConfig
 from perdure.ui.context import Context
-from perdure.ui.multipart import MULTIPART, read_multipart
 from perdure.ui.page import Answer, Download, Later, Page, Redirect, RefusedError
 from perdure.ui.problems import http_status, problem
 from perdure.ui.rendering import assets, environment
@@ -41,7 +42,10 @@ _MAIN: Final = b'<main id="main"'
 _MISTAKE: Final = "This page failed because of a mistake in Perdure; its log says more."
 _YEAR_S: Final = 365 * 86_400
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
-_MOST_BYTES: Final = {_FORM_TYPE: MAX_FORM_BYTES, MULTIPART: MAX_UPLOAD_BYTES}
+_UPLOAD_TYPE: Final = "multipart/form-data"
+_MOST_PARTS: Final = 100
+"""Files, and other fields, of a form with files in it."""
+_MOST_BYTES: Final = {_FORM_TYPE: MAX_FORM_BYTES, _UPLOAD_TYPE: MAX_UPLOAD_BYTES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,17 +210,47 @@ async def _read_form(request: Request) -> dict[str, list[str]]:
     most = next((most for kind, most in _MOST_BYTES.items() if content_type.startswith(kind)), None)
     if most is None:
         raise RefusedError(415, f"Forms are sent as {' or '.join(_MOST_BYTES)}.")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise RefusedError(413, f"The form is larger than {most} bytes, the most that is accepted.")
+    body = _limited(request, most)
     try:
-        if content_type.startswith(MULTIPART):
-            return read_multipart(content_type, bytes(body))
-        return parse_qs(body.decode(), keep_blank_values=True, max_num_fields=2_000)
-    except ValueError as error:
-        raise RefusedError(400, f"The form cannot be read: {error}.") from error
+        if content_type.startswith(_UPLOAD_TYPE):
+            return await _read_upload(request, body)
+        whole = b"".join([chunk async for chunk in body])
+        return parse_qs(whole.decode(), keep_blank_values=True, max_num_fields=2_000)
+    except (ValueError, MultiPartException) as error:
+        raise RefusedError(400, f"The form cannot be read: {_reason(error)}.") from error
+
+
+async def _limited(request: Request, most: int) -> AsyncGenerator[bytes, None]:
+    """The body of a request; one that is too large is not read to its end."""
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > most:
+            raise RefusedError(413, f"The form is larger than {most} bytes, the most that is accepted.")
+        yield chunk
+
+
+class _UploadParser(MultiPartParser):
+    """Keeps files in memory: nothing of them is ever written."""
+
+    spool_max_size = MAX_UPLOAD_BYTES
+
+
+async def _read_upload(request: Request, body: AsyncGenerator[bytes, None]) -> dict[str, list[str]]:
+    """The fields of a form and the contents of its files, as texts."""
+    parser = _UploadParser(
+        request.headers, body, max_files=_MOST_PARTS, max_fields=_MOST_PARTS, max_part_size=MAX_UPLOAD_BYTES
+    )
+    found: dict[str, list[str]] = {}
+    for name, part in (await parser.parse()).multi_items():
+        # A file may be anything at all; what is no text is found out by who reads it.
+        text = (await part.read()).decode("utf-8-sig", "replace") if isinstance(part, UploadFile) else part
+        found.setdefault(name, []).append(text)
+    return found
+
+
+def _reason(error: ValueError | MultiPartException) -> str:
+    return error.message.rstrip(".") if isinstance(error, MultiPartException) else str(error)
 
 
 def _error_page(status: int, shown: dict[str, Any]) -> Page:
