@@ -65,6 +65,7 @@ class Session:
         self.ctx = ctx
         self._connection: Connection | None = None
         self._service: Any = None
+        self._connecting = asyncio.Lock()
 
     @property
     def connection(self) -> Connection:
@@ -89,16 +90,20 @@ class Session:
         Raises:
             CommandError: there is no server.
         """
-        if self._service is None:
-            from perdure.service import ClientConnectError, ServiceClient
+        async with self._connecting:  # calls at the same time share a connection
+            if self._service is None:
+                self._service = await self._connected()
+            return self._service
 
-            try:
-                self._service = await ServiceClient.connect(self.connection.config)
-            except ClientConnectError as error:
-                raise CommandError(_one_line(str(error)), EXIT_NOT_CONNECTED) from error
-            except ValueError as error:
-                raise WrongUsageError(_one_line(str(error))) from error
-        return self._service
+    async def _connected(self) -> Any:
+        from perdure.service import ClientConnectError, ServiceClient
+
+        try:
+            return await ServiceClient.connect(self.connection.config)
+        except ClientConnectError as error:
+            raise CommandError(_one_line(str(error)), EXIT_NOT_CONNECTED) from error
+        except ValueError as error:
+            raise WrongUsageError(_one_line(str(error))) from error
 
     async def client(self, **more: Any) -> Any:
         """A `perdure.client.Client` on the same connection."""

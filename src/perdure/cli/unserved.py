@@ -19,6 +19,8 @@ from perdure.service._waits import queues_waited_at
 
 PATIENCE_S: Final = 3.0
 """How long a command waits before it looks for a worker."""
+LIMIT_S: Final = 3.0
+"""How long it may look: nobody waits for a hint."""
 MAX_QUEUES: Final = 10
 """Task queues that one command asks about."""
 MAX_RUNS: Final = 50
@@ -74,6 +76,16 @@ async def of_newest_runs(session: Session) -> Sequence[tuple[Wait, int]]:
     return [(wait, waits[wait]) for wait in await of_waits(session, waits)]
 
 
+async def hints(session: Session, waits: Iterable[Wait]) -> Sequence[str]:
+    """A sentence for each of those that nobody polls; none if that is not found out in a moment."""
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            return [sentence(*wait) for wait in await of_waits(session, waits)]
+    except Exception:
+        # The server may refuse this call, or not answer; what the command itself is about has been done and shown.
+        return ()
+
+
 @asynccontextmanager
 async def told(session: Session, execution: common.WorkflowExecution) -> AsyncIterator[None]:
     """Inside, something is waited for that a worker has to do: after a moment it is said if there is none."""
@@ -86,14 +98,13 @@ async def told(session: Session, execution: common.WorkflowExecution) -> AsyncIt
 
 
 async def _look(session: Session, execution: common.WorkflowExecution) -> None:
-    from perdure.service import RPCError
-
     await asyncio.sleep(PATIENCE_S)
     try:
         described: Any = await session.call(service.DescribeWorkflowExecutionRequest(execution=execution))
         queue = described.execution_config.task_queue.name
         waits = [(queue, enums.TASK_QUEUE_TYPE_WORKFLOW), *queues_waited_at(described)]
-        for wait in await of_waits(session, waits):
-            session.out.note(sentence(*wait))
-    except RPCError:
-        pass  # what is waited for has the same server, and says what is wrong with it
+        for hint in await hints(session, waits):
+            session.out.note(hint)
+    except Exception:
+        # No connection, a codec that fails, a terminal that is gone: the command meets the same, and says what it is.
+        pass

@@ -145,8 +145,8 @@ async def describe(session: Session, flags: Flags) -> bool:
         return is_closed
     _show_description(session, description, closed)
     if not is_closed and session.out.is_text:
-        for wait in await unserved.of_waits(session, queues_waited_at(description)):
-            session.out.line(unserved.sentence(*wait), style="yellow")
+        for hint in await unserved.hints(session, queues_waited_at(description)):
+            session.out.line(hint, style="yellow")
     return is_closed
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+from google.protobuf.message import Message
 
 from perdure.api.common.v1 import WorkflowExecution
-from perdure.api.workflowservice.v1 import StartWorkflowExecutionRequest
+from perdure.api.workflowservice.v1 import DescribeTaskQueueRequest, StartWorkflowExecutionRequest
 from perdure.cli import root, unserved, wire
+from perdure.cli.errors import CommandError
 from perdure.cli.output import Output
 from perdure.cli.session import Session
 from perdure.cli.settings import Settings
+from perdure.service import ConnectConfig, RPCError, RPCStatusCode, ServiceClient
 
 SENTENCE = (
     "No worker polls task queue nobody's for workflow tasks: "
@@ -74,6 +78,78 @@ def test_who_waits_for_a_worker_is_told_that_there_is_none(monkeypatch: pytest.M
         await session.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RPCError("not for you", RPCStatusCode.PERMISSION_DENIED, b""),
+        CommandError("the codec server failed"),
+        TimeoutError(),
+        TypeError("something unforeseen"),
+        None,
+    ],
+)
+def test_a_hint_that_cannot_be_given_breaks_nothing(
+    error: Exception | None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whatever becomes of the question who polls, be it no answer at all: the command did what it says."""
+    monkeypatch.setattr(unserved, "LIMIT_S", 0.01)
+    monkeypatch.setattr(unserved, "PATIENCE_S", 0)
+    address = f"sqlite:///{tmp_path / 'orders.db'}"
+    assert run("workflow", "start", "--type", "T", "-t", "q", "-w", "w", "--address", address) == 0
+    asked = asyncio.Event()
+    call = Session.call
+
+    async def failing(session: Session, request: Message, **more: Any) -> Any:
+        if not isinstance(request, DescribeTaskQueueRequest):
+            return await call(session, request, **more)
+        asked.set()
+        if error is None:
+            await asyncio.Event().wait()
+        raise error or AssertionError
+
+    async def waiting() -> None:
+        session = Session(Settings({"address": address}, {}), click.Context(click.Command("test")))
+        async with unserved.told(session, WorkflowExecution(workflow_id="w")):
+            await asyncio.wait_for(asked.wait(), 30)
+        await session.close()
+
+    monkeypatch.setattr(Session, "call", failing)
+    assert run("workflow", "describe", "-w", "w", "--address", address) == 0
+    assert asked.is_set()
+    asked = asyncio.Event()
+    asyncio.run(waiting())
+    gc.collect()
+    assert capsys.readouterr().err == ""
+    assert caplog.messages == []
+
+
+def test_calls_at_the_same_time_share_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one of two would be nobody's to close."""
+    connected: list[ServiceClient] = []
+    connect = ServiceClient.connect
+
+    async def noted(config: ConnectConfig) -> ServiceClient:
+        connected.append(await connect(config))
+        return connected[-1]
+
+    monkeypatch.setattr(ServiceClient, "connect", staticmethod(noted))
+
+    async def scenario() -> None:
+        session = Session(Settings({"address": "sqlite://"}, {}), click.Context(click.Command("test")))
+        assert await session.service() is not None
+        await asyncio.gather(session.service(), session.service())
+        await session.close()
+        await asyncio.gather(session.service(), session.service())
+        await session.close()
+
+    asyncio.run(scenario())
+    assert len(connected) == 2
 
 
 @pytest.mark.parametrize("columns", [20, 200])
