@@ -126,6 +126,7 @@ class Worker:
         self._run_task: asyncio.Task[None] | None = None
         self._run_error: BaseException | None = None
         self._is_exiting = False
+        self._has_cancelled_block = False
         self._runtime = client.service_client.config.runtime or Runtime.default()
         self._environment = make_environment(config, client, self._runtime.metric_meter)
         meter = self._runtime._internal_meter
@@ -287,7 +288,7 @@ class Worker:
         except BaseException as error:  # raised where the block ends
             self._run_error = error
             if not self._is_exiting:
-                inner_task.cancel()
+                self._has_cancelled_block = inner_task.cancel()
 
     async def __aexit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
         """Shut the worker down, and wait for it and its plugins.
@@ -297,9 +298,9 @@ class Worker:
         """
         if self._run_task is None:
             raise RuntimeError("Never started")
+        self._is_exiting = True
         await self.shutdown()
         # What plugins do after the worker has ended is waited for, not cancelled.
-        self._is_exiting = True
         timeout = self._config.get("plugin_shutdown_timeout", timedelta(seconds=60))
         try:
             await asyncio.wait([self._run_task], timeout=timeout.total_seconds() if timeout else None)
@@ -308,6 +309,9 @@ class Worker:
             raise
         if not self._run_task.done():
             self._run_task.cancel()
+        if self._has_cancelled_block and self._inner_task is not None:
+            # A task group around the block would take it for cancelled by others, and keep its errors to itself.
+            self._inner_task.uncancel()
         if exc_type is asyncio.CancelledError and self._run_error is not None:
             raise self._run_error
 

@@ -46,6 +46,51 @@ def test_a_plugin_that_fails_before_the_worker_runs_ends_the_block() -> None:
     asyncio.run(scenario())
 
 
+def test_a_worker_that_fails_leaves_no_cancellation_behind() -> None:
+    """What comes later in the same task, such as a task group, would take it for one of others."""
+
+    async def scenario() -> None:
+        client, _ = fake_client()
+        worker = Worker(
+            client, task_queue="queue", activities=[greet], plugins=[_Stubborn(ValueError("plugin failed"))]
+        )
+        with pytest.raises(ValueError, match="plugin failed"):
+            async with worker:
+                await asyncio.Event().wait()
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+def test_a_block_that_fails_ends_with_its_own_error_though_the_worker_fails_then() -> None:
+    """Such as when what both of them call is gone: a bare cancellation would say nothing."""
+
+    async def scenario() -> None:
+        is_running, is_ending = asyncio.Event(), asyncio.Event()
+
+        class FailsAtTheEnd(SimplePlugin):
+            async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
+                is_running.set()
+                await is_ending.wait()
+                raise ValueError("plugin failed")
+
+        async def block() -> None:
+            client, _ = fake_client()
+            async with Worker(
+                client, task_queue="queue", activities=[greet], plugins=[FailsAtTheEnd("late")]
+            ):
+                await is_running.wait()
+                is_ending.set()
+                raise LookupError("of the block")
+
+        with pytest.raises(LookupError, match="of the block"):
+            await block()
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
 def test_a_plugin_that_never_runs_the_worker_lets_the_block_end() -> None:
     async def scenario() -> None:
         client, _ = fake_client()
