@@ -14,7 +14,7 @@ import click
 
 from perdure.cli.command import CONTEXT_SETTINGS, ENV_KEY, GIVEN_KEY, KEPT, KEPT_COMMON, Group, fail, given
 from perdure.cli.env_file import DEFAULT_ENVIRONMENT, path_and_name, read
-from perdure.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, one_line
+from perdure.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, one_line
 from perdure.core.errors import PerdureError
 
 _COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -65,6 +65,8 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
 
 Function = Callable[..., Any]
 _COMPLETING: Final = "_PERDURE_COMPLETE"
+_SHOWN: Final = 100
+"""Most characters that a message shows of what is wrong."""
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
@@ -151,7 +153,22 @@ def run(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if _COMPLETING in os.environ:
         import_module("perdure.cli.completion")  # with it comes our way of completing in bash
+    _open_streams()
     sys.exit(exit_code_of(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _open_streams() -> None:
+    """Makes the standard streams ones that can be used, whatever the process was started with.
+
+    One that was closed leads nowhere: its number must not become that of a database or a connection. Characters that
+    the encoding of the terminal does not have are written out.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # until the process ends
+        elif mode == "w" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def exit_code_of(arguments: list[str]) -> int:
@@ -170,6 +187,9 @@ def exit_code_of(arguments: list[str]) -> int:
         return fail("interrupted", EXIT_INTERRUPTED)
     except (_ReaderGoneError, BrokenPipeError):
         return _stop_writing(0)
+    except UnicodeEncodeError as error:
+        # A word of the command line in bytes of another encoding, or half a character written as an escape in JSON.
+        return fail(f"not text that can be sent: {ascii(error.object)[:_SHOWN]}", EXIT_USAGE)
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise

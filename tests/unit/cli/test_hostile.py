@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import signal
 import socket
 import stat
@@ -28,6 +29,7 @@ from perdure.cli.output import Output
 from perdure.cli.session import Session
 from perdure.cli.settings import Codec, Settings
 
+_RUN: Final = "from perdure.cli import main; main()"
 _STARTED: Final = {
     "eventId": "1",
     "eventTime": "2026-01-01T00:00:00Z",
@@ -116,8 +118,7 @@ def test_ids_that_a_shell_would_run_are_not_completed(monkeypatch: pytest.Monkey
 
 
 def _command(words: Sequence[str], **more: Any) -> subprocess.Popen[bytes]:
-    code = "from perdure.cli import main; main()"
-    return subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE, **more)
+    return subprocess.Popen([sys.executable, "-c", _RUN, *words], stderr=subprocess.PIPE, **more)
 
 
 @pytest.mark.parametrize(
@@ -206,3 +207,44 @@ def test_a_codec_that_does_not_speak_http_is_named_in_one_line(answer: bytes) ->
         with pytest.raises(CommandError, match="the codec server http"):
             asyncio.run(codec.decode(place, Payloads(payloads=[Payload(data=b"x")])))
         thread.join()
+
+
+@pytest.mark.parametrize("words", [["config", "list"], ["no-such-command"]])
+@pytest.mark.parametrize("closed", [(0, 1), (2,), (0, 1, 2)])
+def test_a_stream_that_is_closed_leads_nowhere(words: list[str], closed: tuple[int, ...]) -> None:
+    """Such as `>&-` in a shell: no traceback, and what is for one stream does not come out of the other."""
+    line = " ".join(
+        [shlex.join([sys.executable, "-c", _RUN, *words]), *(f"{number}>&-" for number in closed)]
+    )
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+    is_wrong = words == ["no-such-command"]
+    assert done.returncode == (EXIT_USAGE if is_wrong else 0)
+    assert done.stderr == (
+        "Error: there is no command perdure no-such-command\n" if is_wrong and 2 not in closed else ""
+    )
+    assert "Error" not in done.stdout
+
+
+def test_what_a_terminal_has_no_characters_for_is_written_out() -> None:
+    """Such as those of a locale with one byte for each character."""
+    words = ["workflow", "start", "--type", "Größe", "--task-queue", "q", "--address", "sqlite://"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    with _command(words, stdout=subprocess.PIPE, env=environment) as process:
+        out, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (0, b"")
+    assert rb"Gr\xf6\xdfe" in out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--workflow-id", "w-\udcff"], ["--workflow-id", "w", "--input", "1", "--input-meta", "a=\udcff"]],
+)
+def test_bytes_that_are_no_text_are_refused_in_one_line(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Words of a command line in another encoding come with half characters."""
+    line = ["workflow", "start", "--type", "T", "--task-queue", "q", "--address", "sqlite://", *words]
+    assert root.exit_code_of(line) == EXIT_USAGE
+    said = capsys.readouterr().err
+    assert said.startswith("Error: ")
+    assert len(said.splitlines()) == 1
