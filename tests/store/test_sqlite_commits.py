@@ -19,9 +19,12 @@ import pytest
 
 from perdure.core.errors import StoreUnavailableError, VersionConflictError
 from perdure.core.run.records import ItemChange, RunWrite
-from perdure.store.sqlite import SqliteStore, queries, writer
+from perdure.store.protocol import ListPage
+from perdure.store.sqlite import SqliteStore, lists, queries, writer
 from perdure.store.sqlite.commit_place import CommitPlace
-from tests.store.builders import NAMESPACE, batch, dump, run_key, write
+from tests.store.builders import NAMESPACE, QUEUE, batch, dump, run_key, task, write
+
+LIMIT_S = 20
 
 
 class Connection(sqlite3.Connection):
@@ -350,3 +353,26 @@ async def test_a_history_is_read_as_it_was_at_one_moment(
     assert len(await store.read_history(run_key(1), 1, 9, 1_000)) == 2
     assert len(await store.read_history(run_key(1), 1, 9, 1_000)) == 0
     other.close()
+
+
+@IN_THE_THREAD
+async def test_a_slow_list_does_not_keep_workers_waiting(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first poll of a queue reads what waits there, and must not stand in line behind somebody's list."""
+    is_listing, may_end = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> ListPage:
+        is_listing.set()
+        may_end.wait(LIMIT_S)
+        return ListPage((), None)
+
+    monkeypatch.setattr(lists, "list_runs", slow)
+    await store.commit([write(run_key(1), tasks_put=(task(run_key(1)),))])
+    listing = asyncio.ensure_future(store.list_runs(NAMESPACE, None, 10, None))
+    await asyncio.to_thread(is_listing.wait, LIMIT_S)
+    assert len(await asyncio.wait_for(store.task_levels(QUEUE, 10), LIMIT_S / 2)) == 1
+    assert [count.waiting for count in await store.count_tasks(QUEUE)] == [1]
+    assert not listing.done()
+    may_end.set()
+    assert (await listing).rows == ()

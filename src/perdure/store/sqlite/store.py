@@ -49,12 +49,42 @@ _BYTES_PER_WRITE = 600
 """About what a write costs in the database beside its header, items and events."""
 
 
+class _LongReads:
+    """Reads that can take long, one after the other: a thread and a connection of their own.
+
+    Args:
+        reader: the connection.
+        name: of the thread.
+    """
+
+    def __init__(self, reader: sqlite3.Connection, name: str) -> None:
+        self._reader = reader
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._namespaces = reads.Namespaces()
+
+    async def do(self, read: Callable[[sqlite3.Connection, reads.Namespaces], _T]) -> _T:
+        """What `read` returns; it is given the connection and the numbers of namespaces."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._thread, read, self._reader, self._namespaces
+            )
+        except sqlite3.Error as error:
+            raise unavailable(error) from error
+
+    def close(self) -> None:
+        """Ends what is being read."""
+        self._reader.interrupt()
+        self._thread.shutdown()
+        self._reader.close()
+
+
 class SqliteStore:
     """A durable `Store` on one SQLite file, for one process.
 
     What `commit` has acknowledged is on disk (WAL, `synchronous=FULL`). What a failing disk does is told in
     `perdure.store.sqlite.writer`. Small reads run on the event loop's thread, which costs less than a
-    thread of their own (about 15 µs instead of 60); lists and counts, which can take long, run in a thread.
+    thread of their own (about 15 µs instead of 60); lists and counts, which can take long, run in a thread, and
+    those of task queues in another one: workers do not wait for somebody's list.
 
     Args:
         path: the database file; made when it does not exist.
@@ -77,10 +107,9 @@ class SqliteStore:
         self._lock: FileLock | None = None
         self._writer: GroupWriter | None = None
         self._point_reader: sqlite3.Connection | None = None
-        self._list_reader: sqlite3.Connection | None = None
-        self._list_thread: ThreadPoolExecutor | None = None
+        self._lists: _LongReads | None = None
+        self._queues: _LongReads | None = None
         self._point_namespaces = reads.Namespaces()
-        self._list_namespaces = reads.Namespaces()
         self._cluster_id = ""
 
     # --- life
@@ -112,12 +141,12 @@ class SqliteStore:
                 connection.execute(queries.WRITE_META, ("cluster_id", self._cluster_id))
             connection.execute("COMMIT")
             self._point_reader = connect_reader(self._path, pragmas)
-            self._list_reader = connect_reader(self._path, pragmas)
+            self._lists = _LongReads(connect_reader(self._path, pragmas), "perdure-sqlite-lists")
+            self._queues = _LongReads(connect_reader(self._path, pragmas), "perdure-sqlite-queues")
         except BaseException:  # whatever it was, nobody else closes it
             connection.close()
             raise
-        self._point_namespaces, self._list_namespaces = reads.Namespaces(), reads.Namespaces()
-        self._list_thread = ThreadPoolExecutor(1, thread_name_prefix="perdure-sqlite-lists")
+        self._point_namespaces = reads.Namespaces()
         self._writer = GroupWriter(connect, connection, Applier(connection, opened), self._clock)
 
     async def close(self) -> None:
@@ -148,14 +177,10 @@ class SqliteStore:
             self._lock.release()
 
     def _close_readers(self) -> None:
-        if self._list_thread is not None and self._list_reader is not None:
-            self._list_reader.interrupt()
-            self._list_thread.shutdown()
-            self._list_thread = None
-        for connection in (self._point_reader, self._list_reader):
-            if connection is not None:
-                connection.close()
-        self._point_reader = self._list_reader = None
+        for reader in (self._lists, self._queues, self._point_reader):
+            if reader is not None:
+                reader.close()
+        self._lists = self._queues = self._point_reader = None
 
     def _open_writer(self) -> GroupWriter:
         if self._writer is None:
@@ -366,27 +391,28 @@ class SqliteStore:
 
     # --- reads that can take long, in a thread
 
-    async def _read_long(self, read: Callable[[sqlite3.Connection], _T]) -> _T:
+    async def _read_list(self, read: Callable[[sqlite3.Connection, reads.Namespaces], _T]) -> _T:
         await self._check_readable()
-        if self._list_thread is None or self._list_reader is None:
+        if self._lists is None:
             raise StoreUnavailableError("The store is not open.")
-        try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._list_thread, read, self._list_reader
-            )
-        except sqlite3.Error as error:
-            raise unavailable(error) from error
+        return await self._lists.do(read)
+
+    async def _read_queue(self, read: Callable[[sqlite3.Connection, reads.Namespaces], _T]) -> _T:
+        await self._check_readable()
+        if self._queues is None:
+            raise StoreUnavailableError("The store is not open.")
+        return await self._queues.do(read)
 
     async def count_tasks(self, queue: QueueKey) -> Sequence[TaskCount]:
         """See `Store.count_tasks`."""
-        return await self._read_long(
-            lambda c: reads.count_tasks(c, self._list_namespaces.number(c, queue.namespace_id), queue)
+        return await self._read_queue(
+            lambda c, known: reads.count_tasks(c, known.number(c, queue.namespace_id), queue)
         )
 
     async def task_levels(self, queue: QueueKey, last: int) -> Sequence[TaskLevel]:
         """See `Store.task_levels`."""
-        return await self._read_long(
-            lambda c: reads.task_levels(c, self._list_namespaces.number(c, queue.namespace_id), queue, last)
+        return await self._read_queue(
+            lambda c, known: reads.task_levels(c, known.number(c, queue.namespace_id), queue, last)
         )
 
     async def list_runs(
@@ -398,10 +424,10 @@ class SqliteStore:
         kind: RunKind = RunKind.WORKFLOW,
     ) -> ListPage:
         """See `Store.list_runs`."""
-        return await self._read_long(
-            lambda c: lists.list_runs(
+        return await self._read_list(
+            lambda c, known: lists.list_runs(
                 c,
-                self._list_namespaces.number(c, namespace_id, kind),
+                known.number(c, namespace_id, kind),
                 namespace_id,
                 where,
                 page_size,
@@ -414,10 +440,10 @@ class SqliteStore:
         self, namespace_id: str, where: Node | None, order: OrderBy, page_size: int, cursor: bytes | None
     ) -> ListPage:
         """See `Store.list_runs_ordered`."""
-        return await self._read_long(
-            lambda c: ordered_lists.list_runs_ordered(
+        return await self._read_list(
+            lambda c, known: ordered_lists.list_runs_ordered(
                 c,
-                self._list_namespaces.number(c, namespace_id),
+                known.number(c, namespace_id),
                 namespace_id,
                 where,
                 order,
@@ -434,10 +460,8 @@ class SqliteStore:
         kind: RunKind = RunKind.WORKFLOW,
     ) -> Sequence[tuple[object, int]]:
         """See `Store.count_runs`."""
-        return await self._read_long(
-            lambda c: lists.count_runs(
-                c, self._list_namespaces.number(c, namespace_id, kind), where, group_by
-            )
+        return await self._read_list(
+            lambda c, known: lists.count_runs(c, known.number(c, namespace_id, kind), where, group_by)
         )
 
 
