@@ -5,7 +5,6 @@ May live here: a history as a value. May not: what its events mean.
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -121,9 +120,20 @@ def _history_from_json(history: str | dict[str, Any]) -> history_api.History:
     Raises:
         ValueError: It is not a history.
     """
+    try:
+        return _read_history(history)
+    # Fields of a wrong kind deep inside end in any of these.
+    except (TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"The JSON is not a workflow history: {error}") from error
+
+
+def _read_history(history: str | dict[str, Any]) -> history_api.History:
     from google.protobuf import json_format
 
-    parsed = json.loads(history) if isinstance(history, str) else copy.deepcopy(history)
+    text = history if isinstance(history, str) else json.dumps(history)
+    parsed = json.loads(text)
+    if _HALF.search(text):
+        json.dumps(parsed, ensure_ascii=False).encode()  # no message can hold half a character
     if not isinstance(parsed, dict):
         raise ValueError("JSON history not a dictionary")
     events = parsed.get("events")
@@ -139,6 +149,8 @@ def _history_from_json(history: str | dict[str, Any]) -> history_api.History:
         raise ValueError(f"The JSON is not a workflow history: {error}") from error
 
 
+_HALF = re.compile(r"\\u[dD][89A-Fa-f]|[\ud800-\udfff]")
+"""Halves of characters, which belong in pairs; looked up in a descriptor, one alone ends in a `SystemError`."""
 _pascal_case_match = re.compile("([A-Z]+)")
 
 

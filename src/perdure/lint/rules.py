@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from perdure.core.replay.networks import NETWORK_MODULES
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -27,10 +29,7 @@ _FILES = ("open", "io.open", "os.listdir", "os.scandir", "os.walk", "os.remove",
           "os.mkdir", "os.makedirs", "os.rmdir", "os.stat", "os.path.exists", "os.path.isfile", "os.path.isdir",
           "os.path.getsize", "os.path.getmtime", "shutil.*", "tempfile.*", "glob.*",
           "sqlite3.*", "pathlib.Path.*")  # fmt: skip
-_NETWORK = ("requests.*", "httpx.*", "aiohttp.*", "urllib.request.*", "urllib3.*", "http.client.*",
-            "xmlrpc.client.*", "socket.*", "smtplib.*", "ftplib.*", "imaplib.*", "poplib.*", "boto3.*", "botocore.*",
-            "grpc.*", "websockets.*", "psycopg.*", "asyncpg.*", "redis.*", "asyncio.open_connection",
-            "asyncio.start_server")  # fmt: skip
+_NETWORK = (*(f"{module}*" for module in NETWORK_MODULES), "asyncio.open_connection", "asyncio.start_server")
 _PROCESSES = ("subprocess.*", "os.system", "os.popen", "os.fork", "os.kill", "threading.*", "multiprocessing.*",
               "concurrent.futures.*", "asyncio.to_thread", "asyncio.run", "asyncio.create_subprocess_exec",
               "asyncio.create_subprocess_shell", "asyncio.new_event_loop")  # fmt: skip

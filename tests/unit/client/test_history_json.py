@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -89,6 +90,31 @@ def test_what_is_no_history_is_refused(text: str, message: str) -> None:
     """With what is wrong about it."""
     with pytest.raises(ValueError, match=message):
         WorkflowHistory.from_json("id", text)
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        {"events": [{"eventType": "\ud800"}]},
+        {"events": [{"\ud800": 1}]},
+        {"\udfff": 1, "events": []},
+        {"events": [{"workflowExecutionStartedEventAttributes": {"identity": "\ud800"}}]},
+    ],
+    ids=["an enum", "a field", "beside the events", "a text"],
+)
+def test_half_a_character_is_refused(history: dict[str, Any]) -> None:
+    """As text with and without escapes, and parsed: descriptors fail badly when they look such a name up."""
+    for form in (history, json.dumps(history), json.dumps(history, ensure_ascii=False)):
+        with pytest.raises(ValueError, match="surrogates not allowed"):
+            WorkflowHistory.from_json("id", form)
+
+
+def test_characters_that_json_writes_as_two_halves_are_read() -> None:
+    """Each half has its place there."""
+    attributes = WorkflowExecutionStartedEventAttributes(identity="\U0001f600")
+    text = json.dumps({"events": [{"workflowExecutionStartedEventAttributes": {"identity": "\U0001f600"}}]})
+    [started] = WorkflowHistory.from_json("id", text).events
+    assert started.workflow_execution_started_event_attributes == attributes
 
 
 def test_the_run_id_is_that_of_the_start() -> None:

@@ -18,10 +18,8 @@ from typing import Any
 import pytest
 import requests
 
-from perdure.lint import RULES
 from perdure.worker.workflow_code import guards
 from perdure.worker.workflow_code.guards import RestrictedWorkflowAccessError
-from perdure.worker.workflow_code.guards.errors import NETWORK_MODULES
 from tests.unit.guards.test_guards import Run
 
 _PACKAGES = sysconfig.get_path("purelib")
@@ -98,12 +96,6 @@ def test_a_call_of_the_network_is_called_that(package: Any, called: str) -> None
     assert f"{called} in workflow code uses the network (it was stopped at " in str(error)
     assert f"Called at {__file__}:{NETWORK[called].__code__.co_firstlineno} in " in str(error)
     assert "Instead: call the network in an activity." in str(error)
-
-
-def test_the_linter_and_the_guards_know_the_same_network() -> None:
-    """In all that is a module; what the linter names beside it are functions of asyncio."""
-    linted = {call.removesuffix("*") for call in RULES["PW105"].calls if call.endswith("*")}
-    assert linted == set(NETWORK_MODULES)
 
 
 def test_a_package_is_named_by_its_public_name_and_then_what_it_came_to(package: Any) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any
 
+from perdure.core.replay.networks import NETWORK_MODULES
 from perdure.worker.workflow_code.guards.state import armed
 from perdure.workflow import NondeterminismError
 
@@ -45,12 +46,6 @@ _TRUSTED_CALLERS = ("importlib.", "_frozen_importlib", "logging")
 _TRUSTED_SDK_MODULES = ("perdure.converter.", "perdure.contrib.", "perdure.worker.workflow_code.conversion")
 """What they call is the worker's configuration, not workflow code: Pydantic reads the environment as it makes a schema,
 OpenTelemetry as it looks for its context."""
-NETWORK_MODULES = (
-    "requests.", "httpx.", "aiohttp.", "urllib3.", "urllib.request.", "http.client.", "xmlrpc.client.", "socket.",
-    "smtplib.", "ftplib.", "imaplib.", "poplib.", "boto3.", "botocore.", "grpc.", "websockets.", "psycopg.",
-    "asyncpg.", "redis.",
-)  # fmt: skip
-"""Libraries that are called to use the network, whatever they ask for first (settings of proxies, as a rule)."""
 _NETWORK_INSTEAD = "call the network in an activity."
 
 _places: dict[str, str] = {}
