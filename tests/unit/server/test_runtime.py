@@ -1,4 +1,5 @@
-"""The real clock and randomness: ids are valid, never repeat, and are not shared with a forked process."""
+"""The real clock and randomness: time goes on whatever becomes of the wall clock; ids are valid, never repeat, and are
+not shared with a forked process."""
 
 from __future__ import annotations
 
@@ -12,6 +13,8 @@ import pytest
 from perdure.core.run.ids import uuid4
 from perdure.server import runtime
 from perdure.server.runtime import SystemRuntime
+
+SECOND_NS = 1_000_000_000
 
 
 def test_ids_are_random_uuids_in_their_usual_form() -> None:
@@ -57,3 +60,50 @@ def test_a_forked_process_makes_other_ids() -> None:
     of_child = ours.recv()
     child.join(30)
     assert not set(of_child) & {clock.new_id() for _ in range(64)}
+
+
+class _Clocks:
+    """A wall clock that can be set, and a steady one."""
+
+    def __init__(self) -> None:
+        self.steady_ns = 5 * SECOND_NS
+        self.offset_ns = 1_800_000_000 * SECOND_NS
+
+    def wall_ns(self) -> int:
+        return self.steady_ns + self.offset_ns
+
+    def pass_s(self, seconds: float) -> None:
+        self.steady_ns += int(seconds * SECOND_NS)
+
+
+def test_time_goes_on_when_the_wall_clock_is_set_back() -> None:
+    """A timer of a second must not wait for an hour because the clock was an hour ahead."""
+    clocks = _Clocks()
+    runtime = SystemRuntime(clocks.wall_ns, lambda: clocks.steady_ns)
+    before_ns = runtime.now_ns()
+    clocks.offset_ns -= 3_600 * SECOND_NS
+    assert runtime.now_ns() == before_ns
+    clocks.pass_s(10)
+    assert runtime.now_ns() - before_ns == 9 * SECOND_NS
+    clocks.offset_ns -= 60 * SECOND_NS
+    clocks.pass_s(10)
+    assert runtime.now_ns() - before_ns == 18 * SECOND_NS
+
+
+def test_time_is_the_wall_clocks_again_once_that_has_caught_up() -> None:
+    """It loses a tenth of what passes, so a minute takes ten; set forward, the wall clock has caught up at once."""
+    clocks = _Clocks()
+    runtime = SystemRuntime(clocks.wall_ns, lambda: clocks.steady_ns)
+    last_ns = runtime.now_ns()
+    for _ in range(3):
+        clocks.offset_ns -= 60 * SECOND_NS
+        for _ in range(620):
+            assert runtime.now_ns() >= last_ns
+            last_ns = runtime.now_ns()
+            clocks.pass_s(1)
+        assert runtime.now_ns() == clocks.wall_ns()
+        last_ns = runtime.now_ns()
+    clocks.offset_ns -= 60 * SECOND_NS
+    assert runtime.now_ns() > clocks.wall_ns()
+    clocks.offset_ns += 60 * SECOND_NS + 1
+    assert runtime.now_ns() == clocks.wall_ns()

@@ -155,7 +155,7 @@ class Timers:
             ahead_ns.append(self._known_until_ns + 1 - now_ns)
         wait_s = min(ahead_ns) / 1e9 if ahead_ns else SWEEP_S
         if now_ns == self._slept_at_ns:
-            # A clock that was set back stands still: what is nearly due would be looked at without pause.
+            # The clock stands still: what is nearly due would be looked at without pause.
             wait_s = max(wait_s, STILL_S)
         self._slept_at_ns = now_ns
         self._changed.clear()
