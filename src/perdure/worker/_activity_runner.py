@@ -176,7 +176,7 @@ class ActivityRunner:
             )
         elif is_cancel and attempt.cancelled_by_request:
             return await self._canceled(error, attempt, converter)
-        failure = await _to_failure(_as_exception(reported), converter)
+        failure = _reportable(await _to_failure(reported, converter), reported)
         if isinstance(error, BrokenExecutor):
             self._on_broken_executor(error)
         return Outcome(failure=failure, error=reported)
@@ -217,10 +217,17 @@ def _present(value: Any) -> Any:
     return value
 
 
-def _as_exception(error: BaseException) -> BaseException:
-    if isinstance(error, asyncio.CancelledError):
-        return CancelledError(str(error) or "Cancelled")
-    return error
+def _reportable(failure: Failure, error: BaseException) -> Failure:
+    """Servers take failures of applications only, and else the attempt lies there until its time is over.
+
+    Whatever else ended the code is the cause of one: such as a cancellation that nobody asked for, or the error of
+    another workflow that it waited for.
+    """
+    if failure.HasField("application_failure_info"):
+        return failure
+    reported = Failure(message=failure.message, source=failure.source, cause=failure)
+    reported.application_failure_info.type = type(error).__name__
+    return reported
 
 
 async def _decode_arguments(

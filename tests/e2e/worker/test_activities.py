@@ -15,7 +15,14 @@ import pytest
 from perdure import activity, workflow
 from perdure.client import Client, WorkflowFailureError
 from perdure.common import RawValue
-from perdure.exceptions import ActivityError, ApplicationError, CancelledError
+from perdure.exceptions import (
+    ActivityError,
+    ApplicationError,
+    CancelledError,
+    TerminatedError,
+    TimeoutError,
+    TimeoutType,
+)
 from perdure.worker import SharedStateManager, Worker
 from tests.e2e.python_sdk import unique
 from tests.e2e.worker.targets import on_every_target
@@ -89,6 +96,29 @@ async def test_an_error_says_what_it_was(client: Client) -> None:
     assert isinstance(cause, ActivityError)
     assert isinstance(cause.cause, ApplicationError)
     assert (cause.cause.message, cause.cause.type, list(cause.cause.details)) == ("no", "Mine", ["detail"])
+
+
+@on_every_target
+async def test_an_attempt_fails_whatever_ends_it(client: Client) -> None:
+    """Such as a task inside that was cancelled, or what another workflow ended in: servers take neither as it is."""
+    errors = [
+        asyncio.CancelledError("inside"),
+        CancelledError("inside"),
+        TerminatedError("inside"),
+        TimeoutError("inside", type=TimeoutType.START_TO_CLOSE, last_heartbeat_details=[]),
+    ]
+
+    @activity.defn
+    async def fails(number: int) -> None:
+        raise errors[number]
+
+    for number, error in enumerate(errors):
+        with pytest.raises(WorkflowFailureError) as caught:
+            await _run(client, [fails], Call("fails", [number]))
+        assert isinstance(caught.value.cause, ActivityError)
+        cause = caught.value.cause.cause
+        assert isinstance(cause, ApplicationError)
+        assert (cause.message, cause.type) == ("inside", type(error).__name__)
 
 
 @on_every_target
