@@ -264,3 +264,15 @@ async def test_what_the_answered_submit_at_once_shares_the_next_commit(
 
     await asyncio.gather(*map(client, range(20)))
     assert disk.places == ["loop"] * 4
+
+
+async def test_a_group_waits_some_passes_for_what_its_first_jobs_lead_to(
+    store: SqliteStore, disk: type[Connection]
+) -> None:
+    """As a worker does that was handed a task before its commit: it answers a few passes of the loop later."""
+    disk.places.clear()
+    first = store.commit([write(run_key(1))])
+    for _ in range(writer.GATHERING_PASSES - 1):
+        await asyncio.sleep(0)
+    await asyncio.gather(first, store.commit([write(run_key(1), 1)]))
+    assert disk.places == ["loop"]

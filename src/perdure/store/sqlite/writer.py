@@ -49,6 +49,11 @@ MAX_GROUP_JOBS: Final = 256
 """Bound of one transaction; beyond some dozens sharing an fsync gains little, and the loop does the
 statements."""
 
+GATHERING_PASSES: Final = 3
+"""How many passes of the loop a group waits for company. A worker of this process that is handed a workflow task
+while the write that makes it waits (decision 25) needs so many to submit the answer: a poll ends, work begins, then
+both are one group."""
+
 MAX_GROUP_BYTES: Final = 8 << 20
 
 MAX_QUEUED_JOBS: Final = 20_000
@@ -112,7 +117,7 @@ class GroupWriter:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Job] = deque()
         self._is_busy = False
-        self._is_start_due = False
+        self._passes_left = 0
         self._is_closed = False
         self._fence_is_due = False
         self._idle = asyncio.Event()
@@ -151,7 +156,7 @@ class GroupWriter:
             raise StoreUnavailableError(f"The store has {MAX_QUEUED_JOBS} writes queued; try later.")
         job = _Job(work, size_bytes, self._loop.create_future())
         self._queue.append(job)
-        if not self._is_busy and not self._is_start_due:
+        if not self._is_busy and not self._passes_left:
             self._idle.clear()
             self._start_soon()
         return job.future
@@ -171,13 +176,20 @@ class GroupWriter:
     # --- on the loop's thread
 
     def _start_soon(self) -> None:
-        # Not now: what other tasks submit in this pass of the loop joins the group.
-        self._is_start_due = True
-        self._loop.call_soon(self._start_group)
+        # Not now: what other tasks submit in these passes of the loop joins the group.
+        self._passes_left = GATHERING_PASSES
+        self._loop.call_soon(self._pass)
+
+    def _pass(self) -> None:
+        """One pass of the loop is over while a group gathers."""
+        self._passes_left -= 1
+        if self._passes_left:
+            self._loop.call_soon(self._pass)
+        else:
+            self._start_group()
 
     def _start_group(self) -> None:
         """Takes what is queued, applies it and commits it or hands it to the thread for COMMIT."""
-        self._is_start_due = False
         self._is_busy = True
         group = self._take_group()
         if not self._fence_is_due:
