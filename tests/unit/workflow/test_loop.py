@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import sysconfig
 import threading
+import types
 import warnings
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -17,6 +19,7 @@ import pytest
 from perdure import workflow
 from perdure.core.replay.activation import FireTimer
 from perdure.core.replay.instructions import CompleteWorkflow, StartTimer
+from perdure.worker.workflow_code import guards
 from perdure.worker.workflow_code.errors import UnsupportedInWorkflowError
 from tests.no_skip import OLDER_PYTHON
 
@@ -273,6 +276,42 @@ def test_what_a_workflow_cannot_have_is_refused_by_name(name: str) -> None:
         "RestrictedWorkflowAccessError",
     )
     assert "activity" in failure.message
+
+
+_PACKAGE = """
+import asyncio
+
+async def get():
+    return await asyncio.shield(asyncio.create_task(resolve()))
+
+async def resolve():
+    return await asyncio.gather(look_up())
+
+async def look_up():
+    return await asyncio.get_running_loop().getaddrinfo("example.com", 80)
+"""
+
+
+@script
+async def asks_a_package() -> None:
+    await sys.modules["ledgers"].get()
+
+
+def test_what_a_package_does_in_tasks_of_its_own_is_told_of_the_users_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such as HTTP clients that look a name up: the user's code has no frame in those tasks."""
+    guards.install()
+    package: Any = types.ModuleType("ledgers")
+    exec(  # noqa: S102 - ours
+        compile(_PACKAGE, f"{sysconfig.get_path('purelib')}/ledgers.py", "exec"), vars(package)
+    )
+    monkeypatch.setitem(sys.modules, "ledgers", package)
+    run = Driver(Scripted, "asks_a_package", guarded=frozenset((Scripted,)))
+    failure = run.task_failure(run.first_job)
+    line = asks_a_package.__code__.co_firstlineno + 2
+    assert failure.message.startswith("ledgers.get() in workflow code comes to loop.getaddrinfo(): ")
+    assert f"Called at {__file__}:{line} in asks_a_package. " in failure.message
 
 
 def test_the_loop_refuses_everything_that_asyncio_leaves_open() -> None:

@@ -17,6 +17,8 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from perdure.api.sdk.v1 import UserMetadata
 from perdure.worker.workflow_code.errors import UnsupportedInWorkflowError
+from perdure.worker.workflow_code.guards.errors import Way, refuse, way_from_user
+from perdure.worker.workflow_code.guards.state import armed
 from perdure.worker.workflow_code.logic_flags import LogicFlag
 
 _T = TypeVar("_T")
@@ -117,9 +119,11 @@ class WorkflowTask(InOrder, asyncio.Task[_T]):
 
     Attributes:
         source: where in the user's code it was made, when known: what runs in it may have no frame there.
+        way: how the user's code came to have a package make it; what is refused in it is told of that call.
     """
 
     source: str | None = None
+    way: Way = ()
 
     def __init__(
         self, coro: Any, loop: WorkflowLoop, name: str, context: Context | None, options: dict[str, Any]
@@ -314,6 +318,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         task: WorkflowTask[_T] = WorkflowTask(coro, self, self.task_name(name), context, options)
         if self.find_source is not None:
             task.source = self.find_source()
+        if armed.run is not None and (way := way_from_user()):
+            task.way = way
         self.keep(task)
         return task
 
@@ -413,11 +419,13 @@ _REFUSED = (
 
 
 def _refusal(name: str) -> Callable[..., NoReturn]:
-    def refuse(self: WorkflowLoop, *args: Any, **kwargs: Any) -> NoReturn:
+    def method(self: WorkflowLoop, *args: Any, **kwargs: Any) -> NoReturn:
+        if armed.run is not None:
+            refuse(f"loop.{name}()", "do it in an activity and await the activity's result.")
         raise UnsupportedInWorkflowError(f"The event loop's {name}()")
 
-    refuse.__name__ = name
-    return refuse
+    method.__name__ = name
+    return method
 
 
 for _name in _REFUSED:

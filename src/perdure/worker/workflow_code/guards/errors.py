@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import sysconfig
 from collections.abc import Iterator
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from perdure.core.replay.networks import NETWORK_MODULES
 from perdure.worker.workflow_code.guards.state import armed
@@ -19,6 +20,8 @@ _STANDARD_LIBRARY = tuple(
 )
 _PACKAGES = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 _OWN = os.path.normcase(os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(__file__))))) + os.sep
+_ASYNCIO = os.path.normcase(os.path.join(os.path.dirname(os.path.dirname(__file__)), "generations.py"))
+"""What stands for functions of `asyncio` is a library, too."""
 _TRUSTED_MODULES = (
     "importlib.",
     "_frozen_importlib",
@@ -52,6 +55,22 @@ _places: dict[str, str] = {}
 _user_packages: set[str] = set()
 _USER, _PACKAGE, _LIBRARY, _SDK = "user", "package", "library", "sdk"
 _MAX_PLACES = 10_000
+
+
+class Place(NamedTuple):
+    """Where a call was made: the calling code, its module and the line."""
+
+    code: CodeType
+    module: str
+    line: int
+
+    @classmethod
+    def of(cls, frame: FrameType) -> Place:
+        return cls(frame.f_code, _module(frame), frame.f_lineno)
+
+
+Way = tuple[Place, ...]
+"""Places from a library's, innermost first, to the user's, which is the last one."""
 
 
 class RestrictedWorkflowAccessError(NondeterminismError):
@@ -104,14 +123,47 @@ def refuse(qualified_name: str, instead: str, depth: int = 2) -> None:
     frames = _frames_up_to_the_user(sys._getframe(depth))
     if not frames or _nearest_sdk_module(frames[-1]).startswith(_TRUSTED_SDK_MODULES):
         return
-    *inside, frame = frames
+    *inside, place = [Place.of(frame) for frame in frames] + list(_way_to_this_task(frames[-1]))
     called, came_to = _names(inside, qualified_name)
-    if any(f"{_module(inner)}.".startswith(NETWORK_MODULES) for inner in inside):
+    if any(f"{inner.module}.".startswith(NETWORK_MODULES) for inner in inside):
         instead = _NETWORK_INSTEAD
         came_to = f" uses the network (it was stopped at {qualified_name.strip(',')})"
-    code = frame.f_code
-    function = getattr(code, "co_qualname", code.co_name)
-    raise RestrictedWorkflowAccessError(called, instead, code.co_filename, frame.f_lineno, function, came_to)
+    function = getattr(place.code, "co_qualname", place.code.co_name)
+    raise RestrictedWorkflowAccessError(
+        called, instead, place.code.co_filename, place.line, function, came_to
+    )
+
+
+def way_from_user(depth: int = 2) -> Way:
+    """How the user's code came to have a package make a task, `depth` frames up: what the task does has no frame there.
+
+    Returns:
+        The package's call that the user made, and the user's; empty if the user's own code makes it.
+    """
+    frame: FrameType | None = sys._getframe(depth)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        place = _places.get(file) or _place(file)
+        if place is _PACKAGE:
+            break
+        if place is not _LIBRARY:
+            return ()
+        frame = frame.f_back
+    else:
+        return ()
+    frames = _frames_up_to_the_user(frame)
+    if not frames:
+        return ()
+    return tuple(Place.of(each) for each in frames[-2:]) + _way_to_this_task(frames[-1])
+
+
+def _way_to_this_task(outermost: FrameType) -> Way:
+    """How the user came to the task that runs, where the outermost frame in it is a package's."""
+    if is_users(_module(outermost), outermost.f_code.co_filename):
+        return ()
+    loop = asyncio._get_running_loop()
+    way: Way = () if loop is None else getattr(asyncio.current_task(loop), "way", ())
+    return way
 
 
 def _frames_up_to_the_user(caller: FrameType) -> list[FrameType]:
@@ -139,29 +191,29 @@ def _frames_up_to_the_user(caller: FrameType) -> list[FrameType]:
     return [] if frame is not None else [caller]
 
 
-def _names(inside: list[FrameType], refused: str) -> tuple[str, str]:
+def _names(inside: list[Place], refused: str) -> tuple[str, str]:
     """What the user called, and what that came to, where it is something else.
 
     Args:
-        inside: the frames of libraries, innermost first.
+        inside: the places in libraries, innermost first.
         refused: what is refused; it is all that can be said of a function that has no public name.
     """
     entered = _public_name(inside[-1]) if inside else None
     if entered is None:
-        if not inside or _places.get(inside[-1].f_code.co_filename) is not _PACKAGE:
+        if not inside or _places.get(inside[-1].code.co_filename) is not _PACKAGE:
             return refused, ""
-        entered = f"A call of {_module(inside[-1]).partition('.')[0]}"
+        entered = f"A call of {inside[-1].module.partition('.')[0]}"
     elif entered.partition(".")[0] == refused.partition(".")[0]:
         return f"{entered}{',' if refused.endswith(',') else ''}", ""
     return entered, f" comes to {refused.strip(',')}"
 
 
-def _public_name(frame: FrameType) -> str | None:
-    """How users write the function that a frame runs: `requests.get()`, although `requests.api` defines it."""
-    code = frame.f_code
+def _public_name(place: Place) -> str | None:
+    """How users write the function that a place is in: `requests.get()`, although `requests.api` defines it."""
+    code = place.code
     *owners, last = code.co_qualname.split(".")
     path = owners if last == "__init__" else [*owners, last]
-    module = _module(frame).split(".")
+    module = place.module.split(".")
     if module == ["collections", "abc"] or any(name.startswith(("_", "<")) for name in path):
         return None  # the former has methods for other classes, such as `os.environ.get`
     for length in range(1, len(module) + 1):
@@ -207,7 +259,7 @@ def _place(file: str) -> str:
     """Whose code a file is: the user's, an installed package's, the standard library's or the SDK's."""
     path = os.path.normcase(file)
     if path.startswith(_OWN):
-        place = _SDK
+        place = _LIBRARY if path == _ASYNCIO else _SDK
     elif any(folder in path for folder in _PACKAGES):
         place = _PACKAGE
     elif path.startswith(("<frozen ", *_STANDARD_LIBRARY)):
