@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -17,6 +16,7 @@ from typing import Any, Final
 import pytest
 
 from tests.compat.node_packages import install, why_not
+from tests.support.servers import free_port
 from tests.support.target import target_server
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
@@ -45,12 +45,6 @@ async def _running(environment: dict[str, str], *command: str) -> AsyncIterator[
         await process.communicate()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 async def _request(port: int, method: str, path: str, body: Any = None) -> tuple[int, Any]:
     """One request to the application, with its status and its JSON."""
     data = b"" if body is None else json.dumps(body).encode()
@@ -67,7 +61,7 @@ async def _request(port: int, method: str, path: str, body: Any = None) -> tuple
 
 
 async def _orders() -> dict[str, Any]:
-    port, seen = _free_port(), {}
+    port, seen = free_port(), {}
     order = {"orderId": "o1", "item": "tea", "quantity": 2}
     async with target_server() as server:
         environment = {**os.environ, "PERDURE_ADDRESS": server.address, "PORT": str(port)}

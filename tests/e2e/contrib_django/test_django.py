@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support.postgres import PostgresMissingError, postgres
+from tests.support.servers import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 WAIT_S = 60.0
@@ -96,12 +96,6 @@ def _wait_for_status(data: Path, status: str) -> None:
     raise AssertionError(f"the order is {found}, not {status}")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_the_projects_own_tests_pass(tmp_path: Path) -> None:
     """Views, outbox, admin, health and settings, under Django's runner."""
     labels = ("examples.django_shop.orders.tests", "tests.e2e.contrib_django.cases")
@@ -141,7 +135,7 @@ def test_the_migrations_are_those_of_the_models(tmp_path: Path) -> None:
 @pytest.mark.serial
 def test_an_order_placed_without_a_server_survives_the_death_of_its_worker(tmp_path: Path) -> None:
     """The transaction holds what is to be done; a worker sends it; the next worker goes on where that was killed."""
-    environment = _environment(tmp_path, f"127.0.0.1:{_free_port()}")
+    environment = _environment(tmp_path, f"127.0.0.1:{free_port()}")
     _manage(environment, "migrate", "--verbosity", "0")
     status, order = _answer(_manage(environment, "shell", "-v", "0", text=PLACE))
     assert (status, order["status"]) == (201, "placed")

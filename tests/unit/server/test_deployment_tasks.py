@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from perdure.api.deployment.v1 import WorkerDeploymentOptions
 from perdure.core.run.records import QueueKey, TaskKind
 from perdure.core.run.versioning import VERSIONED
@@ -13,7 +11,7 @@ from tests.support.builders import duration, queue
 from tests.support.proto import common, nexus, workflowservice
 from tests.unit.server.local_client import LocalClient, serving
 from tests.unit.server.support import run
-from tests.unit.server.test_deployments import QUEUE, make_current, options, poll, register
+from tests.unit.server.test_deployments import QUEUE, make_current, options, poll, polled_in_vain, register
 
 
 async def _poll_activity(
@@ -30,9 +28,7 @@ async def _poll_activity(
 async def _registered(client: LocalClient, *build_ids: str) -> None:
     await register(client, *build_ids)
     for build_id in build_ids:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await _poll_activity(client, build_id)
+        await polled_in_vain(client, build_id, TaskKind.ACTIVITY, _poll_activity(client, build_id))
 
 
 async def _start_activity(client: LocalClient, activity_id: str) -> None:

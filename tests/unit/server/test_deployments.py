@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
@@ -22,7 +24,9 @@ from perdure.api.workflowservice.v1 import (
     StartWorkflowExecutionRequest,
     TerminateWorkflowExecutionRequest,
 )
+from perdure.core.deployment.routes import version_text
 from perdure.core.errors import FailedPreconditionError, NotFoundError
+from perdure.core.run.records import TaskKind
 from perdure.core.run.versioning import AUTO_UPGRADE, PINNED, VERSIONED
 from perdure.server.config import ServerConfig
 from perdure.server.runtime import SystemRuntime
@@ -54,9 +58,21 @@ async def poll(client: LocalClient, build_id: str, timeout_s: float = 5.0) -> Po
 async def register(client: LocalClient, *build_ids: str) -> None:
     """Workers of these versions poll in vain."""
     for build_id in build_ids:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await poll(client, build_id)
+        await polled_in_vain(client, build_id, TaskKind.WORKFLOW, poll(client, build_id))
+
+
+async def polled_in_vain(
+    client: LocalClient, build_id: str, kind: TaskKind, polling: Coroutine[Any, Any, object]
+) -> None:
+    """Gives a poll up once the version has its queue."""
+    namespace_id = client.server.namespaces.get("default").namespace_id
+    task = asyncio.create_task(polling)
+    while not client.server.deployments.routes(namespace_id).has(version_text(NAME, build_id), QUEUE, kind):
+        assert not task.done(), task
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def make_current(client: LocalClient, build_id: str) -> None:
