@@ -162,7 +162,7 @@ def test_an_input_that_cannot_be_read_now_is_not_asked_for_in_a_hot_loop() -> No
     async def scenario() -> None:
         storage = ExternalStorage([driver], payload_size_threshold=100)
         execution = asyncio.create_task(_execute("x" * 200, external_storage=storage))
-        await asyncio.wait_for(asked_twice.wait(), 5)
+        await asyncio.wait_for(asked_twice.wait(), 30)
         # Whatever is already on its way has a second to arrive.
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(execution, 1)
