@@ -118,6 +118,21 @@ class OutboxTests(TransactionTestCase):
             assert "2 sent" in answer.content.decode()
             assert _events("late").count(EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED) == 2
 
+    def test_what_is_wrong_with_the_settings_is_not_held_against_a_call(self) -> None:
+        """A namespace that is not there yet, a key that has expired: it is sent when that has been put right."""
+        elsewhere = {**MEMORY, "NAMESPACE": "elsewhere"}
+        with override_settings(PERDURE=elsewhere), self.assertLogs("perdure.django", "WARNING"):
+            start_workflow_on_commit("Order", id="early")
+        for status in (RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.PERMISSION_DENIED):
+            error = RPCError("expired", status, b"")
+            with (
+                patch.object(bridge, "run", side_effect=error),
+                self.assertRaisesMessage(RPCError, "expired"),
+            ):
+                calls.send_waiting()
+        call = OutgoingCall.objects.get()
+        assert (call.failed_at, call.tries) == (None, 3)
+
     def test_a_call_that_the_server_cannot_take_now_does_not_hold_up_other_workflows(self) -> None:
         """It is tried again; what else is waiting is sent meanwhile."""
         first, second = self._write_while_the_server_is_away(), self._write_while_the_server_is_away()

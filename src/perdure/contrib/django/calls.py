@@ -15,6 +15,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
 from django.db.models import F, Model
 from django.utils import timezone
 
+from perdure.api.errordetails.v1 import NamespaceNotFoundFailure
 from perdure.api.workflowservice.v1 import SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest
 from perdure.client import Client
 from perdure.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -22,7 +23,7 @@ from perdure.contrib.django import bridge
 from perdure.contrib.django.settings import PerdureSettings, perdure_settings
 from perdure.converter import WorkflowSerializationContext
 from perdure.service import RPCError, RPCStatusCode
-from perdure.service._errors import is_too_large
+from perdure.service._errors import detail_of, is_too_large
 from perdure.workflow._definition import _Definition
 from perdure.workflow._handlers import _SignalDefinition
 
@@ -38,14 +39,14 @@ REFUSALS: Final = frozenset(
         RPCStatusCode.ALREADY_EXISTS,
         RPCStatusCode.FAILED_PRECONDITION,
         RPCStatusCode.UNIMPLEMENTED,
-        RPCStatusCode.PERMISSION_DENIED,
-        RPCStatusCode.UNAUTHENTICATED,
     }
 )
 """Answers that a repetition would not change."""
 
-NOBODY_THERE: Final = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED})
-"""Answers that the next call would get as well."""
+NOT_NOW: Final = frozenset(
+    {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.UNAUTHENTICATED}
+)
+"""Answers that the next call would get as well, until somebody starts the server or puts the key right."""
 
 SWEEP_BATCH: Final = 500
 """Rows that one sweep reads at most."""
@@ -193,7 +194,7 @@ def send_waiting(
         try:
             is_sent = _send(call)
         except RPCError as error:
-            if error.status in NOBODY_THERE:
+            if error.status in NOT_NOW:
                 raise
             # What is wrong with this one says nothing of the calls of others.
             is_sent, first_error = False, first_error or error
@@ -233,6 +234,11 @@ def _send(call: OutgoingCall) -> bool:
     raise failure
 
 
+def _misses_namespace(error: RPCError) -> bool:
+    """It is not there yet, or misspelt in the settings: nothing that is wrong with a call."""
+    return detail_of(error, NamespaceNotFoundFailure) is not None
+
+
 def _send_alone(call: OutgoingCall) -> bool:
     """Sends one call and deletes its row; a refusal is written into the row. Returns whether it was sent."""
     rows = type(call).objects.using(call._state.db).filter(pk=call.pk)
@@ -248,7 +254,8 @@ def _send_alone(call: OutgoingCall) -> bool:
     try:
         bridge.run(send, perdure_settings().deliver_timeout_s)
     except RPCError as error:
-        if error.status not in REFUSALS and not is_too_large(error):
+        is_refused = error.status in REFUSALS or is_too_large(error)
+        if not is_refused or _misses_namespace(error):
             rows.update(tries=F("tries") + 1, error=str(error))
             raise
         logger.error("%s was refused: %s", call, error)
