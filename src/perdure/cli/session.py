@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Any, Final
@@ -99,11 +100,17 @@ class Session:
         from perdure.service import ClientConnectError, ServiceClient
 
         try:
-            return await ServiceClient.connect(self.connection.config)
+            with warnings.catch_warnings(record=True) as noted:
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("always", UserWarning)
+                connected = await ServiceClient.connect(self.connection.config)
         except ClientConnectError as error:
             raise CommandError(_one_line(str(error)), EXIT_NOT_CONNECTED) from error
         except ValueError as error:
             raise WrongUsageError(_one_line(str(error))) from error
+        for each in noted:
+            self.out.warn(_one_line(str(each.message)))
+        return connected
 
     async def client(self, **more: Any) -> Any:
         """A `perdure.client.Client` on the same connection."""

@@ -241,7 +241,7 @@ class ConnectConfig:
                 warnings.warn(
                     f"The address {self.target_host!r} should be given as host:port, without {scheme}://; "
                     "this will be an error in a later version.",
-                    stacklevel=4,
+                    stacklevel=6,  # who called `Client.connect`
                 )
                 if scheme == "https" and tls is None:
                     tls = TLSConfig()._to_bridge_config()

@@ -248,3 +248,18 @@ def test_bytes_that_are_no_text_are_refused_in_one_line(
     said = capsys.readouterr().err
     assert said.startswith("Error: ")
     assert len(said.splitlines()) == 1
+
+
+def test_a_warning_about_the_address_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """And not a line of the program's code."""
+    session = Session(Settings({"address": "http://127.0.0.1:1"}, {}), None)  # type: ignore[arg-type]  # no command line is looked at
+    session.connection.config.lazy = True
+
+    async def connected() -> None:
+        await session.service()
+        await session.close()
+
+    asyncio.run(connected())
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("Warning: The address 'http://127.0.0.1:1' should be given as host:port")
