@@ -16,6 +16,7 @@ from perdure.api.protobuf import Duration
 from perdure.api.schedule.v1 import IntervalSpec, Schedule, SchedulePatch, TriggerImmediatelyRequest
 from perdure.api.workflowservice.v1 import (
     CountSchedulesRequest,
+    CountSchedulesResponse,
     CreateScheduleRequest,
     DeleteScheduleRequest,
     DescribeScheduleRequest,
@@ -41,6 +42,7 @@ from perdure.server.engine.schedules import ATTENTION_NS
 from perdure.server.namespaces import DELETED
 from perdure.server.runtime import SystemRuntime
 from perdure.server.server import Server
+from perdure.server.service import schedule_rpcs
 from perdure.store.faults import Fault, FaultyStore, fail_method
 from perdure.store.memory import MemoryStore
 from perdure.store.protocol import ScheduleKey, ScheduleWakeup, StoredSchedule
@@ -321,6 +323,26 @@ def test_lists_are_filtered_counted_and_paged() -> None:
             assert [(entry.schedule_id, entry.info.notes) for entry in listed.schedules] == [("a", "quiet")]
             counted: Any = await client.invoke(CountSchedulesRequest(namespace="default", query=query))
             assert counted.count == 1
+
+    run(scenario())
+
+
+def test_others_get_their_turn_between_the_pages_of_a_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small reads wait for nothing: a namespace of many schedules would keep everybody waiting."""
+    monkeypatch.setattr(schedule_rpcs, "SCAN_PAGE", 1)
+
+    async def scenario() -> None:
+        async with serving() as client:
+            for number in range(5):
+                await client.invoke(create(f"s{number}"))
+            request = CountSchedulesRequest(namespace="default")
+            counting = asyncio.ensure_future(client.call(request, CountSchedulesResponse))
+            turns = 0
+            while not counting.done():
+                turns += 1
+                await asyncio.sleep(0)
+            assert (await counting).count == 5
+            assert turns > 5
 
     run(scenario())
 
