@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -268,6 +269,48 @@ def test_an_end_that_nobody_noticed_is_found_after_a_restart() -> None:
         async with served(store) as client:
             while (await describe(client)).info.recent_actions[0].start_workflow_status != 2:
                 await asyncio.sleep(0)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("character", ["x", "\u00fc", "\u732b", '"'])
+def test_the_longest_names_act_whatever_their_characters(character: str) -> None:
+    """A name counts by its bytes, and what an action says of its schedule is not longer in another encoding.
+
+    A schedule's id has to leave room for the prefix that the real server gives it (23 bytes), a workflow's for the time
+    that is appended to it (21).
+    """
+    size = len(character.encode())
+    schedule_id, workflow_id = character * (977 // size), character * (979 // size)
+
+    async def scenario() -> None:
+        async with serving() as client:
+            await client.invoke(create(schedule_id, schedule=hourly(workflow_id), request_id="r"))
+            await client.invoke(trigger(schedule_id))
+            info = (await describe(client, schedule_id)).info
+            assert info.action_count == 1
+            task = await client.poll_workflow_task(queue(QUEUE))
+            assert len(task.workflow_execution.workflow_id.encode()) > 1000 - size
+            started = task.history.events[0].workflow_execution_started_event_attributes
+            named = started.search_attributes.indexed_fields["TemporalScheduledById"]
+            assert json.loads(named.data) == schedule_id
+            for too_long in (
+                create(schedule_id + character, request_id="s"),
+                create("t", schedule=hourly(workflow_id + character)),
+            ):
+                with pytest.raises(InvalidArgumentError, match="exceeds maximum allowed length"):
+                    await client.invoke(too_long)
+
+    run(scenario())
+
+
+def test_a_schedule_whose_id_makes_its_actions_impossible_is_refused() -> None:
+    """Control characters are longer in a search attribute's JSON: told at once, not when the first action is due."""
+
+    async def scenario() -> None:
+        async with serving() as client:
+            with pytest.raises(InvalidArgumentError, match="TemporalScheduledById"):
+                await client.invoke(create("\x01" * 900, request_id="r"))
 
     run(scenario())
 

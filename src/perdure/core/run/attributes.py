@@ -218,9 +218,10 @@ def datetime_ns(text: str) -> int | None:
 def decode_all(fields: SearchAttributes, custom: Mapping[str, AttributeType]) -> dict[str, AttributeValue]:
     """Every attribute that decodes, by name."""
     decoded: dict[str, AttributeValue] = {}
-    for name, payload in fields.indexed_fields.items():
+    values = fields.indexed_fields
+    for name in values:
         attribute_type = PREDEFINED_ATTRIBUTES.get(name) or custom.get(name)
-        value = decode(payload, attribute_type) if attribute_type is not None else None
+        value = decode(values[name], attribute_type) if attribute_type is not None else None
         if value is not None:
             decoded[name] = value
     return decoded

@@ -248,11 +248,15 @@ def _name_parent(attributes: WorkflowExecutionStartedEventAttributes, tx: Transi
 def copy_properties(source: Any, target: Any) -> None:
     """Copies memo and search attributes from a message that has both to another, without nil values."""
     for name, field in (("memo", "fields"), ("search_attributes", "indexed_fields")):
-        if not source.HasField(name):
-            continue
-        for key, value in getattr(getattr(source, name), field).items():
-            if not is_nil(value):
-                getattr(getattr(target, name), field)[key].CopyFrom(value)
+        given = getattr(source, name)
+        values = getattr(given, field)
+        nil = [key for key in values if is_nil(values[key])]
+        if len(nil) == len(values):
+            continue  # nothing to copy, and an empty message is not the same as none
+        copied = getattr(target, name)
+        copied.CopyFrom(given)
+        for key in nil:
+            del getattr(copied, field)[key]
 
 
 def put_properties(tx: Transition, event: HistoryEvent) -> None:

@@ -67,7 +67,7 @@ def start_request(state: ScheduleState, start: Start) -> StartWorkflowExecutionR
     fields = request.search_attributes.indexed_fields
     for name in (START_TIME_ATTRIBUTE, SCHEDULE_ATTRIBUTE):
         fields[name].CopyFrom(Payload(metadata={"encoding": b"json/plain"}))
-    fields[SCHEDULE_ATTRIBUTE].data = json.dumps(state.schedule_id).encode()
+    fields[SCHEDULE_ATTRIBUTE].data = json.dumps(state.schedule_id, ensure_ascii=False).encode()
     _name_action(request, state, start)
     return request
 

@@ -35,6 +35,7 @@ from perdure.core.schedule import machine, messages
 from perdure.core.schedule.state import Ending, ScheduleState, Start, decode
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories
+from perdure.server.engine.kept_schedules import KeptSchedules
 from perdure.server.engine.prepared_starts import PreparedStarts
 from perdure.server.engine.starts import Starts
 from perdure.server.engine.timers import Timers
@@ -102,6 +103,7 @@ class Schedules:
         """A row that wants attention may be one that the timer service does not hold."""
         self._deadlines: dict[ScheduleKey, int] | None = None
         self._prepared = PreparedStarts()
+        self._kept = KeptSchedules()
         self.prepare: Callable[[StartWorkflowExecutionRequest, Namespace], None] = _as_it_is
         self.on_change: Callable[[], None] = _nothing
 
@@ -244,7 +246,7 @@ class Schedules:
 
     async def _change(self, key: ScheduleKey, change: Change) -> ScheduleState:
         async with _Pinned(self._slots, key):
-            stored = await self._engine.reading(self._engine.store.load_schedule(key))
+            stored = await self._take(key)
             if stored is None:
                 raise NotFoundError("schedule not found")
             before = _decode(stored)
@@ -284,6 +286,7 @@ class Schedules:
 
     async def _delete(self, key: ScheduleKey) -> bool:
         async with _Pinned(self._slots, key):
+            self._kept.take(key)  # even if it is not known whether it was deleted
             deleted = await self._engine.reading(self._engine.store.delete_schedule(key))
             self._forget(key)
             return deleted
@@ -347,6 +350,10 @@ class Schedules:
 
     # --- work
 
+    async def _take(self, key: ScheduleKey) -> StoredSchedule | None:
+        """A schedule's committed row, for whoever holds its lock."""
+        return self._kept.take(key) or await self._engine.reading(self._engine.store.load_schedule(key))
+
     def _poke(self, key: ScheduleKey) -> None:
         """Has a schedule looked at now."""
         slot = self._slots.get(key)
@@ -379,7 +386,7 @@ class Schedules:
 
     async def _work(self, key: ScheduleKey) -> None:
         async with _Pinned(self._slots, key) as slot:
-            stored = await self._engine.reading(self._engine.store.load_schedule(key))
+            stored = await self._take(key)
             if stored is None:
                 self._forget(key)
                 return
@@ -488,6 +495,7 @@ class Schedules:
             await self._engine.reading(self._engine.store.delete_schedule(key))
             self._forget(key)
             return
+        self._kept.keep(stored)
         self._set_deadline(key, next_ns)
         times = [next_ns, expires_ns]
         if stored.wakeup_ns == ATTENTION_NS:

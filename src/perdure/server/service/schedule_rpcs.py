@@ -91,7 +91,7 @@ class ScheduleRpcs:
         if not request.request_id:
             raise InvalidArgumentError("RequestId is not set on request.")
         checks.request_id(request.request_id, self._limits)
-        schedule = self._checked(request.schedule, namespace)
+        schedule = self._checked(request.schedule, namespace, request.schedule_id)
         self._check_properties(request, namespace)
         now_ns = self._engine.runtime.now_ns()
         state = ScheduleState(
@@ -138,7 +138,7 @@ class ScheduleRpcs:
         """UpdateSchedule: replaces everything that users set; the conflict token guards it if given."""
         namespace = self._namespaces.get(request.namespace)
         checks.request_id(request.request_id, self._limits)
-        schedule = self._checked(request.schedule, namespace)
+        schedule = self._checked(request.schedule, namespace, request.schedule_id)
         self._check_properties(request, namespace)
         token = int.from_bytes(request.conflict_token[:8], "big") if len(request.conflict_token) >= 8 else 0
         fields = request.search_attributes if request.HasField("search_attributes") else None
@@ -261,8 +261,8 @@ class ScheduleRpcs:
 
     # --- checks
 
-    def _checked(self, given: Schedule, namespace: Namespace) -> Schedule:
-        """The schedule in canonical form.
+    def _checked(self, given: Schedule, namespace: Namespace, schedule_id: str) -> Schedule:
+        """The schedule in canonical form. One whose actions could not start is refused: they name the schedule too.
 
         Raises:
             InvalidArgumentError: it cannot be done as it is.
@@ -282,7 +282,8 @@ class ScheduleRpcs:
             raise InvalidArgumentError("Scheduled workflow must not contain WorkflowIDReusePolicy")
         if len(schedule.state.notes.encode()) > MAX_NOTES_BYTES:
             raise InvalidArgumentError("Schedule notes exceeds limit.")
-        probe = ScheduleState(namespace.namespace_id, namespace.name, "", "", "", schedule, ScheduleInfo())
+        where = (namespace.namespace_id, namespace.name, schedule_id)
+        probe = ScheduleState(*where, "", "", schedule, ScheduleInfo())
         start = messages.start_request(probe, Start(0, 1_257_894_000 * 1_000_000_000, 0))
         self._schedules.prepare(start, namespace)
         template.task_queue.kind = template.task_queue.kind or _NORMAL_QUEUE
