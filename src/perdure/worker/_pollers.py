@@ -174,7 +174,8 @@ class PollerGroup(Generic[AnswerT]):
         self.last_task_at_s: float | None = None
         """When a poll brought a task last, since the epoch."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._reserving: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Task[None]] = set()
+        """Those that have no poll open: they wait for a slot, a rate or a next try."""
         self._stopping = False
         self._failure: asyncio.Future[None] | None = None
         self._failing_since_s: float | None = None
@@ -210,7 +211,7 @@ class PollerGroup(Generic[AnswerT]):
     def stop(self) -> None:
         """Open no new polls; those that are open end with what they bring."""
         self._stopping = True
-        for task in self._reserving:
+        for task in self._waiting:
             task.cancel()
 
     async def cancel(self) -> None:
@@ -228,14 +229,14 @@ class PollerGroup(Generic[AnswerT]):
         while len(self._tasks) < self._scaler.target and not self._stopping:
             task = asyncio.get_running_loop().create_task(self._poll_for_ever())
             self._tasks.add(task)
-            self._reserving.add(task)
+            self._waiting.add(task)
             task.add_done_callback(self._ended)
             if self._on_count is not None:
                 self._on_count(len(self._tasks))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._reserving.discard(task)
+        self._waiting.discard(task)
         if self._on_count is not None:
             self._on_count(len(self._tasks))
         if task.cancelled():
@@ -253,11 +254,11 @@ class PollerGroup(Generic[AnswerT]):
         while not self._stopping and len(self._tasks) <= self._scaler.target:
             permit = await self._reserve()
             polling = cast(asyncio.Task[None], asyncio.current_task())
-            self._reserving.discard(polling)
             wait_s = 0.0
             try:
                 if self._before_poll is not None:
                     await self._before_poll()
+                self._waiting.discard(polling)
                 if self._is_stopping():
                     return
                 polled_s = time.monotonic()
@@ -275,7 +276,7 @@ class PollerGroup(Generic[AnswerT]):
                     permit.release()
                 if self._balance is not None:
                     self._balance.closed(is_sticky=self._is_sticky)
-            self._reserving.add(polling)
+            self._waiting.add(polling)
             if wait_s:
                 await asyncio.sleep(wait_s)
 

@@ -13,6 +13,7 @@ from perdure.service import RPCError, RPCStatusCode
 from perdure.worker import _calls, _pollers
 from perdure.worker._calls import call_until
 from perdure.worker._pollers import PollBalance, PollerGroup, PollerScaler
+from perdure.worker._rate import RateLimit
 from perdure.worker._slots import ActivitySlot, FixedSlots, Permit, Slots
 from perdure.worker._tuning import SlotInfo
 
@@ -87,6 +88,32 @@ def test_polls_go_on_after_errors_that_pass_and_empty_answers() -> None:
         await group.cancel()
         await running
         assert slots.free == 2
+
+    asyncio.run(scenario())
+
+
+def test_who_waits_for_a_rate_is_not_waited_for_at_the_end() -> None:
+    """A worker that may start an activity in an hour can be stopped now, and its slots are free again."""
+
+    async def scenario() -> None:
+        server, slots = _Server(), FixedSlots(2)
+        rate = RateLimit(per_second=1 / 3600)
+        group = PollerGroup(
+            "Activity",
+            "test",
+            poll=server.poll,
+            handle=lambda answer, permit: None,
+            slots=slots,
+            scaler=PollerScaler(2, 2, 2),
+            before_poll=rate.wait,
+        )
+        await rate.wait()
+        running = asyncio.ensure_future(group.run())
+        await asyncio.wait([running], timeout=0.01)
+        assert slots.free == 0
+        group.stop()
+        await asyncio.wait_for(running, 10)
+        assert (slots.free, server.most_open) == (2, 0)
 
     asyncio.run(scenario())
 
