@@ -246,3 +246,24 @@ def test_a_start_that_waits_for_another_one_rests_when_the_caller_of_that_is_gon
             assert not (await start).started
 
     run(scenario())
+
+
+def test_a_start_is_finished_whose_caller_went_while_the_disk_wrote() -> None:
+    """Who asks for the same workflow then waits for that commit and finds its run."""
+
+    async def scenario() -> None:
+        async with holding() as (client, store):
+            [gone] = started(client.start("other", "nobody"))
+            await turns()
+            assert len(store.held) == 1
+            gone.cancel()
+            existing = "WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING"
+            [start] = started(client.start("other", "nobody", workflow_id_conflict_policy=existing))
+            await turns()
+            assert gone.cancelled()
+            assert len(store.held) == 1
+            assert not start.done()
+            await store.let_go()
+            assert not (await start).started
+
+    run(scenario())

@@ -93,6 +93,8 @@ class Starts:
     ) -> Started:
         """Starts a run, or finds the one that the policies let stand for it.
 
+        What the store was given is finished even if the caller is cancelled meanwhile.
+
         Args:
             namespace: where.
             request: checked, with policies and timeouts filled in.
@@ -103,11 +105,6 @@ class Starts:
             NamespaceNotFoundError: the namespace was deleted meanwhile.
             UnavailableError: the store could not do it, or others kept starting the same id.
         """
-        return await self._engine.finish_anyway(self._start(namespace, request, on_new))
-
-    async def _start(
-        self, namespace: Namespace, request: StartWorkflowExecutionRequest, on_new: NewRun | None
-    ) -> Started:
         engine = self._engine
         workflow = (namespace.namespace_id, request.workflow_id)
         for _ in range(CONFLICT_RETRIES):
@@ -209,7 +206,7 @@ class Starts:
         on_new: NewRun | None,
     ) -> Started:
         if current is not None and current.status == RUNNING:
-            return await self._replace(namespace, request, current, on_new)
+            return await self._engine.finish_anyway(self._replace(namespace, request, current, on_new))
         return await self._commit_new(namespace, request, current, on_new, [])
 
     async def _replace(
