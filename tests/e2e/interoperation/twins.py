@@ -24,3 +24,4 @@ def _twin(name: str) -> Any:
 
 official_application: Final = _twin("application")
 official_driver: Final = _twin("driver")
+official_streams: Final = _twin("streams")

@@ -22,6 +22,7 @@ MISSING: dict[str, set[str]] = {
     "contrib.opentelemetry": set(),
     "contrib.opentelemetry.workflow": set(),
     "contrib.pydantic": set(),
+    "contrib.workflow_streams": set(),
     "converter": set(),
     "envconfig": set(),
     "exceptions": set(),
@@ -95,7 +96,6 @@ _OTHER_MODULES = {
     "contrib.langsmith",
     "contrib.openai_agents",
     "contrib.strands",
-    "contrib.workflow_streams",
     "nexus.notifications",
     "nexus.system.workflow_service",
 }
