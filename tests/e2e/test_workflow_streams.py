@@ -60,6 +60,8 @@ class Talking:
         self.stream.topic("own").publish(runs)
         if runs > 1:
             await self.stream.continue_as_new(lambda state: [runs - 1, state])
+        self.stream.detach_pollers()
+        await workflow.wait_condition(workflow.all_handlers_finished)
 
 
 async def _is_encoded_once(history: WorkflowHistory) -> None:

@@ -69,6 +69,8 @@ class Streaming:
         if stages.runs > 1:
             await self.stream.continue_as_new(lambda state: [Stages(stages.runs - 1, state)])
         await workflow.wait_condition(lambda: self.is_over)
+        self.stream.detach_pollers()
+        await workflow.wait_condition(workflow.all_handlers_finished)
         return "over"
 
 

@@ -93,6 +93,8 @@ class Script:
         """As a client: a handle of a run."""
 
         async def describe() -> Any:
+            if not self.runs:
+                raise NOT_FOUND
             status, close_time = self.runs[run_id]
             return SimpleNamespace(status=status, close_time=close_time, run_id=run_id or "newest")
 
@@ -379,7 +381,8 @@ def test_a_handle_of_one_run_stays_with_it() -> None:
 )
 def test_what_a_subscription_raises(failure: Exception) -> None:
     """What it cannot say to be the end."""
-    script = Script(polls=[failure], runs={None: RUNNING, "run-1": RUNNING})
+    runs = {} if failure is NOT_FOUND else {None: RUNNING, "run-1": RUNNING}
+    script = Script(polls=[failure], runs=runs)
     with pytest.raises(type(failure)):
         run(read(script))
 

@@ -25,7 +25,7 @@ from perdure.contrib.workflow_streams._types import (
     PollResult,
 )
 from perdure.exceptions import ApplicationError
-from perdure.service import RPCError
+from perdure.service import RPCError, RPCStatusCode
 
 
 class Reader:
@@ -97,10 +97,13 @@ class Reader:
             )
             self._has_ended = True
             return True
-        if isinstance(error, WorkflowUpdateRPCTimeoutOrCancelledError):
-            await asyncio.sleep(self._pause_s)
-            return True
-        return False
+        if isinstance(error, WorkflowUpdateFailedError) or (
+            isinstance(error, RPCError) and error.status is not RPCStatusCode.NOT_FOUND
+        ):
+            return False
+        # The wait took too long; or the poll met a run in the moment in which the next one followed it.
+        await asyncio.sleep(self._pause_s)
+        return True
 
     async def _describe(self, run_id: str | None) -> WorkflowExecutionDescription:
         if run_id is None:
