@@ -95,6 +95,10 @@ class Updates:
             try:
                 waiting = await self._admit(slot, request, first_run_id)
                 return await self._wait(slot, request.meta.update_id, waiting, stage, patience)
+            except NotFoundError:
+                # The newest run may have been followed by another while the update waited for its turn.
+                if run_id or await self._histories.resolve(namespace_id, workflow_id, "") == run:
+                    raise
             except _RunClosed as closed:
                 if not await self._is_followed(closed.state):
                     raise NotFoundError(update.ABORTED_BY_CLOSE) from closed
