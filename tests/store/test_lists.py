@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from perdure.core.errors import InvalidArgumentError
-from perdure.core.run.records import RunKey, Text, VisibilityRecord
+from perdure.core.run.records import AttributeValue, RunKey, Text, VisibilityRecord
 from perdure.core.visibility import (
     And,
     Attribute,
@@ -230,7 +230,7 @@ VALUES: dict[AttributeType, st.SearchStrategy[Any]] = {
     AttributeType.DOUBLE: st.sampled_from([-1.5, 0.0, 1.0, 2.5, 1e300, float("inf")]),
     AttributeType.BOOL: st.booleans(),
     AttributeType.DATETIME: NUMBERS,
-    AttributeType.KEYWORD_LIST: st.lists(WORDS, min_size=1, max_size=3),
+    AttributeType.KEYWORD_LIST: st.lists(WORDS, max_size=3),
 }
 SCALARS = (
     AttributeType.KEYWORD,
@@ -464,6 +464,20 @@ async def test_an_attribute_is_taken_out_of_all_runs_some_at_a_time(store: Store
     numbered = Comparison(Attribute("Customer", AttributeType.INT), Operator.GREATER, 4)
     assert await _numbers(store, numbered) == [8]
     assert await _numbers(store, customer) == []
+
+
+@pytest.mark.parametrize("value", [Text("!!!"), Text(""), []])
+async def test_a_value_that_no_filter_looks_up_is_taken_out_too(store: Store, value: AttributeValue) -> None:
+    """A text without words and a list without elements; one that has been taken back before is none of them."""
+    for number in range(1, 4):
+        await _add(store, number, attributes={"Note": value, "Customer": "a"})
+    await store.commit([write(run_key(3), 1, visibility=record(run_key(3), attributes={"Customer": "a"}))])
+    is_null = IsNull(Attribute("Note", AttributeType.KEYWORD_LIST if value == [] else AttributeType.TEXT))
+    assert await _numbers(store, is_null) == [3]
+    assert [await store.purge_attribute(NAMESPACE, "Note", 1) for _ in range(3)] == [1, 1, 0]
+    assert sorted(await _numbers(store, is_null)) == [1, 2, 3]
+    page = await store.list_runs(NAMESPACE, None, 10, None)
+    assert all(row.record.attributes == {"Customer": "a"} for row in page.rows)
 
 
 async def test_an_ordered_list_shows_the_runs_without_a_value_last(store: Store) -> None:

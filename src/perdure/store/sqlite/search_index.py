@@ -18,6 +18,10 @@ from perdure.store.sqlite import queries
 DIVISION: Final = "TemporalNamespaceDivision"
 """It has a column of its own in the list row, so it is not indexed here."""
 
+WITHOUT_KEYS: Final = b""
+"""What a list without elements and a text without words stand under: no filter means it, but the removal of their
+attribute finds them by it."""
+
 MAX_CACHED_KEYS: Final = 10_000
 
 _to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
@@ -161,15 +165,15 @@ class SearchIndex:
 
 
 def _keys_of(value: AttributeValue, kinds: int) -> Iterable[object]:
-    """What a value is found by: itself, its elements or its words."""
+    """What a value is found by: itself, its elements or its words, or `WITHOUT_KEYS`."""
     if isinstance(value, list):
-        return dict.fromkeys(value)
+        return dict.fromkeys(value) or (WITHOUT_KEYS,)
     if isinstance(value, str):
         keys: dict[object, None] = {}
         if kinds & _STRING:
             keys[str(value)] = None
         if kinds & _TEXT:
-            keys.update(dict.fromkeys(text_tokens(value)))
+            keys.update(dict.fromkeys(text_tokens(value) or (WITHOUT_KEYS,)))
         return keys
     if isinstance(value, float) and math.isnan(value):
         return ()
