@@ -147,7 +147,6 @@ class RunHeader(Record):
     """Updates that somebody is to be told of have ended."""
     root_workflow_id: str = ""
     root_run_id: str = ""
-    most_recent_build_id: str = ""
     versioning: Versioning | None = None
     """None while the run has nothing to do with worker versions."""
     task_version: str = ""
