@@ -65,7 +65,7 @@ def reset_to(
     tx = new.transition()
     reset.begin(tx, plan, copied, [*again, *later], driver.limits)
     new.commit(tx)
-    driver.apply(lambda left: reset.leave(left, NEW.run_id, "why", is_base=True))
+    driver.apply(lambda left: reset.leave(left, new.transition(), "why", is_base=True))
     return new
 
 
@@ -281,6 +281,7 @@ def test_a_child_that_is_reset_owes_its_parent_nothing() -> None:
     parent = with_commands(start_child("c"))
     started = run_child(parent)
     started.complete()
-    started.apply(lambda tx: reset.leave(tx, NEW.run_id, "why", is_base=False))
+    new = Driver(parent.limits, NEW, parent.now_ns)
+    started.apply(lambda tx: reset.leave(tx, new.transition(), "why", is_base=False))
     assert not started.header.owes_parent
     assert not started.header.is_open

@@ -238,6 +238,39 @@ def test_a_reset_takes_an_update_and_its_callbacks_along() -> None:
     run(scenario())
 
 
+def test_an_update_that_a_reset_leaves_out_ends_with_the_run_that_is_reset() -> None:
+    async def scenario() -> None:
+        async with serving(CALLED) as client:
+            execution = await begun(client)
+            await accepted(client, execution)
+            no_updates = enums.ResetReapplyExcludeType.RESET_REAPPLY_EXCLUDE_TYPE_UPDATE
+            new = await reset(client, execution.run_id, 4, reset_reapply_exclude_types=[no_updates])
+            assert await callbacks(client, new) == []
+            await all_called(client, execution.run_id)
+
+    run(scenario())
+
+
+def test_a_run_that_makes_room_for_the_reset_of_an_earlier_one_tells_whoever_waits_for_it() -> None:
+    """The new run has nothing of it."""
+
+    async def scenario() -> None:
+        async with serving(CALLED) as client:
+            earlier = await begun(client)
+            await answer(client, await next_task(client), commands=[complete_workflow()])
+            own = common.Callback(nexus=common.Callback.Nexus(url="temporal://system"))
+            started = await client.start("w", "q", completion_callbacks=[own])
+            task = await client.poll_workflow_task("q")
+            await client.complete_workflow_task(task.task_token, [])
+            await accepted(client, common.WorkflowExecution(workflow_id="w", run_id=started.run_id))
+            new = await reset(client, earlier.run_id, 4)
+            assert await callbacks(client, new) == []
+            assert len(await callbacks(client, started.run_id)) == 2
+            await all_called(client, started.run_id)
+
+    run(scenario())
+
+
 def test_an_update_that_was_over_before_the_point_of_a_reset_is_not_told_again() -> None:
     async def scenario() -> None:
         async with serving(CALLED) as client:

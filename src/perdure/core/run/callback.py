@@ -95,11 +95,22 @@ def end_updates(tx: Transition) -> None:
             _update_ended(tx, item)
 
 
-def keep_back(tx: Transition) -> None:
-    """Nobody is told that the run is closed: another one, made by a reset, has the run's callbacks and its updates'."""
-    tx.header.calls_back = False
-    for item in tx.callbacks:
-        if item.update_id and item.update_ended_ns == tx.now_ns and not item.attempt:
+def keep_back(tx: Transition, new: Transition) -> None:
+    """What another run that a reset made will tell is not told by this one, which has been closed for it.
+
+    An update that is not done once more has ended with this run, and so has a run that is not of the new one's chain.
+
+    Args:
+        tx: of the run that has just been closed.
+        new: of the other one, with everything that it has from its base.
+    """
+    there = {(item.update_id, item.data) for item in new.callbacks}
+    goes_on = [item for item in tx.callbacks if (item.update_id, item.data) in there]
+    tx.header.calls_back = tx.header.calls_back and not any(not item.update_id for item in goes_on)
+    for item in goes_on:
+        update = tx.updates.get(item.update_id)
+        has_outcome = item.rejection or (update is not None and update.completed_event_id)
+        if item.update_id and not has_outcome:
             tx.callbacks.edit(item.key).update_ended_ns = 0
 
 

@@ -392,7 +392,7 @@ def _close(tx: Transition, event: HistoryEvent, status: int) -> None:
     goes_on = tx.successor is not None or header.reset_run_id
     header.owes_parent = bool(header.parent_initiated_event_id) and not goes_on
     header.calls_back = tx.may_have(CALLBACK) and callback.has_of_run(tx) and not goes_on
-    if tx.may_have(CALLBACK) and not header.reset_run_id:
+    if tx.may_have(CALLBACK):
         callback.end_updates(tx)
     tx.needs_task = False
     tx.visibility_changed = True

@@ -238,19 +238,19 @@ def _repeat(tx: Transition, event: HistoryEvent) -> HistoryEvent:
     return tx.append(repeated)
 
 
-def leave(tx: Transition, new_run_id: str, reason: str, *, is_base: bool) -> None:
+def leave(tx: Transition, new: Transition, reason: str, *, is_base: bool) -> None:
     """Makes room for the new run: this one ends if it is open; its parent is not told, it has the new run.
 
     Args:
         tx: of the run.
-        new_run_id: the new run.
+        new: of the new run.
         reason: why.
         is_base: it is the run whose history was copied: its children are the new run's, and tell that one.
     """
     if is_base:
-        tx.header.reset_run_id = new_run_id
+        tx.header.reset_run_id = new.state.run.run_id
     if tx.header.is_open:
         lifecycle.terminate(tx, reason=reason, details=None, identity=RESETTER)
         tx.header.owes_parent = False
         if tx.may_have(CALLBACK):
-            callback.keep_back(tx)
+            callback.keep_back(tx, new)

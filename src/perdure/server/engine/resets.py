@@ -128,7 +128,7 @@ class Resets:
                 if run != base and not state.header.is_open:
                     continue
                 left = Transition(state, now_ns)
-                reset.leave(left, new.run_id, request.reason, is_base=run == base)
+                reset.leave(left, tx, request.reason, is_base=run == base)
                 unit.append(engine.commits.prepare(slots[run], left))
             pending = engine.commits.prepare(slots[new], tx)
             # A start of a client's may be faster.
