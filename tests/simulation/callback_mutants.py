@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from perdure.core.run import callback
+from perdure.core.run import callback, update
 from perdure.server.engine.nexus_requests import NexusRequests, Refusal
 
 Patch = pytest.MonkeyPatch
@@ -38,8 +38,26 @@ def called_back_by_word_only(patch: Patch) -> None:
     patch.setattr(NexusRequests, "call_back", call_back)
 
 
+def reset_keeps_nothing_back(patch: Patch) -> None:
+    """Whoever waits for an update hears from the run that a reset closes that it failed, and it goes on in another."""
+    patch.setattr(callback, "keep_back", lambda tx, new: None)
+
+
+def reset_leaves_callbacks_behind(patch: Patch) -> None:
+    """An update is done once more after a reset, and those who wait for it are forgotten."""
+    patch.setattr(update, "register_callbacks", lambda tx: None)
+
+    def keep_all_back(tx: Any, new: Any) -> None:
+        for item in tx.callbacks:
+            tx.callbacks.edit(item.key).update_ended_ns = 0
+
+    patch.setattr(callback, "keep_back", keep_all_back)
+
+
 CALLBACK_MUTANTS: tuple[Callable[[Patch], None], ...] = (
     outlived_updates_call_nobody,
     called_once_and_never_again,
     called_back_by_word_only,
+    reset_keeps_nothing_back,
+    reset_leaves_callbacks_behind,
 )

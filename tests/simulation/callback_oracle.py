@@ -37,6 +37,8 @@ class CallbackOracle:
         self._taken: set[str] = set()
         self._refused: set[str] = set()
         self._due: set[tuple[RunKey, int]] = set()
+        self._taken_along: list[tuple[str, RunKey, bool]] = []
+        """Of updates under way in runs that resets have closed: the new run, and whether that one is to tell."""
 
     # --- what is stored
 
@@ -53,20 +55,47 @@ class CallbackOracle:
             if known is None and any(other.update_id == item.update_id for other in before):
                 self._trace.reach("update: callback attached")
             self._runs.setdefault(url, {})[state.run] = key
-            # A reset would let it go on in the new run, but clients reset only what is over.
             ended = item.update_ended_ns > 0
-            check(ended or state.header.is_open, "an update ends with its run", (state.run, item))
+            goes_on = state.header.is_open or bool(state.header.reset_run_id)
+            check(ended or goes_on, "an update ends with its run", (state.run, item))
+            if previous is not None and previous.header.is_open and state.header.reset_run_id:
+                self._closed_by_reset(state, item, url)
             if item.end_state:
                 self._due.discard((state.run, key))
                 self._ended(url, item)
             elif ended:
                 self._due.add((state.run, key))
 
+    def _closed_by_reset(self, state: RunState, item: Callback, url: str) -> None:
+        update = state.updates.get(item.update_id)
+        if not item.rejection and (update is None or not update.completed_event_id):
+            new = state.run._replace(run_id=state.header.reset_run_id)
+            self._taken_along.append((url, new, not item.update_ended_ns))
+
     def _ended(self, url: str, item: Callback) -> None:
         delivered = item.end_state == callback.SUCCEEDED
         came = url in (self._taken if delivered else self._refused)
         check(came, "a callback ends as whoever was called has answered", (url, item))
         self._trace.reach(f"update: callback ended, state {item.end_state}")
+
+    def reset(self) -> None:
+        """A reset is durable: what the new run has of its base is told by that run, all else by the base."""
+        for url, new, is_taken in self._taken_along:
+            there = new in self._runs[url]
+            check(
+                there == is_taken,
+                "one of two runs tells of an update that was under way",
+                (url, new, is_taken),
+            )
+            self._trace.reach(f"update: callback {'taken along' if is_taken else 'left behind'} by a reset")
+        self._taken_along.clear()
+
+    def kept_by(self, run: RunKey, url: str) -> str:
+        """The run that calls back: this one, or that which a reset has put in its place while the update went on."""
+        state, key = self._states.get(run), self._runs.get(url, {}).get(run)
+        if state is None or key is None or state.header.is_open or state.callbacks[key].update_ended_ns:
+            return run.run_id
+        return state.header.reset_run_id
 
     def removed(self, run: RunKey) -> None:
         """A run was deleted, and with it whatever it owed."""

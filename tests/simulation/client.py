@@ -76,6 +76,8 @@ class Plan:
         queries, updates, extra_signals: how many.
         run_timeout_s: 0 for none.
         resets: reset to some workflow task once it is over.
+        may_reset_open: reset as soon as an update has been accepted that somebody waits for, unless it is over.
+        is_reset_open: that was asked for.
         retries: the workflow has a retry policy of two attempts.
         restart: started once more after its end, with the same id.
         delete: deleted in the end.
@@ -99,6 +101,8 @@ class Plan:
     signal_with_start: bool = False
     retries: bool = False
     resets: bool = False
+    may_reset_open: bool = False
+    is_reset_open: bool = False
     restart: bool = False
     delete: bool = False
     acknowledged: set[str] = field(default_factory=set)
@@ -137,6 +141,9 @@ def draw_plan(random: Random, number: int, namespace: str, task_queue: str) -> P
     alone = not shared and not plan.rivals and "child" not in str(program) and "abort" not in str(program)
     plan.resets = alone and random.random() < 0.15
     plan.retries = not program["signals"] and random.random() < 0.15
+    # The new run would wait for ever for signals that are refused because the old one has ended.
+    plan.may_reset_open = alone and not plan.resets and not plan.retries and not program["signals"]
+    plan.may_reset_open = plan.may_reset_open and "next" not in program
     return plan
 
 
@@ -327,7 +334,7 @@ class SimClient:
         """Sends an update until its outcome is known, perhaps together with somebody else who wants to be called."""
         update_id = new_uuid(self._random)
         random = self._context.stream(f"callbacks of {update_id}")
-        called = random.random() < 0.5
+        called = random.random() < 0.5 or plan.may_reset_open
         if called and random.random() < 0.4:
             url = address(update_id, new_uuid(random))
             self._begin(self._at(random.uniform(0, 0.5), lambda: self._send(plan, run_id, update_id, url)))
@@ -347,7 +354,7 @@ class SimClient:
         if url:
             request.request.request_id = url.rpartition("/")[2]
             request.request.completion_callbacks.append(Callback(nexus=Callback.Nexus(url=url)))
-        stage = self._random.choice(("ACCEPTED", "COMPLETED"))
+        stage = self._random.choice(("ACCEPTED", "ACCEPTED" if plan.may_reset_open else "COMPLETED"))
         request.wait_policy.lifecycle_stage = f"UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_{stage}"  # type: ignore[assignment]
         key = self._key(plan, run_id)
         for _ in range(20):
@@ -366,10 +373,18 @@ class SimClient:
                 return
             if url and answer.stage >= _ACCEPTED:
                 self._context.oracle.callbacks.acknowledged(key, update_id, url)
+                if plan.may_reset_open and not plan.is_reset_open:
+                    plan.is_reset_open = True
+                    await self._reset(plan, run_id)
 
     async def _see_called(self, plan: Plan, run_id: str, url: str) -> None:
-        """Looks at a callback of an update that has ended, until it has ended too; one that came too late is none."""
-        key, callbacks = self._key(plan, run_id), self._context.oracle.callbacks
+        """Looks at a callback of an update that has ended, until it has ended too; one that came too late is none.
+
+        If the run was reset before its update had ended, the new run calls.
+        """
+        callbacks = self._context.oracle.callbacks
+        run_id = callbacks.kept_by(self._key(plan, run_id), url)
+        key = self._key(plan, run_id)
         while callbacks.is_known(key, url):
             request = DescribeWorkflowExecutionRequest(
                 namespace=plan.namespace, execution=self._execution(plan, run_id)
@@ -586,8 +601,9 @@ class SimClient:
         self._context.trace.reach("history read backwards")
 
     async def _reset(self, plan: Plan, run_id: str) -> None:
-        """Resets a run that is over to one of its workflow tasks, and waits for the end of the new one."""
-        finishes = self._context.oracle.completed_tasks(self._key(plan, run_id))
+        """Resets a run to one of its workflow tasks, and waits for the end of the new one."""
+        base = self._key(plan, run_id)
+        finishes = self._context.oracle.completed_tasks(base, is_open=plan.is_reset_open)
         if not finishes:
             return
         oracle, finish = self._context.oracle, self._random.choice(finishes)
@@ -601,15 +617,14 @@ class SimClient:
         excludes = self._random.random() < 0.2
         if excludes:
             request.reset_reapply_exclude_types.append("RESET_REAPPLY_EXCLUDE_TYPE_UPDATE")  # type: ignore[arg-type]
-        updates = [] if excludes else oracle.updates_accepted(self._key(plan, run_id), finish)
         answer = await self._call(request, ResetWorkflowExecutionResponse, "NotFoundError")
         if isinstance(answer, CallFailed):
-            deleted = self._key(plan, run_id) in self._context.oracle.deleted
+            deleted = base in oracle.deleted
             check(deleted, "a durable run can be reset", run_id)
             return
         namespace_id = self._context.namespace_ids[plan.namespace]
         oracle.started(namespace_id, plan.workflow_id, answer.run_id)
-        oracle.reset(self._key(plan, answer.run_id), updates, finish)
+        oracle.reset(base, self._key(plan, answer.run_id), finish, excludes_updates=excludes)
         self._context.trace.reach("reset")
         await self._finish(plan, answer.run_id)
 
@@ -646,7 +661,11 @@ def check_outcome(plan: Plan, program: Program, event: HistoryEvent, *, cancelle
     name = event_name(event).removeprefix("WORKFLOW_EXECUTION_")
     expected = "COMPLETED" if program["ends"] == "complete" else "FAILED"
     if name == "TERMINATED":
-        asked = plan.terminate_at_s is not None or plan.conflict_policy == _TERMINATE_EXISTING
+        asked = (
+            plan.is_reset_open
+            or plan.terminate_at_s is not None
+            or plan.conflict_policy == _TERMINATE_EXISTING
+        )
         check(asked, "only who was terminated is", plan.workflow_id)
     elif name == "TIMED_OUT":
         check(plan.run_timeout_s, "only who has a timeout times out", plan.workflow_id)

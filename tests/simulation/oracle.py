@@ -223,12 +223,13 @@ class Oracle:
             len(found) == 1, "an acknowledged signal is recorded once", f"{workflow_id} {request_id} {found}"
         )
 
-    def completed_tasks(self, run: RunKey) -> list[int]:
-        """The events with which a workflow task of a run was completed that came to its own end; else none.
+    def completed_tasks(self, run: RunKey, *, is_open: bool) -> list[int]:
+        """The events with which a workflow task of a run was completed that is open, or came to its own end; else none.
 
         One that was ended from outside may lack signals, and nobody would send them again.
         """
-        if run not in self.models or self.models[run].status not in (2, 3):
+        statuses = (RUNNING,) if is_open else (2, 3)
+        if run not in self.models or self.models[run].status not in statuses:
             return []
         return [
             event.event_id for event in self._events(run) if event_name(event) == "WORKFLOW_TASK_COMPLETED"
@@ -246,16 +247,18 @@ class Oracle:
             if event.event_id >= first_event_id and event_name(event) == "WORKFLOW_EXECUTION_UPDATE_ACCEPTED"
         ]
 
-    def reset(self, run: RunKey, updates: Sequence[str], finish_event_id: int) -> None:
-        """A reset was answered with this run; it was to bring these updates again, after the copied events."""
-        if run not in self.models:
+    def reset(self, base: RunKey, run: RunKey, finish_event_id: int, *, excludes_updates: bool) -> None:
+        """A reset was answered with this run; it was to bring its base's updates again, after the copied events."""
+        self.callbacks.reset()
+        if run not in self.models or base not in self.models:
             return  # deleted meanwhile
+        updates = [] if excludes_updates else self.updates_accepted(base, finish_event_id)
         brought = [
             event.workflow_execution_update_admitted_event_attributes.request.meta.update_id
             for event in self._events(run)
             if event.event_id >= finish_event_id and event_name(event) == "WORKFLOW_EXECUTION_UPDATE_ADMITTED"
         ]
-        check(brought == list(updates), "a reset brings accepted updates again", (run, updates, brought))
+        check(brought == updates, "a reset brings accepted updates again", (run, updates, brought))
         if brought:
             self._trace.reach("update brought again by a reset")
 

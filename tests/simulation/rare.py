@@ -119,6 +119,8 @@ RARE = (
     "update: called back, failed",
     "update: called back, succeeded",
     "update: callback attached",
+    "update: callback left behind by a reset",
+    "update: callback taken along by a reset",
     "update: callback ended, state 4",
     "update: callback ended, state 5",
     "version conflict",
