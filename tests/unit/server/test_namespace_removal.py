@@ -33,7 +33,7 @@ TURNS = 500
 """Of the event loop: far more than a removal takes that waits for nothing, since the store is in memory."""
 
 
-class _HeldStore(MemoryStore):
+class HeldStore(MemoryStore):
     """A store in memory in which the calls of one method wait for the test."""
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ def test_what_was_under_way_when_its_namespace_was_deleted_leaves_nothing(
     """Before its write it is refused; a write that was on its way is found by the removal."""
 
     async def scenario() -> None:
-        store = _HeldStore()
+        store = HeldStore()
         server = Server(store, ServerConfig(port=0, namespaces=(NAME,)), SystemRuntime(), "memory")
         await server.start()
         client = LocalClient(server)
@@ -167,7 +167,7 @@ def test_what_waited_for_its_turn_when_its_namespace_was_deleted_is_refused(
     """Changes of what is held in memory come one after the other: the second one gets its turn after the deletion."""
 
     async def scenario() -> None:
-        store = _HeldStore()
+        store = HeldStore()
         server = Server(store, ServerConfig(port=0, namespaces=(NAME,)), SystemRuntime(), "memory")
         await server.start()
         client = LocalClient(server)

@@ -42,6 +42,7 @@ from tests.support.updates import (
 )
 from tests.unit.server.local_client import LocalClient, serving
 from tests.unit.server.support import run
+from tests.unit.server.test_namespace_removal import HeldStore
 
 NO_STAGE = Stage.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_UNSPECIFIED
 Task = workflowservice.PollWorkflowTaskQueueResponse
@@ -390,5 +391,37 @@ def test_update_with_start_does_not_wait_for_the_start_delay_of_the_run_that_is_
             assert len(task.messages) == 1
             await answer(client, task, acceptance(task.messages[0]), response(task.messages[0]))
             await sent
+
+    run(scenario())
+
+
+def test_an_update_that_finds_its_run_continuing_goes_to_the_next_run() -> None:
+    """It names no run, and asks for the newest one before that has ended durably."""
+
+    async def scenario() -> None:
+        store = HeldStore()
+        server = Server(store, ServerConfig(port=0), SystemRuntime(), "memory")
+        await server.start()
+        client = LocalClient(server)
+        started = await client.start("w", "q")
+        task = await client.poll_workflow_task("q")
+        store.held_method = "commit"
+        ends = asyncio.create_task(client.complete_workflow_task(task.task_token, [continue_as_new()]))
+        await store.has_come.wait()
+        sent = send(client, common.WorkflowExecution(workflow_id="w"), stage=ACCEPTED)
+        named = send(client, common.WorkflowExecution(workflow_id="w", run_id=started.run_id), stage=ACCEPTED)
+        for _ in range(
+            100
+        ):  # both wait for the run by then, or are asked for it too late, which changes nothing
+            await asyncio.sleep(0)
+        store.may_go.set()
+        await ends
+        with pytest.raises(NotFoundError, match="already completed"):
+            await named
+        task = await client.poll_workflow_task("q")
+        await answer(client, task, acceptance(task.messages[0]))
+        assert (await sent).update_ref.workflow_execution.run_id == task.workflow_execution.run_id
+        assert task.workflow_execution.run_id != started.run_id
+        await server.stop(0)
 
     run(scenario())
