@@ -93,13 +93,7 @@ class Updates:
             run = await self._histories.resolve(namespace_id, workflow_id, run_id)
             slot = self._engine.runs.pin(run)
             try:
-                try:
-                    waiting = await self._admit(slot, request, first_run_id)
-                except NotFoundError:
-                    # It may have been the newest run, and have continued while the request waited for its lock.
-                    if run_id or await self._histories.resolve(namespace_id, workflow_id, "") == run:
-                        raise
-                    continue
+                waiting = await self._admit(slot, request, first_run_id)
                 return await self._wait(slot, request.meta.update_id, waiting, stage, patience)
             except NotFoundError:
                 # The newest run may have been followed by another while the update waited for its turn.
