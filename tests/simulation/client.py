@@ -296,21 +296,25 @@ class SimClient:
             self._context.trace.reach("started with a signal")
         elif answer.HasField("eager_workflow_task"):
             self._context.trace.reach("first task with the start's answer")
-        self._check_start(plan, answer.run_id, request_id)
+        self._check_start(plan, answer, request_id)
         return str(answer.run_id)
 
-    def _check_start(self, plan: Plan, run_id: str, request_id: str) -> None:
-        oracle = self._context.oracle
+    def _check_start(self, plan: Plan, answer: Any, request_id: str) -> None:
+        oracle, run_id = self._context.oracle, answer.run_id
         namespace_id = self._context.namespace_ids[plan.namespace]
         oracle.started(namespace_id, plan.workflow_id, run_id)
         runs = oracle.started_by.get((namespace_id, plan.workflow_id, request_id), [])
+        followed = bool("next" in plan.program or plan.retries)
         if not plan.is_shared:
             ids = [run.run_id for run in runs]
-            # A start that is repeated when the whole chain is over is a new one, as on Temporal.
-            followed = "next" in plan.program or plan.retries
-            check(ids == [run_id] or (followed and run_id in ids), "a repeated start starts once", runs)
+            # A start that is repeated when the whole chain is over is a new one, and one with a signal gives that to
+            # the run that has followed, as on Temporal.
+            is_known = run_id in ids or not answer.started
+            check(
+                ids == [run_id] or (followed and bool(ids) and is_known), "a repeated start starts once", runs
+            )
         if plan.signal_with_start:
-            oracle.signaled(namespace_id, plan.workflow_id, request_id)
+            oracle.signaled(namespace_id, plan.workflow_id, request_id, to_any_run=followed)
             plan.acknowledged.add(request_id)
 
     async def _signal(self, plan: Plan, run_id: str, name: str) -> None:

@@ -210,8 +210,10 @@ class Oracle:
         assert model is not None
         return model
 
-    def signaled(self, namespace_id: str, workflow_id: str, request_id: str) -> None:
-        """A signal was acknowledged."""
+    def signaled(
+        self, namespace_id: str, workflow_id: str, request_id: str, *, to_any_run: bool = False
+    ) -> None:
+        """A signal was acknowledged. One to whatever run is the newest may, repeated, meet another run than before."""
         found = [
             run
             for run, model in (*self.models.items(), *self.deleted.items())
@@ -220,7 +222,9 @@ class Oracle:
             and not model.is_reset
         ]
         check(
-            len(found) == 1, "an acknowledged signal is recorded once", f"{workflow_id} {request_id} {found}"
+            len(found) == 1 or (to_any_run and bool(found)),
+            "an acknowledged signal is recorded once",
+            f"{workflow_id} {request_id} {found}",
         )
 
     def completed_tasks(self, run: RunKey, *, is_open: bool) -> list[int]:
