@@ -95,9 +95,7 @@ class DataConverter(WithSerializationContext):
             payloads: What to convert.
             type_hints: The type wanted for each.
         """
-        payloads = await self._external_retrieve_payload_sequence(payloads)
-        payloads = await self._decode_payload_sequence(payloads)
-        return self.payload_converter.from_payloads(payloads, type_hints)
+        return self.payload_converter.from_payloads(await self._receive(payloads), type_hints)
 
     async def encode_wrapper(self, values: Sequence[Any]) -> Payloads:
         """Do what `encode` does, and return the message that holds several payloads."""
@@ -210,10 +208,13 @@ class DataConverter(WithSerializationContext):
         if self.external_storage:
             _replace(payloads, await self._external_store_payload_sequence(payloads.payloads))
 
+    async def _receive(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Retrieve and decode payloads; a codec may make more of them."""
+        return await self._decode_payload_sequence(await self._external_retrieve_payload_sequence(payloads))
+
     async def _transform_inbound_payload(self, payload: Payload) -> Payload:
         """Retrieve and decode one payload."""
-        retrieved = await self._external_retrieve_payload_sequence([payload])
-        return (await self._decode_payload_sequence(retrieved))[0]
+        return (await self._receive([payload]))[0]
 
     async def _transform_inbound_payloads(self, payloads: Payloads) -> None:
         """Retrieve and decode the payloads inside a message, in place."""

@@ -231,26 +231,26 @@ def _reportable(failure: Failure, error: BaseException) -> Failure:
 
 
 async def _decode_arguments(
-    payloads: Sequence[Payload], registered: Registered, converter: DataConverter
+    received: Sequence[Payload], registered: Registered, converter: DataConverter
 ) -> list[Any]:
     definition = registered.definition
-    if definition.name is None:
-        return [await _decode(payloads, [RawValue] * len(payloads), converter)]
-    count = len(payloads)
-    registered.check_count(count)
-    types = definition.arg_types
-    if types is not None and len(types) != count:
-        types = None
-    return await _decode(payloads, types, converter) if count else []
-
-
-async def _decode(
-    payloads: Sequence[Payload], types: list[type] | None, converter: DataConverter
-) -> list[Any]:
     try:
-        return await converter.decode(payloads, type_hints=types)
-    except Exception as error:  # converters and codecs are the user's code
+        payloads = await converter._receive(received)
+    except Exception as error:  # codecs are the user's code
         raise ApplicationError("Failed decoding arguments") from error
+    types = definition.arg_types
+    count = len(payloads)  # only now: a codec may have put several into one
+    if definition.name is None:
+        types = [RawValue] * count
+    else:
+        registered.check_count(count)
+        if types is not None and len(types) != count:
+            types = None
+    try:
+        arguments = converter.payload_converter.from_payloads(payloads, types)
+    except Exception as error:  # so are converters
+        raise ApplicationError("Failed decoding arguments") from error
+    return [arguments] if definition.name is None else arguments
 
 
 async def _decode_heartbeat(payloads: Sequence[Payload], converter: DataConverter) -> list[Any]:
