@@ -31,7 +31,7 @@ from perdure.api.workflowservice.v1 import (
 )
 from perdure.client._links import served_operation
 from perdure.common import _CompositeEvent
-from perdure.converter import DataConverter
+from perdure.converter import DataConverter, NexusSerializationContext
 from perdure.exceptions import ApplicationError, CancelledError, FailureError
 from perdure.nexus import Info
 from perdure.nexus import logger as nexus_logger
@@ -56,7 +56,7 @@ _TIMEOUT_HEADER: Final = "request-timeout"
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)")
 _UNITS_S: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _REPORT_FOR_S: Final = 60.0
-"""So long an answer is sent again to a server that cannot be reached; then the server has given the task up."""
+"""So long an answer to a request without a time-out is sent again to a server that cannot be reached."""
 
 
 def request_timeout_s(text: str) -> float | None:
@@ -109,15 +109,14 @@ class NexusWorker:
     def take(self, answer: PollNexusTaskQueueResponse, permit: Permit) -> None:
         """Serve a task in its slot, which is released when it is over."""
         request = answer.request
-        is_start = request.HasField("start_operation")
-        variant = request.start_operation if is_start else request.cancel_operation
-        self._slots.mark_used(permit, NexusSlot(variant.service, variant.operation))
         task = _Task(answer, permit)
+        self._slots.mark_used(permit, NexusSlot(task.variant.service, task.variant.operation))
         self._running[answer.task_token] = task
         loop = asyncio.get_running_loop()
         task.running = loop.create_task(self._serve(task))
         timeout_s = request_timeout_s(request.header.get(_TIMEOUT_HEADER, ""))
         if timeout_s is not None:
+            task.answer_until_s = time.monotonic() + timeout_s
             task.deadline = datetime.now(UTC) + timedelta(seconds=timeout_s)
             task.timer = loop.call_later(timeout_s, task.cancel, "TIMED_OUT")
 
@@ -144,11 +143,10 @@ class NexusWorker:
         """Run a handler and send its answer."""
         began_s = time.monotonic()
         try:
-            is_start = task.request.HasField("start_operation")
-            call = await self._outcome(task, self._start if is_start else self._cancel)
+            call = await self._outcome(task, self._start if task.is_start else self._cancel)
             if call is not None:
-                # The answer is sent even when the task is cancelled just now.
-                await asyncio.shield(asyncio.ensure_future(self._send(call)))
+                task.is_answering = True
+                await self._send(call, task.answer_until_s)
         finally:
             self._measure(task, time.monotonic() - began_s)
             self._running.pop(task.token, None)
@@ -160,10 +158,8 @@ class NexusWorker:
         self._slots.tally.failed += task.has_failed
         metrics = self._environment.metrics
         if metrics is not None:
-            request = task.request
-            is_start = request.HasField("start_operation")
-            variant = request.start_operation if is_start else request.cancel_operation
-            metrics.nexus_task_done(variant.service, variant.operation, seconds, failed=task.has_failed)
+            named = task.variant
+            metrics.nexus_task_done(named.service, named.operation, seconds, failed=task.has_failed)
 
     async def _outcome(self, task: _Task, serve: Callable[[_Task], Any]) -> Callable[[], Any] | None:
         """Return the call that answers a task; None if the server is to give it to another worker."""
@@ -175,17 +171,17 @@ class NexusWorker:
         }
         try:
             response = await serve(task)
-        except asyncio.CancelledError:
-            if not task.cancellation.is_cancelled():
-                raise
-            return None
         except BaseException as error:  # whatever a handler raises is its answer
+            if isinstance(error, asyncio.CancelledError):
+                if task.cancellation.is_cancelled():
+                    return None
+                if _is_cancelled_from_outside():
+                    raise
             task.has_failed = True
             nexus_logger.warning("Failed to execute Nexus operation method", exc_info=error)
             if isinstance(error, BrokenExecutor):
                 self._on_fatal(error)
-            failure = Failure()
-            await self._environment.data_converter.encode_failure(handler_error(error), failure)
+            failure = await _to_failure(handler_error(error), self._converter_for(task))
             failed = RespondNexusTaskFailedRequest(**common)
             if task.request.capabilities.temporal_failure_responses:
                 failed.failure.CopyFrom(failure)
@@ -195,9 +191,19 @@ class NexusWorker:
         completed = RespondNexusTaskCompletedRequest(response=response, **common)
         return partial(service.respond_nexus_task_completed, completed, timeout=CALL_TIMEOUT)
 
-    async def _send(self, call: Callable[[], Any]) -> None:
+    def _converter_for(self, task: _Task) -> DataConverter:
+        """Return the data converter that knows which operation it converts for."""
+        converter = self._environment.data_converter
+        if not converter._takes_context:
+            return converter
+        variant = task.variant
+        return converter.with_context(
+            NexusSerializationContext(task.request.endpoint, variant.service, variant.operation)
+        )
+
+    async def _send(self, call: Callable[[], Any], until_s: float) -> None:
         try:
-            await call_until(time.monotonic() + _REPORT_FOR_S, call, "Answering a Nexus task")
+            await call_until(until_s, call, "Answering a Nexus task")
         except RPCError as error:
             logger.warning(
                 "The answer of a Nexus task was not accepted (%s: %s)", error.status.name, error.message
@@ -219,7 +225,7 @@ class NexusWorker:
         served = StartContext(nexus_context=context, **self._shared(task))
         current_context.set(served)
         served_operation.set(served)
-        converter = self._environment.data_converter
+        converter = self._converter_for(task)
         given = nexusrpc.LazyValue(serializer=_Input(converter, request.payload), headers={}, stream=None)
         response = nexus_api.Response()
         started = response.start_operation
@@ -282,6 +288,26 @@ def _ended_in(error: nexusrpc.OperationError) -> FailureError:
     return ended
 
 
+async def _to_failure(error: BaseException, converter: DataConverter) -> Failure:
+    failure = Failure()
+    try:
+        await converter.encode_failure(error, failure)
+    except (
+        Exception
+    ) as conversion_error:  # the converter is the user's code; without an answer the caller only waits
+        nexus_logger.exception("Failed building Nexus failure, original error: %s", error)
+        failure.Clear()
+        failure.message = f"Failed building exception result: {conversion_error}"
+        failure.nexus_handler_failure_info.type = nexusrpc.HandlerErrorType.INTERNAL.name
+    return failure
+
+
+def _is_cancelled_from_outside() -> bool:
+    """Whether somebody cancels the task itself, as when the event loop ends, and the handler met with no other one."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 class _Task:
     """A task that is served.
 
@@ -293,17 +319,25 @@ class _Task:
     def __init__(self, answer: PollNexusTaskQueueResponse, permit: Permit) -> None:
         self.token = answer.task_token
         self.request = answer.request
+        self.is_start = answer.request.HasField("start_operation")
         self.permit = permit
         self.cancellation = _Cancellation()
         self.running: asyncio.Task[None] | None = None
         self.deadline: datetime | None = None
+        self.answer_until_s = time.monotonic() + _REPORT_FOR_S
         self.timer: asyncio.TimerHandle | None = None
+        self.is_answering = False
         self.has_failed = False
 
+    @property
+    def variant(self) -> nexus_api.StartOperationRequest | nexus_api.CancelOperationRequest:
+        """What is asked for."""
+        return self.request.start_operation if self.is_start else self.request.cancel_operation
+
     def cancel(self, reason: str) -> None:
-        """End the handler: nobody waits for it any more."""
+        """End the handler: nobody waits for it any more. An answer that is being sent gets there all the same."""
         self.cancellation.cancel(reason)
-        if self.running is not None:
+        if self.running is not None and not self.is_answering:
             self.running.cancel()
 
 

@@ -27,6 +27,7 @@ from perdure.api.update.v1 import Acceptance, Rejection, Request, Response
 from perdure.api.workflowservice.v1 import SignalWithStartWorkflowExecutionRequest
 from perdure.converter import (
     ActivitySerializationContext,
+    NexusSerializationContext,
     SerializationContext,
     StorageDriverActivityInfo,
     StorageDriverStoreContext,
@@ -207,8 +208,10 @@ _SENT_BY_THE_WORKFLOW = frozenset(
 _ENDS_OF_CALLS = frozenset(
     {"nexus_operation_scheduled_event_attributes", "nexus_operation_completed_event_attributes"}
 )
-_NEXUS_EVENTS = "nexus_operation_"
-"""Who serves a Nexus operation knows nothing of the workflow: its payloads have no context, on both sides."""
+_ENDS = tuple(
+    f"_{end}_event_attributes" for end in ("completed", "failed", "timed_out", "canceled", "terminated")
+)
+"""How events are called after which nothing more is heard of what was scheduled."""
 
 
 def read_local_activity_names(details: Mapping[str, Payloads]) -> tuple[str, str] | None:
@@ -252,7 +255,7 @@ class WorkflowPayloads:
         self.downloads = StorageOperationMetrics()
         self.uploads = StorageOperationMetrics()
         # Contexts of what was scheduled and has not ended, by the id of the event that scheduled it.
-        self._by_event: dict[int, SerializationContext] = {}
+        self._by_event: dict[int, SerializationContext | None] = {}
         # Scheduled events of operations of the server's own endpoint that have not completed.
         self._system_calls: set[int] = set()
         # Results of local activities as they were encoded, by activity id, until their markers are written.
@@ -485,8 +488,6 @@ class WorkflowPayloads:
         kind = event.WhichOneof("attributes")
         if kind is None:
             return self._own
-        if kind.startswith(_NEXUS_EVENTS):
-            return None
         attributes: Any = getattr(event, kind)
         if kind == "workflow_execution_started_event_attributes":
             parent = attributes.parent_workflow_execution
@@ -505,13 +506,16 @@ class WorkflowPayloads:
             context = WorkflowSerializationContext(self._environment.namespace, attributes.workflow_id)
             self._by_event[event.event_id] = context
             return context
+        if kind == "nexus_operation_scheduled_event_attributes":
+            return self._by_event.setdefault(event.event_id, _for_operation(attributes))
         scheduled_id = getattr(attributes, "scheduled_event_id", 0) or getattr(
             attributes, "initiated_event_id", 0
         )
         if not scheduled_id:
             return self._own
-        # Events that end something free its place; a started event comes before them.
-        take = self._by_event.get if kind.endswith("_started_event_attributes") else self._by_event.pop
+        # A request to cancel, and how that went, come before the end.
+        is_end = kind.endswith(_ENDS) and "_cancel_request_" not in kind
+        take = self._by_event.pop if is_end else self._by_event.get
         return take(scheduled_id, self._own)
 
     def _for_activity(self, attributes: Any, *, is_local: bool = False) -> SerializationContext:
@@ -528,7 +532,7 @@ class WorkflowPayloads:
     def _context_of_command(self, command: Command) -> SerializationContext | None:
         kind = command.WhichOneof("attributes")
         if kind == "schedule_nexus_operation_command_attributes":
-            return None
+            return _for_operation(command.schedule_nexus_operation_command_attributes)
         if kind == "schedule_activity_task_command_attributes":
             return self._for_activity(command.schedule_activity_task_command_attributes)
         if kind == "start_child_workflow_execution_command_attributes":
@@ -542,3 +546,10 @@ class WorkflowPayloads:
                 signal.namespace or self._environment.namespace, signal.execution.workflow_id
             )
         return self._own
+
+
+def _for_operation(attributes: Any) -> SerializationContext | None:
+    """Return the context of a Nexus operation; what the server itself serves has none."""
+    if attributes.endpoint == _SYSTEM_ENDPOINT:
+        return None
+    return NexusSerializationContext(attributes.endpoint, attributes.service, attributes.operation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,16 @@ from perdure import nexus
 from perdure.api.common.v1 import Payload
 from perdure.api.workflowservice.v1 import PollNexusTaskQueueResponse
 from perdure.common import MetricMeter
-from perdure.converter import DataConverter
+from perdure.converter import (
+    DataConverter,
+    DefaultFailureConverter,
+    DefaultFailureConverterWithEncodedAttributes,
+    NexusSerializationContext,
+    PayloadCodec,
+    PayloadConverter,
+    SerializationContext,
+    WithSerializationContext,
+)
 from perdure.exceptions import ApplicationError
 from perdure.service import RPCStatusCode
 from perdure.worker import Interceptor, NexusOperationInboundInterceptor
@@ -50,7 +59,11 @@ class _World:
     """A worker without polls: tasks are put in, answers come out."""
 
     def __init__(
-        self, *services: Any, executor: Executor | None = None, interceptors: tuple[Interceptor, ...] = ()
+        self,
+        *services: Any,
+        executor: Executor | None = None,
+        interceptors: tuple[Interceptor, ...] = (),
+        converter: DataConverter = DataConverter.default,
     ) -> None:
         self.service = _Service()
         self.fatal: list[BaseException] = []
@@ -60,7 +73,7 @@ class _World:
             identity="me",
             client=SimpleNamespace(namespace="ns"),
             service=self.service,
-            data_converter=DataConverter.default,
+            data_converter=converter,
             interceptors=interceptors,
             metric_meter=MetricMeter.noop,
             metrics=None,
@@ -122,6 +135,7 @@ class Handlers:
             "handler": lambda: nexusrpc.HandlerError("h", type=nexusrpc.HandlerErrorType.BAD_REQUEST),
             "failed": lambda: nexusrpc.OperationError("o", state=nexusrpc.OperationErrorState.FAILED),
             "canceled": lambda: nexusrpc.OperationError("o", state=nexusrpc.OperationErrorState.CANCELED),
+            "cancellation": asyncio.CancelledError,
         }
         raise errors[input]()
 
@@ -173,12 +187,13 @@ NON_RETRYABLE = 2
         ("refused", "INTERNAL", 0),
         ("overloaded", "RESOURCE_EXHAUSTED", 0),
         ("handler", "BAD_REQUEST", 0),
+        ("cancellation", "INTERNAL", 0),
     ],
 )
 def test_errors_of_handlers_are_answered_as_the_protocol_names_them(
     error: str, kind: str, retry_behavior: int
 ) -> None:
-    """For servers that read failures, and for those that do not."""
+    """For servers that read failures, and for those that do not. A cancellation that the handler met with is one."""
 
     async def scenario(handlers: Handlers, world: _World) -> None:
         failure = (await world.answer("fail", error)).failure
@@ -249,6 +264,91 @@ def test_a_shutdown_tells_handlers_waits_and_then_cancels() -> None:
         assert world.service.failed == []
 
     _run(scenario)
+
+
+def test_an_answer_that_is_being_sent_when_the_worker_ends_gets_there_first() -> None:
+    """What closes the connection then does not cut it off."""
+
+    async def scenario(handlers: Handlers, world: _World) -> None:
+        sending, may_arrive = asyncio.Event(), asyncio.Event()
+
+        async def respond(request: Any, **_: Any) -> None:
+            sending.set()
+            await may_arrive.wait()
+            world.service.completed.append(request)
+
+        world.service.respond_nexus_task_completed = respond  # type: ignore[method-assign]
+        await world.begin("double", 21)
+        await sending.wait()
+        draining = asyncio.ensure_future(world.worker.drain(0))
+        await asyncio.wait([draining], timeout=0.01)
+        assert not draining.done()
+        may_arrive.set()
+        await draining
+        assert len(world.service.completed) == 1
+
+    _run(scenario)
+
+
+class _Failures(DefaultFailureConverter):
+    """Cannot convert any error."""
+
+    def to_failure(self, exception: BaseException, payload_converter: PayloadConverter, failure: Any) -> None:
+        """Fail."""
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize("error", ["plain", "failed"])
+def test_an_error_that_cannot_be_converted_is_answered_all_the_same(error: str) -> None:
+    """Without an answer the caller would wait for its time-out, and never learn why."""
+
+    async def scenario(handlers: Handlers, world: _World) -> None:
+        failure = (await world.answer("fail", error)).failure
+        assert failure.nexus_handler_failure_info.type == "INTERNAL"
+        assert "no words" in failure.message
+
+    _run(scenario, converter=DataConverter(failure_converter_class=_Failures))
+
+
+class _Contexts(PayloadCodec, WithSerializationContext):
+    """Notes what it is told about the payloads."""
+
+    def __init__(self, seen: list[str], context: SerializationContext | None = None) -> None:
+        self._seen, self._context = seen, context
+
+    def with_context(self, context: SerializationContext) -> _Contexts:
+        """One that knows the context."""
+        return _Contexts(self._seen, context)
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Note the context."""
+        self._seen.append(f"encode {self._context}")
+        return list(payloads)
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Note the context."""
+        self._seen.append(f"decode {self._context}")
+        return list(payloads)
+
+
+def test_codecs_are_told_of_which_operation_the_payloads_are() -> None:
+    """Its input, its result, and what an error says."""
+    seen: list[str] = []
+
+    async def scenario(handlers: Handlers, world: _World) -> None:
+        of_double = NexusSerializationContext("endpoint", "Service", "double")
+        await world.answer("double", 21)
+        assert seen == [f"decode {of_double}", f"encode {of_double}"]
+        seen.clear()
+        of_fail = NexusSerializationContext("endpoint", "Service", "fail")
+        await world.answer("fail", "plain")
+        assert set(seen) == {f"decode {of_fail}", f"encode {of_fail}"}
+
+    converter = DataConverter(
+        payload_codec=_Contexts(seen),
+        failure_converter_class=DefaultFailureConverterWithEncodedAttributes,
+    )
+    _run(scenario, converter=converter)
 
 
 def test_interceptors_are_around_handlers_the_first_one_outermost() -> None:

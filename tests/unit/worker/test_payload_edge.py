@@ -20,6 +20,7 @@ from perdure.converter import (
     ActivitySerializationContext,
     DataConverter,
     ExternalStorage,
+    NexusSerializationContext,
     PayloadCodec,
     SerializationContext,
     StorageDriver,
@@ -54,6 +55,8 @@ class Marking(PayloadCodec, WithSerializationContext):
             return f"activity {self._context.activity_id}".encode()
         if isinstance(self._context, WorkflowSerializationContext):
             return f"workflow {self._context.workflow_id}".encode()
+        if isinstance(self._context, NexusSerializationContext):
+            return f"operation {self._context.endpoint}/{self._context.service}/{self._context.operation}".encode()
         return b"nobody"
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
@@ -151,20 +154,42 @@ def test_commands_are_encoded_for_whom_they_go_to() -> None:
     )
 
 
-def test_payloads_of_nexus_operations_have_no_context() -> None:
-    """Who serves the operation could not tell for whom they were encoded."""
-    command = Command()
-    command.schedule_nexus_operation_command_attributes.input.data = b"x"
-    completed = HistoryEvent()
+def test_what_is_heard_after_a_request_to_cancel_is_decoded_like_everything_before() -> None:
+    """The request is not the end of the activity."""
+    scheduled, completed, _ = _scheduled_and_completed()
+    requested = HistoryEvent(event_id=6)
+    requested.activity_task_cancel_requested_event_attributes.scheduled_event_id = 5
+
+    async def scenario() -> None:
+        [_, _, decoded] = await _payloads().decoded_events([scheduled, requested, completed])
+        data = decoded.activity_task_completed_event_attributes.result.payloads[0].data
+        assert data == b"in activity a1 y"
+
+    asyncio.run(scenario())
+
+
+def test_payloads_of_nexus_operations_are_encoded_and_decoded_for_the_operation() -> None:
+    """Whoever serves it knows endpoint, service and operation, and nothing of the workflow."""
+    command, scheduled = Command(), HistoryEvent(event_id=5)
+    sent = command.schedule_nexus_operation_command_attributes
+    sent.input.data = b"x"
+    for attributes in (sent, scheduled.nexus_operation_scheduled_event_attributes):
+        attributes.endpoint, attributes.service, attributes.operation = "e", "s", "o"
+    refused, completed = HistoryEvent(event_id=6), HistoryEvent(event_id=7)
+    not_cancelled = refused.nexus_operation_cancel_request_failed_event_attributes
+    not_cancelled.scheduled_event_id = 5
+    not_cancelled.failure.encoded_attributes.data = b"f"
     completed.nexus_operation_completed_event_attributes.result.data = b"y"
     completed.nexus_operation_completed_event_attributes.scheduled_event_id = 5
 
     async def scenario() -> None:
         payloads = _payloads()
         await payloads.encode_commands([command])
-        assert command.schedule_nexus_operation_command_attributes.input.data == b"out nobody x"
-        [decoded] = await payloads.decoded_events([completed])
-        assert decoded.nexus_operation_completed_event_attributes.result.data == b"in nobody y"
+        assert sent.input.data == b"out operation e/s/o x"
+        [_, failed, ended] = await payloads.decoded_events([scheduled, refused, completed])
+        failure = failed.nexus_operation_cancel_request_failed_event_attributes.failure
+        assert failure.encoded_attributes.data == b"in operation e/s/o f"
+        assert ended.nexus_operation_completed_event_attributes.result.data == b"in operation e/s/o y"
 
     asyncio.run(scenario())
 

@@ -9,6 +9,14 @@ import nexusrpc
 import pytest
 
 from perdure import workflow
+from perdure.api.common.v1 import Payload
+from perdure.converter import (
+    CompositePayloadConverter,
+    JSONPlainPayloadConverter,
+    NexusSerializationContext,
+    SerializationContext,
+    WithSerializationContext,
+)
 from perdure.core.replay.activation import FireTimer, ResolveNexusOperation, ResolveNexusOperationStart
 from perdure.core.replay.instructions import (
     CancelNexusOperation,
@@ -98,3 +106,31 @@ def test_a_class_that_is_no_service_is_refused() -> None:
     """With what would do."""
     with pytest.raises(ValueError, match="decorated with either"):
         workflow.create_nexus_client(service=int, endpoint="there")
+
+
+class _Contexts(JSONPlainPayloadConverter, WithSerializationContext):
+    """Writes into each payload for what it was converted."""
+
+    def __init__(self, context: SerializationContext | None = None) -> None:
+        super().__init__()
+        self._context = context
+
+    def with_context(self, context: SerializationContext) -> _Contexts:
+        """One that knows the context."""
+        return _Contexts(context)
+
+    def to_payload(self, value: Any) -> Payload | None:
+        """The context stands beside the encoding."""
+        payload = super().to_payload(value)
+        if payload is not None:
+            payload.metadata["for"] = str(self._context).encode()
+        return payload
+
+
+def test_converters_are_told_of_which_operation_the_payloads_are() -> None:
+    """As its handler's are."""
+    converter = CompositePayloadConverter(_Contexts())
+    run = Driver(Caller, False, payload_converter=converter)
+    scheduled = only(run.start(), ScheduleNexusOperation)
+    context = NexusSerializationContext("there", "Greeter", "greet")
+    assert scheduled.attributes.input.metadata["for"] == str(context).encode()

@@ -15,6 +15,7 @@ from perdure.converter import (
     BinaryProtoPayloadConverter,
     CompositePayloadConverter,
     FailureConverter,
+    NexusSerializationContext,
     PayloadConverter,
     SerializationContext,
     WithSerializationContext,
@@ -160,6 +161,10 @@ class Conversions:
                 is_local=is_local,
             )
         )
+
+    def for_operation(self, endpoint: str, service: str, operation: str) -> Conversion:
+        """With the context of a Nexus operation."""
+        return self._with(NexusSerializationContext(endpoint, service, operation))
 
     def _with(self, context: SerializationContext) -> Conversion:
         plain = self.plain

@@ -70,10 +70,13 @@ class _Operation(NexusOperationHandle[Any]):
         self._instance = instance
         self._input = input
         self.seq = instance.recorder.next_seq("nexus_operation")
-        # No context: the side that handles the operation has none of the workflow's.
-        self._conversion = instance.conversions.plain
-        is_of_the_server = input.endpoint == _SYSTEM_ENDPOINT
-        self._values = instance.conversions.server if is_of_the_server else self._conversion
+        conversions = instance.conversions
+        if input.endpoint == _SYSTEM_ENDPOINT:
+            self._conversion, self._values = conversions.plain, conversions.server
+        else:
+            self._conversion = self._values = conversions.for_operation(
+                input.endpoint, input.service, input.operation_name
+            )
         self.started: asyncio.Future[str | None] = instance.loop.create_future()
         self._result: asyncio.Future[Any] = instance.loop.create_future()
         instance.recorder.add(
