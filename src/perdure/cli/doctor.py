@@ -144,8 +144,8 @@ async def _server(session: Session) -> list[Finding]:
     except CommandError as error:
         return [Finding("server", "problem", error.message)]
     info = connected.system_info
-    version = info.server_version if info is not None else "of an unknown version"
-    found = [Finding("server", "ok", f"answers in {took_s * 1000:.0f} ms, version {version}")]
+    version = f"version {info.server_version}" if info is not None else "but does not say what it is"
+    found = [Finding("server", "ok", f"answers in {took_s * 1000:.0f} ms, {version}")]
     found += await _seen(session, _namespace)
     if found[-1].state == "ok":
         found += [*await _seen(session, _clock), *await _seen(session, _speed)]

@@ -49,6 +49,8 @@ _LISTED: Final = (
 """Flag that names something, what it names, and the command that lists such things."""
 _TIMED_OUT: Final = {"Deadline Exceeded": "no answer came in time"}
 """Messages of gRPC itself, in words."""
+_STRANGER: Final = "does not say what it is either, so it is no Perdure or Temporal server, or a very old one"
+"""Of what answers neither a command's call nor the one by which servers introduce themselves."""
 MISSING_ENV_KEY: Final = "perdure.cli.missing_env"
 
 
@@ -111,6 +113,10 @@ class Session:
         for each in noted:
             self.out.warn(_one_line(str(each.message)))
         return connected
+
+    async def is_with_a_stranger(self) -> bool:
+        """Whether what answers did not introduce itself, as every server does."""
+        return (await self.service()).system_info is None
 
     async def client(self, **more: Any) -> Any:
         """A `perdure.client.Client` on the same connection."""
@@ -266,11 +272,16 @@ def _missing(message: str, flags: Flags, namespace: str) -> str | None:
 
 async def _translated(result: Any, session: Session, flags: Flags) -> Any:
     """The body's result; what a server or connection ends in becomes a line and an exit code."""
-    from perdure.service import ClientConnectError, RPCError
+    from perdure.service import ClientConnectError, RPCError, RPCStatusCode
 
     try:
         return await result if isinstance(result, Awaitable) else result
     except RPCError as error:
+        if error.status is RPCStatusCode.UNIMPLEMENTED and await session.is_with_a_stranger():
+            said = _one_line(error.message)
+            raise CommandError(
+                f"{said}: {session.connection.config.target_host} {_STRANGER}", EXIT_NOT_CONNECTED
+            ) from error
         notes = "".join(f" {note}" for note in getattr(error, "__notes__", ()))
         code = _CODES.get(error.status.name, EXIT_FAILED)
         message = _missing(error.message, flags, session.namespace) if code == EXIT_NOT_FOUND else None

@@ -22,7 +22,13 @@ from google.protobuf.message import Message
 from perdure import __version__
 from perdure.converter._payload_limits import LargeField, PayloadSizeLimits, large_fields
 from perdure.service._config import CLIENT_NAME, ConnectConfig, ConnectionSettings
-from perdure.service._errors import ClientClosedError, ClientConnectError, RPCError, RPCStatusCode
+from perdure.service._errors import (
+    ClientClosedError,
+    ClientConnectError,
+    NoGrpcAnswerError,
+    RPCError,
+    RPCStatusCode,
+)
 from perdure.service._metadata import Headers
 from perdure.service._methods import (
     CloudService,
@@ -269,8 +275,8 @@ class _TransportServiceClient(ServiceClient):
                 timeout=DEFAULT_TIMEOUT_S if limit is None else limit.total_seconds(),
             )
         except RPCError as error:
-            if error.status is RPCStatusCode.UNIMPLEMENTED:
-                return None
+            if error.status is RPCStatusCode.UNIMPLEMENTED and not isinstance(error, NoGrpcAnswerError):
+                return None  # a server from before there was this call
             raise ClientConnectError(_connect_advice(self.config, error)) from error
 
     async def _rpc_call(

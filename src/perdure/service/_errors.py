@@ -87,6 +87,10 @@ class RPCError(TemporalError):
         return self._grpc_status
 
 
+class NoGrpcAnswerError(RPCError):
+    """What answered sent an HTTP status and none of gRPC's: it is no gRPC server, whatever status is made of that."""
+
+
 def detail_of(error: RPCError, kind: type[MessageT]) -> MessageT | None:
     """Return the detail of this class in an error's status; None if it has none."""
     for packed in error.grpc_status.details:

@@ -19,7 +19,13 @@ from google.protobuf.message import Message
 
 from perdure import __version__
 from perdure.service._config import CLIENT_NAME, ConnectionSettings, HttpConnectProxyConfig, TLSSettings
-from perdure.service._errors import ClientClosedError, RPCError, RPCStatusCode, closed_under_way
+from perdure.service._errors import (
+    ClientClosedError,
+    NoGrpcAnswerError,
+    RPCError,
+    RPCStatusCode,
+    closed_under_way,
+)
 from perdure.service._received import max_receive_bytes, read_message
 
 ResponseT = TypeVar("ResponseT", bound=Message)
@@ -31,6 +37,8 @@ _RECONNECT_MAX_MS: Final = 5000
 _CONNECT_ATTEMPT_MS: Final = 20_000
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 _IDENTITY_ONLY: Final = 1
+_HTTP_STATUS: Final = "Received http2 header with status: "
+"""How grpcio begins what it says of an answer that has an HTTP status and none of gRPC's."""
 
 
 # grpcio's threads do not survive a fork: the process that used it first is the only one that can.
@@ -256,4 +264,7 @@ def _rpc_error(error: grpc.aio.AioRpcError) -> RPCError:
         if key == _DETAILS_KEY:
             raw = value if isinstance(value, bytes) else value.encode()
     number: int = error.code().value[0]
-    return RPCError(error.details() or "", RPCStatusCode(number), raw)
+    text = error.details() or ""
+    if text.startswith(_HTTP_STATUS):
+        return NoGrpcAnswerError(f"{text}: what answers there is no gRPC server", RPCStatusCode(number), raw)
+    return RPCError(text, RPCStatusCode(number), raw)

@@ -6,9 +6,11 @@ import json
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import grpc
 import pytest
 
 from perdure.cli import env_file, root
@@ -96,6 +98,22 @@ def test_exit_codes_tell_failures_apart(capsys: pytest.CaptureFixture[str]) -> N
     )
     assert all(line.startswith("Error: ") for line in capsys.readouterr().err.splitlines())
     assert {0, EXIT_FAILED, EXIT_NOT_FOUND, EXIT_NOT_CONNECTED, EXIT_USAGE} <= EXIT_CODES.keys()
+
+
+@pytest.mark.parametrize("words", [["workflow", "list"], ["operator", "cluster", "health"]])
+def test_a_grpc_server_of_another_kind_is_no_server_to_work_with(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It answers every call with UNIMPLEMENTED; what it says of that alone helps nobody who has a wrong address."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        assert run(*words, "--address", address) == EXIT_NOT_CONNECTED
+    finally:
+        server.stop(None).wait()
+    said = capsys.readouterr().err
+    assert f"{address} does not say what it is either, so it is no Perdure or Temporal server" in said
 
 
 @pytest.mark.parametrize(

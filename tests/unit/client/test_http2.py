@@ -27,6 +27,7 @@ from perdure.api.workflowservice.v1 import (
 from perdure.service import (
     ClientConnectError,
     ConnectConfig,
+    DnsLoadBalancingConfig,
     KeepAliveConfig,
     RPCError,
     RPCStatusCode,
@@ -465,6 +466,41 @@ def test_what_is_no_grpc_server_is_an_error_that_says_so(greeting: bytes) -> Non
             await ServiceClient.connect(ConnectConfig(target))
         assert target in str(caught.value)
         server.close()
+
+    _run(scenario())
+
+
+@pytest.mark.parametrize("through", [None, DnsLoadBalancingConfig()], ids=["our-transport", "grpcio"])
+@pytest.mark.parametrize(
+    ("head", "what_it_is"),
+    [
+        ([*OK_HEAD, ("grpc-status", "12"), ("grpc-message", "unknown method")], "an old server"),
+        ([(":status", "404"), ("content-type", "text/html")], "no gRPC server"),
+        ([(":status", "404")], "no gRPC server"),
+        ([(":status", "200"), ("content-type", "text/html")], "no gRPC server"),
+    ],
+)
+def test_a_web_server_that_speaks_http2_is_not_taken_for_an_old_server(
+    head: list[tuple[str, str]], what_it_is: str, through: DnsLoadBalancingConfig | None
+) -> None:
+    """Neither knows the call by which a server introduces itself; our transport and grpcio's tell them apart."""
+
+    async def answer(peer: Peer, stream: int) -> None:
+        peer.h2.send_headers(stream, head, end_stream=True)
+        peer.flush()
+
+    async def scenario() -> None:
+        async with _peer(answer) as (transport, _):
+            config = ConnectConfig(transport._authority, dns_load_balancing_config=through)
+            if what_it_is == "an old server":
+                connected: Any = await ServiceClient.connect(config)
+                async with connected:
+                    assert connected.system_info is None
+            else:
+                with pytest.raises(
+                    ClientConnectError, match="Check that a Perdure or Temporal server answers"
+                ):
+                    await ServiceClient.connect(config)
 
     _run(scenario())
 

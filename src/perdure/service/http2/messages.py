@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 from perdure.server.doors.http2.frames import ErrorCode
 from perdure.server.doors.http2.grpc_messages import StatusError, check_encoding, prefix, read_message
 from perdure.server.doors.http2.hpack_fields import field
-from perdure.service._errors import RPCError, RPCStatusCode
+from perdure.service._errors import NoGrpcAnswerError, RPCError, RPCStatusCode
 
 _POST_HTTP: Final = b"\x83\x86"
 """`:method POST` and `:scheme http`, from HPACK's static table."""
@@ -128,4 +128,4 @@ def _http_error(head: Headers) -> RPCError:
     if http_status == "200":
         return RPCError("the server ended the call without a status", RPCStatusCode.INTERNAL, b"")
     text = f"unexpected HTTP status {http_status}: what answers there is no gRPC server"
-    return RPCError(text, _HTTP_STATUSES.get(http_status, RPCStatusCode.UNKNOWN), b"")
+    return NoGrpcAnswerError(text, _HTTP_STATUSES.get(http_status, RPCStatusCode.UNKNOWN), b"")
