@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -101,6 +104,48 @@ def _queue_config(queue: str = "q") -> UpdateTaskQueueConfigRequest:
     return request
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A server with a namespace to delete, on a store in which the calls of one method wait."""
+
+    store: HeldStore
+    server: Server
+    client: LocalClient
+    namespace_id: str
+
+    def begin(self, request: Any) -> asyncio.Future[Any]:
+        """Send a request; its answer is awaited later."""
+        return asyncio.ensure_future(self.client.invoke(request))
+
+    async def delete_and_let_go(self) -> None:
+        """Delete the namespace; when its removal has had time for all that it can do, the waiting calls go on."""
+        await self.client.invoke(DeleteNamespaceRequest(namespace=NAME))
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        self.store.may_go.set()
+
+
+@asynccontextmanager
+async def _holding(method: str) -> AsyncIterator[Stage]:
+    """The stage of a test, which deletes the namespace; at the end nothing is left of it."""
+    store = HeldStore()
+    server = Server(store, ServerConfig(port=0, namespaces=(NAME,)), SystemRuntime(), "memory")
+    await server.start()
+    namespace_id = server.namespaces.get(NAME).namespace_id
+    store.held_method = method
+    yield Stage(store, server, LocalClient(server), namespace_id)
+    await asyncio.gather(*server._background)
+    for kind in RunKind:
+        assert (await store.list_runs(namespace_id, None, 10, None, kind)).rows == ()
+    assert not await store.list_schedules(namespace_id, "", 10)
+    assert not await store.list_batches(namespace_id, None, 10)
+    assert [stored.name for stored in await store.list_namespaces()] == ["default"]
+    assert not await store.list_deployments()
+    assert not await store.list_queue_configs()
+    assert namespace_id not in {*server.deployments._kept, *server.deployments._routes}
+    await server.stop(1.0)
+
+
 @pytest.mark.parametrize(
     ("request_of", "method", "is_refused"),
     [
@@ -123,39 +168,17 @@ def test_what_was_under_way_when_its_namespace_was_deleted_leaves_nothing(
     """Before its write it is refused; a write that was on its way is found by the removal."""
 
     async def scenario() -> None:
-        store = HeldStore()
-        server = Server(store, ServerConfig(port=0, namespaces=(NAME,)), SystemRuntime(), "memory")
-        await server.start()
-        client = LocalClient(server)
-        namespace_id = server.namespaces.get(NAME).namespace_id
-        store.held_method = method
-        begun = asyncio.ensure_future(client.invoke(request_of()))
-        await store.has_come.wait()
-        await client.invoke(DeleteNamespaceRequest(namespace=NAME))
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
-        store.may_go.set()
-        if is_refused:
-            with pytest.raises(NamespaceNotFoundError, match=f"Namespace {NAME} is not found"):
+        async with _holding(method) as stage:
+            begun = stage.begin(request_of())
+            await stage.store.has_come.wait()
+            await stage.delete_and_let_go()
+            if is_refused:
+                with pytest.raises(NamespaceNotFoundError, match=f"Namespace {NAME} is not found"):
+                    await begun
+            else:
                 await begun
-        else:
-            await begun
-        await asyncio.gather(*server._background)
-        for kind in RunKind:
-            assert (await store.list_runs(namespace_id, None, 10, None, kind)).rows == ()
-        assert not await store.list_schedules(namespace_id, "", 10)
-        assert not await store.list_batches(namespace_id, None, 10)
-        await _check_nothing_is_registered(server, store, namespace_id)
-        assert [stored.name for stored in await store.list_namespaces()] == ["default"]
-        await server.stop(1.0)
 
     run(scenario())
-
-
-async def _check_nothing_is_registered(server: Server, store: MemoryStore, namespace_id: str) -> None:
-    assert not await store.list_deployments()
-    assert not await store.list_queue_configs()
-    assert namespace_id not in {*server.deployments._kept, *server.deployments._routes}
 
 
 @pytest.mark.parametrize(
@@ -167,26 +190,15 @@ def test_what_waited_for_its_turn_when_its_namespace_was_deleted_is_refused(
     """Changes of what is held in memory come one after the other: the second one gets its turn after the deletion."""
 
     async def scenario() -> None:
-        store = HeldStore()
-        server = Server(store, ServerConfig(port=0, namespaces=(NAME,)), SystemRuntime(), "memory")
-        await server.start()
-        client = LocalClient(server)
-        namespace_id = server.namespaces.get(NAME).namespace_id
-        store.held_method = method
-        first = asyncio.ensure_future(client.invoke(request_of("first")))
-        await store.has_come.wait()
-        second = asyncio.ensure_future(client.invoke(request_of("second")))
-        await asyncio.sleep(0)
-        await client.invoke(DeleteNamespaceRequest(namespace=NAME))
-        for _ in range(TURNS):
+        async with _holding(method) as stage:
+            first = stage.begin(request_of("first"))
+            await stage.store.has_come.wait()
+            second = stage.begin(request_of("second"))
             await asyncio.sleep(0)
-        store.may_go.set()
-        await first
-        with pytest.raises(NamespaceNotFoundError):
-            await second
-        await asyncio.gather(*server._background)
-        await _check_nothing_is_registered(server, store, namespace_id)
-        await server.stop(1.0)
+            await stage.delete_and_let_go()
+            await first
+            with pytest.raises(NamespaceNotFoundError):
+                await second
 
     run(scenario())
 
