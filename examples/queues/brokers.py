@@ -10,10 +10,8 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
 import shutil
 import signal
-import socket
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -25,12 +23,12 @@ import aio_pika
 import aiobotocore.session
 import redis.asyncio
 
+from examples.ports import HOST, free_port
 from perdure.contrib.bridge import Source
 from perdure.contrib.bridge.rabbitmq import RabbitQueue
 from perdure.contrib.bridge.redis import RedisStream
 from perdure.contrib.bridge.sqs import SqsQueue
 
-HOST = "127.0.0.1"
 START_TIMEOUT_S = 90.0
 POLL_S = 0.05
 RABBIT = "/usr/lib/rabbitmq/bin/rabbitmq-server"
@@ -41,20 +39,6 @@ SQS_OPTIONS = {"region_name": "us-east-1", "aws_access_key_id": "none", "aws_sec
 
 class BrokerMissingError(Exception):
     """The program is not installed; the message says what is."""
-
-
-PORTS = range(20_000, 32_000)
-"""Below those that systems give to outgoing connections: a client that tries again and again must not get the port of a
-broker that is down, or it would end up talking to itself."""
-
-
-def free_port() -> int:
-    """A port that nothing listens on at this moment."""
-    while True:
-        port = random.choice(PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((HOST, port))
-            return port
 
 
 class Broker(Protocol):

@@ -24,8 +24,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from examples.ports import free_port
 from tests.compat.connect_proxy import ConnectProxy
-from tests.compat.official_suite import STOP_TIMEOUT_S, free_port, wait_for_port
+from tests.compat.official_suite import STOP_TIMEOUT_S, wait_for_port
 
 DRIVER: Final = Path(__file__).resolve().with_name("features_driver.py")
 NAMESPACE: Final = "features"

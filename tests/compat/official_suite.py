@@ -1,6 +1,6 @@
 """Runs the official Python SDK's own test suite against this server, the real dev server, or both; or on our SDK.
 
-A command, not a test: `python tests/compat/official_suite.py CHECKOUT --python VENV/bin/python [--real]`.
+A command, not a test: `python -m tests.compat.official_suite CHECKOUT --python VENV/bin/python [--real]`.
 CHECKOUT is a checkout of temporalio/sdk-python at the tag of the release installed in VENV, or with
 `--suite samples` one of temporalio/samples-python; none of their code lives here. Each test file runs in a
 pytest of its own with a bound on its time; after a test that hangs, the rest of its file runs in another.
@@ -26,6 +26,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Final
+
+from examples.ports import free_port
 
 HERE: Final = Path(__file__).resolve().parent
 SOURCES: Final = HERE.parents[1] / "src"
@@ -143,13 +145,6 @@ class Options:
     own_sdk: bool
     renamed: bool
     suite: Suite
-
-
-def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def server_command(command: str, port: int, folder: Path, database: bool) -> list[str]:

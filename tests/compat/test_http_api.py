@@ -13,7 +13,8 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from tests.support.servers import PerdureServer, RealServer, free_port
+from examples.ports import free_port
+from tests.support.servers import PerdureServer, RealServer
 
 pytestmark = pytest.mark.xdist_group("http-api")
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import pytest
 
+from examples.ports import free_port
 from tests.compat.node_packages import install, why_not
-from tests.support.servers import free_port
 from tests.support.target import target_server
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]

@@ -88,7 +88,7 @@ Release 1.31.0, without the integrations of model providers. Tests that start a 
 is tested. A test that a busy machine disturbed was run again by itself (`test_can_run_autoscaling_polling_worker` now
 and then does not end, on either server).
 
-    python tests/compat/official_suite.py CHECKOUT --python VENV/bin/python --both --output sdk.json
+    python -m tests.compat.official_suite CHECKOUT --python VENV/bin/python --both --output sdk.json
 """
 
 _SAMPLES = """\
@@ -97,7 +97,7 @@ _SAMPLES = """\
 With release 1.31.0 of the SDK. Left out: `deepagents_plugin`, which needs a later release, and `google_adk_agents`,
 whose tests do not end with the release of that library that was there, on either server.
 
-    python tests/compat/official_suite.py CHECKOUT --suite samples --python VENV/bin/python --both --output samples.json
+    python -m tests.compat.official_suite CHECKOUT --suite samples --python VENV/bin/python --both --output samples.json
 
 An application moves over by changing its imports: where every `temporalio` in these programs and their tests is
 replaced by `perdure` (`--renamed`), 107 tests pass, 3 are skipped and none fails, as with the official SDK.

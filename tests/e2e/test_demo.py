@@ -23,9 +23,9 @@ from examples.order.demo.picture import NoPictureError, find_browser, take_pictu
 from examples.order.ledger import EFFECT, Ledger
 from examples.order.models import STATUS_OVERDUE, TASK_QUEUE, Order
 from examples.order.workflows import OrderWorkflow
+from examples.ports import free_port
 from perdure.testing import WorkflowEnvironment
 from perdure.worker import Worker
-from tests.support.servers import free_port
 from tests.support.target import target_executable
 
 pytestmark = [pytest.mark.serial, pytest.mark.timeout(300)]

@@ -26,10 +26,11 @@ import pytest
 
 from examples.order.ledger import ATTEMPT, EFFECT, Ledger
 from examples.order.models import STATUS_DELIVERED, STATUS_IN_DELIVERY
+from examples.ports import free_port
 from perdure.api.enums.v1 import EventType
 from perdure.client import Client
 from tests.e2e.python_sdk import eventually
-from tests.support.servers import HOST, PerdureServer, free_port
+from tests.support.servers import HOST, PerdureServer
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 README: Final = REPOSITORY / "examples" / "order" / "README.md"

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import PerdureServer, free_port
+from examples.ports import free_port
+from tests.support.servers import PerdureServer
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 EMBEDDED_ADDRESS = "sqlite:///hello.db"

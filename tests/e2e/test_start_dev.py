@@ -21,9 +21,10 @@ from temporalio import workflow
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
+from examples.ports import free_port
 from tests.support.proto import operatorservice, workflowservice
 from tests.support.rpc import RawClient, RpcError
-from tests.support.servers import HOST, find_executable, free_port
+from tests.support.servers import HOST, find_executable
 
 TIMEOUT_S = 60.0
 # Far below the minute for which a poll waits, and far above what ending takes on a busy machine.

@@ -7,12 +7,9 @@ output in a file and ends it by its process id. Nothing here talks to a server b
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import random
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -20,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from examples.ports import free_port
 from tests.support.proto import common, workflowservice
 from tests.support.rpc import DEFAULT_NAMESPACE, RawClient, RpcError
 
@@ -32,26 +30,6 @@ LOG_TAIL_BYTES = 4000
 
 class ServerStartError(Exception):
     """The process ended or did not serve in time; the message holds the end of its log."""
-
-
-_PORTS = range(10_000, 32_000)
-"""Below those that systems give to outgoing connections: between the choice of a port and the start of its server, or
-while a server is down, no connection of another test gets it, and no client that tries again talks to itself."""
-_given_ports: set[int] = set()
-
-
-def free_port() -> int:
-    """A TCP port on the loopback interface that nothing uses at this moment; never the same twice in a process."""
-    # The tests' own random numbers may be seeded, and then two processes would choose the same.
-    numbers = random.SystemRandom()
-    for _ in range(1000):
-        port = numbers.choice(_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((HOST, port))
-            if port not in _given_ports:
-                _given_ports.add(port)
-                return port
-    raise ServerStartError(f"no free port was found from {_PORTS.start} to {_PORTS.stop - 1}")
 
 
 def find_executable(name: str) -> str:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from examples.ports import free_port
 from perdure.client import (
     Client,
     Schedule,
@@ -18,7 +19,7 @@ from perdure.client import (
     WorkflowHandle,
 )
 from perdure.worker import Worker
-from tests.support.servers import HOST, PerdureServer, free_port
+from tests.support.servers import HOST, PerdureServer
 from tests.ui import application
 from tests.ui.application import QUEUE, Item
 

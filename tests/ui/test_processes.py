@@ -11,7 +11,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.support.servers import HOST, find_executable, free_port
+from examples.ports import free_port
+from tests.support.servers import HOST, find_executable
 
 LIMIT_S = 60.0
 

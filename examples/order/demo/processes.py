@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from examples.ports import free_port
+
 REPOSITORY: Final = Path(__file__).resolve().parents[3]
 READY_TIMEOUT_S: Final = 60.0
 """Much: the first start on a machine reads and compiles every module."""
@@ -18,13 +20,6 @@ STOP_TIMEOUT_S: Final = 5.0
 POLL_INTERVAL_S: Final = 0.02
 SENDING_S: Final = 1.5
 """How long a message takes: time enough to be killed in the middle of it."""
-
-
-def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def usual_or_free_port(usual: int) -> int:

@@ -21,7 +21,6 @@ from examples.order.demo.processes import (
     POLL_INTERVAL_S,
     ManagedProcess,
     application_command,
-    free_port,
     server_command,
     ui_command,
     usual_or_free_port,
@@ -31,6 +30,7 @@ from examples.order.demo.timeline import Moment, render
 from examples.order.ledger import ATTEMPT, EFFECT, Ledger
 from examples.order.models import PRICES_CENTS, STATUS_IN_DELIVERY, TASK_QUEUE, Order, OrderResult
 from examples.order.workflows import OrderWorkflow
+from examples.ports import free_port
 from perdure.api.history.v1 import HistoryEvent
 from perdure.client import Client, WorkflowHandle
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from examples.queues.brokers import BROKERS, Broker, BrokerMissingError, free_port
+from examples.ports import free_port
+from examples.queues.brokers import BROKERS, Broker, BrokerMissingError
 from perdure.api.enums.v1 import EventType
 from perdure.client import Client
 from perdure.contrib.bridge import Bridge, Decision, Message, Source

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from examples.ports import free_port
 from tests.support.postgres import PostgresMissingError, postgres
-from tests.support.servers import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 WAIT_S = 60.0

@@ -11,6 +11,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from examples.ports import free_port
 from perdure.api.workflowservice.v1 import GetSystemInfoRequest
 from perdure.common import MetricMeter
 from perdure.runtime import (
@@ -27,7 +28,6 @@ from perdure.runtime import (
 )
 from perdure.runtime._runtime import log
 from perdure.service import RPCError, RPCStatusCode
-from tests.support.servers import free_port
 from tests.unit.client.fakes import fake_service, rpc_error
 
 

@@ -13,6 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import given
 from hypothesis import strategies as st
 
+from examples.ports import free_port
 from perdure.api.registry import POOL
 from perdure.api.workflowservice.v1 import (
     CountWorkflowExecutionsRequest,
@@ -32,7 +33,6 @@ from perdure.service import (
 )
 from perdure.service._methods import SERVICES, find_method
 from perdure.service._retry import RETRYABLE, Backoff, Retrier
-from tests.support.servers import free_port
 from tests.unit.client.fakes import fake_service, rpc_error
 
 
