@@ -11,6 +11,8 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
+from perdure.server.doors.http import connection
+from perdure.server.doors.http.connection import BoundedConnection
 from perdure.server.doors.http.hosts import AllowedHosts
 from perdure.server.doors.ports import PortError, why
 
@@ -18,14 +20,32 @@ BACKLOG = 1024
 IDLE_S = 120
 """How long a connection without requests is kept."""
 
+CLOSE_S = 1.0
+"""How long requests have to end when the connections of a stopped server are cut."""
+
 
 class _Quiet(uvicorn.Server):
-    """A server that leaves signals to whoever runs the process."""
+    """A server that leaves signals to whoever runs the process, and slow peers alone."""
+
+    _next_check_s = 0.0
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Captures none."""
         yield
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second; looks at slow peers now and then."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._next_check_s:
+            self._next_check_s = now_s + connection.CHECK_S
+            for each in self.bounded_connections():
+                each.check(now_s)
+        return await super().on_tick(counter)
+
+    def bounded_connections(self) -> list[BoundedConnection]:
+        """Those that are open."""
+        return [each for each in self.server_state.connections if isinstance(each, BoundedConnection)]
 
 
 class HttpDoor:
@@ -67,7 +87,7 @@ class HttpDoor:
             access_log=False,
             server_header=False,
             timeout_keep_alive=IDLE_S,
-            http="h11",
+            http=BoundedConnection,
             ws="none",
         )
         server = self._server = _Quiet(config)
@@ -90,3 +110,10 @@ class HttpDoor:
             server.force_exit = True
             serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
+        for each in server.bounded_connections():
+            each.transport.abort()
+        # Their requests hear of it, and end by themselves; what does not is ended.
+        if server.server_state.tasks:
+            _, left = await asyncio.wait(server.server_state.tasks, timeout=CLOSE_S)
+            for request in left:
+                request.cancel()
