@@ -80,6 +80,10 @@ class Recorder:
         """Answers a stream."""
         self.connection.outbox.send_whole(stream, RESPONSE_HEADERS, b"", body, TRAILERS_OK)
 
+    def overdue(self, stream: Stream) -> None:
+        """Its request takes too long."""
+        self.events.append(("overdue", stream.id))
+
     def writable(self, stream: Stream) -> None:
         """All of it was handed out."""
         self.events.append(("writable", stream.id))

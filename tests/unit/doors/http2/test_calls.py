@@ -159,6 +159,42 @@ def test_a_deadline_counts_while_the_request_is_incomplete() -> None:
     _run(scenario)
 
 
+def test_a_request_that_does_not_come_to_its_end_is_given_up_and_its_place_is_free() -> None:
+    """Without a deadline, callers that send half of a request would keep every place and all memory for ever."""
+
+    async def scenario() -> None:
+        server = Server(calls=3)
+        part = prefix.pack(0, 5_000) + bytes(3_000)
+        server.send(server.headers(1), server.headers(3), frame(frames.DATA, 0, 3, part))
+        server.send(server.request(5, b"complete"))
+        server.connection.tick(limits.REQUEST_S - 1)
+        # It says that it is alive, which makes the request no faster.
+        server.connection.receive(frame(frames.DATA, 0, 3, b"x"), limits.REQUEST_S)
+        server.connection.tick(limits.REQUEST_S)
+        sent = await server.settle()
+        assert {number: status_of(sent, number) for number in (1, 3, 5)} == {
+            1: ("4", "the request did not come to its end in time"),
+            3: ("4", "the request did not come to its end in time"),
+            5: None,
+        }
+        assert resets(sent) == {1: ErrorCode.NO_ERROR, 3: ErrorCode.NO_ERROR}
+        assert (server.dispatcher.budget.calls, server.dispatcher.budget.buffered_bytes) == (1, 0)
+        assert server.started == [b"complete"]
+
+    _run(scenario)
+
+
+def test_a_streaming_call_may_wait_with_its_messages() -> None:
+    async def scenario() -> None:
+        server = Server()
+        server.send(server.headers(1, "/t/stream"))
+        server.connection.tick(limits.REQUEST_S)
+        assert status_of(await server.settle(), 1) is None
+        assert server.dispatcher.budget.calls == 1
+
+    _run(scenario)
+
+
 async def _until(condition: Callable[[], bool]) -> None:
     while not condition():
         await asyncio.sleep(0)
@@ -218,7 +254,10 @@ def test_a_request_that_is_too_large_is_refused_at_its_first_bytes_and_costs_not
     _run(scenario)
 
 
-def test_incomplete_requests_of_all_connections_have_a_common_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", ["/t/wait", "/t/stream"])
+def test_incomplete_requests_of_all_connections_have_a_common_limit(
+    monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
     monkeypatch.setattr("perdure.server.doors.http2.calls.MAX_BUFFERED_REQUEST_BYTES", 6_000)
 
     async def scenario() -> None:
@@ -226,7 +265,7 @@ def test_incomplete_requests_of_all_connections_have_a_common_limit(monkeypatch:
         part = prefix.pack(0, 5_000) + bytes(3_495)
         server.send(server.headers(1), frame(frames.DATA, 0, 1, part))
         assert server.dispatcher.budget.buffered_bytes == 3_500
-        server.send(server.headers(3), frame(frames.DATA, 0, 3, part))
+        server.send(server.headers(3, path), frame(frames.DATA, 0, 3, part))
         assert status_of(await server.settle(), 3) == ("8", "the server holds too many incomplete requests")
         assert server.dispatcher.budget.buffered_bytes == 3_500
         server.send(frame(frames.DATA, frames.END_STREAM, 1, bytes(1_505)))

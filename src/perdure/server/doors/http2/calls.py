@@ -45,6 +45,7 @@ _CONTENT_TYPE_GRPC: Final = field(b"content-type", b"application/grpc")
 RESPONSE_HEADERS: Final = _STATUS_200 + _CONTENT_TYPE_GRPC
 TRAILERS_OK: Final = field(b"grpc-status", b"0")
 _ACCEPT_ENCODING: Final = field(b"grpc-accept-encoding", ACCEPTED_ENCODINGS)
+_TOO_SLOW: Final = StatusError(Code.DEADLINE_EXCEEDED, "the request did not come to its end in time")
 _NO_TIMEOUT_LEFT: Final = StatusError(Code.DEADLINE_EXCEEDED, "deadline exceeded")
 
 
@@ -186,6 +187,12 @@ class CallsOfConnection:
         if stream.is_complete and not call.is_over:
             self._end_of_request(call)
 
+    def overdue(self, stream: Stream) -> None:
+        """A request takes too long to come. A streaming call's may: its messages are answered one by one."""
+        call: Call = stream.call
+        if call.incoming is None and not call.is_over:
+            self.fail(call, _TOO_SLOW)
+
     def writable(self, stream: Stream) -> None:
         """A streaming call may go on."""
         call: Call = stream.call
@@ -223,7 +230,10 @@ class CallsOfConnection:
                 text = "more than one message in the request of a unary call"
                 self.fail(call, StatusError(Code.UNIMPLEMENTED, text))
                 return
-        if budget.buffered_bytes > MAX_BUFFERED_REQUEST_BYTES:
+        self._check_buffered(call)
+
+    def _check_buffered(self, call: Call) -> None:
+        if self._shared.budget.buffered_bytes > MAX_BUFFERED_REQUEST_BYTES:
             text = "the server holds too many incomplete requests"
             self.fail(call, StatusError(Code.RESOURCE_EXHAUSTED, text))
 
@@ -260,7 +270,7 @@ class CallsOfConnection:
         while len(body) >= PREFIX_BYTES:
             end = PREFIX_BYTES + prefix.unpack_from(body)[1]
             if end - PREFIX_BYTES <= self._max_bytes and len(body) < end:
-                return
+                break
             try:
                 # A message that is too large is refused here, before it is complete.
                 message = read_message(body[:end], call.stream.headers.encoding, self._max_bytes)
@@ -271,6 +281,7 @@ class CallsOfConnection:
             self._shared.budget.buffered_bytes -= end
             if not self._enqueue(call, message):
                 return
+        self._check_buffered(call)
 
     def _enqueue(self, call: Call, message: bytes | None) -> bool:
         if call.incoming is None or call.incoming.qsize() > STREAM_QUEUE_MESSAGES:

@@ -33,6 +33,7 @@ from perdure.server.doors.http2.limits import (
     MAX_PING_STRIKES,
     MAX_REMEMBERED_RESETS,
     MAX_STREAMS,
+    REQUEST_S,
     RESET_BURST,
     RESETS_PER_S,
     STALL_BYTES,
@@ -79,6 +80,7 @@ class Stream:
     Attributes:
         id: its number.
         headers: of the request.
+        opened_at_s: when it began.
         is_complete: the request has come to its end.
         send_window: bytes the peer takes.
         receive_window: bytes the peer may send.
@@ -90,15 +92,21 @@ class Stream:
     """
 
     __slots__ = (
-        "call", "checked_at_s", "checked_bytes", "headers", "id", "is_complete", "pending", "receive_window",
-        "received_bytes", "send_window", "taken_bytes", "uncredited",
+        "call", "checked_at_s", "checked_bytes", "headers", "id", "is_complete", "opened_at_s", "pending",
+        "receive_window", "received_bytes", "send_window", "taken_bytes", "uncredited",
     )  # fmt: skip
 
     def __init__(
-        self, stream_id: int, headers: RequestHeaders, send_window: int, receive_window: int
+        self,
+        stream_id: int,
+        headers: RequestHeaders,
+        send_window: int,
+        receive_window: int,
+        opened_at_s: float,
     ) -> None:
         self.id = stream_id
         self.headers = headers
+        self.opened_at_s = opened_at_s
         self.is_complete = False
         self.send_window = send_window
         self.receive_window = receive_window
@@ -119,6 +127,9 @@ class Observer(Protocol):
 
     def received(self, stream: Stream, data: bytes) -> None:
         """A piece of its body came, the last one if `stream.is_complete`."""
+
+    def overdue(self, stream: Stream) -> None:
+        """Its request is not complete, `REQUEST_S` seconds and more after it began."""
 
     def writable(self, stream: Stream) -> None:
         """Everything queued so far has been handed out."""
@@ -286,6 +297,7 @@ class Connection:
         if self.state is State.LEAVING and now_s - self._left_at_s >= DRAIN_PING_S:
             self.drain()
         self._check_stalls(now_s)
+        self._check_requests(now_s)
         if self.streams:
             self._busy_at_s = now_s
         elif now_s - self._busy_at_s > MAX_IDLE_S:
@@ -306,6 +318,11 @@ class Connection:
                     logger.info("a caller did not take its answer for %d s", STALL_S)
                     self.reset(stream.id, ErrorCode.ENHANCE_YOUR_CALM)
                 stream.checked_at_s, stream.checked_bytes = now_s, stream.taken_bytes
+
+    def _check_requests(self, now_s: float) -> None:
+        for stream in list(self.streams.values()):
+            if not stream.is_complete and now_s - stream.opened_at_s >= REQUEST_S:
+                self._observer.overdue(stream)
 
     # --- for the observer
 
@@ -444,7 +461,7 @@ class Connection:
         if headers.malformed:
             raise StreamBrokenError(stream_id, ErrorCode.PROTOCOL_ERROR, headers.malformed)
         self._last_served_id = stream_id
-        stream = Stream(stream_id, headers, self.outbox.initial_window, self._stream_window)
+        stream = Stream(stream_id, headers, self.outbox.initial_window, self._stream_window, self._now_s)
         if flags & frames.END_STREAM:
             stream.is_complete = True
             if headers.content_length:

@@ -17,6 +17,8 @@ MAX_IDLE_S: Final = 3600.0
 STALL_S: Final = 60.0
 """In so many seconds a peer must take `STALL_BYTES` of an answer that waits for its window, or the call is reset."""
 STALL_BYTES: Final = 4_096
+REQUEST_S: Final = 120.0
+"""How long the request of a unary call may take to come."""
 DRAIN_PING_S: Final = 1.0
 """How long a draining connection waits for proof that its peer knows of it."""
 TICK_S: Final = 5.0
