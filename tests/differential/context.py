@@ -22,6 +22,9 @@ from tests.support.proto import command, common, enums, failure, history, workfl
 from tests.support.rpc import RawClient, RpcError
 
 POLL_TIMEOUT_S = 20.0
+IDLE_POLL_S = 5.0
+"""Of a poll for which nothing should come. Servers refuse one that has less than two seconds left when they look at it,
+and answer empty a second before its end: that leaves a busy machine three seconds before, and one after."""
 CONDITION_TIMEOUT_S = 20.0
 CONDITION_POLL_S = 0.05
 LATE_S = 15.0

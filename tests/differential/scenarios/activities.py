@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from tests.differential.context import LATE_S, ActivityTask, Context, Run
+from tests.differential.context import IDLE_POLL_S, LATE_S, ActivityTask, Context, Run
 from tests.differential.registry import scenario, slow_scenario
 from tests.support.builders import (
     application_failure,
@@ -665,7 +665,7 @@ async def activity_started_after_close(ctx: Context) -> None:
     await run.step(complete_workflow())
     await run.record_history()
     ctx.record("describe", await run.describe())
-    ctx.record("poll", await run.poll_activity(timeout_s=2.5, expect=False))
+    ctx.record("poll", await run.poll_activity(timeout_s=IDLE_POLL_S, expect=False))
 
 
 async def _bad_activity(ctx: Context, label: str, bad: command.Command) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.differential.context import Context, Run
+from tests.differential.context import IDLE_POLL_S, Context, Run
 from tests.differential.registry import scenario, slow_scenario
 from tests.support.builders import (
     application_failure,
@@ -54,7 +54,7 @@ async def activity_paused_before_start(ctx: Context) -> None:
     run = await _scheduled(ctx)
     await ctx.attempt("pause", Pause(**_about(run, reason="why", request_id="q")))
     await _pending(ctx, run, "paused")
-    ctx.record("nothing to do", await run.poll_activity(timeout_s=3, expect=False))
+    ctx.record("nothing to do", await run.poll_activity(timeout_s=IDLE_POLL_S, expect=False))
     await ctx.attempt("same pause again", Pause(**_about(run, reason="why", request_id="q")))
     await ctx.attempt("another pause", Pause(**_about(run, request_id="r")))
     await ctx.attempt("unpause", Unpause(**_about(run)))

@@ -12,13 +12,11 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from perdure.api.services import OPERATOR_SERVICE, WORKFLOW_SERVICE, Rpc, rpcs
-from tests.differential.context import Context
+from tests.differential.context import IDLE_POLL_S, Context
 from tests.differential.registry import scenario
 from tests.support.rpc import RpcError
 
 RPC_TIMEOUT_S = 20.0
-POLL_TIMEOUT_S = 3.0
-"""Of polls, which end a second before it."""
 AT_ONCE = 6
 
 _NAMES = {
@@ -134,7 +132,7 @@ async def _every(ctx: Context, service: str, make: Callable[[Context, Rpc], Mess
     at_once = asyncio.Semaphore(AT_ONCE)
 
     async def answer(rpc: Rpc) -> tuple[str, str]:
-        timeout_s = POLL_TIMEOUT_S if rpc.name.startswith("Poll") else RPC_TIMEOUT_S
+        timeout_s = IDLE_POLL_S if rpc.name.startswith("Poll") else RPC_TIMEOUT_S
         async with at_once:
             try:
                 await ctx.client.invoke(make(ctx, rpc), timeout_s=timeout_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.differential.context import Context, Run
+from tests.differential.context import IDLE_POLL_S, Context, Run
 from tests.differential.registry import scenario
 from tests.support.builders import complete_workflow, payloads, schedule_activity, start_timer
 from tests.support.proto import query, workflowservice
@@ -46,7 +46,7 @@ async def pause_idle_workflow(ctx: Context) -> None:
     await run.signal()
     await ctx.attempt("update", update_request(run.client.namespace, run.execution))
     ctx.record("history while paused", list(await run.events()))
-    ctx.record("nothing to do", bool((await run.poll(timeout_s=3, expect=False)).task_token))
+    ctx.record("nothing to do", bool((await run.poll(timeout_s=IDLE_POLL_S, expect=False)).task_token))
     await ctx.attempt("unpause", Unpause(**_about(run, reason="because")))
     await _described(ctx, run, "unpaused")
     await ctx.attempt("unpause again", Unpause(**_about(run)))
@@ -91,7 +91,9 @@ async def pause_with_activities(ctx: Context) -> None:
     await run.signal()
     await run.step(schedule_activity("b", run.task_queue, start_to_close_s=60))
     await ctx.attempt("pause", Pause(**_about(run)))
-    ctx.record("nothing to do", bool((await run.poll_activity(timeout_s=3, expect=False)).task_token))
+    ctx.record(
+        "nothing to do", bool((await run.poll_activity(timeout_s=IDLE_POLL_S, expect=False)).task_token)
+    )
     await run.client.complete_activity(task.task_token, payloads("r"))
     ctx.record("history while paused", list(await run.events()))
     await ctx.attempt("unpause", Unpause(**_about(run)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.differential.context import LATE_S, Context
+from tests.differential.context import IDLE_POLL_S, LATE_S, Context
 from tests.differential.registry import scenario
 from tests.support.builders import (
     application_failure,
@@ -301,7 +301,7 @@ async def standalone_cancel_waiting(ctx: Context) -> None:
     await ctx.attempt("cancel", Cancel(**about(ctx, identity="op", request_id="c", reason="why")))
     await describe(ctx, "canceled")
     await outcome(ctx)
-    ctx.record("nothing to do", await ctx.poll_activity(queue_of(ctx), timeout_s=3, expect=False))
+    ctx.record("nothing to do", await ctx.poll_activity(queue_of(ctx), timeout_s=IDLE_POLL_S, expect=False))
     await ctx.client.invoke(start(ctx, "b", retry_policy=retry_policy(initial_s=60)))
     task = await ctx.poll_activity(queue_of(ctx))
     await ctx.client.fail_activity(task.task_token, application_failure())

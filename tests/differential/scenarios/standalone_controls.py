@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.differential.context import Context
+from tests.differential.context import IDLE_POLL_S, Context
 from tests.differential.registry import scenario
 from tests.differential.scenarios.standalone_activities import (
     Cancel,
@@ -37,7 +37,7 @@ async def standalone_paused_before_start(ctx: Context) -> None:
     await ctx.client.invoke(start(ctx))
     await ctx.attempt("pause", Pause(**about(ctx, identity="op", reason="why", request_id="q")))
     await describe(ctx, "paused")
-    ctx.record("nothing to do", await ctx.poll_activity(queue_of(ctx), timeout_s=3, expect=False))
+    ctx.record("nothing to do", await ctx.poll_activity(queue_of(ctx), timeout_s=IDLE_POLL_S, expect=False))
     await ctx.attempt("same pause again", Pause(**about(ctx, request_id="q")))
     await ctx.attempt("another pause", Pause(**about(ctx, request_id="r")))
     await ctx.attempt("unpause", Unpause(**about(ctx, request_id="u")))
@@ -59,7 +59,7 @@ async def standalone_paused_while_running(ctx: Context) -> None:
     ctx.record("heartbeat", await ctx.client.heartbeat_activity(task.task_token, payloads("p")))
     await ctx.client.fail_activity(task.task_token, application_failure())
     await describe(ctx, "paused")
-    ctx.record("nothing to do", await ctx.poll_activity(queue_of(ctx), timeout_s=3, expect=False))
+    ctx.record("nothing to do", await ctx.poll_activity(queue_of(ctx), timeout_s=IDLE_POLL_S, expect=False))
     await ctx.attempt("unpause", Unpause(**about(ctx, request_id="u")))
     task = await ctx.poll_activity(queue_of(ctx))
     ctx.record("second task", task)

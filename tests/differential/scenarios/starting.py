@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
-from tests.differential.context import LATE_S, Context, Run
+from tests.differential.context import LATE_S, POLL_TIMEOUT_S, Context, Run
 from tests.differential.registry import scenario, slow_scenario
 from tests.support.builders import (
     application_failure,
@@ -94,7 +94,7 @@ async def start_retry_policy(ctx: Context) -> None:
     await ctx.attempt("history", ctx.client.history_page(ctx.id("wf")))
     only_one = retry_policy(attempts=1)
     await ctx.attempt("one attempt", ctx.client.start(ctx.id("one"), ctx.id("one"), retry_policy=only_one))
-    task = await ctx.client.poll_workflow_task(ctx.id("one"), timeout_s=3)
+    task = await ctx.client.poll_workflow_task(ctx.id("one"), timeout_s=POLL_TIMEOUT_S)
     if task.task_token:
         await ctx.client.complete_workflow_task(task.task_token, [fail_workflow(application_failure())])
     await ctx.attempt("history of one attempt", ctx.client.history_page(ctx.id("one")))

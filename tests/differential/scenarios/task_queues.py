@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from perdure.api.deployment.v1 import WorkerDeploymentOptions
-from tests.differential.context import Context
+from tests.differential.context import IDLE_POLL_S, Context
 from tests.differential.registry import scenario
 from tests.support.builders import complete_workflow, queue, schedule_activity, sticky_queue
 from tests.support.proto import common, enums, taskqueue, workflowservice
@@ -99,7 +99,7 @@ async def queue_pollers(ctx: Context) -> None:
         namespace="default", task_queue=queue(name), identity="limited"
     )
     request.task_queue_metadata.max_tasks_per_second.value = 7
-    await ctx.client.invoke(request, timeout_s=2.5)
+    await ctx.client.invoke(request, timeout_s=IDLE_POLL_S)
     answer = await ctx.client.call(_describe(name), workflowservice.DescribeTaskQueueResponse)
     ctx.record("limited", answer)
     versioned = workflowservice.PollActivityTaskQueueRequest(
@@ -113,7 +113,7 @@ async def queue_pollers(ctx: Context) -> None:
             worker_versioning_mode=enums.WorkerVersioningMode.WORKER_VERSIONING_MODE_UNVERSIONED,
         ),
     )
-    await ctx.client.invoke(versioned, timeout_s=2.5)
+    await ctx.client.invoke(versioned, timeout_s=IDLE_POLL_S)
     answer = await ctx.client.call(_describe(name), workflowservice.DescribeTaskQueueResponse)
     ctx.record("pollers", sorted(answer.pollers, key=lambda poller: poller.identity))
 

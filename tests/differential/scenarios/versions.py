@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.differential.context import Context
+from tests.differential.context import IDLE_POLL_S, Context
 from tests.differential.registry import scenario
 from tests.support.builders import (
     application_failure,
@@ -93,10 +93,10 @@ async def version_errors(ctx: Context) -> None:
     for length in (255, 256):
         capabilities = common.WorkerVersionCapabilities(build_id="b" * length)
         poll = ctx.client.poll_workflow_task(
-            ctx.id("queue"), worker_version_capabilities=capabilities, timeout_s=3
+            ctx.id("queue"), worker_version_capabilities=capabilities, timeout_s=IDLE_POLL_S
         )
         await ctx.attempt(f"workflow, {length} bytes", poll)
     poll_activity = ctx.client.poll_activity_task(
-        ctx.id("queue"), worker_version_capabilities=capabilities, timeout_s=3
+        ctx.id("queue"), worker_version_capabilities=capabilities, timeout_s=IDLE_POLL_S
     )
     await ctx.attempt("activity, 256 bytes", poll_activity)

@@ -474,7 +474,7 @@ async def task_poll_validation(ctx: Context) -> None:
         "sticky without normal name",
         client.poll_workflow_task(
             taskqueue.TaskQueue(name=ctx.id("s"), kind=enums.TaskQueueKind.TASK_QUEUE_KIND_STICKY),
-            timeout_s=3,
+            timeout_s=5,
         ),
     )
     await ctx.attempt(
