@@ -193,6 +193,7 @@ def test_sdk_starts_the_server_itself(tmp_path: Path) -> None:
             namespace="orders",
             search_attributes=[COLOUR, WEIGHT],
             dev_server_existing_path=target_executable(),
+            dev_server_startup_timeout=timedelta(minutes=1),
             dev_server_database_filename=str(tmp_path / "local.db"),
             dev_server_extra_args=["--dynamic-config-value", "frontend.enableExecuteMultiOperation=true"],
         ) as environment:

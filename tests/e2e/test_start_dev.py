@@ -278,14 +278,13 @@ class Greeting:
         return f"hello {name}"
 
 
-# The official SDK gives a server it starts 5 seconds: alone on the machine that is plenty.
-@pytest.mark.serial
 @pytest.mark.parametrize("ui", [False, True], ids=["headless", "with UI flags"])
 def test_the_official_sdk_starts_it_in_the_place_of_the_official_server(ui: bool, tmp_path: Path) -> None:
     async def scenario() -> None:
         environment = await WorkflowEnvironment.start_local(
             dev_server_existing_path=find_executable("perdure"),
             dev_server_database_filename=str(tmp_path / "runs.db"),
+            dev_server_startup_timeout=timedelta(seconds=TIMEOUT_S),
             namespace="mine",
             ui=ui,
         )

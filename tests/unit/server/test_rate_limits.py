@@ -117,7 +117,7 @@ def test_a_task_made_while_its_poller_waits_waits_for_a_permit_too() -> None:
 
 
 def test_what_waits_longer_goes_first_and_a_task_that_is_gone_costs_nothing() -> None:
-    """At 2 a second, ten activities of runs that ended meanwhile would else hold the next one up for five seconds."""
+    """Ten activities of runs that ended meanwhile would else hold the next one up for longer than the poll lasts."""
 
     async def scenario() -> None:
         async with serving() as client:
@@ -127,10 +127,8 @@ def test_what_waits_longer_goes_first_and_a_task_that_is_gone_costs_nothing() ->
                 await client.complete_workflow_task(task.task_token, [schedule_activity("gone", "q")])
                 await client.terminate(f"gone {number}")
             await _scheduled(client)
-            begun_s = asyncio.get_running_loop().time()
-            found = await client.poll_activity_task("q", task_queue_metadata=_limited(2))
+            found = await client.poll_activity_task("q", task_queue_metadata=_limited(0.2))
             assert found.workflow_execution.workflow_id == "w"
-            assert asyncio.get_running_loop().time() - begun_s < 4
 
     run(scenario())
 
