@@ -50,6 +50,19 @@ async def task_failed_once(ctx: Context) -> None:
     await run.record_history()
 
 
+@scenario
+async def task_completed_in_pages(ctx: Context) -> None:
+    """A page of a completion is refused, as pages are off, and not taken for the whole; so is a later page alone."""
+    run = await ctx.start()
+    task = await run.poll()
+    for number, is_intermediate in ((0, True), (1, True), (1, False), (2, False)):
+        page = run.complete(task, complete_workflow(), page_number=number, intermediate_page=is_intermediate)
+        await ctx.attempt(f"page {number}, intermediate: {is_intermediate}", page)
+    await run.complete(task, record_marker("whole"), complete_workflow(), page_number=-1)
+    await ctx.attempt("page of a closed run", run.complete(task, complete_workflow(), page_number=1))
+    await run.record_history()
+
+
 @slow_scenario
 async def task_failed_twice(ctx: Context) -> None:
     """Failures in a row after the first write nothing; the attempt grows."""

@@ -34,6 +34,7 @@ from perdure.core.visibility.attributes import AttributeType
 
 _TOO_LARGE = cause_number("GRPC_MESSAGE_TOO_LARGE")
 PAUSED = "Workflow is paused and force create new workflow task is not allowed."
+NO_PAGES = "workflow task completion pagination is disabled for this namespace {}"
 HISTORY_TOO_LARGE = "Workflow history size exceeds limit."
 HISTORY_TOO_LONG = "Workflow history count exceeds limit."
 INLINE_REQUEST_ID = "request-from-RespondWorkflowTaskCompleted"
@@ -94,9 +95,13 @@ def respond_completed(
     Raises:
         NotFoundError: the token's task is not the started one.
         InvalidArgumentError: the commands cannot be accepted and the task must be left to time out.
+        FailedPreconditionError: it is only a page of a completion, or a paused run is to get another task.
     """
     tx = Transition(state, now_ns)
     _check(tx, token)
+    if request.intermediate_page or request.page_number > 0:
+        # What the other pages hold would be lost.
+        raise FailedPreconditionError(NO_PAGES.format(request.namespace))
     if tx.header.paused_ns and request.force_create_new_workflow_task:
         raise FailedPreconditionError(PAUSED)
     sticky_timeout_ns = checked_duration_ns(
