@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from perdure.activity import ActivityCancellationDetails
+from perdure.api.common.v1 import Payloads
+from perdure.api.failure.v1 import Failure
 from perdure.api.workflowservice.v1 import (
     PollActivityTaskQueueResponse,
     RespondActivityTaskCanceledRequest,
@@ -21,7 +23,7 @@ from perdure.worker import _logs
 from perdure.worker._activity_attempt import Attempt, Outcome, wait_for_attempts, wait_until_ended
 from perdure.worker._activity_runner import ActivityRunner
 from perdure.worker._calls import CALL_TIMEOUT, call_until
-from perdure.worker._sizes import find_too_large, too_large_failure
+from perdure.worker._sizes import find_too_large, too_large_failure, unsendable_failure
 from perdure.worker._slots import ActivitySlot, Permit, Slots
 
 if TYPE_CHECKING:
@@ -112,14 +114,18 @@ class ActivityWorker:
             self._sweeping = asyncio.get_running_loop().call_later(_SWEEP_EVERY_S, self._sweep)
 
     async def _report(self, attempt: Attempt, outcome: Outcome) -> None:
+        heartbeater = attempt.heartbeater
+        if outcome.result is None and outcome.failure is None:
+            if heartbeater is not None:
+                # Whoever completes it from elsewhere has time from the last heartbeat on.
+                await heartbeater.flush()
+            return
         unsent = None
-        if attempt.heartbeater is not None:
-            unsent = await attempt.heartbeater.stop(keep_unsent=outcome.result is None)
+        if heartbeater is not None:
+            unsent = await heartbeater.stop(keep_unsent=outcome.result is None)
         details = attempt.cancellation.details
         if details is not None and details.not_found:
             logger.debug("Activity %s ended after the server had given it up", attempt.start.activity_id)
-            return
-        if outcome.result is None and outcome.failure is None:
             return
         if outcome.failure is not None and not outcome.is_canceled and outcome.error is not None:
             _logs.activity_failed(attempt, outcome.error)
@@ -129,7 +135,32 @@ class ActivityWorker:
         except RPCError as error:
             await self._not_reported(attempt, error)
 
-    def _call_for(self, attempt: Attempt, outcome: Outcome, unsent: Any) -> Callable[[], Any]:
+    def _call_for(self, attempt: Attempt, outcome: Outcome, unsent: Payloads | None) -> Callable[[], Any]:
+        service, common = self._environment.service, self._common(attempt)
+        if outcome.result is not None:
+            completed = RespondActivityTaskCompletedRequest(result=outcome.result, **common)
+            large = find_too_large(self._environment, completed)
+            if large is not None:
+                return self._call_to_fail(attempt, too_large_failure(large))
+            return lambda: service.respond_activity_task_completed(completed, timeout=CALL_TIMEOUT)
+        if outcome.is_canceled:
+            canceled = RespondActivityTaskCanceledRequest(**common)
+            if outcome.failure is not None and outcome.failure.canceled_failure_info.HasField("details"):
+                canceled.details.CopyFrom(outcome.failure.canceled_failure_info.details)
+            return lambda: service.respond_activity_task_canceled(canceled, timeout=CALL_TIMEOUT)
+        return self._call_to_fail(attempt, outcome.failure, unsent)
+
+    def _call_to_fail(
+        self, attempt: Attempt, failure: Failure | None, unsent: Payloads | None = None
+    ) -> Callable[[], Any]:
+        service = self._environment.service
+        failed = RespondActivityTaskFailedRequest(
+            failure=failure, last_heartbeat_details=unsent, **self._common(attempt)
+        )
+        return lambda: service.respond_activity_task_failed(failed, timeout=CALL_TIMEOUT)
+
+    def _common(self, attempt: Attempt) -> dict[str, Any]:
+        """Return what every answer says."""
         environment = self._environment
         common: dict[str, Any] = {
             "task_token": attempt.start.task_token,
@@ -139,26 +170,7 @@ class ActivityWorker:
         }
         if environment.deployment is not None:
             common["deployment_options"] = environment.deployment
-        if outcome.result is not None:
-            completed = RespondActivityTaskCompletedRequest(result=outcome.result, **common)
-            large = find_too_large(environment, completed)
-            if large is not None:
-                too_large = RespondActivityTaskFailedRequest(failure=too_large_failure(large), **common)
-                return lambda: environment.service.respond_activity_task_failed(
-                    too_large, timeout=CALL_TIMEOUT
-                )
-            return lambda: environment.service.respond_activity_task_completed(
-                completed, timeout=CALL_TIMEOUT
-            )
-        if outcome.is_canceled:
-            canceled = RespondActivityTaskCanceledRequest(**common)
-            if outcome.failure is not None and outcome.failure.canceled_failure_info.HasField("details"):
-                canceled.details.CopyFrom(outcome.failure.canceled_failure_info.details)
-            return lambda: environment.service.respond_activity_task_canceled(canceled, timeout=CALL_TIMEOUT)
-        failed = RespondActivityTaskFailedRequest(
-            failure=outcome.failure, last_heartbeat_details=unsent, **common
-        )
-        return lambda: environment.service.respond_activity_task_failed(failed, timeout=CALL_TIMEOUT)
+        return common
 
     async def _not_reported(self, attempt: Attempt, error: RPCError) -> None:
         start = attempt.start
@@ -171,16 +183,11 @@ class ActivityWorker:
         )
         if not is_too_large(error):
             return
-        failed = RespondActivityTaskFailedRequest(
-            task_token=start.task_token,
-            identity=self._environment.identity,
-            namespace=self._environment.namespace,
-        )
-        failed.failure.message = f"The activity's result is too large to send: {error.message}"
-        failed.failure.application_failure_info.type = "GrpcMessageTooLarge"
-        failed.failure.application_failure_info.non_retryable = True
+        failure = unsendable_failure("The activity's outcome", error)
+        failure.application_failure_info.non_retryable = True
+        make_call = self._call_to_fail(attempt, failure)
         try:
-            await self._environment.service.respond_activity_task_failed(failed, timeout=CALL_TIMEOUT)
+            await call_until(attempt.report_until_s, make_call, "Reporting an activity's failure")
         except RPCError as second_error:
             logger.warning("Nor was its failure: %s", second_error.message)
 

@@ -135,19 +135,15 @@ class Heartbeater:
         self._timer = self._loop.call_at(at_s, self._interval_over)
 
     async def stop(self, *, keep_unsent: bool) -> Payloads | None:
-        """Send nothing more, after what is on its way has arrived.
+        """Send nothing more.
 
         Args:
-            keep_unsent: Whether the newest details matter to a next attempt.
+            keep_unsent: Whether the newest details matter to a next attempt: what is on its way arrives first.
 
         Returns:
             Details that were held back, if they matter and there are any.
         """
-        self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if keep_unsent and self._sending is not None:
-            await asyncio.wait([self._sending])
+        await self._end(waits=keep_unsent)
         if not keep_unsent or not self._unsent:
             return None
         try:
@@ -155,3 +151,21 @@ class Heartbeater:
         except Exception:  # the user's code; the attempt failed anyway
             logger.debug("Heartbeat details of a failed attempt do not encode", exc_info=True)
             return None
+
+    async def flush(self) -> None:
+        """Send what was held back, and then nothing more."""
+        await self._end(waits=True)
+        details, self._unsent = self._unsent, None
+        if details is not None:
+            await self._record(details)
+
+    async def _end(self, *, waits: bool) -> None:
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._sending is not None:
+            if waits:
+                await asyncio.wait([self._sending])
+            else:
+                # It would go on, and be repeated, after the activity that it tells of.
+                self._sending.cancel()

@@ -11,6 +11,7 @@ from perdure.api.failure.v1 import Failure
 from perdure.api.namespace.v1 import NamespaceInfo
 from perdure.converter._payload_limits import LargeField, PayloadSizeLimits, large_fields
 from perdure.runtime._runtime import log
+from perdure.service import RPCError
 
 if TYPE_CHECKING:
     from perdure.worker._environment import Environment
@@ -49,4 +50,16 @@ def too_large_failure(large: LargeField) -> Failure:
     )
     failure.application_failure_info.type = "PayloadsTooLarge"
     failure.application_failure_info.non_retryable = True
+    return failure
+
+
+def unsendable_failure(what: str, error: RPCError) -> Failure:
+    """Return the failure that stands for an answer which makes a larger message than the server takes.
+
+    Args:
+        what: The answer, such as "The activity's result".
+        error: The server's.
+    """
+    failure = Failure(message=f"{what} is too large to send: {error.message}")
+    failure.application_failure_info.type = "GrpcMessageTooLarge"
     return failure

@@ -73,6 +73,14 @@ class WorkflowAnswers:
             request.query_results[query_id].CopyFrom(result)
         return request
 
+    def fail_queries(self, request: RespondWorkflowTaskCompletedRequest, failure: Failure) -> None:
+        """Put a failure in the place of each answer to a question in an answer that `completed` made."""
+        for result in request.query_results.values():
+            result.Clear()
+            result.result_type = QueryResultType.QUERY_RESULT_TYPE_FAILED
+            result.error_message = failure.message
+            result.failure.CopyFrom(failure)
+
     def failed(self, task_token: bytes, failure: TaskFailure) -> RespondWorkflowTaskFailedRequest:
         """Return the answer to a task that could not be done."""
         return RespondWorkflowTaskFailedRequest(

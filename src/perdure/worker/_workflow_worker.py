@@ -19,6 +19,7 @@ from perdure.api.query.v1 import WorkflowQuery
 from perdure.api.workflowservice.v1 import (
     PollActivityTaskQueueResponse,
     PollWorkflowTaskQueueResponse,
+    RespondQueryTaskCompletedRequest,
     RespondWorkflowTaskCompletedRequest,
     RespondWorkflowTaskCompletedResponse,
 )
@@ -42,7 +43,7 @@ from perdure.worker._calls import CALL_TIMEOUT, call_until
 from perdure.worker._histories import task_events, whole_history
 from perdure.worker._local_activities import LocalActivities, RunLocals
 from perdure.worker._payload_edge import WorkflowPayloads, has_effect
-from perdure.worker._sizes import find_too_large, too_large_failure
+from perdure.worker._sizes import find_too_large, too_large_failure, unsendable_failure
 from perdure.worker._slots import Permit, Slots, WorkflowSlot
 from perdure.worker._workflow_answers import WorkflowAnswers
 from perdure.worker._workflow_cache import CachedRun, RunCache
@@ -472,13 +473,8 @@ class WorkflowWorker:
             await self._fail(cached, task, failed, until_s)
             return None
         permits = self._reserve_eagerly(request)
-        service = self._environment.service
         try:
-            response: RespondWorkflowTaskCompletedResponse = await call_until(
-                until_s,
-                lambda: service.respond_workflow_task_completed(request, timeout=CALL_TIMEOUT),
-                "Completing a workflow task",
-            )
+            response = await self._respond_to_task(request, until_s)
         except RPCError as error:
             self._evict(cached)
             await self._not_accepted(cached, task, error, until_s)
@@ -495,6 +491,22 @@ class WorkflowWorker:
         self._evict_if_done(cached, step)
         following = response.workflow_task
         return following if following.task_token else None
+
+    async def _respond_to_task(
+        self, request: RespondWorkflowTaskCompletedRequest, until_s: float
+    ) -> RespondWorkflowTaskCompletedResponse:
+        service, what = self._environment.service, "Completing a workflow task"
+        respond = partial(service.respond_workflow_task_completed, request, timeout=CALL_TIMEOUT)
+        response: RespondWorkflowTaskCompletedResponse
+        try:
+            response = await call_until(until_s, respond, what)
+        except RPCError as error:
+            if not is_too_large(error) or not request.query_results:
+                raise
+            # Maybe because of them: a run must not end because somebody has looked at it.
+            self._answers.fail_queries(request, unsendable_failure("The answer to the query", error))
+            response = await call_until(until_s, respond, what)
+        return response
 
     def _reserve_eagerly(self, request: RespondWorkflowTaskCompletedRequest) -> list[Permit]:
         permits: list[Permit] = []
@@ -552,7 +564,7 @@ class WorkflowWorker:
         except RPCError as error:
             logger.debug("The failure of a workflow task was not accepted: %s", error.message)
 
-    async def _respond_to_query(self, request: object, until_s: float) -> None:
+    async def _respond_to_query(self, request: RespondQueryTaskCompletedRequest, until_s: float) -> None:
         service = self._environment.service
         try:
             await call_until(
@@ -562,13 +574,15 @@ class WorkflowWorker:
             )
         except RPCError as error:
             logger.debug("The answer to a query was not accepted: %s", error.message)
+            if is_too_large(error):
+                failure = unsendable_failure("The answer to the query", error)
+                await self._respond_to_query(self._answers.query_failed(request.task_token, failure), until_s)
 
     async def _not_accepted(
         self, cached: CachedRun, task: PollWorkflowTaskQueueResponse, error: RPCError, until_s: float
     ) -> None:
         if is_too_large(error):
-            failure = Failure(message=f"The workflow task's answer is too large to send: {error.message}")
-            failure.application_failure_info.type = "GrpcMessageTooLarge"
+            failure = unsendable_failure("The workflow task's answer", error)
             step = TaskFailure(cause=_TOO_LARGE, failure=failure, message=failure.message)
             await self._fail(cached, task, step, until_s)
             return

@@ -24,7 +24,7 @@ from perdure.exceptions import (
     TimeoutType,
 )
 from perdure.worker import SharedStateManager, Worker
-from tests.e2e.python_sdk import unique
+from tests.e2e.python_sdk import eventually, unique
 from tests.e2e.worker.targets import on_every_target
 from tests.e2e.worker.workflows import Call, RunActivity, echo, in_another_process
 
@@ -119,6 +119,25 @@ async def test_an_attempt_fails_whatever_ends_it(client: Client) -> None:
         cause = caught.value.cause.cause
         assert isinstance(cause, ApplicationError)
         assert (cause.message, cause.type) == ("inside", type(error).__name__)
+
+
+# Inside a process nothing limits the size of a message.
+@pytest.mark.parametrize("target", ["perdure", "official"], indirect=True)
+@on_every_target
+async def test_an_error_that_is_too_large_to_send_says_so(client: Client) -> None:
+    """And is not tried again: the next one would be as large."""
+
+    @activity.defn
+    async def fails() -> None:
+        raise ApplicationError("no", "x" * 5_000_000)
+
+    with pytest.raises(WorkflowFailureError) as caught:
+        await _run(client, [fails], Call("fails", attempts=0))
+    error = caught.value.cause
+    assert isinstance(error, ActivityError)
+    assert isinstance(error.cause, ApplicationError)
+    assert error.cause.type == "GrpcMessageTooLarge"
+    assert "outcome is too large to send" in error.cause.message
 
 
 @on_every_target
@@ -279,16 +298,27 @@ async def test_an_attempt_that_is_out_of_time_is_cancelled_here_too(client: Clie
 
 @on_every_target
 async def test_an_activity_is_completed_from_elsewhere(client: Client) -> None:
+    """The server has its last heartbeat by then, also one that came too soon after another."""
     token: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     @activity.defn
     async def later() -> str:
+        activity.heartbeat("first")
+        activity.heartbeat("last")
         token.set_result(activity.info().task_token)
         activity.raise_complete_async()
 
     queue = unique("async")
     async with Worker(client, task_queue=queue, workflows=[RunActivity], activities=[later]):
-        handle = await client.start_workflow(RunActivity.run, Call("later"), id=queue, task_queue=queue)
+        call = Call("later", heartbeat_s=60)
+        handle = await client.start_workflow(RunActivity.run, call, id=queue, task_queue=queue)
+
+        async def is_told() -> bool:
+            pending = (await handle.describe()).raw_description.pending_activities
+            told = [payload.data for each in pending for payload in each.heartbeat_details.payloads]
+            return told == [b'"last"']
+
+        await eventually("the last heartbeat has arrived", is_told)
         await client.get_async_activity_handle(task_token=await token).complete("done")
         assert await handle.result() == "done"
 

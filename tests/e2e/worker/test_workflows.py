@@ -13,7 +13,13 @@ import pytest
 
 from perdure import activity, workflow
 from perdure.api.enums.v1 import EventType
-from perdure.client import Client, WorkflowHandle, WorkflowHistory
+from perdure.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowHandle,
+    WorkflowHistory,
+    WorkflowQueryFailedError,
+)
 from perdure.worker import Replayer, Worker, WorkerValidationError
 from perdure.workflow import NondeterminismError
 from tests.e2e.python_sdk import eventually, unique
@@ -111,6 +117,34 @@ async def test_a_local_activity_is_repeated(client: Client) -> None:
     async with Worker(client, task_queue=queue, workflows=[RunActivity], activities=[third_time]):
         call = Call("third_time", attempts=5, is_local=True)
         assert await client.execute_workflow(RunActivity.run, call, id=queue, task_queue=queue) == 3
+
+
+@workflow.defn
+class Talkative:
+    """Answers more than a message may hold."""
+
+    @workflow.run
+    async def run(self) -> None:
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.query
+    def everything(self) -> str:
+        return "x" * 5_000_000
+
+
+# Inside a process nothing limits the size of a message.
+@pytest.mark.parametrize("target", ["perdure", "official"], indirect=True)
+@on_every_target
+async def test_a_question_with_too_large_an_answer_fails_and_the_run_goes_on(client: Client) -> None:
+    """Whether it comes with the first task or alone: the servers end runs whose own answer is too large."""
+    queue = unique("talkative")
+    handle = await client.start_workflow(Talkative.run, id=queue, task_queue=queue)
+    async with Worker(client, task_queue=queue, workflows=[Talkative]):
+        for _ in range(2):
+            with pytest.raises(WorkflowQueryFailedError, match=r"(?i)too large|larger than|exceeds"):
+                await handle.query(Talkative.everything, rpc_timeout=timedelta(seconds=20))
+    assert (await handle.describe()).status is WorkflowExecutionStatus.RUNNING
+    await handle.terminate()
 
 
 @workflow.defn

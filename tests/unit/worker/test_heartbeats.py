@@ -27,6 +27,7 @@ CONVERTER = DataConverter.default.payload_converter
 class _Service:
     def __init__(self, answer: RecordActivityTaskHeartbeatResponse | RPCError) -> None:
         self._answer = answer
+        self.may_answer: asyncio.Event | None = None
         self.sent: list[Any] = []
         self.changed = asyncio.Event()
 
@@ -35,6 +36,8 @@ class _Service:
     ) -> RecordActivityTaskHeartbeatResponse:
         self.sent.append(CONVERTER.from_payloads(request.details.payloads))
         self.changed.set()
+        if self.may_answer is not None:
+            await self.may_answer.wait()
         if isinstance(self._answer, RPCError):
             raise self._answer
         return self._answer
@@ -153,3 +156,37 @@ def test_details_that_did_not_arrive_are_sent_again_but_not_at_once(monkeypatch:
         await heartbeater.stop(keep_unsent=False)
 
     _run(scenario, RPCError("down", RPCStatusCode.PERMISSION_DENIED, b""), interval_s=0)
+
+
+def test_one_that_is_under_way_ends_with_its_activity(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody is told what the server says to it, and it is not repeated."""
+
+    async def scenario(heartbeater: Heartbeater, service: _Service, told: asyncio.Future[Any]) -> None:
+        service.may_answer = asyncio.Event()
+        heartbeater.beat(["sent"])
+        await service.until(1)
+        others = asyncio.all_tasks()
+        sending = next(task for task in others if "_record" in repr(task.get_coro()))
+        assert await heartbeater.stop(keep_unsent=False) is None
+        service.may_answer.set()
+        await asyncio.wait([sending])
+        assert sending.cancelled()
+        assert not told.done()
+
+    _run(scenario, RPCError("down", RPCStatusCode.PERMISSION_DENIED, b""), interval_s=30)
+    assert not caplog.records
+
+
+def test_what_was_held_back_goes_out_when_the_activity_is_completed_from_elsewhere() -> None:
+    """From then on nobody here sends any, and there is no next attempt to tell."""
+
+    async def scenario(heartbeater: Heartbeater, service: _Service, _: asyncio.Future[Any]) -> None:
+        heartbeater.beat(["sent"])
+        heartbeater.beat(["held back"])
+        await heartbeater.flush()
+        assert service.sent == [["sent"], ["held back"]]
+        heartbeater.beat(["too late"])
+        await heartbeater.flush()
+        assert len(service.sent) == 2
+
+    _run(scenario, interval_s=30)
