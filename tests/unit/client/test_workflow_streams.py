@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from perdure.api.common.v1 import Payload
+from perdure.api.common.v1 import GrpcStatus, Payload
+from perdure.api.errordetails.v1 import WorkflowNotReadyFailure
 from perdure.client import (
     WorkflowExecutionStatus,
     WorkflowUpdateFailedError,
@@ -33,11 +34,20 @@ from perdure.exceptions import ApplicationError
 from perdure.service import RPCError, RPCStatusCode
 from tests.unit.server.support import run
 
+
+def _not_ready_status() -> bytes:
+    status = GrpcStatus(code=9)
+    status.details.add().Pack(WorkflowNotReadyFailure())
+    return status.SerializeToString()
+
+
 POLL = "__temporal_workflow_stream_poll"
 CONVERTER = DataConverter.default.payload_converter
 UNAVAILABLE = RPCError("away", RPCStatusCode.UNAVAILABLE, b"")
 NOT_FOUND = RPCError("none", RPCStatusCode.NOT_FOUND, b"")
+FULL = RPCError("limit on updates", RPCStatusCode.FAILED_PRECONDITION, b"")
 INVALID = RPCError("too large", RPCStatusCode.INVALID_ARGUMENT, b"")
+NOT_READY = RPCError("failed", RPCStatusCode.FAILED_PRECONDITION, _not_ready_status())
 NOW = timedelta(0)
 NEVER = timedelta(hours=1)
 RUNNING = (WorkflowExecutionStatus.RUNNING, None)
@@ -355,6 +365,19 @@ def test_what_a_subscription_outlives(failure: Exception, status: Any, next_offs
     assert script.offsets == [0, 1, next_offset, 2]
 
 
+def test_a_subscription_outlives_a_workflow_task_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one does when an item comes in the moment in which the workflow goes on as new."""
+    monkeypatch.setattr("perdure.contrib.workflow_streams._reader._NOT_READY_PAUSE_S", 0)
+
+    async def scenario() -> None:
+        script = Script(polls=[page(1, "a"), NOT_READY, NOT_READY, page(2, "b")], runs={None: RUNNING})
+        subscription = script.client().subscribe(poll_cooldown=NOW)
+        assert [(await anext(subscription)).data for _ in range(2)] == ["a", "b"]
+        assert script.offsets == [0, 1, 1, 1]
+
+    run(scenario())
+
+
 def test_a_handle_of_one_run_stays_with_it() -> None:
     """Unless there is a client to follow the workflow with."""
 
@@ -377,7 +400,9 @@ def test_a_handle_of_one_run_stays_with_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "failure", [UNAVAILABLE, NOT_FOUND, refused("Other")], ids=["away", "no-workflow", "no-stream"]
+    "failure",
+    [UNAVAILABLE, NOT_FOUND, FULL, refused("Other")],
+    ids=["away", "no-workflow", "full", "no-stream"],
 )
 def test_what_a_subscription_raises(failure: Exception) -> None:
     """What it cannot say to be the end."""
@@ -392,9 +417,28 @@ def test_a_gap_is_an_error_for_who_allows_none() -> None:
     script = Script(polls=[page(1, "a"), refused("TruncatedOffset")])
     with pytest.raises(TruncatedOffsetError, match="Offset 1"):
         run(read(script, allow_gaps=False))
-    script = Script(polls=[page(1, "a")], rest=[page(9, "b")], runs={None: COMPLETED})
+    for rest in (page(9, "b"), page(9)):
+        script = Script(polls=[page(1, "a")], rest=[rest], runs={None: COMPLETED})
+        with pytest.raises(TruncatedOffsetError, match="Offset 1"):
+            run(read(script, allow_gaps=False))
+
+
+def test_a_reader_of_a_topic_knows_a_gap_in_what_is_left_from_a_quiet_topic() -> None:
+    """Other topics say what is there still; their items are not the reader's."""
+
+    async def read_topic(script: Script) -> list[Any]:
+        topic = script.client().topic("t", type=str)
+        return [item.data async for item in topic.subscribe(1, poll_cooldown=NOW, allow_gaps=False)]
+
+    def left(*items: PollResult) -> PollResult:
+        return PollResult([item for each in items for item in each.items], items[-1].next_offset)
+
+    others = page(3, "x", "y", topic="other")
+    script = Script(rest=[left(others, page(4, "mine"))], runs={None: COMPLETED})
+    assert run(read_topic(script)) == ["mine"]
+    script = Script(rest=[left(page(6, "x", topic="other"), page(7, "mine"))], runs={None: COMPLETED})
     with pytest.raises(TruncatedOffsetError, match="Offset 1"):
-        run(read(script, allow_gaps=False))
+        run(read_topic(script))
 
 
 def test_types_of_values() -> None:

@@ -37,6 +37,7 @@ from perdure.contrib.workflow_streams._types import (
 )
 from perdure.converter import DataConverter, PayloadConverter
 from perdure.service import RPCError, RPCStatusCode
+from perdure.service._errors import is_too_large
 
 T = TypeVar("T")
 
@@ -56,8 +57,6 @@ _PASSING: Final = frozenset(
     }
 )
 """What leaving the context waits for the end of."""
-_TOO_LARGE = "larger than max"
-"""What gRPC says of a message that no repetition makes smaller."""
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +71,7 @@ class _Batch:
 
 def _is_refused(error: RPCError) -> bool:
     """Whether the server will never take this batch."""
-    return error.status is RPCStatusCode.INVALID_ARGUMENT or (
-        error.status is RPCStatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in error.message
-    )
+    return error.status is RPCStatusCode.INVALID_ARGUMENT or is_too_large(error)
 
 
 class WorkflowStreamClient:
@@ -374,15 +371,14 @@ class WorkflowStreamClient:
                 "No converter makes a result_type=Payload: use RawValue, whose `payload` it is, or leave it out."
             )
         names = [topics] if isinstance(topics, str) else list(topics or ())
-        reader = Reader(self._handle, self._client, poll_cooldown.total_seconds())
+        reader = Reader(self._handle, self._client, poll_cooldown.total_seconds(), sees_gaps=not allow_gaps)
         converter = self._payload_converter()
         offset = from_offset
         while True:
             page = await reader.page(PollInput(names, offset))
-            is_gap = page is None or (bool(page.items) and not names and page.items[0].offset > offset > 0)
-            if is_gap and not allow_gaps:
-                raise TruncatedOffsetError(f"Offset {offset} is no longer there.")
             if page is None:
+                if not allow_gaps:
+                    raise TruncatedOffsetError(f"Offset {offset} is no longer there.")
                 offset = 0
                 continue
             for item in page.items:

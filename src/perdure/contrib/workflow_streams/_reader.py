@@ -6,8 +6,9 @@ Here: one subscription's place, and what a failed poll means. Not here: offsets,
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
+from perdure.api.errordetails.v1 import WorkflowNotReadyFailure
 from perdure.client import (
     Client,
     WorkflowExecutionDescription,
@@ -26,6 +27,9 @@ from perdure.contrib.workflow_streams._types import (
 )
 from perdure.exceptions import ApplicationError
 from perdure.service import RPCError, RPCStatusCode
+from perdure.service._errors import detail_of
+
+_NOT_READY_PAUSE_S: Final = 0.5
 
 
 class Reader:
@@ -35,12 +39,17 @@ class Reader:
         handle: The workflow; a handle of one run stays with it, unless there is a client.
         client: Makes handles that follow the workflow.
         pause_s: Before a poll that could not be answered is repeated.
+        sees_gaps: An offset that is gone is told of also when the workflow has ended, at the price that items of other
+            topics are read then, too.
     """
 
-    def __init__(self, handle: WorkflowHandle[Any, Any], client: Client | None, pause_s: float) -> None:
+    def __init__(
+        self, handle: WorkflowHandle[Any, Any], client: Client | None, pause_s: float, *, sees_gaps: bool
+    ) -> None:
         self._handle = handle
         self._client = client
         self._pause_s = pause_s
+        self._sees_gaps = sees_gaps
         self._has_ended = False
 
     @property
@@ -78,8 +87,18 @@ class Reader:
                     raise
             else:
                 return page
-        rest: PollResult = await self._handle.query(POLL, poll, result_type=PollResult)
-        return rest
+        return await self._rest(poll)
+
+    async def _rest(self, poll: PollInput) -> PollResult | None:
+        """A page of a workflow that has ended, whose query answers with what it has, gap or not."""
+        asked = PollInput([], poll.from_offset) if self._sees_gaps else poll
+        page: PollResult = await self._handle.query(POLL, asked, result_type=PollResult)
+        if self._sees_gaps:
+            first = page.items[0].offset if page.items else page.next_offset
+            if first > poll.from_offset > 0:
+                return None
+            page.items = [item for item in page.items if not poll.topics or item.topic in poll.topics]
+        return page
 
     async def _goes_on(self, run_id: str | None, error: Exception) -> bool:
         """Whether there is something to read yet after a poll failed that was this run's, or nobody's."""
@@ -97,13 +116,18 @@ class Reader:
             )
             self._has_ended = True
             return True
-        if isinstance(error, WorkflowUpdateFailedError) or (
-            isinstance(error, RPCError) and error.status is not RPCStatusCode.NOT_FOUND
-        ):
+        if isinstance(error, WorkflowUpdateFailedError):
             return False
-        # The wait took too long; or the poll met a run in the moment in which the next one followed it.
-        await asyncio.sleep(self._pause_s)
-        return True
+        if not isinstance(error, RPCError) or error.status is RPCStatusCode.NOT_FOUND:
+            # The wait took too long; or the poll met a run in the moment in which the next one followed it.
+            await asyncio.sleep(self._pause_s)
+            return True
+        if detail_of(error, WorkflowNotReadyFailure) is not None:
+            # The workflow task failed that was to answer: something was published as the run was to go on as new, or
+            # the code is broken, and readers wait for its repair as they wait for a worker.
+            await asyncio.sleep(max(self._pause_s, _NOT_READY_PAUSE_S))
+            return True
+        return False
 
     async def _describe(self, run_id: str | None) -> WorkflowExecutionDescription:
         if run_id is None:

@@ -84,7 +84,7 @@ class WorkflowStream:
         self._base_offset = prior.base_offset
         self._publishers = dict(prior.publishers)
         self._newest: dict[str, int] = {}
-        """The highest offset of each topic."""
+        """The highest offset of each topic that has items in the log."""
         self._log_bytes = 0
         self._max_log_bytes = max_log_bytes
         self._detaching = False
@@ -178,9 +178,12 @@ class WorkflowStream:
         return self._base_offset + len(self._log)
 
     def _drop(self, count: int) -> None:
-        self._log_bytes -= sum(item_bytes(entry.topic, entry.data) for entry in self._log[:count])
-        del self._log[:count]
         self._base_offset += count
+        for entry in self._log[:count]:
+            self._log_bytes -= item_bytes(entry.topic, entry.data)
+            if self._newest.get(entry.topic, self._base_offset) < self._base_offset:
+                del self._newest[entry.topic]
+        del self._log[:count]
 
     def _append(self, topic: str, data: str) -> None:
         self._newest[topic] = self._end()

@@ -46,17 +46,10 @@ class TopicTypes:
         return bound
 
 
-class TopicHandle(Generic[T]):
-    """A topic to publish to and to read. Made by `WorkflowStreamClient.topic`.
+class _Topic(Generic[T]):
+    """What is the same on either side of a stream: a name and the type of the values."""
 
-    Args:
-        client: The client that sends and reads.
-        name: The topic.
-        type: Type of its values.
-    """
-
-    def __init__(self, client: WorkflowStreamClient, name: str, type: type[T]) -> None:
-        self._client = client
+    def __init__(self, name: str, type: type[T]) -> None:
         self._name = name
         self._type = type
 
@@ -69,6 +62,20 @@ class TopicHandle(Generic[T]):
     def type(self) -> type[T]:
         """Type of its values."""
         return self._type
+
+
+class TopicHandle(_Topic[T]):
+    """A topic to publish to and to read. Made by `WorkflowStreamClient.topic`.
+
+    Args:
+        client: The client that sends and reads.
+        name: The topic.
+        type: Type of its values.
+    """
+
+    def __init__(self, client: WorkflowStreamClient, name: str, type: type[T]) -> None:
+        super().__init__(name, type)
+        self._client = client
 
     def publish(self, value: T | Payload, *, force_flush: bool = False) -> None:
         """Put a value into the client's buffer; it is sent with the next batch.
@@ -84,20 +91,29 @@ class TopicHandle(Generic[T]):
         self._client._publish_to_topic(self._name, value, force_flush=force_flush)
 
     def subscribe(
-        self, from_offset: int = 0, *, poll_cooldown: timedelta = timedelta(milliseconds=100)
+        self,
+        from_offset: int = 0,
+        *,
+        poll_cooldown: timedelta = timedelta(milliseconds=100),
+        allow_gaps: bool = True,
     ) -> AsyncIterator[WorkflowStreamItem[T]]:
         """Read the topic: `WorkflowStreamClient.subscribe` with its name and its type.
 
         Args:
             from_offset: The first offset to read.
             poll_cooldown: Pause after each page that was the last for now.
+            allow_gaps: What to do if the stream no longer has the offset: go on with the oldest item, or raise.
         """
         return self._client.subscribe(
-            [self._name], from_offset, result_type=self._type, poll_cooldown=poll_cooldown
+            [self._name],
+            from_offset,
+            result_type=self._type,
+            poll_cooldown=poll_cooldown,
+            allow_gaps=allow_gaps,
         )
 
 
-class WorkflowTopicHandle(Generic[T]):
+class WorkflowTopicHandle(_Topic[T]):
     """A topic that the workflow itself publishes to. Made by `WorkflowStream.topic`.
 
     Args:
@@ -107,19 +123,8 @@ class WorkflowTopicHandle(Generic[T]):
     """
 
     def __init__(self, stream: WorkflowStream, name: str, type: type[T]) -> None:
+        super().__init__(name, type)
         self._stream = stream
-        self._name = name
-        self._type = type
-
-    @property
-    def name(self) -> str:
-        """The topic."""
-        return self._name
-
-    @property
-    def type(self) -> type[T]:
-        """Type of its values."""
-        return self._type
 
     def publish(self, value: T | Payload) -> None:
         """Append a value to the stream.
