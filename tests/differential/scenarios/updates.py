@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.differential.context import Context, Run, WorkflowTask
 from tests.differential.registry import scenario, slow_scenario
-from tests.support.builders import complete_workflow, duration, payloads, start_timer
+from tests.support.builders import complete_workflow, continue_as_new, duration, payloads, start_timer
 from tests.support.proto import command, common, enums, protocol, query, update, workflowservice
 from tests.support.rpc import RpcError
 from tests.support.updates import (
@@ -322,6 +322,37 @@ async def update_closed_in_same_task(ctx: Context) -> None:
         await _answer(run, task, *answers, commands=(complete_workflow(),))
         await ctx.attempt(f"{label} answer", sent)
         await run.record_history(f"{label} history")
+
+
+@scenario
+async def update_and_a_close_that_is_refused(ctx: Context) -> None:
+    """A worker answers an update and ends the run in one task, but a signal has come: what does the caller hear?"""
+    for label, close in (("complete", complete_workflow()), ("continue", continue_as_new())):
+        for answer in ("accepted", "completed", "ignored", "rejected"):
+            name = f"{label} {answer}"
+            run = await ctx.start(name.replace(" ", "-"))
+            await run.step(start_timer("t", 600))
+            sent, task = await _brought(run)
+            (message,) = task.messages
+            answers = {
+                "accepted": [acceptance(message)],
+                "completed": [acceptance(message), response(message)],
+                "ignored": [],
+                "rejected": [rejection(message)],
+            }[answer]
+            await run.signal()
+            await ctx.attempt(f"{name} completion", _answer(run, task, *answers, commands=(close,)))
+            retry = await run.poll()
+            ctx.record(f"{name} retry", retry)
+            again = {
+                "accepted": [acceptance(each) for each in retry.messages],
+                "rejected": [rejection(each) for each in retry.messages],
+            }.get(answer, [made for each in retry.messages for made in (acceptance(each), response(each))])
+            await ctx.attempt(
+                f"{name} second completion", _answer(run, retry, *again, commands=(complete_workflow(),))
+            )
+            await ctx.attempt(f"{name} answer", sent)
+            await run.record_history(f"{name} history")
 
 
 @scenario

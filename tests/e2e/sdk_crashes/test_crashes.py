@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,13 +18,11 @@ from perdure.core.replay.markers import read_local_activity
 from perdure.worker import Replayer
 from tests.e2e.python_sdk import unique
 from tests.e2e.sdk_crashes.load import PARALLEL, ROUNDS, Busy, Small, expected_result, new_worker, start
+from tests.e2e.sdk_crashes.processes import KILLS, drain, process_until_killed, read_lines
 from tests.support.servers import PerdureServer
 
 pytestmark = pytest.mark.serial
 
-REPOSITORY: Final = Path(__file__).resolve().parents[3]
-KILLS: Final = int(os.environ.get("PERDURE_CRASH_KILLS", "4"))
-"""So many processes die in each test; set more for a long run."""
 PER_KILL: Final = 8
 """So many workflows are added for each."""
 LINES: Final = (5, 40)
@@ -43,35 +38,11 @@ _CLOSING: Final = {
 }
 
 
-@contextlib.asynccontextmanager
-async def _process(address: str, queue: str, prefix: str, count: int) -> AsyncIterator[asyncio.StreamReader]:
+def _process(
+    address: str, queue: str, prefix: str, count: int
+) -> contextlib.AbstractAsyncContextManager[asyncio.StreamReader]:
     """A process of the load; it is killed at the end."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.e2e.sdk_crashes.load", address, queue, prefix, str(count)),
-        cwd=REPOSITORY,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    assert process.stdout is not None
-    try:
-        yield process.stdout
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-
-
-async def _read(output: asyncio.StreamReader, count: int) -> list[str]:
-    """So many whole lines."""
-    lines = [(await output.readline()).decode() for _ in range(count)]
-    assert all(line.endswith("\n") for line in lines), "the process ended by itself"
-    return [line.strip() for line in lines]
-
-
-async def _drain(output: asyncio.StreamReader) -> None:
-    """Nobody may wait for a full pipe."""
-    while await output.readline():
-        pass
+    return process_until_killed("load", address, queue, prefix, str(count))
 
 
 def _name(event: HistoryEvent) -> str:
@@ -120,12 +91,12 @@ def test_workers_killed_under_load_lose_nothing(tmp_path: Path) -> None:
         async with PerdureServer(db_path=tmp_path / "server.db") as server:
             async with await Client.connect(server.address) as client, contextlib.AsyncExitStack() as last:
                 lasting = await last.enter_async_context(_process(server.address, queue, "none", 0))
-                draining = asyncio.create_task(_drain(lasting))
+                draining = asyncio.create_task(drain(lasting))
                 handles: list[WorkflowHandle[Any, Any]] = []
                 for kill in range(KILLS):
                     async with _process(server.address, queue, "none", 0) as output:
-                        assert await _read(output, 1) == ["ready"]
-                        reading = asyncio.create_task(_read(output, choices.randint(1, 20)))
+                        assert await read_lines(output, 1) == ["ready"]
+                        reading = asyncio.create_task(read_lines(output, choices.randint(1, 20)))
                         # The other worker may take all there is: then there is more.
                         while len(handles) < (kill + 1) * PER_KILL or not reading.done():
                             handles.append(await start(client, f"{queue}-{len(handles)}", queue))
@@ -135,7 +106,7 @@ def test_workers_killed_under_load_lose_nothing(tmp_path: Path) -> None:
                         await last.aclose()
                         await draining
                         lasting = await last.enter_async_context(_process(server.address, queue, "none", 0))
-                        draining = asyncio.create_task(_drain(lasting))
+                        draining = asyncio.create_task(drain(lasting))
                 await asyncio.gather(*map(_check, handles))
                 await last.aclose()
                 await draining
@@ -153,7 +124,7 @@ def test_processes_with_an_embedded_engine_killed_under_load_lose_nothing(tmp_pa
         started: set[str] = set()
         for life in range(KILLS):
             async with _process(address, "queue", f"life-{life}", PER_KILL) as output:
-                said = await _read(output, choices.randint(*LINES))
+                said = await read_lines(output, choices.randint(*LINES))
             started |= {line.split()[1] for line in said if line.startswith("started")}
         assert len(started) >= KILLS
         print(f"{len(started)} workflows, {KILLS} processes killed")
