@@ -99,9 +99,7 @@ def respond_completed(
     """
     tx = Transition(state, now_ns)
     _check(tx, token)
-    if request.intermediate_page or request.page_number > 0:
-        # What the other pages hold would be lost.
-        raise FailedPreconditionError(NO_PAGES.format(request.namespace))
+    _check_is_whole(request)
     if tx.header.paused_ns and request.force_create_new_workflow_task:
         raise FailedPreconditionError(PAUSED)
     sticky_timeout_ns = checked_duration_ns(
@@ -151,6 +149,12 @@ def respond_completed(
         else:
             workflow_task.schedule(tx)
     return done
+
+
+def _check_is_whole(request: RespondWorkflowTaskCompletedRequest) -> None:
+    """Refuses a page of a completion: what the other pages hold would be lost."""
+    if request.intermediate_page or request.page_number > 0:
+        raise FailedPreconditionError(NO_PAGES.format(request.namespace))
 
 
 def _start_eagerly(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 
@@ -82,7 +83,7 @@ class StandaloneActivityDelivery(msgspec.Struct, frozen=True):
 
 
 class QueryDelivery(msgspec.Struct, frozen=True):
-    """A question to a workflow, asked outside of a workflow task."""
+    """A question to a workflow, asked outside of a workflow task. Nobody waits any more once `answer` is done."""
 
     run: RunKey
     header: RunHeader
@@ -91,6 +92,7 @@ class QueryDelivery(msgspec.Struct, frozen=True):
     query_id: str
     query: WorkflowQuery
     expires_ns: int
+    answer: asyncio.Future[Any] | None = None
 
 
 class NexusDelivery(msgspec.Struct, frozen=True):
@@ -102,6 +104,7 @@ class NexusDelivery(msgspec.Struct, frozen=True):
         request: what is asked; headers that say how much time is left are added when it is handed over.
         deadline_s, operation_deadline_s: until when the request, and the operation if it is limited, may take; in the
             time of the event loop, 0 for no limit.
+        answer: nobody waits any more once this is done.
     """
 
     queue: QueueKey
@@ -110,8 +113,16 @@ class NexusDelivery(msgspec.Struct, frozen=True):
     deadline_s: float
     operation_deadline_s: float = 0.0
     expires_ns: int = 0
+    answer: asyncio.Future[Any] | None = None
 
 
 Delivery = (
     WorkflowTaskDelivery | ActivityDelivery | StandaloneActivityDelivery | QueryDelivery | NexusDelivery
 )
+
+
+def is_wanted(item: object) -> bool:
+    """False for a question whose asker is gone, or has its answer: it must not be handed out (again)."""
+    if isinstance(item, (QueryDelivery, NexusDelivery)):
+        return item.answer is None or not item.answer.done()
+    return True

@@ -23,7 +23,13 @@ from perdure.core.queues.fair_order import MAX_KEYS
 from perdure.core.queues.rates import Rate
 from perdure.core.run.records import QueueKey, RunWrite, Task
 from perdure.server.engine.backlog import DEFAULT_LEVEL, HEAD, Backlog, level_of
-from perdure.server.engine.deliveries import Delivery, NexusDelivery, QueryDelivery, WorkflowTaskDelivery
+from perdure.server.engine.deliveries import (
+    Delivery,
+    NexusDelivery,
+    QueryDelivery,
+    WorkflowTaskDelivery,
+    is_wanted,
+)
 from perdure.server.engine.rate_limits import QueueLimits, RateLimit
 from perdure.server.runtime import Runtime
 from perdure.store.protocol import Store
@@ -198,6 +204,9 @@ class Matching:
                     if item is None:
                         return None
                 if not isinstance(item, Task):
+                    if not is_wanted(item):
+                        poller = new_poller()
+                        continue
                     if isinstance(item, NexusDelivery):
                         self._traffic(queue, DEFAULT_LEVEL)[1].count(asyncio.get_running_loop().time())
                     return item
@@ -259,7 +268,7 @@ class Matching:
         now_ns = self._runtime.now_ns()
         while queue.ready:
             delivery = queue.ready.popleft()
-            if not delivery.expires_ns or delivery.expires_ns > now_ns:
+            if is_wanted(delivery) and (not delivery.expires_ns or delivery.expires_ns > now_ns):
                 return delivery
         return None
 
@@ -437,7 +446,7 @@ class Matching:
 
     def give_back(self, item: Delivery | Task | None) -> None:
         """What was meant for a poller that is gone: the next one of the queue gets it as it is."""
-        if item is None:
+        if item is None or not is_wanted(item):
             return
         if isinstance(item, Task):
             self._put_back_permit(item)

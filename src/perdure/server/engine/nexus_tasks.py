@@ -71,10 +71,15 @@ class NexusTasks:
         loop = asyncio.get_running_loop()
         task_id = self._engine.runtime.new_id()
         operation_deadline_s = loop.time() + operation_timeout_s if operation_timeout_s else 0.0
-        self._deliveries[task_id] = NexusDelivery(
-            self._routed(queue, task_id), task_id, request, loop.time() + timeout_s, operation_deadline_s
-        )
         future: asyncio.Future[Answer] = loop.create_future()
+        self._deliveries[task_id] = NexusDelivery(
+            self._routed(queue, task_id),
+            task_id,
+            request,
+            loop.time() + timeout_s,
+            operation_deadline_s,
+            answer=future,
+        )
         self._asked[task_id] = future
         self._waiting[queue] += 1
         try:

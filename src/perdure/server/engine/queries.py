@@ -191,8 +191,8 @@ class Queries:
     ) -> Payloads | None:
         """Asks through a queue's pollers; with a deadline (in the loop's time) it is noticed when there are none."""
         query_id = self._engine.runtime.new_id()
-        delivery = QueryDelivery(run, header, queue, partial_history, query_id, query, 0)
         future: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        delivery = QueryDelivery(run, header, queue, partial_history, query_id, query, 0, future)
         self._asked[query_id] = future
         timer = None
         if deadline is not None:
