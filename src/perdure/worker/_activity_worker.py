@@ -203,10 +203,14 @@ class ActivityWorker:
         """
         if grace_s > 0:
             await wait_for_attempts(self._running, grace_s)
+        self.cancel()
+        await wait_until_ended(self._running)
+
+    def cancel(self) -> None:
+        """Cancel all activities, and those that still come: the worker's time is over."""
         self._shutdown_reason = ActivityCancellationDetails(worker_shutdown=True)
         for attempt in self._running():
             attempt.cancel(self._shutdown_reason)
-        await wait_until_ended(self._running)
 
     def _running(self) -> list[Attempt]:
         return list(self._running_activities.values())

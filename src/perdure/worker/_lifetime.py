@@ -110,26 +110,35 @@ class WorkerLifetime:
 
     async def shut_down(self) -> None:
         """End: no new tasks; those under way finish, or are cancelled when their time of grace is over."""
-        parts = self._parts
         logger.info(
             "Beginning worker shutdown, will wait %s before cancelling activities",
             timedelta(seconds=self._grace_s),
         )
         self._sign_off()
-        if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.wait([self._beating])
         for group in self._groups:
             group.stop()
         try:
+            if self._beating is not None:
+                self._beating.cancel()
+                await asyncio.wait([self._beating])
             await self._end_everything()
         except BaseException:
-            # No time is left to end in order; but nothing may be polled for a worker that is gone.
-            for polling in self._polling:
-                polling.cancel()
-            if parts.workflow_worker is not None:
-                parts.workflow_worker.stop()
+            self._end_at_once()
             raise
+
+    def _end_at_once(self) -> None:
+        """No time is left to end in order; but nothing may be polled, or go on, for a worker that is gone."""
+        parts = self._parts
+        for polling in self._polling:
+            polling.cancel()
+        if parts.workflow_worker is not None:
+            parts.workflow_worker.stop()
+        if parts.activity_worker is not None:
+            parts.activity_worker.cancel()
+        if parts.nexus_worker is not None:
+            parts.nexus_worker.cancel()
+        if parts.local_activities is not None:
+            parts.local_activities.abandon()
 
     async def _end_everything(self) -> None:
         parts = self._parts

@@ -130,14 +130,19 @@ class NexusWorker:
         Args:
             grace_s: Seconds for which they may go on undisturbed.
         """
-        tasks = [task.running for task in self._running.values() if task.running is not None]
-        if tasks and grace_s > 0:
-            await asyncio.wait(tasks, timeout=grace_s)
+        if self._running and grace_s > 0:
+            await asyncio.wait(self._tasks(), timeout=grace_s)
+        self.cancel()
+        if self._running:
+            await asyncio.wait(self._tasks())
+
+    def cancel(self) -> None:
+        """Cancel all handlers: the worker's time is over."""
         for task in list(self._running.values()):
             task.cancel("WORKER_SHUTDOWN")
-        tasks = [task.running for task in self._running.values() if task.running is not None]
-        if tasks:
-            await asyncio.wait(tasks)
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [task.running for task in self._running.values() if task.running is not None]
 
     async def _serve(self, task: _Task) -> None:
         """Run a handler and send its answer."""

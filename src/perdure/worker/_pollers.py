@@ -50,6 +50,8 @@ class PollerScaler:
     def __init__(self, minimum: int, maximum: int, initial: int, *, follows_load: bool = False) -> None:
         self._minimum, self._maximum = minimum, max(minimum, maximum)
         self._follows_load = follows_load
+        # Without anything that opens more polls again, none is closed: older servers never suggest a number.
+        self._may_grow = follows_load
         self.target = min(max(initial, self._minimum), self._maximum)
 
     def answered(self, suggestion: int | None, has_task: bool, waited_s: float) -> None:
@@ -61,6 +63,7 @@ class PollerScaler:
             waited_s: Seconds that the poll took.
         """
         if suggestion is not None:
+            self._may_grow = True
             self._change(suggestion)
         elif not has_task:
             self._change(-1)
@@ -72,7 +75,8 @@ class PollerScaler:
         self._change(-(self.target // 2) if is_overloaded else -1)
 
     def _change(self, by: int) -> None:
-        self.target = min(max(self.target + by, self._minimum), self._maximum)
+        if self._may_grow:
+            self.target = min(max(self.target + by, self._minimum), self._maximum)
 
 
 class PollBalance:

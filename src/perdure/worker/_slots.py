@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
@@ -34,6 +35,7 @@ logger = logging.getLogger("perdure.worker")
 
 SlotKind = Literal["workflow", "activity", "local-activity", "nexus"]
 _LOOK_AGAIN_S = 0.1
+"""A machine that is too busy is looked at again after this time."""
 _AFTER_ERROR_S = 1.0
 
 
@@ -228,13 +230,22 @@ class ResourceSlots:
         self._use = use
         self._issued = 0
         self._last_issue_s = 0.0
+        self._given_back = asyncio.Event()
 
     async def reserve(self, *, is_sticky: bool = False) -> Permit:
-        while True:
-            permit = self.try_reserve()
-            if permit is not None:
-                return permit
-            await asyncio.sleep(max(self._ramp_s, _LOOK_AGAIN_S) if self._issued >= self._minimum else 0)
+        while (permit := self.try_reserve()) is None:
+            self._given_back.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._wait_s()):
+                    await self._given_back.wait()
+        return permit
+
+    def _wait_s(self) -> float | None:
+        """How long to wait at most before looking again; None if nothing helps but a slot that is given back."""
+        if self._issued >= self._maximum:
+            return None
+        ramp_left_s = self._last_issue_s + self._ramp_s - time.monotonic()
+        return ramp_left_s if ramp_left_s > 0 else _LOOK_AGAIN_S
 
     def try_reserve(self) -> Permit | None:
         if not self._may_issue():
@@ -258,6 +269,7 @@ class ResourceSlots:
     def _released(self, permit: Permit) -> None:
         self.tally.ended(permit)
         self._issued -= 1
+        self._given_back.set()
 
 
 class CustomSlots:

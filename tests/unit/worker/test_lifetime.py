@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from perdure import activity
+from perdure.api.workflowservice.v1 import (
+    PollActivityTaskQueueResponse,
+    RespondActivityTaskFailedResponse,
+)
 from perdure.plugin import SimplePlugin
 from perdure.worker import Worker
 from tests.unit.client.fakes import fake_client
@@ -135,5 +140,48 @@ def test_a_second_cancellation_ends_a_shutdown_that_takes_too_long() -> None:
                 await running
             await worker.shutdown()
             await asyncio.wait(polls)
+
+    asyncio.run(scenario())
+
+
+def test_an_activity_does_not_outlive_a_shutdown_that_is_given_up() -> None:
+    """Nobody would wait for it any more; the server is told, so that another worker runs it at once."""
+
+    async def scenario() -> None:
+        started, ended, told = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        @activity.defn
+        async def endless() -> None:
+            started.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        async def never(_: Any) -> None:
+            await asyncio.Event().wait()
+
+        def failed(request: Any) -> RespondActivityTaskFailedResponse:
+            assert request.failure.application_failure_info.type == "WorkerShutdown"
+            told.set()
+            return RespondActivityTaskFailedResponse()
+
+        task = PollActivityTaskQueueResponse(task_token=b"token")
+        task.activity_type.name = "endless"
+        client, _ = fake_client(
+            {"PollActivityTaskQueue": [task, never], "RespondActivityTaskFailed": [failed]},
+        )
+        grace = timedelta(minutes=1)
+        worker = Worker(client, task_queue="queue", activities=[endless], graceful_shutdown_timeout=grace)
+        running = asyncio.create_task(worker.run())
+        async with asyncio.timeout(10):
+            await started.wait()
+            for _ in range(2):
+                await asyncio.wait([running], timeout=0.01)
+                running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            await ended.wait()
+            await told.wait()
 
     asyncio.run(scenario())

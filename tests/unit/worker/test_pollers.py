@@ -167,6 +167,20 @@ def test_the_number_of_polls_follows_what_answers_say(
     assert scaler.target == expected
 
 
+def test_a_server_that_never_suggests_a_number_of_polls_loses_none() -> None:
+    """Nothing would ever open them again."""
+    scaler = PollerScaler(1, 10, 5)
+    for _ in range(5):
+        scaler.answered(None, has_task=False, waited_s=60.0)
+        scaler.refused(is_overloaded=True)
+    assert scaler.target == 5
+    scaler.answered(1, has_task=True, waited_s=0.0)
+    scaler.answered(None, has_task=False, waited_s=60.0)
+    assert scaler.target == 5
+    scaler.refused(is_overloaded=False)
+    assert scaler.target == 4
+
+
 def test_a_call_is_repeated_until_it_is_answered() -> None:
     async def scenario() -> None:
         server = _Server(

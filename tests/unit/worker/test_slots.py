@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +20,7 @@ from perdure.worker import (
     SlotReleaseContext,
     SlotReserveContext,
     WorkerTuner,
+    _slots,
 )
 from perdure.worker._resources import ResourceUse, memory_use
 from perdure.worker._slots import (
@@ -87,6 +89,34 @@ def test_slots_beyond_the_minimum_need_a_machine_that_is_not_busy(
     assert len(permits) == expected
     permits[0].release()
     assert slots.try_reserve() is not None or expected > 2
+
+
+@pytest.mark.parametrize("is_ramp", [True, False])
+def test_who_waits_for_a_slot_gets_it_as_soon_as_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, is_ramp: bool
+) -> None:
+    """When the throttle's time is over, or one is given back: only a machine that is too busy is looked at again."""
+    monkeypatch.setattr(_slots, "_LOOK_AGAIN_S", 1000.0)
+
+    async def scenario() -> None:
+        throttle = timedelta(milliseconds=20) if is_ramp else timedelta()
+        most = 3 if is_ramp else 1
+        config = ResourceBasedSlotConfig(minimum_slots=0, maximum_slots=most, ramp_throttle=throttle)
+        supplier = ResourceBasedSlotSupplier(config, ResourceBasedTunerConfig(0.5, 0.5))
+        slots = make_slots(supplier, CONTEXT, _Use(0.1, 0.1))
+        async with asyncio.timeout(10):
+            began_s = time.monotonic()
+            permits = [await slots.reserve() for _ in range(most)]
+            assert time.monotonic() - began_s >= (most - 1) * throttle.total_seconds()
+            waiting = [asyncio.ensure_future(slots.reserve()) for _ in range(2)]
+            await asyncio.wait(waiting, timeout=0.05)
+            assert not any(task.done() for task in waiting)
+            permits[0].release()
+            [first], _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            first.result().release()
+            await asyncio.wait(waiting)
+
+    asyncio.run(scenario())
 
 
 def test_the_machines_memory_use_is_a_share() -> None:
