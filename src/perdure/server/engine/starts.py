@@ -295,12 +295,12 @@ class Starts:
             workflow_task.start(tx, request.request_id, request.identity, self._engine.limits.run)
         return tx, eager
 
-    async def start_with(
+    def start_with(
         self,
         namespace: Namespace,
         requests: Sequence[StartWorkflowExecutionRequest],
         following: Callable[[Sequence[RunKey]], StoredSchedule],
-    ) -> None:
+    ) -> asyncio.Future[None]:
         """Starts runs of workflow ids that had none yet, in one commit with the schedule whose action they are.
 
         Args:
@@ -308,10 +308,14 @@ class Starts:
             requests: checked, with policies and timeouts filled in; each names another workflow id.
             following: the schedule's row, from the runs that are started.
 
+        Returns:
+            resolves when all is durable and published. It raises CurrentRunConflictError: there is a run of one of the
+            ids already, nothing was written; VersionConflictError: the schedule's row is not the one before, nothing
+            was written; UnavailableError: the store could not do it, the outcome may be unknown.
+
         Raises:
-            CurrentRunConflictError: there is a run of one of the ids already; nothing was written.
-            VersionConflictError: the schedule's row is not the one before; nothing was written.
-            UnavailableError: the store could not do it; the outcome may be unknown.
+            CurrentRunConflictError: a run of one of the ids is on its way; nothing was written.
+            NamespaceNotFoundError: the namespace was deleted meanwhile.
         """
         engine = self._engine
         slots: list[RunSlot] = []
@@ -322,14 +326,13 @@ class Starts:
                 tx, _ = self._first_transition(slots[-1], namespace, request)
                 unit.append(engine.commits.prepare(slots[-1], tx))
                 unit[-1].becomes_current = True
-            committed = engine.commits.submit(unit, schedule=following([slot.key for slot in slots]))
+            return engine.commits.submit(unit, schedule=following([slot.key for slot in slots]))
         except BaseException:  # whatever it was: pollers that were to get the tasks go on waiting
             engine.commits.drop(unit)
             raise
         finally:
             for slot in slots:
                 engine.runs.unpin(slot)
-        await committed
 
     def terminated(self, slot: RunSlot, state: RunState, now_ns: int, new_run: RunKey) -> Pending:
         """The end of a run that makes room for a new one of its id. The slot's lock must be held."""

@@ -10,11 +10,19 @@ it adds or removes.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from perdure.core.errors import CurrentRunConflictError, InvariantViolation, VersionConflictError
-from perdure.core.run.records import QueueKey, RunKey, RunKind, RunWrite, Task, VisibilityRecord
+from perdure.core.run.records import (
+    AttributeValue,
+    QueueKey,
+    RunKey,
+    RunKind,
+    RunWrite,
+    Task,
+    VisibilityRecord,
+)
 from perdure.store.checks import (
     DEFAULT_PRIORITY,
     MAX_EVENT_ID,
@@ -258,12 +266,13 @@ class Applier:
 
     def _put_visibility(self, write: RunWrite, namespace: int, row: int, record: VisibilityRecord) -> None:
         """The list row, and what leads to it from the values of its search attributes."""
-        place = Place(close_key(record.close_time_ns), record.start_time_ns, record.status, _division(record))
+        closed = close_key(record.close_time_ns)
+        place = Place(closed, record.start_time_ns, record.status, _division(record.attributes))
         if write.expected_version:
             self._search_index.changes(namespace, row, place, record.attributes)
         elif record.attributes:
             self._search_index.added(namespace, row, place, record.attributes)
-        self._execute(queries.PUT_VISIBILITY, visibility_row(row, namespace, write.run, record))
+        self._execute(queries.PUT_VISIBILITY, _visibility_row(row, namespace, write.run, record, place))
 
     def _put_task(self, task: Task, row: int) -> None:
         self._task_sequence += 1
@@ -433,7 +442,9 @@ class Applier:
         self._rows[run] = row
 
 
-def visibility_row(row: int, namespace: int, run: RunKey, record: VisibilityRecord) -> tuple[object, ...]:
+def _visibility_row(
+    row: int, namespace: int, run: RunKey, record: VisibilityRecord, place: Place
+) -> tuple[object, ...]:
     """The parameters of `PUT_VISIBILITY`."""
     attributes = record.attributes
     return (
@@ -446,7 +457,7 @@ def visibility_row(row: int, namespace: int, run: RunKey, record: VisibilityReco
         record.status,
         record.start_time_ns,
         record.execution_time_ns,
-        close_key(record.close_time_ns),
+        place.close_key,
         record.history_length,
         record.history_size_bytes,
         record.state_transition_count,
@@ -457,10 +468,10 @@ def visibility_row(row: int, namespace: int, run: RunKey, record: VisibilityReco
         record.memo,
         record.search_attributes,
         encode_attributes(attributes) if attributes else "{}",
-        _division(record),
+        place.division,
     )
 
 
-def _division(record: VisibilityRecord) -> str | None:
-    division = record.attributes.get(DIVISION) if record.attributes else None
+def _division(attributes: Mapping[str, AttributeValue]) -> str | None:
+    division = attributes.get(DIVISION)
     return division if isinstance(division, str) else None
