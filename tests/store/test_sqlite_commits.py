@@ -22,7 +22,7 @@ from perdure.core.run.records import ItemChange, RunWrite
 from perdure.store.protocol import ListPage
 from perdure.store.sqlite import SqliteStore, lists, queries, writer
 from perdure.store.sqlite.commit_place import CommitPlace
-from tests.store.builders import NAMESPACE, QUEUE, batch, dump, run_key, task, write
+from tests.store.builders import NAMESPACE, QUEUE, batch, dump, record, run_key, task, write
 
 LIMIT_S = 20
 
@@ -134,9 +134,18 @@ async def test_units_of_a_group_see_what_the_earlier_ones_of_the_group_wrote(
 
 
 UNBINDABLE = write(run_key(3), header="not bytes \ud800")
+NOT_FINITE = [
+    write(run_key(3), visibility=record(run_key(3), attributes={"Share": float(number)}))
+    for number in ("nan", "inf")
+]
+"""No client can set these; whatever keeps them would have to find them again when their attribute is removed."""
 
 
-@pytest.mark.parametrize("bad", [UNBINDABLE, write(run_key(3), wakeup_ns=1 << 70)], ids=["type", "range"])
+@pytest.mark.parametrize(
+    "bad",
+    [UNBINDABLE, write(run_key(3), wakeup_ns=1 << 70), *NOT_FINITE],
+    ids=["type", "range", "nan", "infinity"],
+)
 async def test_a_unit_the_driver_cannot_write_fails_alone(store: SqliteStore, bad: RunWrite) -> None:
     """Its group is rolled back and done again unit by unit."""
     units = [[write(run_key(number))] if number != 3 else [write(run_key(33)), bad] for number in range(6)]

@@ -19,7 +19,8 @@ class Text(str):
 
 
 AttributeValue = bool | int | float | str | list[str]
-"""A search attribute's value as queries see it; datetimes are nanoseconds since the epoch, Text is marked as such."""
+"""A search attribute's value as queries see it; datetimes are nanoseconds since the epoch, Text is marked as such,
+and floats are finite."""
 
 
 class RunKind(IntEnum):

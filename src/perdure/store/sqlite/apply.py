@@ -268,11 +268,12 @@ class Applier:
         """The list row, and what leads to it from the values of its search attributes."""
         closed = close_key(record.close_time_ns)
         place = Place(closed, record.start_time_ns, record.status, _division(record.attributes))
+        list_row = _visibility_row(row, namespace, write.run, record, place)
         if write.expected_version:
             self._search_index.changes(namespace, row, place, record.attributes)
         elif record.attributes:
             self._search_index.added(namespace, row, place, record.attributes)
-        self._execute(queries.PUT_VISIBILITY, _visibility_row(row, namespace, write.run, record, place))
+        self._execute(queries.PUT_VISIBILITY, list_row)
 
     def _put_task(self, task: Task, row: int) -> None:
         self._task_sequence += 1
@@ -446,7 +447,6 @@ def _visibility_row(
     row: int, namespace: int, run: RunKey, record: VisibilityRecord, place: Place
 ) -> tuple[object, ...]:
     """The parameters of `PUT_VISIBILITY`."""
-    attributes = record.attributes
     return (
         row,
         namespace,
@@ -467,7 +467,7 @@ def _visibility_row(
         record.root_run_id,
         record.memo,
         record.search_attributes,
-        encode_attributes(attributes) if attributes else "{}",
+        encode_attributes(record.attributes) if record.attributes else "{}",
         place.division,
     )
 

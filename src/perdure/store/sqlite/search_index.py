@@ -6,7 +6,6 @@ Lives here: what is indexed and how it changes. May not: how filters use it (`pl
 from __future__ import annotations
 
 import json
-import math
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
@@ -24,7 +23,8 @@ attribute finds them by it."""
 
 MAX_CACHED_KEYS: Final = 10_000
 
-_to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
+encode_attributes: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+"""The JSON that filters read. A number that is not finite is an error: SQLite's JSON has none, and none can be set."""
 
 _STRING, _TEXT, _INTEGER, _REAL, _BOOLEAN, _LIST = (1 << bit for bit in range(6))
 
@@ -175,25 +175,4 @@ def _keys_of(value: AttributeValue, kinds: int) -> Iterable[object]:
         if kinds & _TEXT:
             keys.update(dict.fromkeys(text_tokens(value) or (WITHOUT_KEYS,)))
         return keys
-    if isinstance(value, float) and math.isnan(value):
-        return ()
     return (int(value) if isinstance(value, bool) else value,)
-
-
-def encode_attributes(attributes: Mapping[str, AttributeValue]) -> str:
-    """The JSON that filters read. SQLite's JSON knows no infinity, but reads 9e999 as one, as Python does; no
-    NaN."""
-    plain: dict[str, object] = {}
-    infinite: dict[str, str] = {}
-    for name, value in attributes.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            if not math.isnan(value):
-                infinite[name] = "9e999" if value > 0 else "-9e999"
-            continue
-        plain[name] = value
-    text = _to_json(plain)
-    if not infinite:
-        return text
-    members = [text[1:-1]] if plain else []
-    members += [f"{json.dumps(name)}:{number}" for name, number in infinite.items()]
-    return "{" + ",".join(members) + "}"
