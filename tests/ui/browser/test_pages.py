@@ -403,3 +403,15 @@ def test_a_page_allows_no_script_but_its_own(visitor: Visitor) -> None:
 
 def test_the_stage_has_runs_in_every_state(stage: Stage) -> None:
     assert len(stage.run_ids) >= 11
+
+
+@pytest.mark.parametrize("bar", ["Pages", "Parts of the run"])
+def test_a_phone_shows_which_page_it_is_where_a_bar_is_longer_than_its_screen(
+    phone: Visitor, bar: str
+) -> None:
+    page = phone.open(
+        "/search-attributes" if bar == "Pages" else phone.stage.page_of("order-waiting", "workers")
+    )
+    shown = page.locator(f'nav[aria-label="{bar}"] [aria-current]').bounding_box()
+    assert shown
+    assert 0 <= shown["x"] <= 390 - shown["width"]

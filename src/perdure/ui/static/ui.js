@@ -1,5 +1,6 @@
 // What pages cannot do without script: regions that refresh, times in the user's zone, rows chosen by key or
-// checkbox, buttons that copy, and the timeline's tips, width and zoom by dragging. Every page works without it.
+// checkbox, buttons that copy, bars that show where one is, and the timeline's tips, width and zoom by dragging.
+// Every page works without it.
 "use strict";
 (() => {
   const root = document.documentElement;
@@ -301,6 +302,11 @@
     showSelected();
   }
   prepare(document);
+  for (const current of all(".side [aria-current], .tabs [aria-current]")) {
+    const bar = current.parentElement;
+    const hidden = current.getBoundingClientRect().right - bar.getBoundingClientRect().right;
+    if (hidden > 0) bar.scrollLeft += hidden + 48;  // so far that the next one shows, too
+  }
   const box = byId("timeline");
   if (box && Math.abs(Number(box.querySelector("svg").getAttribute("width")) - box.clientWidth) > 4) refresh();
   let resizing = 0;
