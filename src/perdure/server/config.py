@@ -229,6 +229,7 @@ _LIMIT_KEYS: Mapping[str, tuple[str, Reader]] = {
     "frontend.callbackURLMaxLength": ("callback_url_bytes", _integer),
     "frontend.callbackHeaderMaxLength": ("callback_header_bytes", _integer),
     "history.maximumSignalsPerExecution": ("signals", _integer),
+    "history.MaxBufferedQueryCount": ("buffered_queries", _positive),
     "history.maximumBufferedEventsBatch": ("buffered_events", _integer),
     "history.maxInFlightUpdates": ("updates_in_flight", _integer),
     "history.maxInFlightUpdatePayloads": ("updates_in_flight_bytes", _integer),

@@ -18,7 +18,7 @@ ANSWER = query.WorkflowQueryResult(answer=None, error_message="")
 
 def test_a_query_waits_is_sent_and_answered() -> None:
     registry = QueryRegistry()
-    registry.add("one", ASKED)
+    registry.add("one", ASKED, 1)
     assert registry.take() == {"one": ASKED}
     assert (registry.waiting, set(registry.sent)) == ({}, {"one"})
     assert registry.answer({"one": ANSWER, "unknown": ANSWER}) == {"one": ANSWER}
@@ -28,17 +28,17 @@ def test_a_query_waits_is_sent_and_answered() -> None:
 @pytest.mark.parametrize("sent", [False, True])
 def test_only_one_query_may_wait(sent: bool) -> None:
     registry = QueryRegistry()
-    registry.add("one", ASKED)
+    registry.add("one", ASKED, 1)
     if sent:
         registry.take()
     with pytest.raises(ResourceExhaustedError, match="consistent query buffer is full") as caught:
-        registry.add("two", ASKED)
+        registry.add("two", ASKED, 1)
     assert (caught.value.cause, caught.value.scope) == (5, 1)
 
 
 def test_a_query_whose_task_ended_without_an_answer_waits_again() -> None:
     registry = QueryRegistry()
-    registry.add("one", ASKED)
+    registry.add("one", ASKED, 1)
     registry.take()
     registry.put_back()
     assert (set(registry.waiting), registry.sent) == ({"one"}, {})
@@ -47,7 +47,7 @@ def test_a_query_whose_task_ended_without_an_answer_waits_again() -> None:
 @pytest.mark.parametrize("sent", [False, True])
 def test_a_query_whose_asker_gave_up_is_gone(sent: bool) -> None:
     registry = QueryRegistry()
-    registry.add("one", ASKED)
+    registry.add("one", ASKED, 1)
     if sent:
         registry.take()
     registry.remove("one")

@@ -24,6 +24,8 @@ class Limits:
     pending_external_signals: int = 2_000
     pending_external_cancels: int = 2_000
     signals: int = 10_000
+    buffered_queries: int = 1
+    """Queries that wait for a workflow task, or are with it."""
     buffered_events: int = 100
     buffered_bytes: int = 2 * 1024 * 1024
     stored_failure_bytes: int = 4 * 1024

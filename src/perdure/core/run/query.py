@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from perdure.api.query.v1 import WorkflowQuery, WorkflowQueryResult
 from perdure.core.errors import ResourceExhaustedError
 
-MAX_BUFFERED = 1
 _CAUSE_BUSY_WORKFLOW = 5
 _SCOPE_NAMESPACE = 1
 
@@ -30,13 +29,13 @@ class QueryRegistry:
         """Whether any query waits or is out."""
         return bool(self.waiting or self.sent)
 
-    def add(self, query_id: str, query: WorkflowQuery) -> None:
-        """Buffers a query.
+    def add(self, query_id: str, query: WorkflowQuery, limit: int) -> None:
+        """Buffers a query, `limit` at most.
 
         Raises:
             ResourceExhaustedError: as many as allowed wait already.
         """
-        if len(self.waiting) + len(self.sent) >= MAX_BUFFERED:
+        if len(self.waiting) + len(self.sent) >= limit:
             raise ResourceExhaustedError(
                 "consistent query buffer is full, this may be caused by too many queries and workflow not able to "
                 "process query fast enough",

@@ -128,7 +128,7 @@ class Queries:
         query_id = self._engine.runtime.new_id()
         future: asyncio.Future[WorkflowQueryResult | None] = asyncio.get_running_loop().create_future()
         try:
-            slot.queries.add(query_id, query)
+            slot.queries.add(query_id, query, self._engine.limits.run.buffered_queries)
             slot.query_futures[query_id] = future
             return await future
         finally:
