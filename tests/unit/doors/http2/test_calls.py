@@ -35,7 +35,9 @@ class Server:
         loop = asyncio.get_running_loop()
         self.dispatcher = Dispatcher(routes, Limits(MAX_BYTES, **more), loop)
         self.calls = CallsOfConnection(self.dispatcher, lambda: None)
-        self.connection = self.calls.connection = Connection(self.calls, self.dispatcher.limits, 0.0)
+        self.connection = self.calls.connection = Connection(
+            self.calls, self.dispatcher.limits, 0.0, self.dispatcher.budget
+        )
         self.wire = Wire()
         self.connection.receive(OPENING, 0.0)
         self.connection.take()
@@ -306,6 +308,29 @@ def test_more_unread_answers_than_allowed_become_an_error(monkeypatch: pytest.Mo
         sent = await server.settle()
         assert [status_of(sent, number) for number in (1, 3, 5)] == [None] * 3
         assert status_of(sent, 9) == ("8", "too many answers wait to be read")
+
+    _run(scenario)
+
+
+def test_unread_answers_of_all_connections_have_a_common_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What several peers leave unread together; it is given back when an answer is taken, or nobody will take it."""
+    monkeypatch.setattr("perdure.server.doors.http2.calls.MAX_ALL_PENDING_ANSWER_BYTES", 60_000)
+
+    async def scenario() -> None:
+        server = Server()
+        budget = server.dispatcher.budget
+        budget.pending_answer_bytes = 40_000  # of other connections
+        server.may_end.set()
+        server.send(frames.settings({frames.INITIAL_WINDOW_SIZE: 0}))
+        server.send(server.request(1, bytes(15_000)), server.request(3, bytes(15_000)))
+        sent = await server.settle()
+        assert status_of(sent, 3) == ("8", "too many answers wait to be read")
+        assert budget.pending_answer_bytes == 55_005
+        server.send(frames.settings({frames.INITIAL_WINDOW_SIZE: 10_000}))
+        await server.settle()
+        assert budget.pending_answer_bytes == 45_005
+        server.connection.lost()
+        assert budget.pending_answer_bytes == 40_000
 
     _run(scenario)
 

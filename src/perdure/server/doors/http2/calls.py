@@ -27,6 +27,7 @@ from perdure.server.doors.http2.grpc_messages import (
 from perdure.server.doors.http2.headers import RequestHeaders
 from perdure.server.doors.http2.hpack_fields import field
 from perdure.server.doors.http2.limits import (
+    MAX_ALL_PENDING_ANSWER_BYTES,
     MAX_BUFFERED_REQUEST_BYTES,
     MAX_PENDING_ANSWER_BYTES,
     STREAM_QUEUE_MESSAGES,
@@ -312,7 +313,10 @@ class CallsOfConnection:
         call.task = None
         call.is_over = True
         connection = self.connection
-        if connection.outbox.pending_bytes + len(answer) > MAX_PENDING_ANSWER_BYTES:
+        if (
+            connection.outbox.pending_bytes + len(answer) > MAX_PENDING_ANSWER_BYTES
+            or self._shared.budget.pending_answer_bytes + len(answer) > MAX_ALL_PENDING_ANSWER_BYTES
+        ):
             self.fail(call, StatusError(Code.RESOURCE_EXHAUSTED, "too many answers wait to be read"))
             return
         connection.outbox.send_whole(

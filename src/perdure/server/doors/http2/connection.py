@@ -43,6 +43,7 @@ from perdure.server.doors.http2.limits import (
     STREAMS_PER_CONTROL,
     WRITE_CHUNK_BYTES,
     Bucket,
+    Budget,
     Limits,
 )
 from perdure.server.doors.http2.outbox import Outbox
@@ -145,14 +146,17 @@ class Connection:
         observer: told of streams.
         limits: what the peer may ask.
         now_s: the time, seconds of any steady clock; so are all later times.
+        budget: what it shares with other connections, if there are any.
     """
 
-    def __init__(self, observer: Observer, limits: Limits, now_s: float) -> None:
+    def __init__(
+        self, observer: Observer, limits: Limits, now_s: float, budget: Budget | None = None
+    ) -> None:
         self._observer = observer
         self._limits = limits
         self.state = State.OPEN
         self.streams: dict[int, Stream] = {}
-        self.outbox = Outbox(self._forget, observer.writable, MAX_ANSWER_HEADER_BYTES)
+        self.outbox = Outbox(self._forget, observer.writable, MAX_ANSWER_HEADER_BYTES, budget or Budget())
         self._stream_window = min(frames.MAX_WINDOW, limits.message_bytes + STREAM_WINDOW_SLACK)
         self._headers = HeaderReader()
         self._preface_left = frames.PREFACE

@@ -39,6 +39,8 @@ MAX_BUFFERED_REQUEST_BYTES: Final = 512 * 1024 * 1024
 """Parts of requests that are not complete, of all connections together."""
 MAX_PENDING_ANSWER_BYTES: Final = 256 * 1024 * 1024
 """Answers that wait for one peer's windows. One more answer becomes an error."""
+MAX_ALL_PENDING_ANSWER_BYTES: Final = 1024 * 1024 * 1024
+"""The same of all peers together, so that many slow ones do not take all memory."""
 MAX_UNSENT_BYTES: Final = 8 * 1024 * 1024
 """What the transport may hold. Answers stop far below; a peer that only makes us write is cut off."""
 WRITE_HIGH_WATER_BYTES: Final = 512 * 1024
@@ -114,10 +116,11 @@ class Bucket:
 
 
 class Budget:
-    """What all connections of a server share: calls under way, and bytes of incomplete requests."""
+    """What all connections of a server share: calls under way, bytes of incomplete requests and of waiting answers."""
 
-    __slots__ = ("buffered_bytes", "calls")
+    __slots__ = ("buffered_bytes", "calls", "pending_answer_bytes")
 
     def __init__(self) -> None:
         self.calls = 0
+        self.pending_answer_bytes = 0
         self.buffered_bytes = 0

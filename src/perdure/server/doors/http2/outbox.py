@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from perdure.server.doors.http2 import frames
 from perdure.server.doors.http2.frames import ConnectionBrokenError, ErrorCode, StreamBrokenError
+from perdure.server.doors.http2.limits import Budget
 
 if TYPE_CHECKING:
     from perdure.server.doors.http2.connection import Stream
@@ -30,16 +31,22 @@ class Outbox:
         on_sent: told when the last frame of a stream has been handed out.
         on_writable: told when nothing of a stream waits any more and it goes on.
         max_list_bytes: the longest list of headers that the peer takes.
+        budget: where bytes of bodies that wait are counted, too, with those of other connections.
     """
 
     __slots__ = (
-        "_on_sent", "_on_writable", "_out", "_ready", "has_answered", "has_more", "initial_window", "is_paused",
+        "_budget", "_on_sent", "_on_writable", "_out", "_ready", "has_answered", "has_more", "initial_window", "is_paused",
         "max_list_bytes", "pending_bytes", "waiting", "window",
     )  # fmt: skip
 
     def __init__(
-        self, on_sent: Callable[[Stream], None], on_writable: Callable[[Stream], None], max_list_bytes: int
+        self,
+        on_sent: Callable[[Stream], None],
+        on_writable: Callable[[Stream], None],
+        max_list_bytes: int,
+        budget: Budget,
     ) -> None:
+        self._budget = budget
         self._on_sent = on_sent
         self._on_writable = on_writable
         self._out: list[bytes | memoryview] = []
@@ -104,8 +111,12 @@ class Outbox:
 
     def send_data(self, stream: Stream, data: bytes) -> None:
         """Queues a piece of a body. It is sent by `take`."""
-        self.pending_bytes += len(data)
+        self._count(len(data))
         self._wait(stream, False, memoryview(data), False)
+
+    def _count(self, change: int) -> None:
+        self.pending_bytes += change
+        self._budget.pending_answer_bytes += change
 
     def _wait(self, stream: Stream, is_headers: bool, data: memoryview, end_stream: bool) -> None:
         if stream.pending is None:
@@ -125,7 +136,7 @@ class Outbox:
     def forget(self, stream: Stream) -> None:
         """Drops what waits of a stream."""
         if stream.pending:
-            self.pending_bytes -= sum(len(data) for is_headers, data, _ in stream.pending if not is_headers)
+            self._count(-sum(len(data) for is_headers, data, _ in stream.pending if not is_headers))
             stream.pending = None
         if self.waiting.pop(stream.id, None) is not None:
             self._ready.pop(stream.id, None)
@@ -210,7 +221,7 @@ class Outbox:
                     return -1
                 return sent
             self._put_data(stream, data[:size])
-            self.pending_bytes -= size
+            self._count(-size)
             sent += size
             if size < len(data):
                 pending[0] = (False, data[size:], False)

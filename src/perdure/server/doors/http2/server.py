@@ -139,7 +139,7 @@ class Transport(asyncio.Protocol):
         self._connected = connected
         self._all_gone = all_gone
         self._calls = CallsOfConnection(dispatcher, self.flush_soon)
-        self.connection = Connection(self._calls, dispatcher.limits, self._loop.time())
+        self.connection = Connection(self._calls, dispatcher.limits, self._loop.time(), dispatcher.budget)
         self._calls.connection = self.connection
         self._transport: asyncio.Transport | None = None
         self._is_flush_planned = False
