@@ -13,6 +13,7 @@ import pytest
 from perdure.api.schedule.v1 import CalendarSpec, Range, ScheduleSpec, StructuredCalendarSpec
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.run.limits import SECOND_NS
+from perdure.core.schedule.calendars import Zone
 from perdure.core.schedule.ranges import FIELDS, fill, parse, values
 from perdure.core.schedule.spec import MAX_TRIES, Action, Barren, CompiledSpec, canonical, shown
 
@@ -254,6 +255,20 @@ def test_ranges_are_checked(calendar: StructuredCalendarSpec, words: str) -> Non
             "2026-10-31T12:00-04:00",
             ["2026-11-01T01:30:00-04:00", "2026-11-01T01:30:00-05:00", "2026-11-02T01:30:00-05:00"],
         ),
+        # The end of a day is repeated: at midnight the clock goes back to the day before.
+        (
+            "Africa/Cairo",
+            "30 23 * * *",
+            "2026-10-29T12:00+03:00",
+            ["2026-10-29T23:30:00+03:00", "2026-10-29T23:30:00+02:00", "2026-10-30T23:30:00+02:00"],
+        ),
+        # The clock goes back to a day that matches, from one that does not.
+        (
+            "America/St_Johns",
+            "30 23 6 11 *",
+            "2010-11-06T12:00-02:30",
+            ["2010-11-06T23:30:00-02:30", "2010-11-06T23:30:00-03:30", "2011-11-06T23:30:00-03:30"],
+        ),
         # Half an hour only.
         (
             "Australia/Lord_Howe",
@@ -324,6 +339,32 @@ def test_nothing_matches_no_calendar_and_no_time_after_2100() -> None:
     assert times(ScheduleSpec(cron_string=["0 0 30 2 *"]), NOW, 1) == []
     assert times(ScheduleSpec(cron_string=["@yearly"]), "2100-01-01T00:00:00+00:00", 1) == []
     assert times(ScheduleSpec(cron_string=["@every 1h"]), "2100-12-31T23:00:00+00:00", 1) == []
+
+
+def test_a_calendar_that_lacks_a_field_is_not_searched_to_the_end_of_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It matches nothing, as messages need every field but the year; each search through it would hold up all else."""
+    looks, offset_s = 0, Zone.offset_s
+
+    def counted(zone: Zone, time_s: int) -> int:
+        nonlocal looks
+        looks += 1
+        return offset_s(zone, time_s)
+
+    monkeypatch.setattr(Zone, "offset_s", counted)
+    every_minute = StructuredCalendarSpec(
+        minute=[Range(end=59)],
+        hour=[Range(end=23)],
+        day_of_month=[Range(start=1, end=31)],
+        month=[Range(start=1, end=12)],
+        day_of_week=[Range(end=6)],
+    )
+    spec = ScheduleSpec(structured_calendar=[every_minute], exclude_structured_calendar=[every_minute])
+    assert times(spec, NOW, 1) == []
+    spec.cron_string.append("*/10 * * * *")
+    assert times(spec, NOW, 2) == ["2024-01-31T10:30:00+00:00", "2024-01-31T10:40:00+00:00"]
+    assert looks < 100
 
 
 def test_jitter_is_the_same_each_time_and_never_reaches_the_next_time() -> None:

@@ -18,6 +18,8 @@ from perdure.core.schedule.ranges import LAST_YEAR, values
 
 DAY_S = 86_400
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
+_LATEST_REPETITION_S = 3600
+"""How long after its end a day may begin to be repeated; one minute is the most that is known."""
 _UTC_NAMES = ("", "UTC", "Etc/UTC")
 
 
@@ -49,6 +51,20 @@ class Zone:
             middle = (low + high) // 2
             low, high = (middle, high) if self.offset_s(middle) == offset else (low, middle)
         return high
+
+    def day_again_s(self, time_s: int, day: int) -> int | None:
+        """When a local day that ended at `time_s` goes on because the clock is set back to it; None if it is over.
+
+        Args:
+            time_s: its end.
+            day: days since the epoch.
+        """
+        if self._is_utc:
+            return None
+        change_s = time_s
+        if (time_s + self.offset_s(time_s)) // DAY_S > day:
+            change_s = self.next_change_s(time_s, time_s + _LATEST_REPETITION_S)
+        return change_s if (change_s + self.offset_s(change_s)) // DAY_S == day else None
 
     def start_of_s(self, day: datetime.date) -> int:
         """The first instant of a local day."""
@@ -108,6 +124,11 @@ class Calendar:
     minutes: tuple[int, ...]
     seconds: tuple[int, ...]
 
+    @property
+    def has_times(self) -> bool:
+        """Whether no field leaves out everything; one that does is not to be asked when it matches next."""
+        return all((self.months, self.days, self.weekdays, self.hours, self.minutes, self.seconds))
+
     def matches(self, time_s: int, where: Zone) -> bool:
         """Whether an instant matches."""
         day, second = divmod(time_s + where.offset_s(time_s), DAY_S)
@@ -129,6 +150,10 @@ class Calendar:
             is_end_of_day = end_s == time_s + DAY_S - second
             time_s = end_s
             if is_end_of_day:
+                again_s = where.day_again_s(time_s, day) if self._has_date(date) else None
+                if again_s is not None:
+                    time_s = again_s
+                    continue
                 next_date = self._next_date(date + datetime.timedelta(days=1))
                 if next_date is None:
                     return None
@@ -162,8 +187,6 @@ class Calendar:
 
     def _next_second(self, second: int) -> int | None:
         """The first matching second of a day from `second` on."""
-        if not (self.hours and self.minutes and self.seconds):
-            return None
         hour, rest = divmod(second, 3600)
         minute, second = divmod(rest, 60)
         at_second = bisect_left(self.seconds, second)

@@ -5,18 +5,18 @@ Source: schedule.v1.ScheduleSpec. Times are nanoseconds since the epoch; matchin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain
 from typing import NamedTuple
 
-from perdure.api.schedule.v1 import IntervalSpec, ScheduleSpec
+from perdure.api.schedule.v1 import IntervalSpec, ScheduleSpec, StructuredCalendarSpec
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.run.limits import SECOND_NS
 from perdure.core.run.protos import checked_duration_ns, duration_ns, timestamp_ns
 from perdure.core.schedule import cron, ranges
-from perdure.core.schedule.calendars import compiled, zone
+from perdure.core.schedule.calendars import Calendar, compiled, zone
 from perdure.core.schedule.month_days import calendars
 
 MAX_TRIES = 2_000
@@ -100,8 +100,8 @@ class CompiledSpec:
 
     def __init__(self, spec: ScheduleSpec, seed: str) -> None:
         self._zone = zone(spec.timezone_name, spec.timezone_data)
-        self._calendars = [compiled(calendar) for calendar in spec.structured_calendar]
-        self._excluded = [compiled(calendar) for calendar in spec.exclude_structured_calendar]
+        self._calendars = _with_times(spec.structured_calendar)
+        self._excluded = _with_times(spec.exclude_structured_calendar)
         self._intervals = [
             (max(duration_ns(item.interval) // SECOND_NS, 1), duration_ns(item.phase) // SECOND_NS)
             for item in spec.interval
@@ -184,6 +184,10 @@ class CompiledSpec:
         hashed = blake2b(nominal_s.to_bytes(8, "big") + self._seed, digest_size=4).digest()
         jitter_ms = most_ns // 1_000_000 * int.from_bytes(hashed, "big") >> 32
         return Action(nominal_ns, nominal_ns + jitter_ms * 1_000_000)
+
+
+def _with_times(calendars: Iterable[StructuredCalendarSpec]) -> list[Calendar]:
+    return [calendar for calendar in map(compiled, calendars) if calendar.has_times]
 
 
 @lru_cache(maxsize=2_000)
