@@ -122,7 +122,7 @@ class WorkerLifetime:
                 self._beating.cancel()
                 await asyncio.wait([self._beating])
             await self._end_everything()
-        except BaseException:
+        except BaseException:  # cancelled too: then nothing more is waited for
             self._end_at_once()
             raise
 
