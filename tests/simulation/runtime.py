@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
 from random import Random
 
-from perdure.server.runtime import uuid7
+from perdure.core.run.ids import uuid4, uuid7
 from tests.simulation.loop import SimLoop
 
 EPOCH_NS = 1_800_000_000 * 1_000_000_000
@@ -57,4 +56,4 @@ class SimRuntime:
 
 def new_uuid(random: Random) -> str:
     """A UUID of version 4 from this source."""
-    return str(uuid.UUID(int=random.getrandbits(128), version=4))
+    return uuid4(random.getrandbits(128).to_bytes(16, "big"))
