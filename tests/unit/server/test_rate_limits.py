@@ -8,10 +8,12 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from perdure.core.errors import InvalidArgumentError
-from perdure.core.run.records import QueueKey, TaskKind
-from perdure.server.engine.rate_limits import RateLimit
+from perdure.core.queues.config import Limit, QueueConfig
+from perdure.core.run.records import QueueKey, RunKey, Task, TaskKey, TaskKind
+from perdure.server.engine.rate_limits import QueueLimits, RateLimit
 from tests.support.builders import schedule_activity
 from tests.support.proto import enums, taskqueue, workflowservice
 from tests.unit.server.local_client import LocalClient, serving
@@ -50,6 +52,29 @@ def test_a_limit_of_nothing_gives_nothing_until_it_is_raised() -> None:
     assert not limit.take(100.0)
     assert limit.wait_s(100.0) == pytest.approx(0.5)
     assert limit.take(100.5)
+
+
+def test_a_key_that_is_given_more_weight_waits_no_longer_than_that_says() -> None:
+    """Not as long as its old weight did, which may have been a thousandth."""
+    queue = QueueKey("namespace", "q", TaskKind.ACTIVITY)
+    task = Task(
+        RunKey("namespace", "workflow", "run"),
+        TaskKey(TaskKind.ACTIVITY, 5),
+        queue,
+        0,
+        fairness_key="key",
+        fairness_weight=0.001,
+    )
+    limits = QueueLimits()
+    slow = QueueConfig(key_limit=Limit(1.0))
+    limits.change(None, slow, 0.0)
+    assert limits.take(task, 0.0)
+    assert limits.wait_s(task, 0.0) == pytest.approx(1000.0)
+    limits.change(None, replace(slow, weights={"key": 1.0}), 1.0)
+    assert limits.wait_s(task, 1.0) <= 1.0
+    assert limits.take(task, 2.0)
+    limits.change(None, replace(slow, weights={"key": 1.0, "other": 2.0}), 2.0)
+    assert limits.wait_s(task, 2.0) == pytest.approx(1.0), "the weights of others give it no permits"
 
 
 def test_workers_that_disagree_do_not_fill_the_bucket_by_changing_it() -> None:

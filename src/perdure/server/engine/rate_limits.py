@@ -86,12 +86,15 @@ class KeyLimits:
         self.per_second = per_second
         self._buckets: dict[str, RateLimit] = {}
 
-    def wait_s(self, key: str, now_s: float) -> float:
-        """Seconds until a key has a permit; infinite if it will have none."""
+    def wait_s(self, key: str, weight: float, now_s: float) -> float:
+        """Seconds until a key has a permit for a task of this weight; infinite if it will have none."""
         if self.per_second <= 0:
             return math.inf
         bucket = self._buckets.get(key)
-        return bucket.wait_s(now_s) if bucket is not None else 0.0
+        if bucket is None:
+            return 0.0
+        bucket.change(self.per_second * weight, now_s)  # operators change weights while tasks wait
+        return bucket.wait_s(now_s)
 
     def take(self, key: str, weight: float, now_s: float) -> None:
         """Takes a key's permit, which is there."""
@@ -101,7 +104,7 @@ class KeyLimits:
             if len(self._buckets) >= MAX_KEYS:
                 self._forget(now_s)
             bucket = self._buckets[key] = RateLimit(per_second, now_s)
-        elif bucket.per_second != per_second:
+        else:
             bucket.change(per_second, now_s)
         bucket.take(now_s)
 
@@ -174,7 +177,8 @@ class QueueLimits:
         """Seconds until there is a permit for a task; for None: as far as the queue as a whole goes."""
         wait_s = self.queue.wait_s(now_s) if self.queue is not None else 0.0
         if self._keys is not None and task is not None:
-            wait_s = max(wait_s, self._keys.wait_s(task.fairness_key, now_s))
+            weight = effective_weight(self.weight(task))
+            wait_s = max(wait_s, self._keys.wait_s(task.fairness_key, weight, now_s))
         return wait_s
 
     def take(self, task: Task, now_s: float) -> bool:
