@@ -175,7 +175,8 @@ async def wait_until_ended(running: Callable[[], Sequence[Attempt]]) -> None:
     began_s = time.monotonic()
     while attempts := running():
         await wait_for_attempts(running, _STILL_RUNNING_EVERY_S)
-        attempts = running()
+        # Of those whose code has ended, the server only has not been told yet.
+        attempts = [attempt for attempt in running() if attempt.is_executing]
         if attempts:
             names = ", ".join(
                 f"{attempt.start.activity_type.name} ({attempt.start.activity_id})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from perdure.service._errors import is_too_large
 from perdure.worker import _logs
 from perdure.worker._activity_attempt import Attempt, Outcome, wait_for_attempts, wait_until_ended
 from perdure.worker._activity_runner import ActivityRunner
-from perdure.worker._calls import CALL_TIMEOUT, call_until
+from perdure.worker._calls import ANSWER_GRACE_S, CALL_TIMEOUT, call_until
 from perdure.worker._sizes import find_too_large, too_large_failure, unsendable_failure
 from perdure.worker._slots import ActivitySlot, Permit, Slots
 
@@ -50,6 +51,7 @@ class ActivityWorker:
         self._slots = slots
         self._running_activities: dict[bytes, Attempt] = {}
         self._shutdown_reason: ActivityCancellationDetails | None = None
+        self._report_until_s = math.inf
         self._sweeping: asyncio.TimerHandle | None = None
 
     @property
@@ -129,11 +131,16 @@ class ActivityWorker:
             return
         if outcome.failure is not None and not outcome.is_canceled and outcome.error is not None:
             _logs.activity_failed(attempt, outcome.error)
-        make_call = self._call_for(attempt, outcome, unsent)
         try:
-            await call_until(attempt.report_until_s, make_call, "Reporting an activity's outcome")
+            await self._repeat(attempt, self._call_for(attempt, outcome, unsent))
         except RPCError as error:
             await self._not_reported(attempt, error)
+
+    async def _repeat(self, attempt: Attempt, make_call: Callable[[], Any]) -> None:
+        def until_s() -> float:
+            return min(attempt.report_until_s, self._report_until_s)
+
+        await call_until(until_s, make_call, "Reporting an activity's outcome")
 
     def _call_for(self, attempt: Attempt, outcome: Outcome, unsent: Payloads | None) -> Callable[[], Any]:
         service, common = self._environment.service, self._common(attempt)
@@ -185,9 +192,8 @@ class ActivityWorker:
             return
         failure = unsendable_failure("The activity's outcome", error)
         failure.application_failure_info.non_retryable = True
-        make_call = self._call_to_fail(attempt, failure)
         try:
-            await call_until(attempt.report_until_s, make_call, "Reporting an activity's failure")
+            await self._repeat(attempt, self._call_to_fail(attempt, failure))
         except RPCError as second_error:
             logger.warning("Nor was its failure: %s", second_error.message)
 
@@ -209,6 +215,7 @@ class ActivityWorker:
     def cancel(self) -> None:
         """Cancel all activities, and those that still come: the worker's time is over."""
         self._shutdown_reason = ActivityCancellationDetails(worker_shutdown=True)
+        self._report_until_s = time.monotonic() + ANSWER_GRACE_S
         for attempt in self._running():
             attempt.cancel(self._shutdown_reason)
 

@@ -31,6 +31,8 @@ RETRYABLE = frozenset(
     }
 )
 CALL_TIMEOUT = timedelta(seconds=10)
+ANSWER_GRACE_S = 10.0
+"""So long a worker whose time is over goes on to answer a server that cannot be reached."""
 
 _FIRST_WAIT_S = 0.1
 _FACTOR = 1.7
@@ -52,12 +54,13 @@ class Backoff:
 
 
 async def call_until(
-    deadline_s: float, make_call: Callable[[], Awaitable[ResponseT]], what: str
+    deadline_s: float | Callable[[], float], make_call: Callable[[], Awaitable[ResponseT]], what: str
 ) -> ResponseT:
     """Make a call, and make it again while it fails for reasons that pass.
 
     Args:
-        deadline_s: Until when, on the monotonic clock; the first try is always made.
+        deadline_s: Until when, on the monotonic clock, or what says it before each further try; the first is always
+            made.
         make_call: Makes one try.
         what: What the call does, for the log.
 
@@ -76,7 +79,8 @@ async def call_until(
                 raise
             backoff = backoff or Backoff()
             wait_s = backoff.next_s(error)
-            if time.monotonic() + wait_s >= deadline_s:
+            limit_s = deadline_s() if callable(deadline_s) else deadline_s
+            if time.monotonic() + wait_s >= limit_s:
                 raise
             logger.debug(
                 "%s failed (%s: %s), next try in %.1f s", what, error.status.name, error.message, wait_s

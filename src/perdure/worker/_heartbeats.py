@@ -100,9 +100,10 @@ class Heartbeater:
         except Exception as error:  # converters and codecs are the user's code
             self._on_error(error)
             return
+        newer_at_s = time.monotonic() + self._interval_s
         try:
             response = await call_until(
-                time.monotonic() + self._interval_s,
+                lambda: 0.0 if self._stopped else newer_at_s,
                 lambda: environment.service.record_activity_task_heartbeat(request, timeout=_CALL_TIMEOUT),
                 "Recording a heartbeat",
             )

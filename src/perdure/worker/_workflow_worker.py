@@ -39,7 +39,7 @@ from perdure.exceptions import ApplicationError
 from perdure.service import RPCError, RPCStatusCode
 from perdure.service._errors import is_too_large
 from perdure.worker import _logs
-from perdure.worker._calls import CALL_TIMEOUT, call_until
+from perdure.worker._calls import ANSWER_GRACE_S, CALL_TIMEOUT, call_until
 from perdure.worker._histories import task_events, whole_history
 from perdure.worker._local_activities import LocalActivities, RunLocals
 from perdure.worker._payload_edge import WorkflowPayloads, has_effect
@@ -69,7 +69,6 @@ _REASONS = {
 _SCHEDULE_ACTIVITY = CommandType.COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK
 _FAIL_WORKFLOW = CommandType.COMMAND_TYPE_FAIL_WORKFLOW_EXECUTION
 _DEFAULT_TASK_TIMEOUT_S = 10.0
-_ANSWER_GRACE_S = 10.0
 
 
 class _AbandonedError(Exception):
@@ -638,7 +637,7 @@ class WorkflowWorker:
             grace_s: Seconds for which tasks may wait for their local activities.
         """
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=max(grace_s, _ANSWER_GRACE_S))
+            await asyncio.wait(self._tasks, timeout=max(grace_s, ANSWER_GRACE_S))
         if self._local_activities is not None:
             self._local_activities.abandon()
         while self._tasks:

@@ -15,8 +15,9 @@ from perdure.api.workflowservice.v1 import (
     RespondActivityTaskFailedResponse,
 )
 from perdure.plugin import SimplePlugin
-from perdure.worker import Worker
-from tests.unit.client.fakes import fake_client
+from perdure.service import RPCStatusCode
+from perdure.worker import Worker, _activity_attempt, _activity_worker
+from tests.unit.client.fakes import fake_client, rpc_error
 
 
 @activity.defn
@@ -185,3 +186,42 @@ def test_an_activity_does_not_outlive_a_shutdown_that_is_given_up() -> None:
             await told.wait()
 
     asyncio.run(scenario())
+
+
+def test_a_shutdown_does_not_wait_for_a_server_that_cannot_be_reached(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The outcome of an activity may matter to it for hours, and is repeated for some seconds; the code has ended."""
+    monkeypatch.setattr(_activity_worker, "ANSWER_GRACE_S", 0.2)
+    monkeypatch.setattr(_activity_attempt, "_STILL_RUNNING_EVERY_S", 0.05)
+
+    async def scenario() -> None:
+        started = asyncio.Event()
+
+        @activity.defn
+        async def endless() -> None:
+            activity.heartbeat("there")
+            started.set()
+            await asyncio.Event().wait()
+
+        async def never(_: Any) -> None:
+            await asyncio.Event().wait()
+
+        task = PollActivityTaskQueueResponse(task_token=b"token")
+        task.activity_type.name = "endless"
+        task.heartbeat_timeout.FromTimedelta(timedelta(minutes=10))
+        unreachable = rpc_error(RPCStatusCode.UNAVAILABLE)
+        client, _ = fake_client(
+            {
+                "PollActivityTaskQueue": [task, never],
+                "RecordActivityTaskHeartbeat": [unreachable],
+                "RespondActivityTaskFailed": [unreachable],
+            }
+        )
+        async with asyncio.timeout(10):
+            async with Worker(client, task_queue="queue", activities=[endless]):
+                await started.wait()
+
+    asyncio.run(scenario())
+    assert "was not accepted (UNAVAILABLE" in caplog.text
+    assert "still run" not in caplog.text
