@@ -1,4 +1,6 @@
-"""Workflows under test fail when an `assert` in them fails; otherwise their task would be tried again for ever."""
+"""Workflows and updates under test fail when an `assert` in them fails; otherwise their task would be tried again for
+ever.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from perdure.worker._interceptor import Interceptor, WorkflowInterceptorClassInp
 from perdure.worker.interceptor_workflow import (
     ExecuteWorkflowInput,
     HandleSignalInput,
+    HandleUpdateInput,
     WorkflowInboundInterceptor,
 )
 
@@ -28,16 +31,21 @@ class AssertionInterceptor(perdure.client.Interceptor, Interceptor):
 
 class _InboundInterceptor(WorkflowInboundInterceptor):
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
-        with _failing_the_workflow():
+        with _failing():
             return await super().execute_workflow(input)
 
     async def handle_signal(self, input: HandleSignalInput) -> None:
-        with _failing_the_workflow():
+        with _failing():
             await super().handle_signal(input)
+
+    async def handle_update_handler(self, input: HandleUpdateInput) -> Any:
+        # It is the update that fails, and whoever waits for it hears why.
+        with _failing():
+            return await super().handle_update_handler(input)
 
 
 @contextmanager
-def _failing_the_workflow() -> Iterator[None]:
+def _failing() -> Iterator[None]:
     try:
         yield
     except AssertionError as error:

@@ -53,7 +53,7 @@ class WorkflowEnvironment:
 
     `start_time_skipping` and `start_local` run Perdure's own server inside the process; `from_client` takes a server
     that is there. Use it with `async with`, or call `shutdown`. An `assert` that fails in a workflow of this
-    environment's client fails the workflow.
+    environment's client fails the workflow, or the update that it handles.
 
     Args:
         client: The client; `from_client` is what most tests want.

@@ -210,16 +210,13 @@ class LocalActivities:
     async def _attempt(self, execution: _Execution) -> LocalActivityOutcome:
         """Run one attempt. What may be retried by its policy has the execution's last failure."""
         attributes = execution.work.attributes
-        start_limit_s = _least(_seconds(attributes.schedule_to_start_timeout), execution.left_s)
+        start_s, left_s = _seconds(attributes.schedule_to_start_timeout), execution.left_s
         try:
-            permit = await asyncio.wait_for(self._slots.reserve(), start_limit_s)
+            permit = await asyncio.wait_for(self._slots.reserve(), _least(start_s, left_s))
         except TimeoutError:
-            kind = (
-                TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START
-                if attributes.HasField("schedule_to_start_timeout")
-                else TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE
-            )
-            return _timed_out(execution, kind)
+            is_all = left_s is not None and (not start_s or left_s <= start_s)
+            kind = TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START
+            return _timed_out(execution, TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE if is_all else kind)
         self._slots.mark_used(permit, ActivitySlot(attributes.activity_type.name))
         attempt = Attempt(self._start_message(execution), self._runner.environment, is_local=True)
         running = asyncio.get_running_loop().create_task(self._runner.run(attempt))

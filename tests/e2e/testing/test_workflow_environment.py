@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import sys
 import time
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import temporalio.testing
 import temporalio.worker
 
 from perdure import activity, workflow
-from perdure.client import Client, WorkflowFailureError, WorkflowHandle
+from perdure.client import Client, WorkflowFailureError, WorkflowUpdateFailedError
 from perdure.common import RetryPolicy, SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 from perdure.exceptions import ActivityError, ApplicationError, TimeoutError, TimeoutType
 from perdure.service import RPCError
@@ -63,6 +64,10 @@ class Asserting:
     @workflow.signal
     def go(self) -> None:
         raise AssertionError("in handler")
+
+    @workflow.update
+    def change(self) -> None:
+        raise AssertionError("in update")
 
 
 class Activities:
@@ -227,26 +232,27 @@ def test_activities_and_their_timeouts() -> None:
     run(scenario())
 
 
-async def _assert_fails(handle: WorkflowHandle[Asserting, None], message: str) -> None:
-    with pytest.raises(WorkflowFailureError) as caught:
-        await handle.result()
+async def _assert_fails(failing: Awaitable[None], message: str) -> None:
+    with pytest.raises((WorkflowFailureError, WorkflowUpdateFailedError)) as caught:
+        await failing
     assert isinstance(caught.value.cause, ApplicationError)
     assert caught.value.cause.type == "AssertionError"
     assert caught.value.cause.message.startswith(message)
 
 
 def test_assertions_fail_workflows() -> None:
-    """In every kind of environment, in the workflow and in its handlers of signals."""
+    """In every kind of environment, in the workflow and in its signal handlers; one in an update fails that."""
 
     async def scenario() -> None:
         async with await WorkflowEnvironment.start_local() as local:
             async with WorkflowEnvironment.from_client(local.client) as env:
                 async with Worker(env.client, task_queue=QUEUE, workflows=[Asserting]):
                     handle = await env.client.start_workflow(Asserting.run, False, id="a", task_queue=QUEUE)
-                    await _assert_fails(handle, "in run")
+                    await _assert_fails(handle.result(), "in run")
                     handle = await env.client.start_workflow(Asserting.run, True, id="b", task_queue=QUEUE)
+                    await _assert_fails(handle.execute_update(Asserting.change), "in update")
                     await handle.signal(Asserting.go)
-                    await _assert_fails(handle, "in handler")
+                    await _assert_fails(handle.result(), "in handler")
 
     run(scenario())
 

@@ -160,15 +160,25 @@ def test_limits_end_it(name: str, limits: dict[str, float], kind: int) -> None:
     asyncio.run(scenario())
 
 
-def test_one_that_finds_no_slot_in_time_is_out_of_time() -> None:
+@pytest.mark.parametrize(
+    ("start_s", "all_s", "kind"),
+    [
+        (0.05, 0, TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START),
+        (0.05, 60, TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START),
+        (60, 0.05, TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE),
+    ],
+)
+def test_one_that_finds_no_slot_in_time_is_out_of_time(start_s: float, all_s: float, kind: int) -> None:
+    """In the time that was over first."""
+
     async def scenario() -> None:
         world = _World(hangs, slots=1)
         world.start("hangs", seq=1)
-        world.start("hangs", seq=2, limits_s={"schedule_to_start_timeout": 0.05})
+        limits_s = {"schedule_to_start_timeout": start_s, "schedule_to_close_timeout": all_s}
+        world.start("hangs", seq=2, limits_s={name: limit_s for name, limit_s in limits_s.items() if limit_s})
         outcome = await world.outcome()
         assert outcome.failure is not None
-        kind = outcome.failure.timeout_failure_info.timeout_type
-        assert kind == TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START
+        assert outcome.failure.timeout_failure_info.timeout_type == kind
         world.local_activities.drop(world.locals)
 
     asyncio.run(scenario())
