@@ -236,7 +236,7 @@ def start_activity_class(
 ) -> ActivityHandle[ReturnType]: ...
 
 
-@shows_options(ActivityConfig)
+@shows_options(ActivityConfig, start_activity)
 def start_activity_class(
     activity: Any, arg: Any = _arg_unset, *, args: Sequence[Any] = (), **options: Unpack[ActivityConfig]
 ) -> ActivityHandle[Any]:
@@ -292,7 +292,7 @@ def start_activity_method(
 ) -> ActivityHandle[ReturnType]: ...
 
 
-@shows_options(ActivityConfig)
+@shows_options(ActivityConfig, start_activity)
 def start_activity_method(
     activity: Any, arg: Any = _arg_unset, *, args: Sequence[Any] = (), **options: Unpack[ActivityConfig]
 ) -> ActivityHandle[Any]:
@@ -359,7 +359,7 @@ async def execute_activity(
 ) -> Any: ...
 
 
-@shows_options(ActivityConfig)
+@shows_options(ActivityConfig, start_activity)
 async def execute_activity(
     activity: Any,
     arg: Any = _arg_unset,
@@ -420,7 +420,7 @@ async def execute_activity_class(
 ) -> ReturnType: ...
 
 
-@shows_options(ActivityConfig)
+@shows_options(ActivityConfig, start_activity)
 async def execute_activity_class(
     activity: Any, arg: Any = _arg_unset, *, args: Sequence[Any] = (), **options: Unpack[ActivityConfig]
 ) -> Any:
@@ -476,7 +476,7 @@ async def execute_activity_method(
 ) -> ReturnType: ...
 
 
-@shows_options(ActivityConfig)
+@shows_options(ActivityConfig, start_activity)
 async def execute_activity_method(
     activity: Any, arg: Any = _arg_unset, *, args: Sequence[Any] = (), **options: Unpack[ActivityConfig]
 ) -> Any:

@@ -170,70 +170,6 @@ class ChildWorkflowConfig(TypedDict, total=False):
     versioning_override: VersioningOverride | None
 
 
-@overload
-async def start_child_workflow(
-    workflow: MethodAsyncNoParam[SelfType, ReturnType], **options: Unpack[ChildWorkflowConfig]
-) -> ChildWorkflowHandle[SelfType, ReturnType]: ...
-
-
-@overload
-async def start_child_workflow(
-    workflow: MethodAsyncSingleParam[SelfType, ParamType, ReturnType],
-    arg: ParamType,
-    **options: Unpack[ChildWorkflowConfig],
-) -> ChildWorkflowHandle[SelfType, ReturnType]: ...
-
-
-@overload
-async def start_child_workflow(
-    workflow: Callable[Concatenate[SelfType, MultiParamSpec], Awaitable[ReturnType]],
-    *,
-    args: Sequence[Any],
-    **options: Unpack[ChildWorkflowConfig],
-) -> ChildWorkflowHandle[SelfType, ReturnType]: ...
-
-
-@overload
-async def start_child_workflow(
-    workflow: str,
-    arg: Any = _arg_unset,
-    *,
-    args: Sequence[Any] = ...,
-    result_type: type | None = None,
-    **options: Unpack[ChildWorkflowConfig],
-) -> ChildWorkflowHandle[Any, Any]: ...
-
-
-@shows_options(ChildWorkflowConfig)
-async def start_child_workflow(
-    workflow: Any,
-    arg: Any = _arg_unset,
-    *,
-    args: Sequence[Any] = (),
-    result_type: type | None = None,
-    **options: Unpack[ChildWorkflowConfig],
-) -> ChildWorkflowHandle[Any, Any]:
-    """Starts a child and waits until it has started.
-
-    Args:
-        workflow: The class's `run` method, or the workflow type.
-        arg: Its argument, if there is exactly one.
-        args: Its arguments, if `arg` is not given.
-        result_type: Of a child given by type name; for a method its signature says it.
-
-    The other options are explained in `ChildWorkflowConfig`.
-
-    Returns:
-        A task that ends with the result.
-
-    Raises:
-        WorkflowAlreadyStartedError: the id is in use.
-        ValueError: `arg` and `args` are given.
-    """
-    _warn_on_deprecated_search_attributes(options.get("search_attributes"))
-    return await _start_child(workflow, _arg_or_args(arg, args), result_type=result_type, **options)
-
-
 async def _start_child(
     workflow: Any,
     args: Sequence[Any],
@@ -284,6 +220,70 @@ async def _start_child(
 
 
 @overload
+async def start_child_workflow(
+    workflow: MethodAsyncNoParam[SelfType, ReturnType], **options: Unpack[ChildWorkflowConfig]
+) -> ChildWorkflowHandle[SelfType, ReturnType]: ...
+
+
+@overload
+async def start_child_workflow(
+    workflow: MethodAsyncSingleParam[SelfType, ParamType, ReturnType],
+    arg: ParamType,
+    **options: Unpack[ChildWorkflowConfig],
+) -> ChildWorkflowHandle[SelfType, ReturnType]: ...
+
+
+@overload
+async def start_child_workflow(
+    workflow: Callable[Concatenate[SelfType, MultiParamSpec], Awaitable[ReturnType]],
+    *,
+    args: Sequence[Any],
+    **options: Unpack[ChildWorkflowConfig],
+) -> ChildWorkflowHandle[SelfType, ReturnType]: ...
+
+
+@overload
+async def start_child_workflow(
+    workflow: str,
+    arg: Any = _arg_unset,
+    *,
+    args: Sequence[Any] = ...,
+    result_type: type | None = None,
+    **options: Unpack[ChildWorkflowConfig],
+) -> ChildWorkflowHandle[Any, Any]: ...
+
+
+@shows_options(ChildWorkflowConfig, _start_child)
+async def start_child_workflow(
+    workflow: Any,
+    arg: Any = _arg_unset,
+    *,
+    args: Sequence[Any] = (),
+    result_type: type | None = None,
+    **options: Unpack[ChildWorkflowConfig],
+) -> ChildWorkflowHandle[Any, Any]:
+    """Starts a child and waits until it has started.
+
+    Args:
+        workflow: The class's `run` method, or the workflow type.
+        arg: Its argument, if there is exactly one.
+        args: Its arguments, if `arg` is not given.
+        result_type: Of a child given by type name; for a method its signature says it.
+
+    The other options are explained in `ChildWorkflowConfig`.
+
+    Returns:
+        A task that ends with the result.
+
+    Raises:
+        WorkflowAlreadyStartedError: the id is in use.
+        ValueError: `arg` and `args` are given.
+    """
+    _warn_on_deprecated_search_attributes(options.get("search_attributes"))
+    return await _start_child(workflow, _arg_or_args(arg, args), result_type=result_type, **options)
+
+
+@overload
 async def execute_child_workflow(
     workflow: MethodAsyncNoParam[SelfType, ReturnType], **options: Unpack[ChildWorkflowConfig]
 ) -> ReturnType: ...
@@ -317,7 +317,7 @@ async def execute_child_workflow(
 ) -> Any: ...
 
 
-@shows_options(ChildWorkflowConfig)
+@shows_options(ChildWorkflowConfig, _start_child)
 async def execute_child_workflow(
     workflow: Any,
     arg: Any = _arg_unset,

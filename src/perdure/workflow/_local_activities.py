@@ -204,7 +204,7 @@ def start_local_activity_class(
 ) -> ActivityHandle[ReturnType]: ...
 
 
-@shows_options(LocalActivityConfig)
+@shows_options(LocalActivityConfig, start_local_activity)
 def start_local_activity_class(
     activity: Any, arg: Any = _arg_unset, *, args: Sequence[Any] = (), **options: Unpack[LocalActivityConfig]
 ) -> ActivityHandle[Any]:
@@ -260,7 +260,7 @@ def start_local_activity_method(
 ) -> ActivityHandle[ReturnType]: ...
 
 
-@shows_options(LocalActivityConfig)
+@shows_options(LocalActivityConfig, start_local_activity)
 def start_local_activity_method(
     activity: Any, arg: Any = _arg_unset, *, args: Sequence[Any] = (), **options: Unpack[LocalActivityConfig]
 ) -> ActivityHandle[Any]:
@@ -327,7 +327,7 @@ async def execute_local_activity(
 ) -> Any: ...
 
 
-@shows_options(LocalActivityConfig)
+@shows_options(LocalActivityConfig, start_local_activity)
 async def execute_local_activity(
     activity: Any,
     arg: Any = _arg_unset,
@@ -388,7 +388,7 @@ async def execute_local_activity_class(
 ) -> ReturnType: ...
 
 
-@shows_options(LocalActivityConfig)
+@shows_options(LocalActivityConfig, start_local_activity)
 async def execute_local_activity_class(
     activity: Any, arg: Any = _arg_unset, *, args: Sequence[Any] = (), **options: Unpack[LocalActivityConfig]
 ) -> Any:
@@ -444,7 +444,7 @@ async def execute_local_activity_method(
 ) -> ReturnType: ...
 
 
-@shows_options(LocalActivityConfig)
+@shows_options(LocalActivityConfig, start_local_activity)
 async def execute_local_activity_method(
     activity: Any, arg: Any = _arg_unset, *, args: Sequence[Any] = (), **options: Unpack[LocalActivityConfig]
 ) -> Any:

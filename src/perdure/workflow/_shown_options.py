@@ -10,14 +10,17 @@ from typing import Any, TypeVar
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def shows_options(config: type) -> Callable[[F], F]:
+def shows_options(config: type, taker: Callable[..., Any]) -> Callable[[F], F]:
     """Have `inspect.signature` and `help` show the options of a function one by one instead of `**options`.
 
     Args:
-        config: The typed dictionary of the options; what is left out has the default that `...` stands for.
+        config: The typed dictionary of the options.
+        taker: The function that takes them in the end. Its defaults are shown, so that who wraps a function and passes
+            all that its signature names passes what is meant.
     """
+    taken = inspect.signature(taker).parameters
     options = [
-        Parameter(name, Parameter.KEYWORD_ONLY, default=..., annotation=annotation)
+        Parameter(name, Parameter.KEYWORD_ONLY, default=taken[name].default, annotation=annotation)
         for name, annotation in config.__annotations__.items()
     ]
 

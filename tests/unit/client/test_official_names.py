@@ -232,8 +232,11 @@ def test_what_classes_and_functions_lack_is_known(name: str) -> None:
     ],
 )  # fmt: skip
 def test_tools_see_each_option_of_a_function_of_workflows(name: str) -> None:
-    """`inspect.signature` names what the official one names, so that code that asks for it moves over."""
+    """`inspect.signature` names what the official one names, with its defaults: code that asks for them moves over."""
     official, ours = _both("workflow")
     seen = inspect.signature(getattr(ours, name)).parameters
-    assert set(inspect.signature(getattr(official, name)).parameters) <= set(seen)
+    named = inspect.signature(getattr(official, name)).parameters
+    assert set(named) <= set(seen)
+    for option in set(named) - {"arg", "args"}:
+        assert repr(seen[option].default) == repr(named[option].default), option
     assert not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in seen.values())
