@@ -39,18 +39,28 @@ class ToJsonOptions:
 
 
 class _Hint:
-    """A type hint as a key, by identity: `int | float == float | int`, but they validate differently."""
+    """A type hint as a key: what is equal and reads the same, such as `list[Item]` made anew for each call.
 
-    __slots__ = ("hint",)
+    It has to read the same because `int | float == float | int`, but they validate differently. A hint without a hash
+    is only the same as itself.
+    """
+
+    __slots__ = ("_hash", "hint")
 
     def __init__(self, hint: Any) -> None:
         self.hint = hint
+        try:
+            self._hash = hash(hint)
+        except TypeError:
+            self._hash = id(hint)
 
     def __hash__(self) -> int:
-        return id(self.hint)
+        return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Hint) and other.hint is self.hint
+        if not isinstance(other, _Hint):
+            return False
+        return other.hint is self.hint or (other.hint == self.hint and repr(other.hint) == repr(self.hint))
 
 
 def _make_adapter(key: _Hint) -> TypeAdapter[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 from uuid import UUID
 
 import pydantic
@@ -250,6 +250,23 @@ def test_pydantic_tells_hints_apart_that_are_equal() -> None:
     assert [type(converter.from_payload(payload, hint)) for hint in hints] == [int, float]
     without_hash: Any = Annotated[str, []]
     assert converter.from_payload(payload, without_hash) == "1"
+
+
+def test_pydantic_makes_one_adapter_for_hints_that_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`result_type=list[Item]` in a loop: making an adapter takes longer than all else that a payload needs."""
+    made: list[Any] = []
+
+    def counted(hint: Any) -> pydantic.TypeAdapter[Any]:
+        made.append(hint)
+        return pydantic.TypeAdapter(hint)
+
+    monkeypatch.setattr("perdure.contrib.pydantic.TypeAdapter", counted)
+    converter = PydanticJSONPlainPayloadConverter()
+    payload = Payload(metadata={"encoding": b"json/plain"}, data=b"[1]")
+    for _ in range(3):
+        for hint in (list[int], list[Literal[1]], Annotated[list[int], "a"], list[int | float]):
+            assert converter.from_payload(payload, cast(type, hint)) == [1]
+    assert len(made) == 4
 
 
 def test_pydantic_takes_the_place_of_json_only() -> None:
