@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from perdure.exceptions import ApplicationError
+
+_TYPE: Final = "PayloadValidationError"
 
 
 def create_payload_validation_error(details: Any) -> ApplicationError:
@@ -16,6 +18,11 @@ def create_payload_validation_error(details: Any) -> ApplicationError:
     return ApplicationError(
         "Payload validation failed",
         *(() if details is None else (details,)),
-        type="PayloadValidationError",
+        type=_TYPE,
         non_retryable=True,
     )
+
+
+def is_payload_validation_error(error: BaseException) -> bool:
+    """Return whether this is such an error: whoever sent the payload has to send another one."""
+    return isinstance(error, ApplicationError) and error.non_retryable and error.type == _TYPE

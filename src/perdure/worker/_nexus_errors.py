@@ -15,6 +15,7 @@ from perdure.api.failure.v1 import Failure
 from perdure.api.nexus.v1 import Failure as NexusFailure
 from perdure.api.nexus.v1 import HandlerError as HandlerErrorMessage
 from perdure.api.nexus.v1 import UnsuccessfulOperationError
+from perdure.converter._payload_validation_error import is_payload_validation_error
 from perdure.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from perdure.service import RPCError, RPCStatusCode
 
@@ -56,6 +57,13 @@ def handler_error(error: BaseException) -> HandlerError:
         meant = HandlerError("Internal handler error", type=_Kind.INTERNAL)
     meant.__cause__ = error
     return meant
+
+
+def input_error(error: Exception, otherwise: HandlerError) -> HandlerError:
+    """Return what an exception means to the caller that a codec or a converter raised for an operation's input."""
+    if not is_payload_validation_error(error):
+        return otherwise
+    return HandlerError("Invalid operation input", type=_Kind.BAD_REQUEST, retryable_override=False)
 
 
 def old_handler_error(failure: Failure) -> HandlerErrorMessage:

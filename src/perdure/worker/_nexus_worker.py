@@ -44,7 +44,7 @@ from perdure.worker._interceptor import (
     Interceptor,
     NexusOperationInboundInterceptor,
 )
-from perdure.worker._nexus_errors import handler_error, old_handler_error, old_operation_error
+from perdure.worker._nexus_errors import handler_error, input_error, old_handler_error, old_operation_error
 from perdure.worker._slots import NexusSlot, Permit, Slots
 
 if TYPE_CHECKING:
@@ -393,19 +393,21 @@ class _Input:
         try:
             payload = await self.converter._transform_inbound_payload(self.payload)
         except Exception as error:  # a codec or a storage driver of the user's
-            raise nexusrpc.HandlerError(
+            broken = nexusrpc.HandlerError(
                 "Payload codec failed to decode Nexus operation input",
                 type=nexusrpc.HandlerErrorType.INTERNAL,
-            ) from error
+            )
+            raise input_error(error, broken) from error
         try:
             hints = [as_type] if as_type is not None else None
             return self.converter.payload_converter.from_payloads([payload], hints)[0]
         except Exception as error:  # a converter of the user's: the input is not what the operation takes
-            raise nexusrpc.HandlerError(
+            unfit = nexusrpc.HandlerError(
                 "Payload converter failed to decode Nexus operation input",
                 type=nexusrpc.HandlerErrorType.BAD_REQUEST,
                 retryable_override=False,
-            ) from error
+            )
+            raise input_error(error, unfit) from error
 
 
 class _Interceptors(nexus_handler.OperationHandlerMiddleware):

@@ -23,11 +23,13 @@ from perdure.converter import (
     DataConverter,
     DefaultFailureConverter,
     DefaultFailureConverterWithEncodedAttributes,
+    DefaultPayloadConverter,
     NexusSerializationContext,
     PayloadCodec,
     PayloadConverter,
     SerializationContext,
     WithSerializationContext,
+    create_payload_validation_error,
 )
 from perdure.exceptions import ApplicationError
 from perdure.service import RPCStatusCode
@@ -308,6 +310,74 @@ def test_an_error_that_cannot_be_converted_is_answered_all_the_same(error: str) 
         assert "no words" in failure.message
 
     _run(scenario, converter=DataConverter(failure_converter_class=_Failures))
+
+
+class _Invalid(PayloadCodec):
+    """Takes no payload: it is invalid, or the codec is broken."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Nothing to do."""
+        return list(payloads)
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Refuse."""
+        raise self._error
+
+
+class _InvalidConverter(DefaultPayloadConverter):
+    """Finds every value invalid."""
+
+    def from_payloads(self, payloads: Sequence[Payload], type_hints: list[type] | None = None) -> list[Any]:
+        """Refuse."""
+        raise create_payload_validation_error("no such order")
+
+
+_VALIDATION = create_payload_validation_error({"field": "order"})
+
+
+@pytest.mark.parametrize(
+    ("converter", "kind", "message"),
+    [
+        (
+            DataConverter(payload_codec=_Invalid(_VALIDATION)),
+            "BAD_REQUEST",
+            "Invalid operation input",
+        ),
+        (
+            DataConverter(payload_converter_class=_InvalidConverter),
+            "BAD_REQUEST",
+            "Invalid operation input",
+        ),
+        (
+            DataConverter(payload_codec=_Invalid(ApplicationError("later", type="PayloadValidationError"))),
+            "INTERNAL",
+            "Payload codec failed to decode Nexus operation input",
+        ),
+        (
+            DataConverter(payload_codec=_Invalid(ApplicationError("key", type="Other", non_retryable=True))),
+            "INTERNAL",
+            "Payload codec failed to decode Nexus operation input",
+        ),
+    ],
+    ids=["codec", "converter", "may-be-retried", "another-error"],
+)
+def test_an_input_that_is_invalid_is_the_callers_fault(
+    converter: DataConverter, kind: str, message: str
+) -> None:
+    """Sending it again is of no use; a codec that is broken is the handler's own trouble, and tried again."""
+
+    async def scenario(handlers: Handlers, world: _World) -> None:
+        failure = (await world.answer("double", 21)).failure
+        info = failure.nexus_handler_failure_info
+        assert (info.type, failure.message) == (kind, message)
+        assert (info.retry_behavior == NON_RETRYABLE) == (kind == "BAD_REQUEST")
+        if kind == "BAD_REQUEST":
+            assert failure.cause.application_failure_info.type == "PayloadValidationError"
+
+    _run(scenario, converter=converter)
 
 
 class _Contexts(PayloadCodec, WithSerializationContext):
