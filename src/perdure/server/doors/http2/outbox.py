@@ -35,8 +35,8 @@ class Outbox:
     """
 
     __slots__ = (
-        "_budget", "_on_sent", "_on_writable", "_out", "_ready", "has_answered", "has_more", "initial_window", "is_paused",
-        "max_list_bytes", "pending_bytes", "waiting", "window",
+        "_budget", "_on_sent", "_on_writable", "_out", "_ready", "has_answered", "has_more", "initial_window",
+        "is_paused", "max_list_bytes", "pending_bytes", "waiting", "window",
     )  # fmt: skip
 
     def __init__(
