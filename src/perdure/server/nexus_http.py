@@ -19,7 +19,7 @@ from perdure.core.errors import (
     ResourceExhaustedError,
     ServiceError,
 )
-from perdure.core.nexus import content, http, links, outcomes
+from perdure.core.nexus import content, failures, http, links, outcomes
 from perdure.core.nexus.http import Asked, Reply
 from perdure.core.nexus.outcomes import CompletionOutcome, Ended, OutOfTime, Refused, Started, Succeeded
 from perdure.core.run.callback import TOKEN_HEADER
@@ -78,7 +78,7 @@ class NexusHttp:
         """
         endpoint = self._endpoints.by_id(endpoint_id)
         if endpoint is None:
-            raise RequestRefused("NOT_FOUND", "nexus endpoint not found")
+            raise RequestRefused("NOT_FOUND", "nexus endpoint not found", failures.NOT_RETRYABLE)
         if endpoint.url:
             raise RequestRefused("BAD_REQUEST", "invalid endpoint target")
         if self._engine.namespaces.by_id(endpoint.namespace_id) is None:
@@ -243,7 +243,8 @@ def _timeouts(asked: Asked) -> tuple[float, float]:
         operation_s = http.duration_s(operation) if operation else 0.0
     except ValueError:
         operation_s = 0.0  # the handler gets it as it is
-    return min(timeout_s, LONGEST_TIMEOUT_S), operation_s
+    # A timeout of zero means none, as in the protocol's own library.
+    return min(timeout_s or DEFAULT_TIMEOUT_S, LONGEST_TIMEOUT_S), operation_s
 
 
 def _started(outcome: outcomes.StartOutcome, *, whole: bool) -> Reply:

@@ -540,6 +540,29 @@ def test_a_refusal_of_a_handler_reaches_the_caller_elsewhere() -> None:
     asyncio.run(scenario())
 
 
+def test_a_caller_elsewhere_that_names_no_endpoint_is_told_not_to_try_again() -> None:
+    async def scenario() -> None:
+        async with with_door() as (_, post):
+            status, headers, body = await post("/nexus/endpoints/none/services/s/o", JSON)
+            assert (status, headers.get("nexus-request-retryable")) == (404, "false")
+            assert json.loads(body)["details"] == {"type": "NOT_FOUND", "retryableOverride": False}
+
+    asyncio.run(scenario())
+
+
+def test_a_request_timeout_of_zero_means_that_there_is_none() -> None:
+    async def scenario() -> None:
+        async with with_door() as (client, post):
+            base = f"/nexus/endpoints/{await endpoint(client)}/services/s/o"
+            asking = asyncio.create_task(post(base, {**JSON, "request-timeout": "0s"}))
+            task = await poll(client)
+            assert float(task.request.header["request-timeout"].removesuffix("s")) > 30
+            await answer(client, task, **done())
+            assert (await asking)[0] == 200
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(
     ("path", "headers", "body", "status", "told"),
     [
