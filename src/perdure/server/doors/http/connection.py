@@ -83,7 +83,8 @@ class BoundedConnection(H11Protocol):
             limit_s = HEAD_S if self.conn.their_state is h11.IDLE else REQUEST_S
             if now_s - self.asked_at_s >= limit_s:
                 logger.info("an HTTP connection was closed: its request took longer than %d s", limit_s)
-                if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+                # A browser that only connected ahead would take an answer for that of its first request.
+                if self.received_bytes and self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
                     self.transport.write(_TOO_SLOW)
                 self.transport.close()
         unsent = self.transport.get_write_buffer_size()
