@@ -151,7 +151,10 @@ def _check_executor(
     shared_state_manager: SharedStateManager | None,
 ) -> None:
     if executor is None:
-        raise ValueError(f"Activity {definition.name} is not async so an activity_executor must be present")
+        raise ValueError(
+            f"Activity {definition.name} is not async so an activity_executor must be present: make it `async def`, or "
+            "pass one that runs it beside the worker, such as concurrent.futures.ThreadPoolExecutor(100)"
+        )
     if not isinstance(executor, ThreadPoolExecutor) and shared_state_manager is None:
         raise ValueError(
             f"Activity {definition.name} is not async and executor is not thread-pool executor, "

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from perdure.api.common.v1 import RetryPolicy
@@ -42,6 +43,7 @@ _OWN_FOLDERS = tuple(
         Path(next(iter(concurrent.__path__))).resolve(),
     )
 )
+_HOW_TO_FAIL = ". The workflow waits until its code works; to fail it instead, raise ApplicationError"
 _AFTER_QUIT = (
     "The debugger was left, which raises BdbQuit: the task is tried again, and its breakpoint stops it again. Leave "
     "with c (continue), set PYTHONBREAKPOINT=0, or use breakpoint() with Worker(debug_mode=True), where q lets the "
@@ -171,6 +173,8 @@ def workflow_task_failed(
         },
     }
     what = one_line(error) + _place(error) if error is not None else " ".join(message.split())[:_MAX_TEXT]
+    if attempt == 1 and error is not None and _is_raised_by_user(error):
+        what += _HOW_TO_FAIL
     workflow_logger.warning(
         "Failed activation on workflow %s with ID %s and run ID %s (task attempt %d, tried again): %s",
         *(workflow_type, workflow_id, run_id, attempt, what),
@@ -191,10 +195,19 @@ def _place(error: BaseException) -> str:
     if isinstance(error, RestrictedWorkflowAccessError):
         return ""
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
-        file = frame.f_code.co_filename
-        if not file.startswith((*_OWN_FOLDERS, "<")) and not is_library(frame):
-            return f" (at {file}:{line} in {frame.f_code.co_name})"
+        if _is_users(frame):
+            return f" (at {frame.f_code.co_filename}:{line} in {frame.f_code.co_name})"
     return ""
+
+
+def _is_raised_by_user(error: BaseException) -> bool:
+    """Whether the line that raised it is the user's, and none of the SDK's or of a library's."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and _is_users(frames[-1])
+
+
+def _is_users(frame: FrameType) -> bool:
+    return not frame.f_code.co_filename.startswith((*_OWN_FOLDERS, "<")) and not is_library(frame)
 
 
 @_never_raises

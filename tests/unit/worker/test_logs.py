@@ -86,7 +86,7 @@ def test_a_traceback_begins_with_the_users_frames_and_ends_with_the_workers() ->
     ("raises", "expected"),
     [
         (lambda: json.dumps(object()), rf"TypeError: .* \(at {re.escape(__file__)}:\d+ in <lambda>\)$"),
-        (lambda: _raises(3), rf"ValueError: 3 \(at {re.escape(__file__)}:\d+ in _raises\)$"),
+        (lambda: _raises(3), rf"ValueError: 3 \(at {re.escape(__file__)}:\d+ in _raises\)"),
         (
             lambda: ActivityRegistry([len], None, None),
             rf"TypeError: .* \(at {re.escape(__file__)}:\d+ in <lambda>\)$",
@@ -101,6 +101,19 @@ def test_a_failed_workflow_task_says_where_the_users_code_stood(
         raises()
     _logs.workflow_task_failed("Order", "order-1", "run", 1, "", caught.value)
     assert re.search(expected, caplog.messages[0]), caplog.messages
+
+
+def test_who_raises_an_ordinary_error_reads_once_how_to_fail_the_workflow(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Newcomers raise one and wonder why the workflow goes on; what the SDK or a library raised was not meant so."""
+    with pytest.raises(ValueError, match="3") as own:
+        _raises(3)
+    with pytest.raises(TypeError) as of_library:
+        json.dumps(object())
+    for error, attempt in ((own.value, 1), (own.value, 2), (of_library.value, 1)):
+        _logs.workflow_task_failed("Order", "order-1", "run", attempt, "", error)
+    assert ["raise ApplicationError" in line for line in caplog.messages] == [True, False, False]
 
 
 def test_who_quits_a_debugger_reads_why_the_breakpoint_comes_again(caplog: pytest.LogCaptureFixture) -> None:

@@ -41,7 +41,7 @@ _DEPLOYMENT = WorkerDeploymentConfig(WorkerDeploymentVersion("d", "b"), use_work
     [
         ({}, ValueError, "At least one activity, Nexus service, or workflow"),
         ({"activities": [greet, greet]}, ValueError, "More than one activity named greet"),
-        ({"activities": [blocking]}, ValueError, "blocking is not async so an activity_executor"),
+        ({"activities": [blocking]}, ValueError, "activity_executor must be present.*ThreadPoolExecutor"),
         ({"activities": [len]}, TypeError, "was it decorated with @activity.defn"),
         ({"workflows": [Hello, Hello]}, ValueError, "More than one workflow named Hello"),
         ({"workflows": [Hello], "deployment_config": _DEPLOYMENT}, ValueError, "versioning behavior"),
