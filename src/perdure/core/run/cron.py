@@ -29,6 +29,7 @@ _FIELDS: tuple[tuple[int, int, dict[str, int]], ...] = (
     (0, 6, {name: number for number, name in enumerate(_DAYS)}),
 )
 """Of minute, hour, day of month, month, day of week: the smallest value, the largest, names."""
+_ALL_OF_THEM = ("*", "?", "*/1", "?/1")
 DESCRIPTORS = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -126,7 +127,8 @@ def parse(text: str) -> Schedule:
     if len(fields) != len(_FIELDS):
         raise InvalidArgumentError(INVALID)
     values = [_field(field, *row) for field, row in zip(fields, _FIELDS, strict=True)]
-    starred = [any(part.startswith(("*", "?")) for part in field.split(",")) for field in fields]
+    # A star with a step restricts: "*/2" is the odd days, beside which a day of the week adds others.
+    starred = [any(part in _ALL_OF_THEM for part in field.split(",")) for field in fields]
     return Schedule(
         0,
         zone,
@@ -170,7 +172,7 @@ def delay_ns(text: str, scheduled_ns: int, now_ns: int) -> int | None:
 
 def _zone(name: str) -> datetime.tzinfo:
     try:
-        return ZoneInfo(name)
+        return ZoneInfo(name) if name else datetime.UTC
     except (ValueError, OSError, KeyError) as error:
         raise InvalidArgumentError(INVALID) from error
 
