@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,8 @@ from perdure.worker._interceptor import (
     ExecuteActivityInput,
 )
 from perdure.worker._payload_edge import converter_for_activity
-from perdure.worker._shared_state import SharedHeartbeatSender, SharedStateManager
+from perdure.worker._process_calls import call_in_process
+from perdure.worker._shared_state import SharedHeartbeatSender, SharedStateManager, new_process_event
 from perdure.worker._thread_cancel import ThreadExceptionRaiser
 
 if TYPE_CHECKING:
@@ -141,10 +142,13 @@ class ActivityRunner:
                 attempt.raiser = ThreadExceptionRaiser()
         else:
             manager = _present(self.shared_state_manager)
-            attempt.cancelled_event = _CompositeEvent(manager.new_event(), None)
+            attempt.cancelled_event = _CompositeEvent(new_process_event(manager), None)
             if not self._has_process_event:
+                event = new_process_event(manager)
+                if self.shutdown_event.is_set():
+                    event.set()
+                self.shutdown_event.thread_event = event
                 self._has_process_event = True
-                self.shutdown_event.thread_event = manager.new_event()
 
     def _heartbeater(self, attempt: Attempt, converter: DataConverter) -> Heartbeater:
         environment = self.environment
@@ -349,6 +353,8 @@ class _InboundEnd(ActivityInboundInterceptor):
                 input.fn,
                 *input.args,
             )
+            if isinstance(input.executor, ProcessPoolExecutor):
+                return await call_in_process(input.executor, info.activity_type, call)
             return await loop.run_in_executor(input.executor, call)
         finally:
             await manager.unregister_heartbeater(info.task_token)

@@ -8,9 +8,12 @@ import queue
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from multiprocessing.managers import SyncManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perdure.common import _CompositeEvent
 
 logger = logging.getLogger("perdure.worker")
 
@@ -65,6 +68,32 @@ class SharedHeartbeatSender(ABC):
     @abstractmethod
     def send_heartbeat(self, task_token: bytes, *details: Any) -> None:
         """Send one heartbeat of the activity with this token."""
+
+
+def new_process_event(manager: SharedStateManager) -> threading.Event:
+    """Make an event that works in other processes.
+
+    Raises:
+        BrokenExecutor: The manager's process is gone, so that no activity can run in another process any more.
+    """
+    try:
+        return manager.new_event()
+    except (EOFError, OSError) as error:
+        raise BrokenExecutor(
+            f"The process of the worker's shared_state_manager cannot be reached ({error!r}), and activities in other "
+            "processes need it: start the worker anew, with a manager that lives as long as the worker"
+        ) from error
+
+
+def set_event(event: _CompositeEvent) -> None:
+    """Set an event; one that nobody can be told of any more is no reason not to go on."""
+    try:
+        event.set()
+    except (EOFError, OSError):
+        logger.warning(
+            "Activities in other processes cannot be told to end: the process of the shared_state_manager is gone",
+            exc_info=True,
+        )
 
 
 class _MultiprocessingSharedStateManager(SharedStateManager):

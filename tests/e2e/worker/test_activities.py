@@ -393,3 +393,67 @@ class _OnOtherQueue:
         return await workflow.execute_activity(
             name, task_queue=queue, start_to_close_timeout=timedelta(seconds=30)
         )
+
+
+class _GoneManager(SharedStateManager):
+    """A manager whose process has ended, at once or after so many events."""
+
+    def __init__(self, events: int = 0) -> None:
+        self._events = events
+
+    def new_event(self) -> threading.Event:
+        if not self._events:
+            raise ConnectionRefusedError(111, "Connection refused")
+        self._events -= 1
+        return _GoneEvent()
+
+    async def register_heartbeater(self, *_: Any) -> Any:
+        raise NotImplementedError
+
+    async def unregister_heartbeater(self, *_: Any) -> None:
+        raise NotImplementedError
+
+
+class _GoneEvent(threading.Event):
+    def set(self) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+class _NoPool(concurrent.futures.Executor):
+    """No pool of threads, so that a manager is needed."""
+
+
+def _worker_with_manager(client: Client, queue: str, manager: SharedStateManager) -> Worker:
+    return Worker(
+        client,
+        task_queue=queue,
+        workflows=[RunActivity],
+        activities=[in_another_process],
+        activity_executor=_NoPool(),
+        shared_state_manager=manager,
+    )
+
+
+@on_every_target
+async def test_a_worker_ends_that_cannot_run_activities_in_other_processes_any_more(client: Client) -> None:
+    """Instead of failing every attempt that it takes from the workers that could."""
+    queue = unique("activities")
+    worker = _worker_with_manager(client, queue, _GoneManager())
+    call = Call("in_another_process", [1])
+    await client.start_workflow(RunActivity.run, call, id=queue, task_queue=queue)
+    with pytest.raises(RuntimeError, match="Activity worker failed") as raised:
+        await worker.run()
+    assert "start the worker anew" in str(raised.value.__cause__)
+
+
+@on_every_target
+async def test_a_worker_shuts_down_in_order_although_its_manager_is_gone(client: Client) -> None:
+    queue = unique("activities")
+    worker = _worker_with_manager(client, queue, _GoneManager(events=2))
+    running = asyncio.create_task(worker.run())
+    with pytest.raises(WorkflowFailureError):
+        await client.execute_workflow(
+            RunActivity.run, Call("in_another_process", [1]), id=queue, task_queue=queue
+        )
+    await worker.shutdown()
+    await running

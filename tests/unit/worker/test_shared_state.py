@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 
+from perdure.activity import ActivityCancellationDetails
+from perdure.api.workflowservice.v1 import PollActivityTaskQueueResponse
+from perdure.common import _CompositeEvent
 from perdure.worker import SharedStateManager
+from perdure.worker._activity_attempt import Attempt
 from perdure.worker._shared_state import _QUEUE_SIZE
 
 
@@ -89,3 +93,14 @@ def test_a_full_queue_does_not_hold_up_the_event_loop() -> None:
         await asyncio.wait_for(ending, 5)
 
     asyncio.run(scenario())
+
+
+def test_an_attempt_is_cancelled_although_its_process_cannot_be_told() -> None:
+    class Gone(threading.Event):
+        def set(self) -> None:
+            raise BrokenPipeError
+
+    attempt = Attempt(PollActivityTaskQueueResponse(), SimpleNamespace())  # type: ignore[arg-type]
+    attempt.cancelled_event = _CompositeEvent(Gone(), None)
+    attempt.cancel(ActivityCancellationDetails(cancel_requested=True))
+    assert attempt.cancelled_by_request
