@@ -322,7 +322,7 @@ def _read_profiles(
     """Read a file and return its profiles, checked, as dictionaries like those of `to_dict`."""
     data = _config_data(source, variables)
     try:
-        content = tomllib.loads(data.decode())
+        content = tomllib.loads(data.decode("utf-8-sig"))  # Windows' editors begin files with a mark
     except UnicodeDecodeError as error:
         raise ConfigError(f"Configuration loading error: the file is not UTF-8: {error}") from error
     except tomllib.TOMLDecodeError as error:

@@ -158,9 +158,9 @@ class DefaultFailureConverter(FailureConverter):
         if error.original_failure:
             self._nexus_failure_to_temporal_failure(error.original_failure, error.retryable, failure)
             return
-        failure.message = error.message
+        failure.message = _text(error.message)
         if error.stack_trace:
-            failure.stack_trace = error.stack_trace
+            failure.stack_trace = _text(error.stack_trace)
         elif error.__traceback__:
             failure.stack_trace = _stack_trace(error)
         if error.__cause__:
@@ -264,9 +264,12 @@ def _stack_trace(error: BaseException) -> str:
     return _text("\n".join(traceback.format_tb(error.__traceback__)))
 
 
-def _text(text: str) -> str:
-    """Return what protobuf accepts: the name of a file, for example, may hold bytes that are no text."""
-    return text.encode("utf-8", "backslashreplace").decode()
+def _text(text: object) -> str:
+    """Return what protobuf accepts.
+
+    The name of a file may hold bytes that are no text, and an error may be given another error as its message.
+    """
+    return str(text).encode("utf-8", "backslashreplace").decode()
 
 
 def _with_decoded_attributes(failure: Failure, payload_converter: PayloadConverter) -> Failure:

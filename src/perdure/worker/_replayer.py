@@ -86,7 +86,7 @@ class WorkflowReplayResults:
     """How the replay of several histories went.
 
     Attributes:
-        replay_failures: By run id.
+        replay_failures: By run id; by workflow id where a history does not begin with its start, and names no run.
     """
 
     replay_failures: Mapping[str, Exception]
@@ -179,7 +179,10 @@ class Replayer:
                     continue
                 if raise_on_replay_failure:
                     raise result.replay_failure
-                failures[result.history.run_id] = result.replay_failure
+                history = result.history
+                failures[history.run_id if _has_start(history) else history.workflow_id] = (
+                    result.replay_failure
+                )
         return WorkflowReplayResults(replay_failures=failures)
 
     def workflow_replay_iterator(
@@ -235,9 +238,12 @@ class Replayer:
         self, programs: RegisteredPrograms, executor: WorkflowExecutor, history: WorkflowHistory
     ) -> TaskFailure | None:
         events = list(history.events)
-        started = events[0].workflow_execution_started_event_attributes if events else None
-        workflow_type = started.workflow_type.name if started is not None else ""
-        run_id = started.original_execution_run_id if started is not None else ""
+        if not _has_start(history):
+            raise ValueError(
+                "The history does not begin with the start of a workflow: save it again, from its first event on"
+            )
+        started = events[0].workflow_execution_started_event_attributes
+        workflow_type, run_id = started.workflow_type.name, started.original_execution_run_id
         program = programs.create(workflow_type, history.workflow_id, run_id)
         environment = self._environment(programs)
         if has_effect(environment.data_converter):
@@ -315,6 +321,10 @@ class Replayer:
             encode_workflow_headers=self._config.get("header_codec_behavior", HeaderCodecBehavior.NO_CODEC)
             != HeaderCodecBehavior.NO_CODEC,
         )
+
+
+def _has_start(history: WorkflowHistory) -> bool:
+    return bool(history.events) and history.events[0].HasField("workflow_execution_started_event_attributes")
 
 
 def _with_cause(error: Exception, cause: BaseException | None) -> Exception:

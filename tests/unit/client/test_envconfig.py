@@ -126,6 +126,10 @@ def test_a_variable_cannot_replace_a_path_by_data() -> None:
         _load("secure", override_env_vars=variables)
 
 
+def test_a_file_may_begin_with_the_mark_of_windows_editors() -> None:
+    assert _load(source="\ufeff" + FILE).address == "file:1"
+
+
 def test_profiles_become_dictionaries_and_back() -> None:
     """Nothing is lost on the way."""
     profile = ClientConfigProfile(

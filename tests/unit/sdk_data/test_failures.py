@@ -273,6 +273,15 @@ def test_a_nexus_handler_error_survives(override: bool | None) -> None:
     assert again.nexus_handler_failure_info == failure.nexus_handler_failure_info
 
 
+def test_what_is_no_text_is_reported_all_the_same() -> None:
+    """Halves of characters in what a Nexus handler says, and another error given as the message."""
+    error = nexusrpc.HandlerError("\udcff", type=nexusrpc.HandlerErrorType.INTERNAL, stack_trace="\udcfe")
+    failure = _to_failure(error)
+    assert (failure.message, failure.stack_trace) == (r"\udcff", r"\udcfe")
+    message: Any = ValueError("no stock")
+    assert _to_failure(ApplicationError(message)).message == "no stock"
+
+
 def test_a_nexus_failure_of_another_system_becomes_an_application_failure() -> None:
     error = nexusrpc.HandlerError("no", type=nexusrpc.HandlerErrorType.INTERNAL, retryable_override=False)
     error.original_failure = nexusrpc.Failure(message="elsewhere", metadata={"type": "theirs"})
