@@ -236,8 +236,9 @@ class Client(WorkflowMethods, ActivityMethods, OperationMethods, OtherMethods):
 
     @api_key.setter
     def api_key(self, value: str | None) -> None:
-        self.service_client.config.api_key = value
+        # First what may raise.
         self.service_client.update_api_key(value)
+        self.service_client.config.api_key = value
 
 
 def _connector(plugins: Sequence[Plugin]) -> Connector:

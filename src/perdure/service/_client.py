@@ -140,7 +140,11 @@ class ServiceClient(ABC):
 
     @abstractmethod
     def update_api_key(self, api_key: str | None) -> None:
-        """Replace the API key, or remove it with None."""
+        """Replace the API key, or remove it with None.
+
+        Raises:
+            ValueError: The key cannot be sent.
+        """
 
     def _is_from_other_process(self) -> bool:
         """Whether it was connected by the process that this one was forked from, and cannot be used here."""

@@ -79,6 +79,15 @@ def check_call_metadata(metadata: Metadata) -> dict[str, str | bytes]:
     return checked
 
 
+def check_api_key(api_key: str | None) -> None:
+    """Raise ValueError unless the key can be sent. The message does not repeat what is a secret."""
+    if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+        raise ValueError(
+            "Invalid API key: only printable ASCII is allowed. A key that was read from a file may end with a line "
+            "break: strip it"
+        )
+
+
 class Headers:
     """The metadata a client sends with every call, kept ready to send.
 
@@ -86,9 +95,13 @@ class Headers:
         fixed: Values no user sets (name and version of the client); a user's value wins over them.
         metadata: The user's.
         api_key: Sent as bearer token unless there is an `authorization`.
+
+    Raises:
+        ValueError: The key, or a value of the metadata, cannot be sent.
     """
 
     def __init__(self, fixed: Mapping[str, str], metadata: Metadata, api_key: str | None) -> None:
+        check_api_key(api_key)
         self._fixed = dict(fixed)
         self._texts: dict[str, str] = {}
         self._binaries: dict[str, bytes] = {}
@@ -113,7 +126,12 @@ class Headers:
             self._complete = self._merged({})
 
     def update_api_key(self, api_key: str | None) -> None:
-        """Replace the API key, or remove it with None."""
+        """Replace the API key, or remove it with None.
+
+        Raises:
+            ValueError: The key cannot be sent.
+        """
+        check_api_key(api_key)
         self._api_key = api_key
         self._complete = self._merged({})
 

@@ -129,6 +129,17 @@ def test_every_try_has_a_deadline(
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("key", ["secret\n", "clé"])
+def test_an_api_key_that_cannot_be_sent_is_refused_and_not_shown(key: str) -> None:
+    """A key that is read from a file often ends with a line break."""
+    with pytest.raises(ValueError, match="strip it") as refused:
+        fake_service(api_key=key, tls=False)
+    assert key not in str(refused.value)
+    service, _ = fake_service(api_key="key", tls=False)
+    with pytest.raises(ValueError, match="Invalid API key"):
+        service.update_api_key(key)
+
+
 def test_a_call_sends_its_metadata_over_the_clients() -> None:
     """And the API key unless there is an authorization; keys are sent in lower case."""
 
