@@ -297,9 +297,8 @@ async def _to_failure(error: BaseException, converter: DataConverter) -> Failure
     failure = Failure()
     try:
         await converter.encode_failure(error, failure)
-    except (
-        Exception
-    ) as conversion_error:  # the converter is the user's code; without an answer the caller only waits
+    except Exception as conversion_error:  # the converter is the user's code
+        # Without an answer the caller would only wait.
         nexus_logger.exception("Failed building Nexus failure, original error: %s", error)
         failure.Clear()
         failure.message = f"Failed building exception result: {conversion_error}"

@@ -25,7 +25,7 @@ CLOSE_S = 1.0
 
 
 class _Quiet(uvicorn.Server):
-    """A server that leaves signals to whoever runs the process, and slow peers alone."""
+    """A server that leaves signals to whoever runs the process, and parts with peers that are too slow."""
 
     _next_check_s = 0.0
 
