@@ -247,3 +247,31 @@ async def activity_execution_controls(ctx: Context) -> None:
     update.update_mask.paths.append("start_to_close_timeout")
     await ctx.attempt("update", update)
     await _pending(ctx, run, "in the end")
+
+
+@scenario
+async def activity_reset_keeps_priority(ctx: Context) -> None:
+    """A reset to the original options leaves the priority that an update gave; an update to them does not."""
+    for label, fields in {"none": {}, "some": {"priority": common.Priority(priority_key=1)}}.items():
+        run = await _scheduled(ctx, label, **fields)
+        wanted = activity.ActivityOptions(
+            start_to_close_timeout=duration(50), priority=common.Priority(priority_key=4, fairness_key="f")
+        )
+        update = Update(**_about(run, activity_options=wanted))
+        update.update_mask.paths.extend(["start_to_close_timeout", "priority"])
+        await run.client.invoke(update)
+        await ctx.attempt(f"{label}: reset", Reset(**_about(run, restore_original_options=True)))
+        await _pending(ctx, run, f"{label}: after the reset")
+        await ctx.attempt(f"{label}: restore", Update(**_about(run, restore_original=True)))
+        await _pending(ctx, run, f"{label}: after the update")
+
+
+@scenario
+async def activity_non_retryable_types_by_themselves(ctx: Context) -> None:
+    """Which errors are final cannot be changed by itself; a path that names it changes nothing."""
+    run = await _scheduled(ctx)
+    policy = common.RetryPolicy(non_retryable_error_types=["Error"])
+    update = Update(**_about(run, activity_options=activity.ActivityOptions(retry_policy=policy)))
+    update.update_mask.paths.append("retry_policy.non_retryable_error_types")
+    await ctx.attempt("update", update)
+    await _pending(ctx, run, "updated")

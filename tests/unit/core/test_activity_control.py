@@ -123,6 +123,31 @@ def test_options_change_what_is_named_and_dispatch_anew() -> None:
     assert task.queue.name == "other"
 
 
+def test_a_reset_to_the_original_options_leaves_the_priority() -> None:
+    driver = _scheduled()
+    event = driver.history[4].activity_task_scheduled_event_attributes
+    wanted = ActivityOptions(start_to_close_timeout=duration(3))
+    wanted.priority.priority_key = 4
+    _apply(
+        driver,
+        lambda tx, a: activity_control.set_options(tx, a, wanted, {"start_to_close_timeout", "priority"}),
+    )
+    _apply(driver, lambda tx, a: activity_control.reset(tx, a, original=event))
+    changed = driver.state.activities[5]
+    assert changed.start_to_close_ns == 10 * SECOND_NS
+    assert activity_control.options(changed).priority.priority_key == 4
+
+
+def test_the_errors_that_a_policy_does_not_retry_are_not_changed_by_themselves() -> None:
+    driver = _scheduled()
+    before = activity_control.options(driver.state.activities[5])
+    wanted = ActivityOptions()
+    wanted.retry_policy.non_retryable_error_types.append("Error")
+    path = "retry_policy.non_retryable_error_types"
+    _apply(driver, lambda tx, a: activity_control.set_options(tx, a, wanted, {path}))
+    assert activity_control.options(driver.state.activities[5]) == before
+
+
 @pytest.mark.parametrize(
     ("path", "complaint"),
     [

@@ -150,7 +150,7 @@ def reset(
         resets_heartbeat: the next attempt gets no heartbeat details.
         keeps_paused: a paused activity stays paused.
         jitter_ns: how much later than now an attempt that no worker has is due.
-        original: its scheduled event's attributes, if its options are to be those again.
+        original: its scheduled event's attributes, if its options, without the priority, are to be those again.
     """
     was_paused = pending.paused_ns > 0
     pending.attempt = 1
@@ -158,7 +158,9 @@ def reset(
     pending.is_reset = True
     pending.resets_heartbeat = pending.resets_heartbeat or resets_heartbeat
     if original is not None:
+        priority = pending.priority
         take_options(pending, options_of_event(original))
+        pending.priority = priority
         pending.stamp += 1
     if was_paused and not keeps_paused:
         _clear_pause(tx, pending)
@@ -263,6 +265,8 @@ _MISSING = {
 def merge(target: ActivityOptions, update: ActivityOptions, paths: set[str]) -> None:
     """Takes over from `update` what `paths` name: a field, or a field of a message with a dot between.
 
+    A list in a message, such as the errors that a policy does not retry, is not changed by itself.
+
     Raises:
         InvalidArgumentError: a part of a message is named that is not given.
     """
@@ -282,6 +286,8 @@ def merge(target: ActivityOptions, update: ActivityOptions, paths: set[str]) -> 
             changed.CopyFrom(source)
         elif part in source.DESCRIPTOR.fields_by_name:
             field = source.DESCRIPTOR.fields_by_name[part]
+            if field.is_repeated:
+                continue
             if field.message_type is None:
                 setattr(changed, part, getattr(source, part))
             else:
