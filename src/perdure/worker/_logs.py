@@ -160,9 +160,16 @@ def _where(attempt: Attempt) -> str:
 
 @_never_raises
 def workflow_task_failed(
-    workflow_type: str, workflow_id: str, run_id: str, attempt: int, message: str, error: BaseException | None
+    workflow_type: str,
+    workflow_id: str,
+    run_id: str,
+    attempt: int,
+    message: str,
+    error: BaseException | None,
+    *,
+    is_final: bool = False,
 ) -> None:
-    """Log that a workflow task failed. The workflow itself goes on when its task succeeds."""
+    """Log that a workflow task failed. The workflow goes on when its task succeeds, unless that cannot be."""
     extra: dict[str, Any] = {
         "__temporal_error_identifier": "WorkflowTaskFailure",
         "temporal_workflow": {
@@ -176,8 +183,9 @@ def workflow_task_failed(
     if attempt == 1 and error is not None and _is_raised_by_user(error):
         what += _HOW_TO_FAIL
     workflow_logger.warning(
-        "Failed activation on workflow %s with ID %s and run ID %s (task attempt %d, tried again): %s",
-        *(workflow_type, workflow_id, run_id, attempt, what),
+        "Failed activation on workflow %s with ID %s and run ID %s (task attempt %d, %s): %s",
+        *(workflow_type, workflow_id, run_id, attempt),
+        *("the server ends the workflow" if is_final else "tried again", what),
         extra=extra,
     )
     if isinstance(error, DeadlockError):

@@ -538,7 +538,9 @@ class WorkflowWorker:
             reason = _REASONS.get(step.cause, "WorkflowError")
             self._environment.metrics.workflow_task_failed(cached.workflow_type, reason)
         _logs.workflow_task_failed(
-            task.workflow_type.name, cached.workflow_id, cached.run_id, task.attempt, step.message, step.error
+            *(task.workflow_type.name, cached.workflow_id, cached.run_id, task.attempt),
+            *(step.message, step.error),
+            is_final=step.cause == _TOO_LARGE,
         )
         if not step.should_report:
             return

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -16,10 +18,12 @@ from perdure.api.enums.v1 import EventType
 from perdure.client import (
     Client,
     WorkflowExecutionStatus,
+    WorkflowFailureError,
     WorkflowHandle,
     WorkflowHistory,
     WorkflowQueryFailedError,
 )
+from perdure.exceptions import TerminatedError
 from perdure.worker import Replayer, Worker, WorkerValidationError
 from perdure.workflow import NondeterminismError
 from tests.e2e.python_sdk import eventually, unique
@@ -30,6 +34,21 @@ from tests.e2e.worker.workflows import Call, Counter, RunActivity, echo
 async def _names(handle: WorkflowHandle[Any, Any]) -> list[str]:
     history = await handle.fetch_history()
     return [EventType.Name(event.event_type).removeprefix("EVENT_TYPE_") for event in history.events]
+
+
+@contextmanager
+def _warnings_of(name: str) -> Iterator[list[str]]:
+    """The warnings that a logger says meanwhile."""
+    records: list[logging.LogRecord] = []
+    lines: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = records.append  # type: ignore[method-assign, assignment]
+    logging.getLogger(name).addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logging.getLogger(name).removeHandler(handler)
+        lines += [record.getMessage() for record in records]
 
 
 @on_every_target
@@ -148,6 +167,31 @@ async def test_a_question_with_too_large_an_answer_fails_and_the_run_goes_on(cli
 
 
 @workflow.defn
+class AsksForTooMuch:
+    """Starts an activity with more than a message may hold."""
+
+    @workflow.run
+    async def run(self) -> None:
+        for part in range(4):
+            workflow.start_activity(echo, "x" * 1_500_000, start_to_close_timeout=timedelta(seconds=part + 1))
+        await workflow.wait_condition(lambda: False)
+
+
+@pytest.mark.parametrize("target", ["perdure", "official"], indirect=True)
+@on_every_target
+async def test_a_task_too_large_to_send_is_logged_as_the_end_of_its_run(client: Client) -> None:
+    """No attempt can succeed, so the servers terminate the run, and nothing is said of another one."""
+    queue = unique("toomuch")
+    with _warnings_of("perdure.worker") as lines:
+        async with Worker(client, task_queue=queue, workflows=[AsksForTooMuch], activities=[echo]):
+            with pytest.raises(WorkflowFailureError) as failure:
+                await client.execute_workflow(AsksForTooMuch.run, id=queue, task_queue=queue)
+    assert isinstance(failure.value.cause, TerminatedError)
+    [line] = lines
+    assert "(task attempt 1, the server ends the workflow): " in line
+
+
+@workflow.defn
 class Blocks:
     """Blocks its thread until it is let go."""
 
@@ -218,9 +262,6 @@ async def test_an_unknown_workflow_is_named_with_those_that_are_known(client: Cl
 async def test_a_failed_attempt_is_one_line(client: Client) -> None:
     """The line names the error, the activity, the attempt, what comes next and the workflow."""
     queue = unique("oneline")
-    records: list[logging.LogRecord] = []
-    handler = logging.Handler()
-    handler.emit = records.append  # type: ignore[method-assign, assignment]
 
     @activity.defn
     async def fails_once() -> str:
@@ -228,14 +269,11 @@ async def test_a_failed_attempt_is_one_line(client: Client) -> None:
             raise ValueError("no\nluck")
         return "luck"
 
-    logging.getLogger("perdure.activity").addHandler(handler)
-    try:
+    with _warnings_of("perdure.activity") as lines:
         async with Worker(client, task_queue=queue, workflows=[RunActivity], activities=[fails_once]):
             call = Call("fails_once", attempts=2)
             await client.execute_workflow(RunActivity.run, call, id=queue, task_queue=queue)
-    finally:
-        logging.getLogger("perdure.activity").removeHandler(handler)
-    [line] = [record.getMessage() for record in records if record.levelno >= logging.WARNING]
+    [line] = lines
     assert "\n" not in line
     for part in ("ValueError: no luck", "fails_once", "attempt 1", "next attempt in 0.01 s", queue):
         assert part in line
