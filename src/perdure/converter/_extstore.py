@@ -305,7 +305,10 @@ class ExternalStorage:
         start = time.monotonic()
         claims_by_driver = await _gather_cancel_on_error(
             [
-                self._driver_map[name].store(self._store_context, [payloads[index] for index in indexes])
+                _named(
+                    self._driver_map[name].store(self._store_context, [payloads[index] for index in indexes]),
+                    f"Storage driver '{name}' raised this in `store`.",
+                )
                 for name, indexes in groups.items()
             ]
         )
@@ -360,7 +363,11 @@ class ExternalStorage:
         context = StorageDriverRetrieveContext()
         stored_by_driver = await _gather_cancel_on_error(
             [
-                self._driver_map[name].retrieve(context, [claims[index] for index in indexes])
+                _named(
+                    self._driver_map[name].retrieve(context, [claims[index] for index in indexes]),
+                    f"Storage driver '{name}' raised this in `retrieve`, asked for {claims[indexes[0]].claim_data}"
+                    + (f" and {len(indexes) - 1} more." if len(indexes) > 1 else "."),
+                )
                 for name, indexes in groups.items()
             ]
         )
@@ -372,6 +379,15 @@ class ExternalStorage:
                 size += payload.ByteSize()
         _record(groups, size, start)
         return results
+
+
+async def _named(answer: Coroutine[Any, Any, _T], note: str) -> _T:
+    """Return a driver's answer; an error of its own gets a note, because it seldom says whose it is."""
+    try:
+        return await answer
+    except Exception as error:
+        error.add_note(note)
+        raise
 
 
 def _is_reference_payload(payload: Payload) -> bool:

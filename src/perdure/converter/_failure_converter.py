@@ -101,7 +101,7 @@ class DefaultFailureConverter(FailureConverter):
         outer = _in_conversion.get()
         if id(exception) in outer or len(outer) >= _MAXIMUM_CAUSES:
             # Either it is its own cause, or the chain is longer than protobuf can read.
-            failure.message = _text(f"{exception} (further causes are left out)")
+            failure.message = _text(f"{message_of(exception)} (further causes are left out)")
             failure.application_failure_info.type = _text(type(exception).__name__)
             self._encode_attributes(failure, payload_converter)
             return
@@ -119,7 +119,7 @@ class DefaultFailureConverter(FailureConverter):
         elif _is_nexus_handler_error(exception):
             self._nexus_handler_error_to_failure(exception, payload_converter, failure)
         else:
-            error = ApplicationError(str(exception), type=type(exception).__name__)
+            error = ApplicationError(message_of(exception), type=type(exception).__name__)
             error.__traceback__ = exception.__traceback__
             error.__cause__ = exception.__cause__
             self._error_to_failure(error, payload_converter, failure)
@@ -262,6 +262,14 @@ def _is_nexus_handler_error(exception: BaseException) -> TypeGuard[nexusrpc.Hand
 
 def _stack_trace(error: BaseException) -> str:
     return _text("\n".join(traceback.format_tb(error.__traceback__)))
+
+
+def message_of(error: BaseException) -> str:
+    """Return what an error says, or that it cannot: `__str__` is the user's code, and may raise."""
+    try:
+        return str(error)
+    except Exception as unsaid:
+        return f"<its __str__ raised {type(unsaid).__name__}>"
 
 
 def _text(text: object) -> str:

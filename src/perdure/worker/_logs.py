@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from perdure.api.common.v1 import RetryPolicy
+from perdure.converter._failure_converter import message_of
 from perdure.core.run import retry
 from perdure.core.run.protos import duration_ns
 from perdure.exceptions import ApplicationError, ApplicationErrorCategory
@@ -56,7 +57,7 @@ def one_line(error: BaseException) -> str:
     parts: list[str] = []
     current: BaseException | None = error
     while current is not None and len(parts) < _MAX_CAUSES:
-        text = " ".join(str(current).split())
+        text = " ".join(message_of(current).split())
         # An application error with a type begins with it by itself.
         says_type = isinstance(current, ApplicationError) and bool(current.type)
         name = type(current).__name__

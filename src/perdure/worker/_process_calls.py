@@ -14,6 +14,7 @@ from functools import partial
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+from perdure.converter._failure_converter import message_of
 from perdure.exceptions import ApplicationError
 
 _TYPE = "PicklingError"
@@ -44,7 +45,7 @@ def _call_packed(packed: bytes, name: str) -> bytes:
         if _comes_back(error):
             raise
         # What another process knows of an error anyway: the name of its class, and what it says.
-        raise ApplicationError(str(error), type=type(error).__name__) from error
+        raise ApplicationError(message_of(error), type=type(error).__name__) from error
     return _pack(result, f"What activity {name} returned")
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from perdure.common import HeaderCodecBehavior, MetricMeter
 from perdure.converter import DataConverter
+from perdure.converter._failure_converter import message_of
 from perdure.core.replay.errors import NondeterminismError as CoreNondeterminismError
 from perdure.core.replay.run import WorkflowRun, begin_replay
 from perdure.core.replay.steps import Pause, Step, TaskFailure, WorkflowTask
@@ -225,7 +226,7 @@ class Replayer:
         try:
             failure = await self._replay_one(programs, executor, history)
         except Exception as error:  # whatever keeps a history from being replayed is the result of its replay
-            return _with_cause(ReplayFailedError(str(error)), error)
+            return _with_cause(ReplayFailedError(_with_notes(error)), error)
         if failure is None:
             return None
         if isinstance(failure.error, CoreNondeterminismError):
@@ -325,6 +326,11 @@ class Replayer:
 
 def _has_start(history: WorkflowHistory) -> bool:
     return bool(history.events) and history.events[0].HasField("workflow_execution_started_event_attributes")
+
+
+def _with_notes(error: BaseException) -> str:
+    """What it says, and what was noted on its way, such as which storage driver raised it."""
+    return " ".join([message_of(error), *getattr(error, "__notes__", ())])
 
 
 def _with_cause(error: Exception, cause: BaseException | None) -> Exception:

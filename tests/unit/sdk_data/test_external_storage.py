@@ -206,9 +206,30 @@ class _Miscounting(MemoryDriver):
         return []
 
 
+class _Failing(MemoryDriver):
+    async def store(
+        self, context: StorageDriverStoreContext, payloads: Sequence[Payload]
+    ) -> list[StorageDriverClaim]:
+        raise OSError("disk full")
+
+
 def test_a_driver_that_returns_too_few_claims_is_named() -> None:
     with pytest.raises(ValueError, match="Driver 'memory' returned 0 claims, expected 1"):
         run(_converter(_Miscounting()).encode([LARGE]))
+
+
+def test_an_error_of_a_driver_says_which_one_and_what_it_was_to_do() -> None:
+    """Such an error is often a bare key; it stays what it is, so that who knows the driver can handle it."""
+    stored = run(_converter(MemoryDriver()).encode([LARGE]))
+    with pytest.raises(KeyError) as missing:
+        run(_converter(MemoryDriver()).decode(stored))
+    assert missing.value.__notes__ == [
+        "Storage driver 'memory' raised this in `retrieve`, asked for {'key': 'memory-0'}."
+    ]
+
+    with pytest.raises(OSError, match="disk full") as full:
+        run(_converter(_Failing()).encode([LARGE]))
+    assert full.value.__notes__ == ["Storage driver 'memory' raised this in `store`."]
 
 
 def test_when_one_driver_fails_the_others_are_cancelled() -> None:
@@ -225,13 +246,7 @@ def test_when_one_driver_fails_the_others_are_cancelled() -> None:
                 raise
             return []
 
-    class Failing(MemoryDriver):
-        async def store(
-            self, context: StorageDriverStoreContext, payloads: Sequence[Payload]
-        ) -> list[StorageDriverClaim]:
-            raise OSError("disk full")
-
-    slow, failing = Slow("slow"), Failing("failing")
+    slow, failing = Slow("slow"), _Failing("failing")
     converter = _converter(
         slow, failing, driver_selector=lambda context, payload: slow if payload.data[1:2] == b"1" else failing
     )

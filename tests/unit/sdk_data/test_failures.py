@@ -208,6 +208,16 @@ def test_an_ordinary_exception_becomes_an_application_error_named_after_it() -> 
     assert str(error.cause) == "KeyError: 'inside'"
 
 
+def test_an_exception_that_cannot_say_what_it_is_keeps_its_name() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    failure = _to_failure(Mute())
+    assert failure.application_failure_info.type == "Mute"
+    assert failure.message == "<its __str__ raised RuntimeError>"
+
+
 def test_a_failure_that_came_from_the_wire_goes_back_as_it_was() -> None:
     failure = _to_failure(ApplicationError("a", type="T"))
     failure.source = "GoSDK"
