@@ -385,7 +385,7 @@ async def _named(answer: Coroutine[Any, Any, _T], note: str) -> _T:
     """Return a driver's answer; an error of its own gets a note, because it seldom says whose it is."""
     try:
         return await answer
-    except Exception as error:
+    except Exception as error:  # a driver is the user's code
         error.add_note(note)
         raise
 

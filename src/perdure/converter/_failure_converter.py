@@ -268,7 +268,7 @@ def message_of(error: BaseException) -> str:
     """Return what an error says, or that it cannot: `__str__` is the user's code, and may raise."""
     try:
         return str(error)
-    except Exception as unsaid:
+    except Exception as unsaid:  # the user's code
         return f"<its __str__ raised {type(unsaid).__name__}>"
 
 

@@ -213,6 +213,7 @@ _LIMIT_KEYS: Mapping[str, tuple[str, Reader]] = {
     "limit.maxIDLength": ("id_bytes", _integer),
     "limit.historyCount.error": ("history_events", _integer),
     "limit.historySize.error": ("history_bytes", _integer),
+    "limit.mutableStateSize.error": ("state_bytes", _integer),
     "limit.historyCount.suggestContinueAsNew": ("suggest_continue_as_new_events", _integer),
     "limit.historySize.suggestContinueAsNew": ("suggest_continue_as_new_bytes", _integer),
     "limit.numPendingActivities.error": ("pending_activities", _integer),

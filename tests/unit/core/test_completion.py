@@ -311,6 +311,22 @@ def test_a_run_whose_history_outgrows_its_limit_is_terminated(
     assert driver.tasks == {}
 
 
+def test_heartbeats_that_hold_too_much_together_end_their_run() -> None:
+    """Each may be as large as a payload, and there may be thousands of activities. The newest of each counts."""
+    both = (schedule_activity("1", QUEUE), schedule_activity("2", QUEUE))
+    driver = with_commands(*both, limits=Limits(state_bytes=200))
+    first, second = sorted(driver.state.activities)
+    for scheduled in (first, second):
+        driver.start_activity(scheduled)
+    for _ in range(5):
+        driver.heartbeat(first, "h" * 100)
+    assert driver.header.is_open
+    driver.heartbeat(second, "h" * 100)
+    terminated = driver.history[-1].workflow_execution_terminated_event_attributes
+    assert terminated.reason == "Workflow mutable state size exceeds limit."
+    assert driver.tasks == {}
+
+
 def test_signals_to_an_idle_run_end_it_too_when_they_are_too_many() -> None:
     driver = begun(Limits(history_events=3))
     driver.signal()

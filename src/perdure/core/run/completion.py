@@ -37,6 +37,7 @@ PAUSED = "Workflow is paused and force create new workflow task is not allowed."
 NO_PAGES = "workflow task completion pagination is disabled for this namespace {}"
 HISTORY_TOO_LARGE = "Workflow history size exceeds limit."
 HISTORY_TOO_LONG = "Workflow history count exceeds limit."
+STATE_TOO_LARGE = "Workflow mutable state size exceeds limit."
 INLINE_REQUEST_ID = "request-from-RespondWorkflowTaskCompleted"
 """The request id in WorkflowTaskStarted events of tasks that are returned by the completion of the one before."""
 
@@ -259,7 +260,7 @@ def respond_failed(
 
 
 def end_oversized_run(tx: Transition, limits: Limits) -> bool:
-    """Terminates a run whose history has become too long or too large; what happened before is kept.
+    """Terminates a run whose history has become too long or too large, or its state; what happened before is kept.
 
     While a workflow task is started it may go on: only what waits in the buffer can be added, and that is limited.
 
@@ -273,10 +274,20 @@ def end_oversized_run(tx: Transition, limits: Limits) -> bool:
         reason = HISTORY_TOO_LARGE
     elif header.next_event_id - 1 + tx.buffered_count > limits.history_events:
         reason = HISTORY_TOO_LONG
+    elif _heartbeat_bytes(tx) > limits.state_bytes:
+        reason = STATE_TOO_LARGE
     else:
         return False
     lifecycle.terminate(tx, reason=reason, details=None, identity=lifecycle.SERVER_IDENTITY)
     return True
+
+
+def _heartbeat_bytes(tx: Transition) -> int:
+    """What the last heartbeats of all pending activities hold, which is the part of a run's state that has no limits of
+    its own; 0 if no heartbeat came just now, because there may be thousands to add up."""
+    if not any(changed and changed.heartbeat_details for changed in tx.activities.changes.values()):
+        return 0
+    return sum(len(activity.heartbeat_details) for activity in tx.activities)
 
 
 def overflow_buffer(tx: Transition, limits: Limits) -> None:

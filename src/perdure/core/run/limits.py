@@ -17,6 +17,8 @@ class Limits:
     id_bytes: int = 1000
     history_events: int = 51_200
     history_bytes: int = 50 * 1024 * 1024
+    state_bytes: int = 8 * 1024 * 1024
+    """Of a run's state beside its history: of what the heartbeats of its pending activities left there."""
     suggest_continue_as_new_events: int = 4_096
     suggest_continue_as_new_bytes: int = 4 * 1024 * 1024
     pending_activities: int = 2_000
