@@ -44,6 +44,17 @@ _GREETING: Final = (
     )
     + frames.window_update(0, _CONNECTION_WINDOW - frames.DEFAULT_WINDOW)
 )
+_EMPTY_TABLE: Final = b"\x20"
+"""HPACK's dynamic table size update to 0, before the first header block: we never use a table (RFC 7541, 4.2).
+
+A server that is told so may take equal blocks for equal headers, and decode each of them once; ours does.
+"""
+_WORTH_WRITING_PIECES: Final = 24
+"""What begins in one turn of the loop is written together, but no more than this (eight calls, of three pieces each).
+
+If all calls of a busy worker left at the end of a turn, the server would stand idle during the turn, and the worker
+while the server works: two processes would take turns as one.
+"""
 _HEAD = frames.frame_header
 
 
@@ -158,6 +169,8 @@ class Connection(asyncio.Protocol):
             raise NotProcessedError
         number = self._next_stream
         self._next_stream = number + 2
+        if number == 1:
+            headers = _EMPTY_TABLE + headers
         stream = self._streams[number] = Stream(number, self._initial_window, self._loop.create_future())
         self._out.append(frames.header_frames(number, headers, False, self._peer_frame_bytes))
         size = len(body)
@@ -393,13 +406,17 @@ class Connection(asyncio.Protocol):
         self._schedule_flush()
 
     def _schedule_flush(self) -> None:
-        # Calls that begin in the same turn of the loop are written together.
         if not self._flush_scheduled:
             self._flush_scheduled = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush_scheduled_pieces)
+        elif len(self._out) >= _WORTH_WRITING_PIECES:
+            self._flush()
+
+    def _flush_scheduled_pieces(self) -> None:
+        self._flush_scheduled = False
+        self._flush()
 
     def _flush(self) -> None:
-        self._flush_scheduled = False
         if self._transport is not None and self._out and not self._transport.is_closing():
             self._transport.write(b"".join(self._out))
             self._out.clear()

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _pack_frame: Final = frames.frame_header.pack
 MAX_FRAME_BYTES: Final = frames.DEFAULT_FRAME_BYTES
 """Every peer takes frames of this size. Larger ones would gain little and make turns between streams longer."""
+_WORTH_WRITING_PIECES: Final = 56
+"""Eight answers, of seven pieces each. If more of them waited for the end of a turn of the loop, a busy worker would be
+idle during the turn, and the server while the worker works on all of them: two processes would take turns as one.
+"""
 _END: Final = frames.END_HEADERS | frames.END_STREAM
 
 
@@ -64,6 +68,11 @@ class Outbox:
         """Something of an answer was sent since this was last cleared."""
         self.has_more = False
         """The last `take` left something that could be sent at once."""
+
+    @property
+    def is_worth_writing(self) -> bool:
+        """So much waits that its receiver should not have to wait for the rest of this turn."""
+        return len(self._out) >= _WORTH_WRITING_PIECES
 
     # --- in
 

@@ -194,10 +194,12 @@ class Transport(asyncio.Protocol):
     # --- our side
 
     def flush_soon(self) -> None:
-        """Writes what there is at the end of this turn of the loop, all in one piece."""
+        """Writes what there is at the end of this turn of the loop in one piece, or now if that is worth it."""
         if not self._is_flush_planned:
             self._is_flush_planned = True
             self._loop.call_soon(self._flush_planned)
+        elif self.connection.outbox.is_worth_writing:
+            self._flush()
 
     def _flush_planned(self) -> None:
         self._is_flush_planned = False
