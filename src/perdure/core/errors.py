@@ -162,6 +162,10 @@ class ResourceExhaustedError(ServiceError):
         self.scope = scope
 
 
+class TooManyVersionsError(ResourceExhaustedError):
+    """A worker deployment has as many versions as it may have."""
+
+
 class UnimplementedError(ServiceError):
     """This server does not have the feature that was asked for."""
 

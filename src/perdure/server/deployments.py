@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +13,7 @@ import msgspec
 from perdure.core.deployment import changes
 from perdure.core.deployment.routes import QueueName, Routes, split_version
 from perdure.core.deployment.state import Deployment, routes
-from perdure.core.errors import NotFoundError, ResourceExhaustedError
+from perdure.core.errors import FailedPreconditionError, NotFoundError, TooManyVersionsError
 from perdure.core.run.records import TaskKind
 from perdure.core.run.state import encode
 from perdure.server.namespaces import Namespaces
@@ -46,6 +47,8 @@ class Deployments(Registry):
 
     Attributes:
         on_routes: called with a namespace's id and the queues whose routes changed.
+        find_removable: asked for the build id of a deployment's oldest version that nothing uses, when one more is
+            wanted than there may be.
     """
 
     def __init__(self, store: Store, runtime: Runtime, namespaces: Namespaces) -> None:
@@ -57,6 +60,7 @@ class Deployments(Registry):
         self._routes: dict[str, Routes] = {}
         self._lock = asyncio.Lock()
         self.on_routes: Callable[[str, Sequence[RouteChange]], None] = _nothing
+        self.find_removable: Callable[[str, str], Awaitable[str | None]] = _none
 
     async def load(self) -> None:
         """Reads every deployment; called once at start."""
@@ -119,13 +123,17 @@ class Deployments(Registry):
             namespace_id,
             name,
             lambda state: changes.registered(name, state, build_id, (queue, int(kind)), now_ns),
-            create=Deployment(created_ns=now_ns, token=changes.token_at(now_ns, 0)),
+            create=Deployment(
+                created_ns=now_ns,
+                create_request_id=changes.CREATED_BY_POLL,
+                token=changes.token_at(now_ns, 0),
+            ),
         )
 
     async def change(
         self, namespace_id: str, name: str, change: Change, create: Deployment | None = None
     ) -> tuple[Deployment, Deployment]:
-        """Changes a deployment.
+        """Changes a deployment. Where one more version is wanted than there may be, the oldest goes that nothing uses.
 
         Args:
             namespace_id, name: which one.
@@ -141,7 +149,26 @@ class Deployments(Registry):
             ResourceExhaustedError: the namespace has too many.
             UnavailableError: the store cannot write now.
         """
+        try:
+            return await self._finished(self._change(namespace_id, name, change, create))
+        except TooManyVersionsError:
+            if not await self._makes_room(namespace_id, name):
+                raise
         return await self._finished(self._change(namespace_id, name, change, create))
+
+    async def _makes_room(self, namespace_id: str, name: str) -> bool:
+        """Removes the oldest version of a deployment that nothing uses. Returns whether there was one."""
+        build_id = await self.find_removable(namespace_id, name)
+        if build_id is None:
+            return False
+
+        def without(state: Deployment) -> Deployment:
+            return changes.without_version(name, state, build_id, identity=None)
+
+        with suppress(FailedPreconditionError):  # it is wanted again meanwhile
+            await self._finished(self._change(namespace_id, name, without, None))
+            return True
+        return False
 
     async def _change(
         self, namespace_id: str, name: str, change: Change, create: Deployment | None
@@ -152,7 +179,7 @@ class Deployments(Registry):
             if found is None and create is None:
                 raise _no_deployment(name)
             if found is None and len(self._kept.get(namespace_id, {})) >= MAX_DEPLOYMENTS:
-                raise ResourceExhaustedError(f"reached maximum deployments in namespace ({MAX_DEPLOYMENTS})")
+                raise changes.limit_reached(f"reached maximum deployments in namespace ({MAX_DEPLOYMENTS})")
             version, before = found if found is not None else (0, create or Deployment())
             after = change(before)
             if after is before and found is not None:
@@ -225,6 +252,10 @@ def _no_deployment(name: str) -> NotFoundError:
     return NotFoundError(
         f"no Worker Deployment found with name '{name}'; does your Worker Deployment have pollers?"
     )
+
+
+async def _none(namespace_id: str, name: str) -> str | None:
+    return None
 
 
 def _nothing(namespace_id: str, changed: Sequence[RouteChange]) -> None:

@@ -148,6 +148,85 @@ async def deployment_by_hand(ctx: Context) -> None:
 
 
 @scenario
+async def deployment_rules(ctx: Context) -> None:
+    """Who may do what, in which order what is wrong is said, and what a deployment shows of its versions' past."""
+    name = ctx.id("shop")
+    ask: dict[str, Any] = {"namespace": "default", "deployment_name": name, "identity": "boss"}
+    token = ["conflict_token"]
+    shown = [
+        "conflict_token",
+        "worker_deployment_info.routing_config_update_state",
+        "worker_deployment_info.version_summaries.drainage_info",
+        "worker_deployment_info.version_summaries.drainage_status",
+    ]
+    status = "worker_deployment_info.version_summaries.status"
+    current = service.SetWorkerDeploymentCurrentVersionRequest
+    ramping = service.SetWorkerDeploymentRampingVersionRequest
+    describe = service.DescribeWorkerDeploymentRequest(namespace="default", deployment_name=name)
+    await ctx.attempt("no version of none", current(**ask))
+    await ctx.attempt("made by setting none", current(**ask, allow_no_pollers=True), drop=token)
+    await ctx.attempt("made", describe, drop=shown)
+    for label, version in (("no delimiter", "nothing"), ("of another", "another.1")):
+        await ctx.attempt(f"{label}: current", current(**ask, version=version))
+        await ctx.attempt(f"{label}: ramping", ramping(**ask, version=version, percentage=5))
+        await ctx.attempt(f"{label}: too much", ramping(**ask, version=version, percentage=101))
+    run = await ctx.start()
+    await _registered(ctx, run, "1")
+    await _registered(ctx, run, "2")
+    await ctx.attempt("1 current", current(**ask, build_id="1"), drop=token)
+    await ctx.attempt("2 ramping", ramping(**ask, build_id="2", percentage=5), drop=token)
+    await ctx.attempt("none ramping", ramping(**ask), drop=token)
+    await ctx.attempt("2 has ramped", describe, drop=[*shown, status])
+    await ctx.attempt("2 ramping again", ramping(**ask, build_id="2", percentage=7), drop=token)
+    await ctx.attempt("2 ramps again", describe, drop=shown)
+    await ctx.attempt("2 current", current(**ask, build_id="2"), drop=token)
+    await ctx.attempt("2 has all", describe, drop=[*shown, status])
+    await ctx.attempt(
+        "managed", service.SetWorkerDeploymentManagerRequest(**ask, manager_identity="boss"), drop=token
+    )
+    other = {**ask, "identity": "somebody"}
+    await ctx.attempt("current by another", current(**other, build_id="1"))
+    made = service.CreateWorkerDeploymentVersionRequest(
+        namespace="default", deployment_version=_version(ctx, "3"), identity="somebody"
+    )
+    await ctx.attempt("version by another", made)
+    await ctx.attempt("deleted with versions", service.DeleteWorkerDeploymentRequest(**other))
+    delete = service.DeleteWorkerDeploymentVersionRequest(
+        namespace="default", deployment_version=_version(ctx, "3"), identity="somebody"
+    )
+    await ctx.attempt("version deleted by another", delete)
+    delete.identity = "boss"
+    await ctx.attempt("version deleted", delete)
+    metadata = service.UpdateWorkerDeploymentVersionMetadataRequest(
+        namespace="default", deployment_version=_version(ctx, "1"), identity="somebody", remove_entries=["x"]
+    )
+    await ctx.attempt("nothing removed", metadata)
+
+
+@scenario
+async def deployment_made_by_a_poll(ctx: Context) -> None:
+    """A deployment that a worker made cannot be made by hand; an empty one is deleted by anybody."""
+    run = await ctx.start()
+    await _registered(ctx, run, "1")
+    create = service.CreateWorkerDeploymentRequest(
+        namespace="default", deployment_name=ctx.id("shop"), identity="me", request_id=ctx.id("request")
+    )
+    await ctx.attempt("made again", create)
+    create.deployment_name = ctx.id("mart")
+    await ctx.attempt("another made", create, drop=["conflict_token"])
+    manager = service.SetWorkerDeploymentManagerRequest(
+        namespace="default", deployment_name=ctx.id("mart"), identity="boss", manager_identity="boss"
+    )
+    await ctx.attempt("managed", manager, drop=["conflict_token"])
+    await ctx.attempt(
+        "deleted by another",
+        service.DeleteWorkerDeploymentRequest(
+            namespace="default", deployment_name=ctx.id("mart"), identity="me"
+        ),
+    )
+
+
+@scenario
 async def deployment_compute(ctx: Context) -> None:
     """Compute configurations: no provider can be used on either server as it is started here."""
     name = ctx.id("shop")

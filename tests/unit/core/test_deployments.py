@@ -114,6 +114,23 @@ def test_versions_and_queues_have_limits() -> None:
         deployment = changes.registered("shop", deployment, "1", (f"queue {number}", 1), 1)
     with pytest.raises(ResourceExhaustedError, match="maximum number of task queues"):
         changes.registered("shop", deployment, "1", ("one more", 1), 1)
+    again = changes.registered("shop", deployment, "1", (QUEUE[0], int(TaskKind.ACTIVITY)), 1)
+    assert (
+        len(again.versions["1"].queues) == changes.MAX_QUEUES + 1
+    )  # a known name, polled for activities too
+
+
+def test_a_version_that_is_active_again_was_not_deactivated() -> None:
+    """The time of its last deactivation is of its present inactivity; that of its first activation stays."""
+    deployment = changes.set_current("shop", deployed("1", "2"), "1", 10, identity="op")
+    deployment = changes.set_current("shop", deployment, "2", 20, identity="op")
+    assert deployment.versions["1"].last_deactivation_ns == 20
+    for active in (
+        changes.set_current("shop", deployment, "1", 30, identity="op"),
+        changes.set_ramping("shop", deployment, "1", 5, 30, identity="op"),
+    ):
+        version = active.versions["1"]
+        assert (version.last_deactivation_ns, version.first_activation_ns) == (0, 10)
 
 
 def test_a_versions_part_of_a_queue_cannot_be_mistaken_for_another() -> None:

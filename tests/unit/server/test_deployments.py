@@ -10,9 +10,11 @@ import pytest
 
 from perdure.api.common.v1 import WorkflowExecution, WorkflowType
 from perdure.api.deployment.v1 import WorkerDeploymentOptions, WorkerDeploymentVersion
+from perdure.api.enums.v1 import ResourceExhaustedCause
 from perdure.api.taskqueue.v1 import TaskQueue
 from perdure.api.workflow.v1 import VersioningOverride, WorkflowExecutionVersioningInfo
 from perdure.api.workflowservice.v1 import (
+    CreateWorkerDeploymentVersionRequest,
     DeleteWorkerDeploymentVersionRequest,
     DescribeWorkerDeploymentRequest,
     DescribeWorkflowExecutionRequest,
@@ -24,8 +26,9 @@ from perdure.api.workflowservice.v1 import (
     StartWorkflowExecutionRequest,
     TerminateWorkflowExecutionRequest,
 )
+from perdure.core.deployment import changes
 from perdure.core.deployment.routes import version_text
-from perdure.core.errors import FailedPreconditionError, NotFoundError
+from perdure.core.errors import FailedPreconditionError, NotFoundError, ResourceExhaustedError
 from perdure.core.run.records import TaskKind
 from perdure.core.run.versioning import AUTO_UPGRADE, PINNED, VERSIONED
 from perdure.server.config import ServerConfig
@@ -238,6 +241,56 @@ def test_an_override_at_start_pins_a_run_to_a_version_that_is_not_current() -> N
             assert (await poll(client, "1")).workflow_execution.workflow_id == "old"
             with pytest.raises(FailedPreconditionError, match="is not present in task queue"):
                 await start(client, "none", pinned_to("9"))
+
+    run(scenario())
+
+
+def test_a_version_that_runs_were_pinned_to_by_hand_drains() -> None:
+    """Also if it never was current: deleting it would leave a run that nobody works on."""
+
+    async def scenario() -> None:
+        async with serving() as client:
+            await register(client, "1", "2")
+            await make_current(client, "2")
+            await start(client, "old", pinned_to("1"))
+            assert await status_of(client, "1") == "DRAINING"
+            deletion = DeleteWorkerDeploymentVersionRequest(namespace="default")
+            deletion.deployment_version.CopyFrom(WorkerDeploymentVersion(deployment_name=NAME, build_id="1"))
+            with pytest.raises(FailedPreconditionError, match="is draining"):
+                await client.invoke(deletion)
+
+    run(scenario())
+
+
+def test_a_new_version_takes_the_place_of_the_oldest_that_nothing_uses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who deploys every day reaches the limit; it is refused only if every version is in use."""
+    monkeypatch.setattr(changes, "MAX_VERSIONS", 3)
+
+    async def scenario() -> None:
+        async with serving() as client:
+            namespace_id = client.server.namespaces.get("default").namespace_id
+            await register(client, "1", "2", "3")
+            await make_current(client, "1")
+            await start(client, "of 2", pinned_to("2"))
+            await start(client, "of 3", pinned_to("3"))
+            request = CreateWorkerDeploymentVersionRequest(namespace="default", identity="operator")
+            request.deployment_version.CopyFrom(WorkerDeploymentVersion(deployment_name=NAME, build_id="4"))
+            with pytest.raises(ResourceExhaustedError, match="maximum number of versions") as refused:
+                await client.invoke(request)
+            assert refused.value.cause == ResourceExhaustedCause.Value(
+                "RESOURCE_EXHAUSTED_CAUSE_WORKER_DEPLOYMENT_LIMITS"
+            )
+            await client.invoke(
+                TerminateWorkflowExecutionRequest(
+                    namespace="default", workflow_execution=WorkflowExecution(workflow_id="of 3")
+                )
+            )
+            await client.invoke(request)
+            assert sorted(client.server.deployments.get(namespace_id, NAME).versions) == ["1", "2", "4"]
+            await register(client, "5")  # a poll finds a place, too: that of 4
+            assert sorted(client.server.deployments.get(namespace_id, NAME).versions) == ["1", "2", "5"]
 
     run(scenario())
 

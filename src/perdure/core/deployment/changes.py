@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
+from perdure.api.enums.v1 import ResourceExhaustedCause, ResourceExhaustedScope
 from perdure.core.deployment.routes import version_text
 from perdure.core.deployment.state import Deployment, Version
 from perdure.core.errors import (
@@ -17,12 +18,24 @@ from perdure.core.errors import (
     InvalidArgumentError,
     NotFoundError,
     ResourceExhaustedError,
+    TooManyVersionsError,
 )
 
 MAX_VERSIONS = 100
 MAX_QUEUES = 100
+"""Of a version: names, whatever its workers poll them for."""
 MAX_METADATA_BYTES = 64 * 1024
 """Of a version, keys and values: deployments are all in memory, and written whole."""
+
+CREATED_BY_POLL = "_auto_create_"
+"""In place of the id of a request that made a deployment: a worker's poll did."""
+_LIMITS = ResourceExhaustedCause.Value("RESOURCE_EXHAUSTED_CAUSE_WORKER_DEPLOYMENT_LIMITS")
+_NAMESPACE = ResourceExhaustedScope.Value("RESOURCE_EXHAUSTED_SCOPE_NAMESPACE")
+
+
+def limit_reached(message: str) -> ResourceExhaustedError:
+    """The error of a limit on deployments."""
+    return ResourceExhaustedError(message, _LIMITS, _NAMESPACE)
 
 
 def token_at(now_ns: int, revision: int) -> bytes:
@@ -36,7 +49,8 @@ def registered(
     """After a worker of a version polled a queue. Returns the same state if that was known.
 
     Raises:
-        ResourceExhaustedError: too many versions or queues.
+        TooManyVersionsError: too many versions.
+        ResourceExhaustedError: too many queues.
     """
     version = deployment.versions.get(build_id)
     if version is not None and queue in version.queues and not version.is_created_by_hand:
@@ -44,8 +58,9 @@ def registered(
     if version is None:
         deployment = with_version(name, deployment, build_id, Version(created_ns=now_ns))
         version = deployment.versions[build_id]
-    if queue not in version.queues and len(version.queues) >= MAX_QUEUES:
-        raise ResourceExhaustedError(
+    names = {known for known, _ in version.queues}
+    if queue[0] not in names and len(names) >= MAX_QUEUES:
+        raise limit_reached(
             f"cannot add task queue {queue[0]} since maximum number of task queues ({MAX_QUEUES}) have been "
             "registered in deployment"
         )
@@ -60,15 +75,13 @@ def created(
 
     Raises:
         AlreadyExistsError: it is there.
-        FailedPreconditionError: the manager is somebody else.
-        ResourceExhaustedError: there are too many.
+        TooManyVersionsError: there are too many.
     """
     found = deployment.versions.get(build_id)
     if found is not None:
         if request_id and found.create_request_id == request_id:
             return deployment
         raise AlreadyExistsError(f'Worker Deployment Version "{name}.{build_id}" already exists')
-    check_manager(deployment, identity)
     version = Version(
         created_ns=now_ns, is_created_by_hand=True, create_request_id=request_id, last_modifier=identity
     )
@@ -79,12 +92,14 @@ def with_version(name: str, deployment: Deployment, build_id: str, version: Vers
     """With one more version.
 
     Raises:
-        ResourceExhaustedError: there are too many.
+        TooManyVersionsError: there are too many.
     """
     if len(deployment.versions) >= MAX_VERSIONS:
-        raise ResourceExhaustedError(
-            f"cannot add version {version_text(name, build_id)} since maximum number of versions ({MAX_VERSIONS}) have "
-            "been registered in the deployment"
+        raise TooManyVersionsError(
+            f"cannot add version {name}.{build_id} since maximum number of versions ({MAX_VERSIONS}) have been "
+            "registered in the deployment",
+            _LIMITS,
+            _NAMESPACE,
         )
     return _put(deployment, {build_id: version})
 
@@ -119,12 +134,10 @@ def set_current(
             changes[before] = _deactivated(deployment.versions[before], now_ns)
         if build_id:
             changes[build_id] = replace(
-                deployment.versions[build_id],
+                _activated(deployment.versions[build_id], now_ns),
                 current_since_ns=now_ns,
                 last_current_ns=now_ns,
                 ramping_since_ns=0,
-                routing_changed_ns=now_ns,
-                first_activation_ns=deployment.versions[build_id].first_activation_ns or now_ns,
             )
         deployment = replace(deployment, current=build_id, current_changed_ns=now_ns)
         if deployment.ramping == build_id:
@@ -176,13 +189,8 @@ def set_ramping(
             changes[before] = _deactivated(deployment.versions[before], now_ns)
         deployment = replace(deployment, ramping=build_id, ramping_changed_ns=now_ns)
     if build_id:
-        version = deployment.versions[build_id]
-        changes[build_id] = replace(
-            version,
-            ramping_since_ns=version.ramping_since_ns or now_ns,
-            routing_changed_ns=now_ns,
-            first_activation_ns=version.first_activation_ns or now_ns,
-        )
+        version = _activated(deployment.versions[build_id], now_ns)
+        changes[build_id] = replace(version, ramping_since_ns=version.ramping_since_ns or now_ns)
     deployment = replace(
         deployment, percentage=percentage if build_id is not None else 0.0, percentage_changed_ns=now_ns
     )
@@ -204,8 +212,12 @@ def set_manager(
     return _changed(replace(deployment, manager=manager), deployment.revision, now_ns, identity)
 
 
-def without_version(name: str, deployment: Deployment, build_id: str, *, identity: str) -> Deployment:
+def without_version(name: str, deployment: Deployment, build_id: str, *, identity: str | None) -> Deployment:
     """Without a version. Whether it still has workers or runs is checked by the caller.
+
+    Args:
+        name, deployment, build_id: which one.
+        identity: of who wants that; None for the server itself, which needs no manager's leave.
 
     Raises:
         FailedPreconditionError: it is current or ramping, or the manager is somebody else.
@@ -214,9 +226,12 @@ def without_version(name: str, deployment: Deployment, build_id: str, *, identit
         raise FailedPreconditionError(
             f"version '{version_text(name, build_id)}' cannot be deleted since it is current or ramping"
         )
-    check_manager(deployment, identity)
+    if identity is None:
+        identity = deployment.last_modifier
+    else:
+        check_manager(deployment, identity)
     left = {build: version for build, version in deployment.versions.items() if build != build_id}
-    return replace(deployment, versions=left)
+    return replace(deployment, versions=left, last_modifier=identity)
 
 
 def with_metadata(
@@ -270,6 +285,15 @@ def _check(
     if build_id and build_id not in deployment.versions and not may_create:
         raise NotFoundError(f"build ID '{build_id}' not found in Worker Deployment '{name}'")
     check_manager(deployment, identity)
+
+
+def _activated(version: Version, now_ns: int) -> Version:
+    return replace(
+        version,
+        routing_changed_ns=now_ns,
+        first_activation_ns=version.first_activation_ns or now_ns,
+        last_deactivation_ns=0,
+    )
 
 
 def _deactivated(version: Version, now_ns: int) -> Version:

@@ -114,7 +114,9 @@ def deployment_info(
         deployment.versions, key=lambda build: (deployment.versions[build].created_ns, build), reverse=True
     )
     for build_id in newest:
-        shown.version_summaries.append(summary(name, deployment, build_id, statuses[build_id], now_ns))
+        row = summary(name, deployment, build_id, statuses[build_id], now_ns)
+        row.drainage_status = row.drainage_info.status  # for clients of earlier releases
+        shown.version_summaries.append(row)
     return shown
 
 

@@ -42,11 +42,11 @@ from perdure.core.errors import (
 )
 from perdure.core.run.protos import set_timestamp
 from perdure.core.run.records import QueueKey, TaskKind
-from perdure.core.visibility import And, Attribute, AttributeType, Comparison, IsNull, Operator
 from perdure.server.deployments import Deployments
 from perdure.server.engine.engine import Engine
 from perdure.server.service import deployment_messages as shown
 from perdure.server.service.call import Call
+from perdure.server.service.version_uses import VersionUses
 from perdure.server.service.worker_versions import check_deployment_name, checked_version, named_version
 
 _PAGE = "deployments-page"
@@ -65,6 +65,7 @@ class DeploymentRpcs:
     def __init__(self, engine: Engine, deployments: Deployments, page_size: int = 1_000) -> None:
         self._engine = engine
         self._deployments = deployments
+        self._uses = VersionUses(engine, deployments)
         self._limits = engine.limits.run
         self._page_size = page_size
 
@@ -78,7 +79,9 @@ class DeploymentRpcs:
         name = request.deployment_name
         check_deployment_name(name, self._limits)
         deployment = self._deployments.get(namespace_id, name)
-        statuses = {build: await self._status(namespace_id, name, build) for build in deployment.versions}
+        statuses = {
+            build: await self._uses.status(namespace_id, name, build) for build in deployment.versions
+        }
         now_ns = self._engine.runtime.now_ns()
         response = DescribeWorkerDeploymentResponse(conflict_token=deployment.token)
         response.worker_deployment_info.CopyFrom(shown.deployment_info(name, deployment, statuses, now_ns))
@@ -94,7 +97,7 @@ class DeploymentRpcs:
         deployment = self._deployments.find(namespace_id, name)
         if deployment is None or build_id not in deployment.versions:
             raise NotFoundError("Worker Deployment Version not found")
-        number = await self._status(namespace_id, name, build_id)
+        number = await self._uses.status(namespace_id, name, build_id)
         response = DescribeWorkerDeploymentVersionResponse()
         now_ns = self._engine.runtime.now_ns()
         info = shown.version_info(name, deployment, build_id, number, now_ns)
@@ -139,31 +142,8 @@ class DeploymentRpcs:
             ("ramping_version_summary", deployment.ramping),
         ):
             if build_id:
-                number = await self._status(namespace_id, name, build_id)
+                number = await self._uses.status(namespace_id, name, build_id)
                 getattr(row, field).CopyFrom(shown.summary(name, deployment, build_id, number, now_ns))
-
-    async def _status(self, namespace_id: str, name: str, build_id: str) -> int:
-        deployment = self._deployments.get(namespace_id, name)
-        number = shown.status(deployment, build_id, is_drained=False)
-        if number == shown.DRAINING and not await self._pinned_runs(namespace_id, name, build_id):
-            return shown.DRAINED
-        return number
-
-    async def _pinned_runs(self, namespace_id: str, name: str, build_id: str) -> int:
-        """How many open runs are pinned to a version."""
-        text = version_text(name, build_id)
-        wanted = {"TemporalWorkerDeploymentVersion": text, "TemporalWorkflowVersioningBehavior": "Pinned"}
-        where = And(
-            (
-                *(
-                    Comparison(Attribute(key, AttributeType.KEYWORD), Operator.EQUAL, value)
-                    for key, value in wanted.items()
-                ),
-                IsNull(Attribute("CloseTime", AttributeType.DATETIME)),
-            )
-        )
-        counts = await self._engine.reading(self._engine.store.count_runs(namespace_id, where, None))
-        return counts[0][1]
 
     # --- routing ---
 
@@ -208,12 +188,12 @@ class DeploymentRpcs:
         """SetWorkerDeploymentRampingVersion: a share of new work, by the hash of the workflow's id."""
         namespace_id = self._engine.namespaces.get(request.namespace).namespace_id
         name, percentage = request.deployment_name, request.percentage
+        if not 0 <= percentage <= 100:
+            raise InvalidArgumentError("Percentage must be between 0 and 100 (inclusive)")
         is_named = bool(request.build_id or request.version.replace(shown.UNVERSIONED, ""))
         build_id = self._build_id(name, request.build_id, request.version) if is_named else None
         if not is_named and percentage > 0:
             build_id = ""
-        if not 0 <= percentage <= 100:
-            raise InvalidArgumentError("Percentage must be between 0 and 100 (inclusive)")
         check_deployment_name(name, self._limits)
         now_ns = self._engine.runtime.now_ns()
         if request.allow_no_pollers and build_id:
@@ -251,8 +231,7 @@ class DeploymentRpcs:
         deployment_name, dot, named = text.partition(".")
         if not dot:
             raise InvalidArgumentError(
-                f'invalid version string: invalid version string "{text}", expected format is '
-                '"<deployment_name>.<build_id>"'
+                f"invalid version string: expected delimiter ':' or '.' not found in version string {text}"
             )
         if deployment_name != name:
             raise InvalidArgumentError(
@@ -266,8 +245,8 @@ class DeploymentRpcs:
         Raises:
             FailedPreconditionError: it was not.
         """
-        deployment = self._deployments.get(namespace_id, name)
-        if build_id not in deployment.versions or build_id == deployment.current:
+        deployment = self._deployments.find(namespace_id, name)
+        if deployment is None or build_id not in deployment.versions or build_id == deployment.current:
             return
         current = version_text(name, deployment.current)
         routes = self._deployments.routes(namespace_id)
@@ -322,7 +301,8 @@ class DeploymentRpcs:
 
         _, after = await self._deployments.change(namespace_id, name, change)
         response = UpdateWorkerDeploymentVersionMetadataResponse()
-        response.metadata.SetInParent()
+        if request.upsert_entries:
+            response.metadata.SetInParent()
         for key, data in after.versions[build_id].metadata.items():
             response.metadata.entries[key].ParseFromString(data)
         return response
@@ -345,7 +325,9 @@ class DeploymentRpcs:
         def change(state: Deployment) -> Deployment:
             is_mine = bool(request.request_id) and state.create_request_id == request.request_id
             if state is not new and not is_mine:
-                raise AlreadyExistsError(f'Worker Deployment with name "{name}" already exists')
+                by_poll = state.create_request_id == changes.CREATED_BY_POLL
+                how = " (auto-created from worker polls)" if by_poll else ""
+                raise AlreadyExistsError(f'Worker Deployment with name "{name}" already exists{how}')
             return state
 
         _, after = await self._deployments.change(namespace_id, name, change, create=new)
@@ -402,7 +384,6 @@ class DeploymentRpcs:
         check_deployment_name(request.deployment_name, self._limits)
 
         def check(deployment: Deployment) -> None:
-            changes.check_manager(deployment, request.identity)
             if deployment.versions:
                 raise FailedPreconditionError("deployment has versions, can't be deleted")
 
@@ -415,20 +396,12 @@ class DeploymentRpcs:
         """DeleteWorkerDeploymentVersion: one that nobody polls for and that has drained; none is no error."""
         namespace_id = self._engine.namespaces.get(request.namespace).namespace_id
         name, build_id = named_version(request.deployment_version, request.version)
-        version = checked_version(name, build_id, self._limits)
+        checked_version(name, build_id, self._limits)
         deployment = self._deployments.get(namespace_id, name)
         if build_id not in deployment.versions:
             return DeleteWorkerDeploymentVersionResponse()
         changes.without_version(name, deployment, build_id, identity=request.identity)
-        number = await self._status(namespace_id, name, build_id)
-        if number == shown.DRAINING and not request.skip_drainage:
-            raise FailedPreconditionError(f"version '{version}' cannot be deleted since it is draining")
-        for queue, kind in deployment.versions[build_id].queues:
-            key = QueueKey(namespace_id, queue_name(queue, version), TaskKind(kind))
-            if self._engine.matching.recent_pollers(key):
-                raise FailedPreconditionError(
-                    f"version '{version}' cannot be deleted since it has active pollers"
-                )
+        await self._uses.check_unused(namespace_id, name, build_id, skip_drainage=request.skip_drainage)
         await self._deployments.change(
             namespace_id,
             name,
