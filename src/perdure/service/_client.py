@@ -22,6 +22,7 @@ from google.protobuf.message import Message
 from perdure import __version__
 from perdure.converter._payload_limits import LargeField, PayloadSizeLimits, large_fields
 from perdure.service._config import CLIENT_NAME, ConnectConfig, ConnectionSettings
+from perdure.service._connect_advice import connect_advice
 from perdure.service._errors import (
     ClientClosedError,
     ClientConnectError,
@@ -281,7 +282,7 @@ class _TransportServiceClient(ServiceClient):
         except RPCError as error:
             if error.status is RPCStatusCode.UNIMPLEMENTED and not isinstance(error, NoGrpcAnswerError):
                 return None  # a server from before there was this call
-            raise ClientConnectError(_connect_advice(self.config, error)) from error
+            raise ClientConnectError(connect_advice(self.config, self._settings, error)) from error
 
     async def _rpc_call(
         self,
@@ -367,21 +368,6 @@ async def _open_grpc(settings: ConnectionSettings) -> Transport:
     from perdure.service.grpc_transport import open_grpc
 
     return await open_grpc(settings)
-
-
-_ADVICE: Mapping[RPCStatusCode, str] = {
-    RPCStatusCode.UNAUTHENTICATED: "The server does not accept the credentials: check the API key or certificate.",
-    RPCStatusCode.PERMISSION_DENIED: "The server does not let these credentials in: check the API key or certificate.",
-    RPCStatusCode.UNAVAILABLE: "Check the address, that a server runs there (`perdure server start-dev` starts one), "
-    "and that both sides use TLS or neither does.",
-    RPCStatusCode.DEADLINE_EXCEEDED: "Something accepts connections there but does not answer: check the address and "
-    "that both sides use TLS or neither does.",
-}
-
-
-def _connect_advice(config: ConnectConfig, error: RPCError) -> str:
-    advice = _ADVICE.get(error.status, "Check that a Perdure or Temporal server answers at this address.")
-    return f"Failed client connect: {config.target_host}: {error.status.name}: {error.message}. {advice}"
 
 
 def _add_namespace_advice(error: RPCError, request: Message) -> None:

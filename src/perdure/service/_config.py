@@ -41,7 +41,8 @@ class TLSConfig:
     """How a TLS connection is made and what is trusted."""
 
     server_root_ca_cert: bytes | None = None
-    """Certificates (PEM) that may have signed the server's; None means those the system trusts."""
+    """Certificates (PEM) that may have signed the server's; None means those the system trusts (its bundle, or that
+    of `SSL_CERT_FILE` and `SSL_CERT_DIR`)."""
 
     domain: str | None = None
     """Name sent to the server (SNI and HTTP/2 authority) and checked against its certificate, instead of the host's."""
@@ -220,6 +221,10 @@ class ConnectConfig:
     def _to_bridge_config(self) -> ConnectionSettings:
         target_url, tls = self._target_and_tls()
         proxy = self.http_connect_proxy_config
+        if proxy is not None and not _HOST_AND_PORT.fullmatch(proxy.target_host):
+            raise ValueError(
+                f"target_host of a proxy must be HOST:PORT, without a scheme: {proxy.target_host!r}"
+            )
         return ConnectionSettings(
             target_url=target_url,
             tls_config=tls,
@@ -232,6 +237,11 @@ class ConnectConfig:
         )
 
     def _target_and_tls(self) -> tuple[str, TLSSettings | None]:
+        if not isinstance(self.target_host, str):
+            raise TypeError(
+                "target_host must be a text such as 'localhost:7233' or 'sqlite:///orders.db', not "
+                f"{type(self.target_host).__name__}"
+            )
         tls = self.tls._to_bridge_config() if isinstance(self.tls, TLSConfig) else None
         wants_tls = bool(self.tls) or (self.tls is None and self.api_key is not None)
         scheme = scheme_of(self.target_host)
@@ -251,9 +261,11 @@ class ConnectConfig:
         return f"https://{self.target_host}", tls or TLSConfig()._to_bridge_config()
 
 
-_RESOLVED_BY_GRPC = frozenset({"http", "https", "dns", "unix", "ipv4", "ipv6"})
+_HTTP = frozenset({"http", "https"})
 _ENGINE_WITHOUT_SLASHES = re.compile(r"(sqlite|postgresql)\d*:", re.IGNORECASE)
 _LARGEST_PORT = 65_535
+_NUMBER = re.compile(r"-?\d+")
+_HOST_AND_PORT = re.compile(r"[^/\s]+:\d+")
 
 
 def _check_address(address: str, scheme: str | None, wants_tls: bool) -> None:
@@ -270,10 +282,17 @@ def _check_address(address: str, scheme: str | None, wants_tls: bool) -> None:
             )
         elif not wants_tls and ":" not in address:
             wrong = f"it has no port; a server usually listens on 7233: {address or 'localhost'}:7233"
-    elif scheme not in SCHEMES and scheme not in _RESOLVED_BY_GRPC:
+    elif scheme == "unix":
+        wrong = "a socket in the file system is unix:/PATH, without //"
+    elif scheme not in SCHEMES and scheme not in _HTTP:
         wrong = f"nothing is known about {scheme}://; write HOST:PORT of a server, or sqlite:///FILE"
     port = address.rpartition(":")[2]
-    if scheme not in SCHEMES and port.isdigit() and not 0 < int(port) <= _LARGEST_PORT:
-        wrong = f"there is no port {port}"
+    if scheme not in SCHEMES:
+        if _NUMBER.fullmatch(port) and not 0 < int(port) <= _LARGEST_PORT:
+            wrong = f"there is no port {port}"
+        if address != address.strip():
+            wrong = (
+                "it begins or ends with a space or a line break, as what is read from a file may: strip it"
+            )
     if wrong is not None:
         raise ClientConnectError(f"Failed client connect: {address!r} is no address: {wrong}.")

@@ -18,7 +18,7 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from perdure import __version__
-from perdure.service._config import CLIENT_NAME, ConnectionSettings, HttpConnectProxyConfig, TLSSettings
+from perdure.service._config import CLIENT_NAME, ConnectionSettings, HttpConnectProxyConfig
 from perdure.service._errors import (
     ClientClosedError,
     NoGrpcAnswerError,
@@ -27,6 +27,7 @@ from perdure.service._errors import (
     closed_under_way,
 )
 from perdure.service._received import max_receive_bytes, read_message
+from perdure.service._tls import credentials_of
 
 ResponseT = TypeVar("ResponseT", bound=Message)
 
@@ -49,7 +50,8 @@ async def open_grpc(settings: ConnectionSettings) -> GrpcTransport:
     """Return a transport to a server. The connection itself is made with the first call.
 
     Raises:
-        ValueError: The TLS settings contradict themselves.
+        ValueError: The TLS settings contradict themselves, or hold what is no certificate.
+        TypeError: They hold something else than bytes.
         AssertionError: This process was forked from one that had connected.
     """
     global _process
@@ -75,12 +77,13 @@ class GrpcTransport:
         settings: Where and how to connect.
 
     Raises:
-        ValueError: The TLS settings contradict themselves.
+        ValueError: The TLS settings contradict themselves, or hold what is no certificate.
+        TypeError: They hold something else than bytes.
     """
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self._settings = settings
-        self._credentials = _credentials(settings.tls_config)
+        self._credentials = credentials_of(settings.tls_config)
         self._options = _channel_options(settings)
         self._compresses = settings.grpc_compression == "gzip"
         self._channels: dict[asyncio.AbstractEventLoop, _Channel] = {}
@@ -189,24 +192,6 @@ class _Channel:
 
 def _target(settings: ConnectionSettings) -> str:
     return f"dns:///{settings.target}" if settings.dns_load_balancing_config else settings.target
-
-
-def _credentials(tls: TLSSettings | None) -> grpc.ChannelCredentials | None:
-    if tls is None:
-        return None
-    if (tls.client_cert is None) != (tls.client_private_key is None):
-        raise ValueError(
-            "Must have both client cert and private key or neither: set client_cert and client_private_key"
-        )
-    if tls.verification_server_name is not None and tls.server_root_ca_cert is None:
-        raise ValueError(
-            "Must have server root CA cert when verification server name is set: set server_root_ca_cert"
-        )
-    return grpc.ssl_channel_credentials(
-        root_certificates=tls.server_root_ca_cert,
-        private_key=tls.client_private_key,
-        certificate_chain=tls.client_cert,
-    )
 
 
 def _channel_options(settings: ConnectionSettings) -> list[tuple[str, Any]]:

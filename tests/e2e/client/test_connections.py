@@ -108,8 +108,12 @@ def test_tls_checks_the_servers_name_or_the_one_it_is_told() -> None:
             named = TLSConfig(server_root_ca_cert=_read("ca.pem"), domain=SERVER_NAME)
             async with await ServiceClient.connect(ConnectConfig(seen.target, tls=named, api_key="key")):
                 assert seen.metadata["authorization"] == "Bearer key"
-            for tls in (TLSConfig(server_root_ca_cert=_read("ca.pem")), True, False):
-                with pytest.raises(ClientConnectError, match="both sides use TLS or neither") as caught:
+            for tls, says in (
+                (TLSConfig(server_root_ca_cert=_read("ca.pem")), "for another name"),
+                (True, "server_root_ca_cert"),
+                (False, "both sides use TLS or neither"),
+            ):
+                with pytest.raises(ClientConnectError, match=says) as caught:
                     await ServiceClient.connect(ConnectConfig(seen.target, tls=tls))
                 assert seen.target in str(caught.value)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import random
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -516,5 +517,50 @@ def test_one_transport_serves_several_event_loops() -> None:
             assert len(peers) == 2
             await _call(transport)
             assert len(peers) == 2
+
+    _run(scenario())
+
+
+def test_an_address_that_swallows_connections_does_not_keep_a_name_from_its_next_one() -> None:
+    """A name may have an address in a network that is not there: the next one is tried soon, without a timeout."""
+
+    async def scenario() -> None:
+        async with _peer() as (transport, peers):
+            loop: Any = asyncio.get_running_loop()
+            port, transport._host = transport._port, "two.test"
+            sock_connect = loop.sock_connect
+
+            async def resolve(*_: object, **__: object) -> list[Any]:
+                return [
+                    (socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, port))
+                    for ip in ("192.0.2.1", "127.0.0.1")
+                ]
+
+            async def connect(sock: socket.socket, to: Any) -> None:
+                if to[0] == "192.0.2.1":
+                    await asyncio.Event().wait()
+                await sock_connect(sock, to)
+
+            loop.getaddrinfo, loop.sock_connect = resolve, connect
+            assert (await _call(transport)).server_version == "peer"
+            assert len(peers) == 1
+
+    _run(scenario())
+
+
+@pytest.mark.parametrize("ips", [["127.0.0.1"], ["127.0.0.1", "127.0.0.2"]])
+def test_a_refused_connection_is_called_that(ips: list[str]) -> None:
+    """Whatever number of addresses the name has: asyncio says which ones, and only by number why."""
+
+    async def scenario() -> None:
+        async def resolve(*_: object, **__: object) -> list[Any]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, 1)) for ip in ips]
+
+        loop: Any = asyncio.get_running_loop()
+        loop.getaddrinfo = resolve
+        with pytest.raises(
+            ClientConnectError, match=r"failed to connect to two\.test:1: Connection refused\. Check"
+        ):
+            await ServiceClient.connect(ConnectConfig("two.test:1"))
 
     _run(scenario())

@@ -278,6 +278,11 @@ def test_an_address_with_a_scheme_of_http_is_warned_about() -> None:
         ("localhost:99999", "there is no port 99999"),
         ("localhost:0", "there is no port 0"),
         ("http://localhost:70000", "there is no port 70000"),
+        ("localhost:-1", "there is no port -1"),
+        ("localhost:7233\n", "strip it"),
+        (" localhost:7233", "strip it"),
+        ("unix:///run/server.sock", "unix:/PATH"),
+        ("dns:///localhost:7233", "HOST:PORT"),
         ("sqlite:/orders.db", "sqlite:///FILE"),
         ("sqlite3:///orders.db", "nothing is known about sqlite3://"),
         ("mysql://localhost:1/x", "nothing is known about mysql://"),
@@ -288,6 +293,13 @@ def test_what_is_no_address_is_refused_before_anything_is_tried(address: str, ad
     with pytest.raises(ClientConnectError, match="is no address") as caught:
         asyncio.run(ServiceClient.connect(ConnectConfig(target_host=address)))
     assert advice in str(caught.value)
+
+
+@pytest.mark.parametrize("address", [None, 7233, b"localhost:7233"])
+def test_an_address_that_is_no_text_says_what_one_looks_like(address: Any) -> None:
+    """A variable of the environment that is not set is the usual one."""
+    with pytest.raises(TypeError, match="target_host must be .* 'localhost:7233'"):
+        asyncio.run(ServiceClient.connect(ConnectConfig(target_host=address)))
 
 
 def test_requests_of_other_packages_become_ours_and_what_is_none_is_refused() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
@@ -27,6 +28,8 @@ FutureT = TypeVar("FutureT", bound="asyncio.Future[Any]")
 _COMPRESS_FROM_BYTES: Final = 16 * 1024
 """Smaller requests cost more to compress than to send, on the near networks where there is no TLS."""
 _CONNECT_TIMEOUT_S: Final = 20.0
+_NEXT_ADDRESS_S: Final = 0.25
+_ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 _MAX_HEADER_BLOCKS: Final = 512
 _MAX_SENDS: Final = 3
 """How often a call is sent that servers refuse to look at because they are going away."""
@@ -180,7 +183,10 @@ class Http2Transport:
         try:
             async with asyncio.timeout(limit.total_seconds() if limit else _CONNECT_TIMEOUT_S):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(loop, self._authority, keep_alive), self._host, self._port
+                    lambda: Connection(loop, self._authority, keep_alive),
+                    self._host,
+                    self._port,
+                    **_race(loop),
                 )
                 try:
                     await connection.wait_for_greeting()
@@ -192,7 +198,7 @@ class Http2Transport:
         except socket.gaierror as error:
             raise self._unreachable(f"there is no such name: {error.strerror or error}") from error
         except OSError as error:
-            raise self._unreachable(error.strerror or str(error)) from error
+            raise self._unreachable(_reasons(error)) from error
         except (UnicodeError, OverflowError) as error:
             raise self._unreachable(f"this cannot be an address: {error}") from error
         if self._closed:
@@ -245,6 +251,20 @@ class _Deadline:
         if self.is_over:
             waiting.cancel()
         return waiting
+
+
+def _race(loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
+    """What makes the loop try a name's next address soon, while one of a network that is not there swallows the first.
+
+    Loops that are not asyncio's own (uvloop) have no such argument.
+    """
+    return {"happy_eyeballs_delay": _NEXT_ADDRESS_S} if isinstance(loop, asyncio.BaseEventLoop) else {}
+
+
+def _reasons(error: OSError) -> str:
+    """Why no address could be connected to: asyncio says that in numbers, and one text for several addresses."""
+    numbers = [error.errno] if error.errno else [int(number) for number in _ERRNO.findall(str(error))]
+    return ", ".join(dict.fromkeys(map(os.strerror, numbers))) or str(error)
 
 
 def _is_usable(attempt: asyncio.Future[Connection]) -> bool:
