@@ -28,6 +28,7 @@ class CachedRun:
         program: The code.
         payloads: Decodes and encodes; None where payloads need neither.
         lock: Held while a task of the run is worked on.
+        users: How many tasks of the run are worked on or wait for the lock.
         locals: Its local activities.
         started_ns: When the server started it, if anybody looks at metrics.
     """
@@ -39,8 +40,14 @@ class CachedRun:
     program: Program | None = None
     payloads: WorkflowPayloads | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
     locals: RunLocals = field(default_factory=RunLocals)
     started_ns: int = 0
+
+    @property
+    def has_local_activities(self) -> bool:
+        """Some run, or have ended and the run does not know it yet: whoever ends the run here has them run again."""
+        return bool(self.locals.tasks or self.locals.finished)
 
 
 class RunCache:
@@ -81,13 +88,15 @@ class RunCache:
             del self._runs[cached.run_id]
 
     def overdue(self) -> list[CachedRun]:
-        """Take out, and return, the runs beyond the maximum that nobody works on, those used longest ago first."""
+        """Take out, and return, the runs beyond the maximum that nobody works on.
+
+        Those used longest ago go first, and last those with results of local activities that no task has reported yet.
+        """
         surplus = len(self._runs) - self.maximum
         if surplus <= 0:
             return []
-        idle = [
-            cached for cached in self._runs.values() if not cached.lock.locked() and not cached.locals.tasks
-        ]
+        idle = [cached for cached in self._runs.values() if not cached.users and not cached.locals.tasks]
+        idle.sort(key=lambda cached: cached.has_local_activities)
         for cached in idle[:surplus]:
             del self._runs[cached.run_id]
         return idle[:surplus]

@@ -201,21 +201,24 @@ class WorkflowWorker:
                 task.workflow_execution.run_id,
             )
         finally:
+            # Not before: what local activities have done since a heartbeat is told with the task that follows it.
+            for surplus in self._cache.overdue():
+                self._close(surplus)
+                self._count_forced()
             permit.release()
 
     async def _work_on_one(self, task: PollWorkflowTaskQueueResponse) -> PollWorkflowTaskQueueResponse | None:
         received_s = time.monotonic()
-        try:
-            while True:
-                cached = self._cached(task)
+        while True:
+            cached = self._cached(task)
+            cached.users += 1
+            try:
                 async with cached.lock:
                     if self._cache.get(cached.run_id) is cached:
                         return await self._work_on_cached(cached, task, received_s)
-                # Whoever held the lock before has evicted the run.
-        finally:
-            for surplus in self._cache.overdue():
-                self._close(surplus)
-                self._count_forced()
+            finally:
+                cached.users -= 1
+            # Whoever held the lock before has evicted the run.
 
     async def _work_on_cached(
         self, cached: CachedRun, task: PollWorkflowTaskQueueResponse, received_s: float
@@ -266,7 +269,9 @@ class WorkflowWorker:
         is_whole = bool(events) and events[0].event_id == 1
         is_missing = False
         try:
-            if is_whole or cached.run is None:
+            if is_whole and _goes_on(cached, task):
+                events = events[_present(cached.run).last_event_id :]
+            elif is_whole or cached.run is None:
                 if not is_whole:
                     self._count_use(cached, is_hit=False)
                     events = await whole_history(self._environment, task, events, until_s)
@@ -604,7 +609,8 @@ class WorkflowWorker:
 
     def _evict_if_done(self, cached: CachedRun, step: TaskCompletion) -> None:
         run = cached.run
-        if step.is_complete or self._cache.maximum == 0 or run is None or run.eviction is not None:
+        is_kept = self._cache.maximum > 0 or cached.has_local_activities
+        if step.is_complete or not is_kept or run is None or run.eviction is not None:
             self._evict(cached)
             if not step.is_complete and self._cache.maximum == 0:
                 self._count_forced()
@@ -647,6 +653,17 @@ class WorkflowWorker:
         for cached in self._cache:
             self._evict(cached)
         await self._executor.drain()
+
+
+def _goes_on(cached: CachedRun, task: PollWorkflowTaskQueueResponse) -> bool:
+    """Whether a task that brings the whole history finds local activities here that must not run again for it."""
+    run = cached.run
+    return (
+        run is not None
+        and cached.has_local_activities
+        and run.eviction is None
+        and task.previous_started_event_id == run.started_event_id
+    )
 
 
 def _present(value: T | None) -> T:

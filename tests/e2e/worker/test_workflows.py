@@ -95,16 +95,33 @@ async def test_a_cache_that_is_too_small_changes_nothing(client: Client) -> None
 
 @on_every_target
 async def test_a_local_activity_outlives_a_workflow_task(client: Client) -> None:
-    """Its workflow task is kept alive with heartbeats until it ends."""
+    await _outlive_a_workflow_task(client, max_cached_workflows=100)
+
+
+@on_every_target
+async def test_a_local_activity_outlives_a_workflow_task_without_a_cache(client: Client) -> None:
+    await _outlive_a_workflow_task(client, max_cached_workflows=0)
+
+
+async def _outlive_a_workflow_task(client: Client, max_cached_workflows: int) -> None:
+    """Its workflow task is kept alive with heartbeats until it ends, questions are answered, and it runs once."""
     queue = unique("local")
-    may_end = asyncio.Event()
+    may_end, calls = asyncio.Event(), 0
 
     @activity.defn
     async def slow() -> str:
+        nonlocal calls
+        calls += 1
         await may_end.wait()
         return activity.info().activity_type if activity.info().is_local else "not local"
 
-    async with Worker(client, task_queue=queue, workflows=[RunActivity], activities=[slow]):
+    async with Worker(
+        client,
+        task_queue=queue,
+        workflows=[RunActivity],
+        activities=[slow],
+        max_cached_workflows=max_cached_workflows,
+    ):
         handle = await client.start_workflow(
             RunActivity.run,
             Call("slow", is_local=True),
@@ -118,8 +135,10 @@ async def test_a_local_activity_outlives_a_workflow_task(client: Client) -> None
             return (await _names(handle)).count("WORKFLOW_TASK_COMPLETED") >= 2
 
         await eventually("the workflow task was kept alive", was_kept_alive)
+        assert await handle.query("__temporal_workflow_metadata")
         may_end.set()
         assert await handle.result() == "slow"
+    assert calls == 1
     assert "WORKFLOW_TASK_TIMED_OUT" not in await _names(handle)
 
 

@@ -141,3 +141,32 @@ def test_a_failure_that_cannot_be_encoded_is_reported_without_its_details() -> N
         assert "secret" not in str(reported[0].failure)
 
     asyncio.run(scenario())
+
+
+def test_a_run_stays_between_a_heartbeat_and_the_task_that_comes_with_its_answer() -> None:
+    """What its local activity did in between is told with that task; without the run the activity would run again."""
+
+    async def scenario() -> None:
+        cache, permit = RunCache(0), SimpleNamespace(release=lambda: None)
+        worker = _worker(cache)
+        tasks = [PollWorkflowTaskQueueResponse(task_token=token) for token in (b"first", b"second")]
+        for task in tasks:
+            task.workflow_execution.run_id = "run"
+        seen: list[CachedRun] = []
+
+        async def step(cached: CachedRun, *_: Any) -> Any:
+            seen.append(cached)
+
+        async def answer(cached: CachedRun, *_: Any) -> Any:
+            # It ends while the heartbeat is on its way.
+            cached.locals.finished.append(SimpleNamespace())  # type: ignore[arg-type]
+            return tasks[1] if len(seen) == 1 else None
+
+        worker._step, worker._answer = step, answer  # type: ignore[method-assign, assignment]
+        worker._local_activities = SimpleNamespace(drop=lambda _: None)  # type: ignore[assignment]
+        await worker._work(tasks[0], permit)  # type: ignore[arg-type]
+        assert len(seen) == 2
+        assert seen[0] is seen[1]
+        assert len(cache) == 0
+
+    asyncio.run(scenario())

@@ -92,6 +92,7 @@ class WorkflowRun:
         is_complete: the code asked to close the run (or history shows it closed); questions can still be answered.
         has_task: a task is in hand: its Step was LocalActivityWork and no completion has been handed out yet.
         last_event_id: the last event this run has seen; the next sticky task goes on after it.
+        started_event_id: of the last workflow task that the code saw.
         workflow_type, workflow_task_timeout_s, task_queue: from the first event (empty/10.0 before the first task).
         eviction: why the run must leave the cache, None while it may stay.
     """
@@ -123,6 +124,10 @@ class WorkflowRun:
     @property
     def last_event_id(self) -> int:
         return self._walk.last_event_id
+
+    @property
+    def started_event_id(self) -> int:
+        return self._walk.started_event_id
 
     @property
     def workflow_type(self) -> str:
