@@ -20,7 +20,6 @@ from perdure.api.failure.v1 import Failure
 from perdure.api.workflowservice.v1 import PollActivityTaskQueueResponse
 from perdure.common import Priority, RetryPolicy
 from perdure.exceptions import CancelledError
-from perdure.worker._shared_state import set_event
 from perdure.worker._thread_cancel import ThreadExceptionRaiser
 
 if TYPE_CHECKING:
@@ -115,7 +114,7 @@ class Attempt:
 
     def _stop_code(self) -> None:
         if self.cancelled_event is not None:
-            set_event(self.cancelled_event)
+            self.cancelled_event.set()
         if not self.is_executing:
             return
         if self.raiser is not None:

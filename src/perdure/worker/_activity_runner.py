@@ -34,7 +34,8 @@ from perdure.worker._interceptor import (
 )
 from perdure.worker._payload_edge import converter_for_activity
 from perdure.worker._process_calls import call_in_process
-from perdure.worker._shared_state import SharedHeartbeatSender, SharedStateManager, new_process_event
+from perdure.worker._process_events import ProcessEvents
+from perdure.worker._shared_state import SharedHeartbeatSender, SharedStateManager
 from perdure.worker._thread_cancel import ThreadExceptionRaiser
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ class ActivityRunner:
         self.executor = executor
         self.is_threaded = isinstance(executor, ThreadPoolExecutor)
         self.shared_state_manager = shared_state_manager
+        self._process_events = (
+            ProcessEvents(shared_state_manager) if shared_state_manager is not None else None
+        )
         self._on_broken_executor = on_broken_executor
         self._has_process_event = False
         self.shutdown_event = _CompositeEvent(thread_event=threading.Event(), async_event=asyncio.Event())
@@ -96,7 +100,7 @@ class ActivityRunner:
         registered = self.registry.find(start.activity_type.name, start.workflow_execution.workflow_id)
         definition = registered.definition
         attempt.is_async = definition.is_async
-        self._prepare_cancellation(attempt, definition.no_thread_cancel_exception)
+        await self._prepare_cancellation(attempt, definition.no_thread_cancel_exception)
         args = await _decode_arguments(start.input.payloads, registered, converter)
         if start.heartbeat_details.payloads:
             attempt.heartbeat_details = await _decode_heartbeat(start.heartbeat_details.payloads, converter)
@@ -133,7 +137,7 @@ class ActivityRunner:
             ExecuteActivityInput(fn=definition.fn, args=args, executor=executor, headers=headers)
         )
 
-    def _prepare_cancellation(self, attempt: Attempt, no_thread_cancel_exception: bool) -> None:
+    async def _prepare_cancellation(self, attempt: Attempt, no_thread_cancel_exception: bool) -> None:
         if attempt.is_async:
             attempt.cancelled_event = _CompositeEvent(None, asyncio.Event())
         elif self.is_threaded:
@@ -141,14 +145,15 @@ class ActivityRunner:
             if not no_thread_cancel_exception:
                 attempt.raiser = ThreadExceptionRaiser()
         else:
-            manager = _present(self.shared_state_manager)
-            attempt.cancelled_event = _CompositeEvent(new_process_event(manager), None)
+            events: ProcessEvents = _present(self._process_events)
+            attempt.cancelled_event = _CompositeEvent(await events.new(), None)
             if not self._has_process_event:
-                event = new_process_event(manager)
-                if self.shutdown_event.is_set():
-                    event.set()
-                self.shutdown_event.thread_event = event
-                self._has_process_event = True
+                event = await events.new()
+                if not self._has_process_event:  # nor has another attempt made it meanwhile
+                    if self.shutdown_event.is_set():
+                        event.set()
+                    self.shutdown_event.thread_event = event
+                    self._has_process_event = True
 
     def _heartbeater(self, attempt: Attempt, converter: DataConverter) -> Heartbeater:
         environment = self.environment

@@ -24,7 +24,6 @@ from perdure.worker import _logs
 from perdure.worker._activity_attempt import Attempt, Outcome, wait_for_attempts, wait_until_ended
 from perdure.worker._activity_runner import ActivityRunner
 from perdure.worker._calls import ANSWER_GRACE_S, CALL_TIMEOUT, call_until
-from perdure.worker._shared_state import set_event
 from perdure.worker._sizes import find_too_large, too_large_failure, unsendable_failure
 from perdure.worker._slots import ActivitySlot, Permit, Slots
 
@@ -200,7 +199,7 @@ class ActivityWorker:
 
     def notify_shutdown(self) -> None:
         """Tell the activities that run that the worker shuts down."""
-        set_event(self._runner.shutdown_event)
+        self._runner.shutdown_event.set()
 
     async def drain(self, grace_s: float) -> None:
         """Wait until no activity runs; after the time of grace, cancel those that do.

@@ -8,12 +8,12 @@ import queue
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from multiprocessing.managers import SyncManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from perdure.common import _CompositeEvent
+from perdure.worker._process_events import ANSWER_TIMEOUT_S, CallThread
 
 logger = logging.getLogger("perdure.worker")
 
@@ -70,38 +70,13 @@ class SharedHeartbeatSender(ABC):
         """Send one heartbeat of the activity with this token."""
 
 
-def new_process_event(manager: SharedStateManager) -> threading.Event:
-    """Make an event that works in other processes.
-
-    Raises:
-        BrokenExecutor: The manager's process is gone, so that no activity can run in another process any more.
-    """
-    try:
-        return manager.new_event()
-    except (EOFError, OSError) as error:
-        raise BrokenExecutor(
-            f"The process of the worker's shared_state_manager cannot be reached ({error!r}), and activities in other "
-            "processes need it: start the worker anew, with a manager that lives as long as the worker"
-        ) from error
-
-
-def set_event(event: _CompositeEvent) -> None:
-    """Set an event; one that nobody can be told of any more is no reason not to go on."""
-    try:
-        event.set()
-    except (EOFError, OSError):
-        logger.warning(
-            "Activities in other processes cannot be told to end: the process of the shared_state_manager is gone",
-            exc_info=True,
-        )
-
-
 class _MultiprocessingSharedStateManager(SharedStateManager):
     def __init__(self, mgr: SyncManager, queue_poller_executor: Executor) -> None:
         self._mgr = mgr
         self._executor = queue_poller_executor
         # The second member of an item is None when its activity has ended.
         self._queue: queue.Queue[tuple[bytes, Sequence[Any] | None]] = mgr.Queue(_QUEUE_SIZE)
+        self._thread = CallThread("perdure-last-heartbeats")
         self._lock = threading.Lock()
         self._heartbeats: dict[bytes, Callable[..., None]] = {}
         self._ended: dict[bytes, Callable[[], None]] = {}
@@ -131,12 +106,13 @@ class _MultiprocessingSharedStateManager(SharedStateManager):
             self._ended[task_token] = tell
         try:
             # In a thread: the queue may be full, or its process slow.
-            await asyncio.to_thread(self._queue.put, (task_token, None), True, _LAST_PUT_TIMEOUT_S)
+            put = partial(self._queue.put, (task_token, None), True, _LAST_PUT_TIMEOUT_S)
+            await self._thread.call(put, _LAST_PUT_TIMEOUT_S + ANSWER_TIMEOUT_S)
             if self._is_reading:
-                await ended.wait()
+                await asyncio.wait_for(ended.wait(), ANSWER_TIMEOUT_S)
         except (
             Exception
-        ):  # the manager's process is gone or overloaded; the activity's outcome matters all the same
+        ):  # the manager's process is gone, overloaded or hangs; the outcome matters all the same
             logger.warning("The last heartbeats of an activity in another process may be lost", exc_info=True)
         finally:
             with self._lock:

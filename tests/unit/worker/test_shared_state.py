@@ -1,4 +1,4 @@
-"""Heartbeats from other processes: one that is broken, and a manager whose process is gone."""
+"""Heartbeats from other processes: one that is broken, and a manager whose process is gone or hangs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,7 @@ from typing import Any
 
 import pytest
 
-from perdure.activity import ActivityCancellationDetails
-from perdure.api.workflowservice.v1 import PollActivityTaskQueueResponse
-from perdure.common import _CompositeEvent
-from perdure.worker import SharedStateManager
-from perdure.worker._activity_attempt import Attempt
+from perdure.worker import SharedStateManager, _shared_state
 from perdure.worker._shared_state import _QUEUE_SIZE
 
 
@@ -95,12 +91,22 @@ def test_a_full_queue_does_not_hold_up_the_event_loop() -> None:
     asyncio.run(scenario())
 
 
-def test_an_attempt_is_cancelled_although_its_process_cannot_be_told() -> None:
-    class Gone(threading.Event):
-        def set(self) -> None:
-            raise BrokenPipeError
+def test_an_activity_ends_although_the_manager_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its outcome does not wait for ever for its last heartbeats: neither to ask for them, nor for them to come."""
+    for name, seconds in (("ANSWER_TIMEOUT_S", 0.1), ("_LAST_PUT_TIMEOUT_S", 0.1)):
+        monkeypatch.setattr(_shared_state, name, seconds)
 
-    attempt = Attempt(PollActivityTaskQueueResponse(), SimpleNamespace())  # type: ignore[arg-type]
-    attempt.cancelled_event = _CompositeEvent(Gone(), None)
-    attempt.cancel(ActivityCancellationDetails(cancel_requested=True))
-    assert attempt.cancelled_by_request
+    async def scenario() -> None:
+        manager, items = _manager()
+        may_go_on = threading.Event()
+        monkeypatch.setattr(items, "get", lambda *_: may_go_on.wait())
+        try:
+            await manager.register_heartbeater(b"token", print)
+            await asyncio.wait_for(manager.unregister_heartbeater(b"token"), 10)
+            monkeypatch.setattr(items, "put", lambda *_: may_go_on.wait())
+            await manager.register_heartbeater(b"token", print)
+            await asyncio.wait_for(manager.unregister_heartbeater(b"token"), 10)
+        finally:
+            may_go_on.set()
+
+    asyncio.run(scenario())
