@@ -159,15 +159,6 @@ class WorkflowRun:
         self._queries = dict(task.queries)
         self._results = {}
         walk = self._walk
-        if (
-            task.query is not None
-            and not task.events
-            and task.previous_started_event_id < walk.started_event_id
-        ):
-            message = "The question is older than what this worker knows of the run; the server asks again."
-            return TaskFailure(
-                _UNHANDLED, _application_failure(message, ""), message, True, should_report=False
-            )
         self.has_task = True
 
         def begin() -> Step:
