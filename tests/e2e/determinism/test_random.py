@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from perdure.api.enums.v1 import EventType, WorkflowTaskFailedCause
 from perdure.client import Client, WorkflowFailureError, WorkflowHistory
 from perdure.testing import WorkflowEnvironment
 from perdure.worker import Replayer, Worker
+from perdure.worker._workflow_cache import CachedRun, RunCache
 from tests.e2e.determinism.interpreter import COLOUR, Activities, Interpreter
 from tests.e2e.determinism.programs import operations, random_program
 from tests.e2e.determinism.replaying import HistoryReplay, Replays, prefixes
@@ -25,6 +27,8 @@ LEAST_REPLAYS: Final = 150
 BATCH_LIMIT_S: Final = 60.0
 CACHES: Final = (1000, 0, 3)
 """So many runs the worker keeps: all, none, too few."""
+EVICTION_CHANCE: Final = 0.3
+LEAST_EVICTIONS: Final = 20
 _FAILED: Final = EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
 _UNHANDLED_COMMAND: Final = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND
 _CHILD: Final = EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED
@@ -115,6 +119,26 @@ def test_every_prefix_of_every_history_gives_the_same_commands(batch: int) -> No
     assert not alarms
     assert not replays.problems, "\n".join(replays.problems[:3])
     assert replays.count >= LEAST_REPLAYS
+
+
+def test_a_cache_that_forgets_at_random_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs leave it between any two of their tasks: no task fails, and histories replay as if they had stayed."""
+    chance, evicted = random.Random(1), list[CachedRun]()
+
+    def overdue(cache: RunCache) -> list[CachedRun]:
+        idle = [cached for cached in cache if not cached.users and not cached.locals.tasks]
+        leaving = [cached for cached in idle if chance.random() < EVICTION_CHANCE]
+        for cached in leaving:
+            cache.remove(cached)
+        evicted.extend(leaving)
+        return leaving
+
+    monkeypatch.setattr(RunCache, "overdue", overdue)
+    histories = asyncio.run(run_programs(range(BATCH), CACHES[0]))
+    assert len(evicted) >= LEAST_EVICTIONS
+    assert not [message for history in histories for message in _alarms(history)]
+    replays = replay_everything(histories)
+    assert not replays.problems, "\n".join(replays.problems[:3])
 
 
 def _alarms(history: WorkflowHistory) -> list[str]:
