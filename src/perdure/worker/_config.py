@@ -173,12 +173,39 @@ def _most_workflow_tasks(config: WorkerConfig) -> int | None:
     return slot_supplier_max(tuner._get_workflow_task_slot_supplier())
 
 
+_COUNTS = (
+    "max_cached_workflows",
+    "max_concurrent_workflow_tasks",
+    "max_concurrent_activities",
+    "max_concurrent_local_activities",
+    "max_concurrent_nexus_tasks",
+)
+
+
+def _check_limits(config: WorkerConfig) -> None:
+    """Check numbers that would else limit nothing at all.
+
+    Raises:
+        ValueError: One does.
+    """
+    for name in _COUNTS:
+        count = config.get(name)
+        if isinstance(count, int) and count < 0:
+            raise ValueError(f"{name} must not be negative, and is {count}")
+    rate = config.get("max_activities_per_second")
+    if rate is not None and rate <= 0:
+        raise ValueError(
+            f"max_activities_per_second must be positive, and is {rate:g}: leave it out for no limit"
+        )
+
+
 def check_config(config: WorkerConfig) -> None:
     """Check what the arguments of a worker say together.
 
     Raises:
         ValueError: They contradict each other, or something is missing.
     """
+    _check_limits(config)
     deployment = config.get("deployment_config")
     checks = (
         (

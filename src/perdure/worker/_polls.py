@@ -146,7 +146,7 @@ def activity_pollers(
             handle=worker.take,
             slots=worker.slots,
             scaler=_scaler(behavior),
-            before_poll=RateLimit(rate).wait if rate else None,
+            before_poll=RateLimit(rate).wait if rate is not None else None,
             suggestion=_suggestion,
             on_count=_counter(environment, "activity_task"),
             on_answer=_measure(environment, "activity_task"),

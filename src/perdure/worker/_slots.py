@@ -255,9 +255,11 @@ class ResourceSlots:
         return Permit(self._released)
 
     def _may_issue(self) -> bool:
+        if self._issued >= self._maximum:
+            return False
         if self._issued < self._minimum:
             return True
-        if self._issued >= self._maximum or time.monotonic() - self._last_issue_s < self._ramp_s:
+        if time.monotonic() - self._last_issue_s < self._ramp_s:
             return False
         memory, cpu = self._use.current()
         return memory < self._targets.target_memory_usage and cpu < self._targets.target_cpu_usage
@@ -327,8 +329,13 @@ def make_slots(supplier: SlotSupplier, context: ReserveContext, use: ResourceUse
 
     Raises:
         TypeError: It is no slot supplier.
+        ValueError: It has fewer than no slots.
     """
     if isinstance(supplier, FixedSizeSlotSupplier):
+        if supplier.num_slots < 0:
+            raise ValueError(
+                f"num_slots of a FixedSizeSlotSupplier must not be negative, and is {supplier.num_slots}"
+            )
         return FixedSlots(supplier.num_slots)
     if isinstance(supplier, ResourceBasedSlotSupplier):
         return ResourceSlots(supplier, context.slot_type, use)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -89,6 +90,15 @@ def test_slots_beyond_the_minimum_need_a_machine_that_is_not_busy(
     assert len(permits) == expected
     permits[0].release()
     assert slots.try_reserve() is not None or expected > 2
+
+
+def test_no_more_slots_than_the_maximum_although_the_minimum_is_larger() -> None:
+    """For workflows five are given out whatever the machine's use is, unless the maximum says less."""
+    supplier = ResourceBasedSlotSupplier(
+        ResourceBasedSlotConfig(maximum_slots=2), ResourceBasedTunerConfig(0.5, 0.5)
+    )
+    slots = make_slots(supplier, replace(CONTEXT, slot_type="workflow"), _Use(0.1, 0.1))
+    assert [slots.try_reserve() is not None for _ in range(4)] == [True, True, False, False]
 
 
 @pytest.mark.parametrize("is_ramp", [True, False])

@@ -62,6 +62,15 @@ _DEPLOYMENT = WorkerDeploymentConfig(WorkerDeploymentVersion("d", "b"), use_work
             "must be positive",
         ),
         ({"workflows": [Hello], "max_concurrent_workflow_tasks": 1}, ValueError, "requires at least 2"),
+        ({"workflows": [Hello], "max_cached_workflows": -1}, ValueError, "must not be negative"),
+        ({"activities": [greet], "max_concurrent_activities": -1}, ValueError, "must not be negative"),
+        (
+            {"activities": [greet], "tuner": WorkerTuner.create_fixed(activity_slots=-1)},
+            ValueError,
+            "must not be negative",
+        ),
+        ({"activities": [greet], "max_activities_per_second": 0}, ValueError, "leave it out for no limit"),
+        ({"activities": [greet], "max_activities_per_second": -2.5}, ValueError, "leave it out for no limit"),
         (
             {"workflows": [Hello], "tuner": WorkerTuner.create_fixed(workflow_slots=1)},
             ValueError,
