@@ -9,7 +9,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from perdure.server.config import _CAPABILITY_KEYS, _LIMIT_KEYS, _SERVER_KEYS, ServerConfig
+from perdure.server.config import (
+    _CAPABILITY_KEYS,
+    _LIMIT_KEYS,
+    _QUOTA_KEYS,
+    _SERVER_KEYS,
+    ServerConfig,
+)
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 _NANOSECONDS = 1_000_000_000
@@ -38,6 +44,7 @@ def page() -> str:
     config = ServerConfig()
     rows = [(key, name, getattr(config, name)) for key, (name, _) in _SERVER_KEYS.items()]
     rows += [(key, f"limits.{name}", getattr(config.limits, name)) for key, (name, _) in _LIMIT_KEYS.items()]
+    rows += [(key, f"quotas.{name}", getattr(config.quotas, name)) for key, (name, _) in _QUOTA_KEYS.items()]
     rows += [
         (key, f"capabilities.{name}", getattr(config.capabilities, name))
         for key, (name, _) in _CAPABILITY_KEYS.items()

@@ -6,6 +6,7 @@ Data only. `Capabilities` is the one place that says what this server can do; ev
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -65,6 +66,25 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True)
+class Quotas:
+    """How many calls each namespace may make; 0 stands for any number. More are refused with RESOURCE_EXHAUSTED.
+
+    Attributes:
+        calls_per_second: calls a second, but for those that look through lists.
+        calls_burst_ratio: how many times as many may come at once.
+        lists_per_second: calls a second that look through lists.
+        lists_burst_ratio: how many times as many may come at once.
+        waiting_calls: calls of one RPC that wait at the same time: polls, queries, updates, waits for a history.
+    """
+
+    calls_per_second: float = 0
+    calls_burst_ratio: float = 2
+    lists_per_second: float = 0
+    lists_burst_ratio: float = 1
+    waiting_calls: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ServerConfig:
     """Everything a server can be told.
 
@@ -77,6 +97,7 @@ class ServerConfig:
         cluster_name, server_version: what the cluster says of itself.
         capabilities: what works.
         limits: limits of one run.
+        quotas: how many calls each namespace may make.
         long_poll_s: seconds a worker's poll waits before its empty answer.
         history_wait_s: seconds a history long poll waits before its empty answer.
         query_wait_s: seconds a query waits for a worker at most, when its caller sets no deadline.
@@ -106,6 +127,7 @@ class ServerConfig:
     server_version: str = COMPATIBLE_VERSION
     capabilities: Capabilities = field(default_factory=Capabilities)
     limits: Limits = field(default_factory=Limits)
+    quotas: Quotas = field(default_factory=Quotas)
     long_poll_s: float = 60.0
     history_wait_s: float = 20.0
     query_wait_s: float = 20.0
@@ -163,6 +185,18 @@ def _patterns(value: Any) -> tuple[str, ...]:
 def _share(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
         raise ValueError("it must be a number, 0 or more; 1 is the whole")
+    return float(value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise ValueError("it must be a number, 0 or more; 0 stands for no limit")
+    return float(value)
+
+
+def _ratio(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value < math.inf:
+        raise ValueError("it must be a number, 1 or more")
     return float(value)
 
 
@@ -246,6 +280,15 @@ _LIMIT_KEYS: Mapping[str, tuple[str, Reader]] = {
 }
 """Dynamic configuration keys: field of `Limits` and how to read the value."""
 
+_QUOTA_KEYS: Mapping[str, tuple[str, Reader]] = {
+    "frontend.namespaceRPS": ("calls_per_second", _number),
+    "frontend.namespaceBurstRatio": ("calls_burst_ratio", _ratio),
+    "frontend.namespaceRPS.visibility": ("lists_per_second", _number),
+    "frontend.namespaceBurstRatio.visibility": ("lists_burst_ratio", _ratio),
+    "frontend.namespaceCount": ("waiting_calls", _integer),
+}
+"""Dynamic configuration keys: field of `Quotas` and how to read the value."""
+
 _CAPABILITY_KEYS: Mapping[str, tuple[str, Reader]] = {
     "history.enableUpdateCallbacks": ("workflow_update_callbacks", _flag),
     "frontend.enableCancelWorkerPollsOnShutdown": ("worker_poll_complete_on_shutdown", _flag),
@@ -254,7 +297,12 @@ _CAPABILITY_KEYS: Mapping[str, tuple[str, Reader]] = {
 
 _KNOWN_KEYS = {
     key.lower(): (part, *entry)
-    for part, keys in (("", _SERVER_KEYS), ("limits", _LIMIT_KEYS), ("capabilities", _CAPABILITY_KEYS))
+    for part, keys in (
+        ("", _SERVER_KEYS),
+        ("limits", _LIMIT_KEYS),
+        ("quotas", _QUOTA_KEYS),
+        ("capabilities", _CAPABILITY_KEYS),
+    )
     for key, entry in keys.items()
 }
 
@@ -274,7 +322,7 @@ def with_dynamic_values(
     Raises:
         InvalidArgumentError: a known key has a value of the wrong kind.
     """
-    changed: dict[str, dict[str, Any]] = {"": {}, "limits": {}, "capabilities": {}}
+    changed: dict[str, dict[str, Any]] = {"": {}, "limits": {}, "quotas": {}, "capabilities": {}}
     unknown: list[str] = []
     for key, value in values.items():
         entry = _KNOWN_KEYS.get(key.lower())
@@ -286,6 +334,7 @@ def with_dynamic_values(
             changed[part][name] = read(value)
         except ValueError as error:
             raise InvalidArgumentError(f"{key}={json.dumps(value)}: {error}") from None
-    limits = replace(config.limits, **changed["limits"])
-    capabilities = replace(config.capabilities, **changed["capabilities"])
-    return replace(config, **changed[""], limits=limits, capabilities=capabilities), tuple(unknown)
+    parts: dict[str, Any] = {
+        part: replace(getattr(config, part), **fields) for part, fields in changed.items() if part
+    }
+    return replace(config, **changed[""], **parts), tuple(unknown)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
+from time import monotonic
 from typing import Protocol
 
 from google.protobuf.message import Message
@@ -33,6 +34,7 @@ from perdure.server.runtime import Runtime
 from perdure.server.service.call import Call
 from perdure.server.service.groups import engine_groups
 from perdure.server.service.namespace_rpcs import NamespaceRpcs, new_config
+from perdure.server.service.quotas import QuotaKeeper
 from perdure.server.service.refused_rpcs import RefusedRpcs
 from perdure.server.service.search_attributes import SearchAttributeRpcs, check_attribute, with_attributes
 from perdure.server.service.service import Service
@@ -117,7 +119,9 @@ class Server:
             self.time_skipping.add_source(self.schedules)
             self.schedules.on_change = self.time_skipping.notice
         self.service = Service(
-            self._groups(), TestService(self.time_skipping) if self.time_skipping is not None else None
+            self._groups(),
+            TestService(self.time_skipping) if self.time_skipping is not None else None,
+            QuotaKeeper(config.quotas, self.namespaces.has, monotonic).limited,
         )
         self.batches.serve, self.batches.has = self._serve, self._has
         self._door: Door | None = None
@@ -159,8 +163,8 @@ class Server:
         ]
 
     async def _serve(self, name: str, request: Message) -> Message:
-        """Serves one of the server's own requests."""
-        return await self.service.call(method_path(WORKFLOW_SERVICE, name), request, Call())
+        """Serves one of the server's own requests, to which no quota applies."""
+        return await self.service.call_without_quota(method_path(WORKFLOW_SERVICE, name), request, Call())
 
     def _has(self, name: str) -> bool:
         """Whether an RPC is served."""

@@ -23,18 +23,20 @@ class RateLimit:
     Args:
         per_second: permits a second; 0 gives none, and more than `NO_LIMIT` is that.
         now_s: the loop's time.
+        burst_ratio: how many times the permits of a second it holds.
     """
 
-    __slots__ = ("_permits", "_seen_s", "per_second")
+    __slots__ = ("_burst_ratio", "_permits", "_seen_s", "per_second")
 
-    def __init__(self, per_second: float, now_s: float) -> None:
+    def __init__(self, per_second: float, now_s: float, burst_ratio: float = 1.0) -> None:
         self.per_second = min(per_second, NO_LIMIT)
+        self._burst_ratio = burst_ratio
         self._permits = self._most
         self._seen_s = now_s
 
     @property
     def _most(self) -> float:
-        return max(1.0, math.ceil(self.per_second)) if self.per_second > 0 else 0.0
+        return max(1.0, math.ceil(self.per_second * self._burst_ratio)) if self.per_second > 0 else 0.0
 
     def change(self, per_second: float, now_s: float) -> None:
         """Another limit from now on; what was saved up so far stays, as far as there is room for it."""

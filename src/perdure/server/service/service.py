@@ -7,7 +7,7 @@ without one answer UNIMPLEMENTED with their own name. Doors and in-process clien
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,9 +36,15 @@ class Service:
     Args:
         groups: objects whose methods are handlers; the first that has a method for an RPC serves it.
         test_service: handler of TestService; None where there is none.
+        limited: makes an RPC refuse the calls of doors that are over a quota; None where there are no quotas.
     """
 
-    def __init__(self, groups: Sequence[object], test_service: object | None = None) -> None:
+    def __init__(
+        self,
+        groups: Sequence[object],
+        test_service: object | None = None,
+        limited: Callable[[Method], Method] | None = None,
+    ) -> None:
         self.methods: dict[str, Method] = {}
         services = {WORKFLOW_SERVICE: groups, OPERATOR_SERVICE: groups}
         if test_service is not None:
@@ -49,6 +55,11 @@ class Service:
                 serve = _find(handlers, snake_case(rpc.name))
                 path = method_path(service_name, rpc.name)
                 self.methods[path] = Method(path, rpc.request, rpc.response, serve)
+        self._called = (
+            self.methods
+            if limited is None
+            else {path: limited(method) for path, method in self.methods.items()}
+        )
 
     async def call(self, path: str, request: Message, call: Call) -> Message:
         """Serves one call.
@@ -63,16 +74,28 @@ class Service:
         """
         return await self.handler(path)(request, call)
 
+    async def call_without_quota(self, path: str, request: Message, call: Call) -> Message:
+        """Serves one of the server's own calls.
+
+        Raises:
+            ServiceError: the typed error the caller gets.
+        """
+        return await _serving(self.methods, path)(request, call)
+
     def handler(self, path: str) -> HandlerFunction:
         """What serves an RPC.
 
         Raises:
             UnimplementedError: nothing does.
         """
-        method = self.methods.get(path)
-        if method is None or method.serve is None:
-            raise UnimplementedError(f"{path.rsplit('/', 1)[-1]} is not implemented by this server")
-        return method.serve
+        return _serving(self._called, path)
+
+
+def _serving(methods: Mapping[str, Method], path: str) -> HandlerFunction:
+    method = methods.get(path)
+    if method is None or method.serve is None:
+        raise UnimplementedError(f"{path.rsplit('/', 1)[-1]} is not implemented by this server")
+    return method.serve
 
 
 def _find(groups: Sequence[object], name: str) -> HandlerFunction | None:
