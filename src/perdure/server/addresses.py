@@ -12,6 +12,7 @@ pragma that may be set for a file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from perdure.core.errors import PerdureError
 
 _MEMORY_PATHS = ("", ":memory:")
 _DEFAULT_NAME = "default"
+_PASSWORD = re.compile(r"(://[^/@:]*:).*@")
 
 
 class AddressError(PerdureError, ValueError):
@@ -66,10 +68,16 @@ def parse_address(address: str) -> Place:
     Raises:
         AddressError: it is none.
     """
-    parts = urlsplit(address)
-    if parts.scheme == "postgresql":
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:  # brackets, where it looks for an IPv6 address
         raise AddressError(
-            f"{address}: engines on PostgreSQL are not supported by this release of Perdure. Use sqlite:///FILE, or "
+            f"{address}: the address of an engine in a file is sqlite:///FILE: {error}"
+        ) from error
+    if parts.scheme == "postgresql":
+        shown = _PASSWORD.sub(r"\g<1>***@", address)
+        raise AddressError(
+            f"{shown}: engines on PostgreSQL are not supported by this release of Perdure. Use sqlite:///FILE, or "
             "the host:port of a server."
         )
     if parts.scheme != "sqlite" or "://" not in address:

@@ -211,7 +211,8 @@ class _TransportServiceClient(ServiceClient):
         with self._state_lock:
             self._closed = True
             transport, self._transport = self._transport, None
-        if transport is not None:
+        # What a forked child closes is its parent's: a socket in use, an engine on a loop that does not run here.
+        if transport is not None and not self._is_from_other_process():
             await transport.close()
 
     async def _connected_transport(self) -> Transport:

@@ -275,6 +275,7 @@ def _check_address(address: str, scheme: str | None, wants_tls: bool) -> None:
         ClientConnectError: It is no address; the message says what one looks like.
     """
     wrong = None
+    shown = address
     if scheme is None:
         if _ENGINE_WITHOUT_SLASHES.match(address):
             wrong = (
@@ -285,7 +286,9 @@ def _check_address(address: str, scheme: str | None, wants_tls: bool) -> None:
     elif scheme == "unix":
         wrong = "a socket in the file system is unix:/PATH, without //"
     elif scheme not in SCHEMES and scheme not in _HTTP:
-        wrong = f"nothing is known about {scheme}://; write HOST:PORT of a server, or sqlite:///FILE"
+        shown = f"{scheme}://..."  # the rest may hold a password
+        meant = " (for PostgreSQL it is postgresql://)" if scheme == "postgres" else ""
+        wrong = f"nothing is known about {scheme}://{meant}; write HOST:PORT of a server, or sqlite:///FILE"
     port = address.rpartition(":")[2]
     if scheme not in SCHEMES:
         if _NUMBER.fullmatch(port) and not 0 < int(port) <= _LARGEST_PORT:
@@ -295,4 +298,4 @@ def _check_address(address: str, scheme: str | None, wants_tls: bool) -> None:
                 "it begins or ends with a space or a line break, as what is read from a file may: strip it"
             )
     if wrong is not None:
-        raise ClientConnectError(f"Failed client connect: {address!r} is no address: {wrong}.")
+        raise ClientConnectError(f"Failed client connect: {shown!r} is no address: {wrong}.")

@@ -286,6 +286,7 @@ def test_an_address_with_a_scheme_of_http_is_warned_about() -> None:
         ("sqlite:/orders.db", "sqlite:///FILE"),
         ("sqlite3:///orders.db", "nothing is known about sqlite3://"),
         ("mysql://localhost:1/x", "nothing is known about mysql://"),
+        ("postgres://me:s3cret@localhost:1/x", "postgresql://"),
     ],
 )
 def test_what_is_no_address_is_refused_before_anything_is_tried(address: str, advice: str) -> None:
@@ -293,6 +294,7 @@ def test_what_is_no_address_is_refused_before_anything_is_tried(address: str, ad
     with pytest.raises(ClientConnectError, match="is no address") as caught:
         asyncio.run(ServiceClient.connect(ConnectConfig(target_host=address)))
     assert advice in str(caught.value)
+    assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("address", [None, 7233, b"localhost:7233"])

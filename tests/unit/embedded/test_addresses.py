@@ -79,3 +79,17 @@ def test_what_is_no_address_says_what_one_looks_like(address: str, says: str) ->
         parse_address(address)
     assert address in str(caught.value)
     assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("password", ["s3cret", "s3cret@x/s3cret:y"])
+def test_a_password_in_an_address_is_not_repeated(password: str) -> None:
+    """What says that an address cannot be used goes into logs."""
+    with pytest.raises(AddressError, match=r"postgresql://me:\*\*\*@host/db") as caught:
+        parse_address(f"postgresql://me:{password}@host/db")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_brackets_where_a_host_could_stand_are_no_address() -> None:
+    """Python's own error about IPv6 says nothing of addresses of engines."""
+    with pytest.raises(AddressError, match="sqlite:///FILE"):
+        parse_address("sqlite://[orders]/a.db")

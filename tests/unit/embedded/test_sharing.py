@@ -17,7 +17,7 @@ from perdure.server import Server, embedding
 from perdure.server.embedding import DRAIN_S
 from perdure.server.service.call import Call
 from perdure.server.service.service import HandlerFunction
-from perdure.service import embedded
+from perdure.service import ConnectConfig, ServiceClient, embedded
 from perdure.service._errors import ClientConnectError, RPCError, RPCStatusCode
 from perdure.service.embedded import open_embedded
 from perdure.store.sqlite.lock import FileLock
@@ -466,6 +466,26 @@ def test_a_forked_child_cannot_use_its_parents_client(address: str) -> None:
         return os.read(read, 1000)
 
     assert b"Cannot use client across forks" in asyncio.run(parent())
+
+
+def test_a_forked_child_that_closes_its_parents_client_closes_nothing(address: str) -> None:
+    """It waited for ever, for a loop that runs in the parent; over a socket it would have ended the parent's calls."""
+
+    async def parent() -> int:
+        async with await ServiceClient.connect(ConnectConfig(address)) as service:
+            child = os.fork()
+            if child == 0:
+                asyncio._set_running_loop(None)
+                try:
+                    asyncio.new_event_loop().run_until_complete(asyncio.wait_for(service.close(), 10))
+                except BaseException:
+                    os._exit(1)
+                os._exit(0)
+            _, status = await asyncio.to_thread(os.waitpid, child, 0)
+            assert await service.check_health()
+            return status
+
+    assert asyncio.run(parent()) == 0
 
 
 def _open_files() -> list[str]:
