@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Awaitable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -101,6 +102,7 @@ class Session:
     async def _connected(self) -> Any:
         from perdure.service import ClientConnectError, ServiceClient
 
+        new = _missing_database(self.connection.config.target_host)
         try:
             with warnings.catch_warnings(record=True) as noted:
                 warnings.simplefilter("ignore")
@@ -112,6 +114,8 @@ class Session:
             raise WrongUsageError(_one_line(str(error))) from error
         for each in noted:
             self.out.warn(_one_line(str(each.message)))
+        if new is not None:
+            self.out.warn(f"there was no database {new}: a new, empty one was made")
         return connected
 
     async def is_with_a_stranger(self) -> bool:
@@ -185,6 +189,19 @@ class Session:
         service, self._service = self._service, None
         if service is not None:
             await service.close()
+
+
+def _missing_database(address: str) -> Path | None:
+    """The file of an engine's address if it is not there yet: the name may be written wrong."""
+    if not address.lower().startswith("sqlite:"):
+        return None
+    from perdure.server.addresses import AddressError, parse_address
+
+    try:
+        path = parse_address(address).path
+        return None if path is None or path.exists() else path
+    except (AddressError, OSError):
+        return None  # connecting says what is wrong with it
 
 
 def _answer() -> str:

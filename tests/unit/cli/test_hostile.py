@@ -263,3 +263,15 @@ def test_a_warning_about_the_address_is_one_line(capsys: pytest.CaptureFixture[s
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert said[0].startswith("Warning: The address 'http://127.0.0.1:1' should be given as host:port")
+
+
+def test_a_database_that_was_not_there_is_mentioned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name that is written wrong shows an empty list, and leaves an empty file behind."""
+    words = ["workflow", "list", "--address", f"sqlite:///{tmp_path / 'ordres.db'}"]
+    assert root.exit_code_of(words) == 0
+    said = capsys.readouterr().err
+    assert f"there was no database {tmp_path / 'ordres.db'}: a new, empty one was made" in said
+    assert root.exit_code_of(words) == 0
+    assert "there was no database" not in capsys.readouterr().err

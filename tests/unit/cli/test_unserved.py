@@ -102,6 +102,7 @@ def test_a_hint_that_cannot_be_given_breaks_nothing(
     monkeypatch.setattr(unserved, "PATIENCE_S", 0)
     address = f"sqlite:///{tmp_path / 'orders.db'}"
     assert run("workflow", "start", "--type", "T", "-t", "q", "-w", "w", "--address", address) == 0
+    capsys.readouterr()  # the database is new, which is said once
     asked = asyncio.Event()
     call = Session.call
 
