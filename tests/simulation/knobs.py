@@ -8,6 +8,7 @@ from random import Random
 from types import ModuleType
 from typing import Any
 
+from perdure.core.schedule import machine
 from perdure.server.engine import histories, matching, runs, timers
 
 _KNOBS: tuple[tuple[ModuleType, str, tuple[Any, ...]], ...] = (
@@ -18,6 +19,7 @@ _KNOBS: tuple[tuple[ModuleType, str, tuple[Any, ...]], ...] = (
     (timers, "CONCURRENT", (1,)),
     (runs, "TAIL_BYTES", (1, 500)),
     (histories, "PAGE_BYTES", (1, 700)),
+    (machine, "MAX_LATE_ACTIONS", (1, 3)),
 )
 
 

@@ -645,6 +645,12 @@ def actions_that_are_late_are_dropped(patch: Patch) -> None:
 
 
 @_mutant
+def change_before_what_is_due(patch: Patch) -> None:
+    """A schedule is changed although more came due before than one step takes in: the rest is passed over."""
+    patch.setattr(machine, "is_far_behind", lambda *_: False)
+
+
+@_mutant
 def schedule_lost_when_it_cannot_be_written(patch: Patch) -> None:
     """A schedule that failed to do what is due counts as one that will be looked at again."""
 

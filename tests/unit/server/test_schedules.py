@@ -36,7 +36,7 @@ from perdure.core.errors import (
 )
 from perdure.core.run.records import RunKey
 from perdure.core.schedule import machine
-from perdure.core.schedule.state import ScheduleState, Start
+from perdure.core.schedule.state import ScheduleState, Start, decode
 from perdure.server.config import ServerConfig
 from perdure.server.engine import schedules, timers
 from perdure.server.engine.schedules import ATTENTION_NS
@@ -339,6 +339,48 @@ def test_an_update_with_an_old_token_is_refused() -> None:
             assert (await describe(client)).schedule.action.start_workflow.workflow_id == "v"
             with pytest.raises(FailedPreconditionError):
                 await client.invoke(update)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        UpdateScheduleRequest(namespace="default", schedule_id="s", schedule=hourly()),
+        PatchScheduleRequest(namespace="default", schedule_id="s", patch=SchedulePatch(pause="lunch")),
+    ],
+    ids=["update", "pause"],
+)
+def test_what_was_due_before_a_change_is_taken_however_much_it_is(
+    change: UpdateScheduleRequest | PatchScheduleRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock went on by more than one step takes in, and the first to look at the schedule is its user."""
+    monkeypatch.setattr(machine, "MAX_LATE_ACTIONS", 4)
+    hour_ns = 3_600 * 10**9
+
+    async def scenario() -> None:
+        store = _LastingStore()
+        async with served(store) as client:
+            await client.invoke(create())
+            key = ScheduleKey(client.server.namespaces.get("default").namespace_id, "s")
+        stored = await store.load_schedule(key)
+        assert stored is not None
+        state = decode(key.namespace_id, "s", stored.data)
+        first = state.processed_ns // hour_ns - 10
+        state.processed_ns = first * hour_ns
+        for time in (state.own_info().create_time, state.own_info().update_time):
+            time.FromNanoseconds(state.processed_ns)
+        # Its wake-up is far off: no timer is quicker than the user.
+        late = StoredSchedule(key, stored.version + 1, 2**62, stored.entry, state.encode())
+        await store.put_schedule(late)
+        async with served(store) as client:
+            await client.invoke(change)
+            info = (await describe(client)).info
+        stored = await store.load_schedule(key)
+        assert stored is not None
+        due = decode(key.namespace_id, "s", stored.data).processed_ns // hour_ns - first
+        assert due >= 10
+        assert info.action_count + info.overlap_skipped == due
 
     run(scenario())
 

@@ -217,6 +217,19 @@ def may_act(state: ScheduleState) -> bool:
     return not what.paused and (not what.limited_actions or what.remaining_actions > 0)
 
 
+def is_far_behind(state: ScheduleState, now_ns: int) -> bool:
+    """Whether more is due than one step takes in. It is to be worked off before anything is changed: a change would
+    pass over the rest, as it does over what was due before the schedule was as it is."""
+    if not may_act(state):
+        return False
+    for found in state.spec.walk(state.processed_ns, MAX_LATE_ACTIONS):
+        if isinstance(found, Barren):
+            return found.until_ns <= now_ns
+        if found.time_ns > now_ns:
+            return False
+    return False
+
+
 def _take_due(state: ScheduleState, now_ns: int) -> None:
     """Puts the actions that are due into the buffer; passes over those of a time in which it may not act."""
     if not may_act(state):

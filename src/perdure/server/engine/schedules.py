@@ -245,16 +245,24 @@ class Schedules:
         return await self._engine.finish_anyway(self._change(key, change))
 
     async def _change(self, key: ScheduleKey, change: Change) -> ScheduleState:
+        while (state := await self._changed(key, change)) is None:
+            await self._wake(_run(key))
+        await self._settle(key, state)
+        return state
+
+    async def _changed(self, key: ScheduleKey, change: Change) -> ScheduleState | None:
+        """The state after a change, committed; None, and nothing is done, if so much is due that it comes first."""
         async with _Pinned(self._slots, key):
             stored = await self._take(key)
             if stored is None:
                 raise NotFoundError("schedule not found")
-            before = _decode(stored)
-            state = change(before, self._engine.runtime.now_ns())
+            before, now_ns = _decode(stored), self._engine.runtime.now_ns()
+            if machine.is_far_behind(before, now_ns):
+                return None
+            state = change(before, now_ns)
             if state is not before:
                 await self._commit(key, stored, before, state)
-        await self._settle(key, state)
-        return state
+            return state
 
     async def _settle(self, key: ScheduleKey, state: ScheduleState) -> None:
         """Does at once what follows from a request, so that whoever asks next sees it done; later if not possible."""
