@@ -360,7 +360,12 @@ class RunModel:
                 queue = header.sticky_queue if sticky else queue_name(header.task_queue, header.task_version)
                 key = TaskKey(TaskKind.WORKFLOW, header.task_scheduled_event_id)
                 wanted.add((key, queue, str(header.task_stamp)))
-            for activity in state.activities.values():
+            known = header.versioning
+            is_held = known is not None and known.holds_activities
+            check(
+                not is_held or (known is not None and known.is_moving), "only a move holds activities", known
+            )
+            for activity in () if is_held else state.activities.values():
                 if not activity.started_ns and not activity.backing_off and not activity.paused_ns:
                     key = TaskKey(TaskKind.ACTIVITY, activity.scheduled_event_id)
                     wanted.add((key, queue_name(activity.task_queue, activity.version), str(activity.stamp)))

@@ -12,12 +12,15 @@ from perdure.api.deployment.v1 import WorkerDeploymentOptions, WorkerDeploymentV
 from perdure.api.workflow.v1 import VersioningOverride
 from tests.differential.context import Context, Run
 from tests.differential.registry import scenario
-from tests.support.builders import queue
+from tests.support.builders import continue_as_new, queue, schedule_activity
 from tests.support.proto import enums, workflowservice
 from tests.support.rpc import RpcError
 
 VERSIONED = enums.WorkerVersioningMode.WORKER_VERSIONING_MODE_VERSIONED
+UNVERSIONED = enums.WorkerVersioningMode.WORKER_VERSIONING_MODE_UNVERSIONED
 WORKFLOWS = enums.TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
+ACTIVITIES = enums.TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
+FIRST_BACKOFF = "workflow_execution_started_event_attributes.first_workflow_task_backoff"
 PINNED = enums.VersioningBehavior.VERSIONING_BEHAVIOR_PINNED
 AUTO_UPGRADE = enums.VersioningBehavior.VERSIONING_BEHAVIOR_AUTO_UPGRADE
 service = workflowservice
@@ -308,3 +311,129 @@ async def deployment_override(ctx: Context) -> None:
         await ctx.attempt(label, request)
         await _shown(ctx, run, f"{label}: shown")
     await run.record_history()
+
+
+async def _poll_activity(
+    ctx: Context, task_queue: str, build_id: str, timeout_s: float = 20.0
+) -> workflowservice.PollActivityTaskQueueResponse:
+    return await ctx.client.poll_activity_task(
+        task_queue, timeout_s=timeout_s, deployment_options=_options(ctx, build_id)
+    )
+
+
+async def _has_activities(ctx: Context, task_queue: str, build_id: str) -> None:
+    """A worker of the version polls for activities in vain until its deployment knows."""
+    described = service.DescribeWorkerDeploymentVersionRequest(
+        namespace="default", deployment_version=_version(ctx, build_id)
+    )
+    polling = asyncio.create_task(_poll_activity(ctx, task_queue, build_id, 60.0))
+    try:
+        await ctx.until(
+            f"activities of {build_id} known",
+            lambda: ctx.client.call(described, service.DescribeWorkerDeploymentVersionResponse),
+            lambda answer: any(known.type == ACTIVITIES for known in answer.version_task_queues),
+            timeout_s=PATIENCE_S,
+        )
+    finally:
+        polling.cancel()
+        await asyncio.wait({polling})
+
+
+async def _described(ctx: Context, run: Run, label: str) -> None:
+    """What a run's description and its list entry show of versions."""
+    described = await run.describe()
+    info = described.workflow_execution_info
+    ctx.record(f"{label}: versions", info.versioning_info)
+    ctx.record(f"{label}: deployment", info.worker_deployment_name)
+    ctx.record(f"{label}: attributes", info.search_attributes)
+    ctx.record(f"{label}: activities", list(described.pending_activities))
+
+
+@scenario
+async def deployment_activity_moves_its_run(ctx: Context) -> None:
+    """A worker of the new version that would take an activity has its run's code moved there first."""
+    run = await ctx.start()
+    for build_id in ("1", "2"):
+        await _registered(ctx, run, build_id)
+        await _has_activities(ctx, run.task_queue, build_id)
+    await _make_current(ctx, run.task_queue, "1")
+    task = await _poll(ctx, run, "1")
+    await run.complete(
+        task,
+        schedule_activity("a", run.task_queue),
+        deployment_options=_options(ctx, "1"),
+        versioning_behavior=AUTO_UPGRADE,
+    )
+    await _make_current(ctx, run.task_queue, "2")
+    polling = asyncio.create_task(_poll_activity(ctx, run.task_queue, "2"))
+    await run.until_described("moving", lambda now: now.HasField("pending_workflow_task"))
+    await _described(ctx, run, "moving")
+    await _complete(ctx, run, "2", AUTO_UPGRADE)
+    ctx.record("activity", (await polling).activity_id)
+    await _described(ctx, run, "moved")
+    await run.record_history()
+
+
+@scenario
+async def deployment_override_moves_activities(ctx: Context) -> None:
+    """An activity that waits for workers of a version goes with its run where an override pins it."""
+    run = await ctx.start()
+    for build_id in ("1", "2"):
+        await _registered(ctx, run, build_id)
+        await _has_activities(ctx, run.task_queue, build_id)
+    await _make_current(ctx, run.task_queue, "1")
+    task = await _poll(ctx, run, "1")
+    await run.complete(
+        task,
+        schedule_activity("a", run.task_queue),
+        deployment_options=_options(ctx, "1"),
+        versioning_behavior=PINNED,
+    )
+    request = service.UpdateWorkflowExecutionOptionsRequest(
+        namespace="default", workflow_execution=run.execution
+    )
+    request.update_mask.paths.append("versioning_override")
+    override = request.workflow_execution_options.versioning_override
+    override.pinned.behavior = "PINNED_OVERRIDE_BEHAVIOR_PINNED"  # type: ignore[assignment]  # by name
+    override.pinned.version.CopyFrom(_version(ctx, "2"))
+    await ctx.attempt("pinned", request)
+    await _described(ctx, run, "pinned")
+    ctx.record("activity", (await _poll_activity(ctx, run.task_queue, "2")).activity_id)
+    await _described(ctx, run, "started")
+    request.workflow_execution_options.Clear()
+    await ctx.attempt("let go", request)
+    await _described(ctx, run, "let go")
+
+
+@scenario
+async def deployment_told_of_target(ctx: Context) -> None:
+    """A pinned run is told of another current version until its code does not pin it any more, or declined."""
+    run = await ctx.start()
+    await _registered(ctx, run, "1")
+    await _registered(ctx, run, "2")
+    await _make_current(ctx, run.task_queue, "1")
+    await _complete(ctx, run, "1", PINNED)
+    await _make_current(ctx, run.task_queue, "2")
+    await run.signal()
+    told = await _poll(ctx, run, "1")
+    await ctx.attempt(
+        "behavior without version",
+        ctx.client.complete_workflow_task(told.task_token, (), versioning_behavior=PINNED),
+    )
+    await run.complete(
+        told,
+        continue_as_new(task_queue=queue(run.task_queue)),
+        deployment_options=_options(ctx, "1"),
+        versioning_behavior=PINNED,
+    )
+    stays = await _poll(ctx, run, "1")
+    ctx.record("declined", list(stays.history.events), drop=[FIRST_BACKOFF])
+    await run.complete(stays, deployment_options=_options(ctx, "1"), versioning_behavior=AUTO_UPGRADE)
+    await run.signal()
+    moves = await _poll(ctx, run, "2")
+    ctx.record("not told", list(moves.history.events)[-1])
+    unversioned = _options(ctx, "2")
+    unversioned.worker_versioning_mode = UNVERSIONED
+    await run.complete(moves, deployment_options=unversioned)
+    next_run = Run(ctx, run.workflow_id, stays.workflow_execution.run_id, run.task_queue)
+    await _described(ctx, next_run, "without version")

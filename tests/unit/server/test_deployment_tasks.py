@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from perdure.api.deployment.v1 import WorkerDeploymentOptions
+from perdure.core.errors import InvalidArgumentError
 from perdure.core.run.records import QueueKey, TaskKind
-from perdure.core.run.versioning import VERSIONED
-from tests.support.builders import duration, queue
+from perdure.core.run.versioning import AUTO_UPGRADE, PINNED, VERSIONED
+from tests.support.builders import duration, queue, schedule_activity
 from tests.support.proto import common, nexus, workflowservice
 from tests.unit.server.local_client import LocalClient, serving
 from tests.unit.server.support import run
-from tests.unit.server.test_deployments import QUEUE, make_current, options, poll, polled_in_vain, register
+from tests.unit.server.test_deployments import (
+    QUEUE,
+    complete,
+    make_current,
+    options,
+    pinned_to,
+    poll,
+    polled_in_vain,
+    register,
+    start,
+)
 
 
 async def _poll_activity(
@@ -54,6 +67,76 @@ def test_a_standalone_activity_goes_to_the_current_version_and_on_when_that_chan
             await _start_activity(client, "waits")
             await make_current(client, "2")
             assert (await _poll_activity(client, "2")).activity_id == "waits"
+
+    run(scenario())
+
+
+async def _with_waiting_activity(client: LocalClient, behavior: int) -> None:
+    """Versions 1 and 2; a run of 1, the current one, with an activity that nobody polls for."""
+    await _registered(client, "1", "2")
+    await make_current(client, "1")
+    await start(client, "order")
+    task = await poll(client, "1")
+    request = workflowservice.RespondWorkflowTaskCompletedRequest(
+        namespace="default",
+        task_token=task.task_token,
+        deployment_options=options("1"),
+        versioning_behavior=behavior,  # type: ignore[arg-type]  # an enum number
+        commands=[schedule_activity("pack", QUEUE)],
+    )
+    await client.invoke(request)
+
+
+def test_an_activity_waits_until_the_code_of_its_run_has_moved_to_the_new_version() -> None:
+    """The new version's code may expect its activities to run after it, and the old one's worker may be gone."""
+
+    async def scenario() -> None:
+        async with serving() as client:
+            await _with_waiting_activity(client, AUTO_UPGRADE)
+            await make_current(client, "2")
+            polled = asyncio.create_task(_poll_activity(client, "2"))
+            moves = await poll(client, "2")
+            assert moves.workflow_execution.workflow_id == "order"
+            assert not polled.done()
+            await complete(client, moves, "2", AUTO_UPGRADE)
+            assert (await polled).activity_id == "pack"
+
+    run(scenario())
+
+
+def test_an_activity_that_waits_goes_with_its_run_where_an_override_pins_it() -> None:
+    """Workers of the version that it waited for may be gone: that is what overrides are for."""
+
+    async def scenario() -> None:
+        async with serving() as client:
+            await _with_waiting_activity(client, PINNED)
+            request = workflowservice.UpdateWorkflowExecutionOptionsRequest(
+                namespace="default", workflow_execution=common.WorkflowExecution(workflow_id="order")
+            )
+            request.update_mask.paths.append("versioning_override")
+            request.workflow_execution_options.versioning_override.CopyFrom(pinned_to("2"))
+            await client.invoke(request)
+            assert (await _poll_activity(client, "2")).activity_id == "pack"
+
+    run(scenario())
+
+
+def test_a_behavior_without_a_version_is_refused() -> None:
+    """And the task can still be completed."""
+
+    async def scenario() -> None:
+        async with serving() as client:
+            await start(client, "order")
+            task = await poll(client, "")
+            request = workflowservice.RespondWorkflowTaskCompletedRequest(
+                namespace="default",
+                task_token=task.task_token,
+                versioning_behavior=PINNED,
+            )
+            with pytest.raises(InvalidArgumentError, match="versioning behavior cannot be specified"):
+                await client.invoke(request)
+            request.ClearField("versioning_behavior")
+            await client.invoke(request)
 
     run(scenario())
 

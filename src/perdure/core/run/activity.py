@@ -248,10 +248,13 @@ def _current_by_id(tx: Transition, activity_id: str, start_as: str | None) -> Ac
 # --- an attempt ---
 
 
-def start(tx: Transition, scheduled_event_id: int, request_id: str, identity: str) -> Activity:
-    """A worker takes the waiting attempt. Leaves no event yet."""
+def start(
+    tx: Transition, scheduled_event_id: int, request_id: str, identity: str, version: str = ""
+) -> Activity:
+    """A worker (of a deployment's version, if it has one) takes the waiting attempt. Leaves no event yet."""
     activity = tx.activities.edit(scheduled_event_id)
     attempts.begin(activity, tx.now_ns, request_id, identity)
+    activity.worker_version = version
     return activity
 
 

@@ -314,6 +314,7 @@ def _start_next(
         same_version=request.task_queue.name == header.task_queue,
         has_override=request.HasField("versioning_override"),
         initial_behavior=initial_behavior,
+        initiator=following.initiator,
     )
     context = lifecycle.StartContext(
         header.namespace,

@@ -14,7 +14,7 @@ from perdure.api.workflowservice.v1 import (
     RespondWorkflowTaskFailedRequest,
 )
 from perdure.core.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, ServiceError
-from perdure.core.run import activity, commands, lifecycle, workflow_task
+from perdure.core.run import activity, commands, lifecycle, versioning, workflow_task
 from perdure.core.run.commands import (
     CommandContext,
     EndpointId,
@@ -101,6 +101,7 @@ def respond_completed(
     tx = Transition(state, now_ns)
     _check(tx, token)
     _check_is_whole(request)
+    versioning.check_completion(request)
     if tx.header.paused_ns and request.force_create_new_workflow_task:
         raise FailedPreconditionError(PAUSED)
     sticky_timeout_ns = checked_duration_ns(
@@ -164,10 +165,10 @@ def _start_eagerly(
     """Starts the activities that this worker asked to be given at once."""
     tx = context.tx
     done.eager = [event_id for event_id in context.eager if event_id in tx.activities]
-    done.started = {
-        event_id: activity.start(tx, event_id, eager_request_id(state.run.run_id, event_id), request.identity)
-        for event_id in done.eager
-    }
+    version = versioning.completed_by(request)
+    for event_id in done.eager:
+        request_id = eager_request_id(state.run.run_id, event_id)
+        done.started[event_id] = activity.start(tx, event_id, request_id, request.identity, version)
 
 
 def _follow_with_a_task(

@@ -43,14 +43,20 @@ class Versioning(Record):
     is_moving: bool = False
     """A worker of another version took the workflow task, and none of that version has completed one yet."""
     moving_to: str = ""
+    holds_activities: bool = False
+    """While it moves: activities that wait do so until a worker of the new version has completed a workflow task."""
     revision: int = 0
     """Of the routing that sent the run where it is."""
     initial_behavior: int = 0
     """temporal.api.enums.v1.ContinueAsNewVersioningBehavior number that the run was continued with."""
     notified_revision: int = 0
     """Of the routing that the worker of the pinned run was told of; 0: it was told nothing."""
+    notified_version: str = ""
     declined_revision: int = 0
     """Of the routing that the run before was told of, and did not follow."""
+    declined_version: str = ""
+    deployment_name: str = ""
+    """Of the worker that completed its last workflow task, whether that has a version or not."""
 
 
 class RunHeader(Record):
@@ -211,6 +217,8 @@ class Activity(Record):
     """0: the attempt waits for a worker."""
     request_id: str = ""
     worker_identity: str = ""
+    worker_version: str = ""
+    """Of the worker that has, or had, the last attempt."""
     last_heartbeat_ns: int = 0
     heartbeat_details: bytes = b""
     last_failure: bytes = b""

@@ -101,6 +101,8 @@ def derived_tasks(view: View) -> dict[TaskKey, Dispatch]:
         name = header.sticky_queue if sticky else queue_name(header.task_queue, header.task_version)
         queue = QueueKey(namespace_id, name, TaskKind.WORKFLOW)
         rows[TaskKey(queue.kind, header.task_scheduled_event_id)] = (queue, sticky, str(header.task_stamp))
+    if header.versioning is not None and header.versioning.holds_activities:
+        return rows
     for event_id, activity in view.activities.items():
         if not activity.started_ns and not activity.backing_off and not activity.paused_ns:
             name = queue_name(activity.task_queue, activity.version)

@@ -401,6 +401,7 @@ class Transition:
             or activity.paused_ns
             or header.paused_ns
             or not header.is_open
+            or (header.versioning is not None and header.versioning.holds_activities)
         ):
             return None
         run = self.state.run

@@ -12,14 +12,20 @@ import json
 from msgspec.structs import replace
 
 from perdure.api.common.v1 import Payload, SearchAttributes
-from perdure.api.enums.v1 import ContinueAsNewVersioningBehavior, VersioningBehavior, WorkerVersioningMode
+from perdure.api.enums.v1 import (
+    ContinueAsNewInitiator,
+    ContinueAsNewVersioningBehavior,
+    VersioningBehavior,
+    WorkerVersioningMode,
+)
 from perdure.api.history.v1 import (
     WorkflowExecutionStartedEventAttributes,
     WorkflowTaskCompletedEventAttributes,
 )
 from perdure.api.workflow.v1 import VersioningOverride, WorkflowExecutionVersioningInfo
 from perdure.api.workflowservice.v1 import RespondWorkflowTaskCompletedRequest
-from perdure.core.deployment.routes import Routes, message_text, split_version, version_message
+from perdure.core.deployment.routes import Routes, message_text, split_version, version_message, version_text
+from perdure.core.errors import InvalidArgumentError
 from perdure.core.run import properties
 from perdure.core.run.records import TaskKey, TaskKind
 from perdure.core.run.state import Activity, RunHeader, Versioning
@@ -30,6 +36,7 @@ AUTO_UPGRADE = VersioningBehavior.Value("VERSIONING_BEHAVIOR_AUTO_UPGRADE")
 VERSIONED = WorkerVersioningMode.Value("WORKER_VERSIONING_MODE_VERSIONED")
 _USE_RAMP = ContinueAsNewVersioningBehavior.Value("CONTINUE_AS_NEW_VERSIONING_BEHAVIOR_USE_RAMPING_VERSION")
 _PINNED_OVERRIDE = VersioningOverride.PinnedOverrideBehavior.Value("PINNED_OVERRIDE_BEHAVIOR_PINNED")
+_BY_WORKFLOW = ContinueAsNewInitiator.Value("CONTINUE_AS_NEW_INITIATOR_WORKFLOW")
 _SHOWN: dict[int, str] = {PINNED: "Pinned", AUTO_UPGRADE: "AutoUpgrade"}
 _NOTHING = Versioning()
 _DEPLOYMENT, _VERSION = "TemporalWorkerDeployment", "TemporalWorkerDeploymentVersion"
@@ -67,7 +74,7 @@ def version(header: RunHeader) -> str:
 def info(header: RunHeader) -> WorkflowExecutionVersioningInfo | None:
     """What descriptions show; None for a run that never had to do with versions."""
     known = header.versioning
-    if known is None:
+    if known is None or replace(known, deployment_name="") == _NOTHING:
         return None
     shown = WorkflowExecutionVersioningInfo(
         behavior=known.behavior,  # type: ignore[arg-type]  # an enum number
@@ -118,8 +125,16 @@ def started(tx: Transition, attributes: WorkflowExecutionStartedEventAttributes)
             revision=source.source_deployment_revision_number,
             initial_behavior=source.continue_as_new_initial_versioning_behavior,
         )
+    if attributes.HasField("declined_target_version_upgrade"):
+        declined = attributes.declined_target_version_upgrade
+        known = replace(
+            known,
+            declined_revision=declined.revision_number,
+            declined_version=message_text(declined.deployment_version),
+        )
     if attributes.HasField("versioning_override"):
         known = _overridden(known, attributes.versioning_override)
+    known = replace(known, deployment_name=split_version(known.override_version or known.version)[0])
     if known != _NOTHING:
         _set(tx, known)
 
@@ -132,16 +147,40 @@ def overridden(tx: Transition, override: VersioningOverride | None) -> None:
         override is not None and normalized(override).SerializeToString() == known.override
     ):
         return
-    known = replace(known, is_moving=False, moving_to="", notified_revision=0)
+    held = _dispatch(header)
+    known = replace(known, is_moving=False, moving_to="", holds_activities=False, notified_revision=0)
     if override is None:
         known = replace(known, override=b"", override_version="", override_once=False)
+        known = replace(known, deployment_name=split_version(known.version)[0])
     else:
         known = _overridden(known, override)
+        if known.override_version:
+            known = replace(known, deployment_name=split_version(known.override_version)[0])
     _set(tx, known)
+    _leave_sticky_queue(header)
+    if _dispatch(header) != held:
+        _send_activities_anew(tx)
+
+
+def _leave_sticky_queue(header: RunHeader) -> None:
     header.sticky_queue, header.sticky_timeout_ns = "", 0
     if header.has_pending_task and not header.has_started_task:
         header.task_rerouted = header.task_on_sticky_queue
         header.task_stamp += 1
+
+
+def _dispatch(header: RunHeader) -> tuple[int, str, bool]:
+    """What the dispatch of waiting activities depends on."""
+    known = header.versioning
+    return behavior(header), version(header), known is not None and known.holds_activities
+
+
+def _send_activities_anew(tx: Transition) -> None:
+    """Activities that wait may be for workers of another version now, or be held back, or not any more."""
+    if not tx.header.is_open:
+        return
+    for scheduled_event_id in [item.scheduled_event_id for item in tx.activities if not item.started_ns]:
+        tx.activities.edit(scheduled_event_id).stamp += 1
 
 
 def _overridden(known: Versioning, override: VersioningOverride) -> Versioning:
@@ -175,6 +214,19 @@ def normalized(override: VersioningOverride) -> VersioningOverride:
     return wanted
 
 
+def check_completion(request: RespondWorkflowTaskCompletedRequest) -> None:
+    """Checks what a worker says of its version when it completes a workflow task.
+
+    Raises:
+        InvalidArgumentError: it says how the run behaves between versions, and has none.
+    """
+    is_versioned = request.deployment_options.worker_versioning_mode == VERSIONED
+    if request.versioning_behavior and not is_versioned and not request.HasField("deployment"):
+        raise InvalidArgumentError(
+            "versioning behavior cannot be specified without deployment options being set with versioned mode"
+        )
+
+
 def describe_completion(
     request: RespondWorkflowTaskCompletedRequest, attributes: WorkflowTaskCompletedEventAttributes
 ) -> None:
@@ -189,27 +241,41 @@ def describe_completion(
         attributes.deployment_version.build_id = options.build_id
 
 
+def completed_by(request: RespondWorkflowTaskCompletedRequest) -> str:
+    """The version of the worker that completes a workflow task; "" for one without."""
+    options = request.deployment_options
+    if options.worker_versioning_mode != VERSIONED:
+        return ""
+    return version_text(options.deployment_name, options.build_id)
+
+
 def completed(tx: Transition, attributes: WorkflowTaskCompletedEventAttributes) -> None:
     """A workflow task was completed: the run is of the worker's version now, and behaves as the worker says."""
     before = tx.header.versioning
     worker = message_text(attributes.deployment_version)
-    if before is None and not worker:
+    if before is None and not worker and not attributes.worker_deployment_name:
         return
     known = before or _NOTHING
+    held = _dispatch(tx.header)
     if known.is_moving:
         if known.moving_to == worker:
-            known = replace(known, is_moving=False, moving_to="")
+            known = replace(known, is_moving=False, moving_to="", holds_activities=False)
         else:
             tx.needs_task = True  # the task was under way before the move began
     known = replace(
         known,
         behavior=attributes.versioning_behavior,
         version=worker if attributes.versioning_behavior else "",
+        deployment_name=attributes.worker_deployment_name,
     )
     if known.override_once and known.override_version == worker:
         known = replace(known, override=b"", override_version="", override_once=False)
+    if known.notified_revision and known.behavior != PINNED:
+        known = replace(known, notified_revision=0, notified_version="")
     if known != before:
         _set(tx, known, used=worker)
+    if _dispatch(tx.header) != held:
+        _send_activities_anew(tx)
 
 
 def _set(tx: Transition, known: Versioning, used: str = "") -> None:
@@ -219,7 +285,7 @@ def _set(tx: Transition, known: Versioning, used: str = "") -> None:
     if known.override:
         how = _SHOWN[PINNED if known.override_version else AUTO_UPGRADE]
     wanted: dict[str, object] = {
-        _DEPLOYMENT: split_version(shown)[0] if shown else "",
+        _DEPLOYMENT: split_version(shown)[0] if shown else known.deployment_name,
         _VERSION: shown,
         _BEHAVIOR: how,
         _BUILD_IDS: [f"pinned:{shown}"] if shown and how == _SHOWN[PINNED] else [],
@@ -254,7 +320,12 @@ def _payload(value: object, label: bytes) -> Payload:
 
 
 def inheritance(
-    header: RunHeader, *, same_version: bool, has_override: bool, initial_behavior: int = 0
+    header: RunHeader,
+    *,
+    same_version: bool,
+    has_override: bool,
+    initial_behavior: int = 0,
+    initiator: int = 0,
 ) -> WorkflowExecutionStartedEventAttributes | None:
     """What a child, or the next run of a chain, takes over into its started event; None if it is nothing.
 
@@ -263,6 +334,8 @@ def inheritance(
         same_version: the version that holds has workers on the new run's task queue.
         has_override: the new run has an override of its own.
         initial_behavior: how the next run is to begin, as the continue-as-new command says.
+        initiator: a ContinueAsNewInitiator number of the next run of a chain; 0 for a child. A run that continues as
+            new was told of another version, and may have chosen to stay.
     """
     known = header.versioning
     if known is None:
@@ -275,12 +348,25 @@ def inheritance(
         return target
     if holds == PINNED and not initial_behavior:
         target.inherited_pinned_version.CopyFrom(version_message(now))
+        if initiator:
+            _decline(known, target, is_told=initiator == _BY_WORKFLOW)
     elif known.revision or initial_behavior:
         source = target.inherited_auto_upgrade_info
         source.source_deployment_version.CopyFrom(version_message(now))
         source.source_deployment_revision_number = known.revision
         source.continue_as_new_initial_versioning_behavior = initial_behavior  # type: ignore[assignment]  # enum number
     return target
+
+
+def _decline(known: Versioning, target: WorkflowExecutionStartedEventAttributes, *, is_told: bool) -> None:
+    """Says that the runs before were told of another version, and stayed."""
+    revision, declined = known.declined_revision, known.declined_version
+    if is_told and known.notified_revision:
+        revision, declined = known.notified_revision, known.notified_version
+    if revision:
+        target.declined_target_version_upgrade.revision_number = revision
+        if declined:
+            target.declined_target_version_upgrade.deployment_version.CopyFrom(version_message(declined))
 
 
 # --- tasks ---
@@ -295,13 +381,52 @@ def taken_by(tx: Transition, worker: str, routes: Routes) -> None:
     wanted, revision = _target(header, tx.state.run.workflow_id, routes)
     if behavior(header) != PINNED:
         if version(header) != worker:
-            known = replace(known, is_moving=True, moving_to=worker, revision=revision)
+            _move(tx, worker, revision)
             header.sticky_queue, header.sticky_timeout_ns = "", 0
-    elif known.override or wanted == version(header):
-        known = replace(known, notified_revision=0)
+        return
+    if known.override or wanted == version(header):
+        known = replace(
+            known, notified_revision=0, notified_version="", declined_revision=0, declined_version=""
+        )
     elif wanted and revision > known.declined_revision:
-        known = replace(known, notified_revision=revision)
+        known = replace(
+            known,
+            notified_revision=revision,
+            notified_version=wanted,
+            declined_revision=0,
+            declined_version="",
+        )
     header.versioning = known if known != _NOTHING else header.versioning
+
+
+def _move(tx: Transition, to: str, revision: int) -> None:
+    """The move to a version begins. Activities wait for its end; a task that is in memory only does not hold them."""
+    known = tx.header.versioning or _NOTHING
+    holds = known.holds_activities or not tx.header.task_is_speculative
+    tx.header.versioning = replace(
+        known, is_moving=True, moving_to=to, revision=revision, holds_activities=holds
+    )
+    if holds and not known.holds_activities:
+        _send_activities_anew(tx)
+
+
+def moves_before_activity(tx: Transition, worker: str, routes: Routes) -> bool:
+    """Whether a run first moves to the version of a worker ("" for none) that would take an activity of it.
+
+    That is where its next workflow task goes: its code runs there before the activity does. A queue that only
+    activities use may have versions of its own.
+    """
+    header = tx.header
+    if behavior(header) == PINNED or version(header) == worker:
+        return False
+    return _target(header, tx.state.run.workflow_id, routes)[0] == worker
+
+
+def move_for_activity(tx: Transition, worker: str, routes: Routes) -> None:
+    """Begins the move to the version of a worker that would take an activity; the run gets a workflow task for it."""
+    _move(tx, worker, _target(tx.header, tx.state.run.workflow_id, routes)[1])
+    _leave_sticky_queue(tx.header)
+    tx.needs_task = True
 
 
 def route(tx: Transition, routes: Routes) -> None:

@@ -21,7 +21,7 @@ from perdure.core.errors import (
     VersionConflictError,
 )
 from perdure.core.invariant import invariant
-from perdure.core.run import deadlines, effects
+from perdure.core.run import deadlines, effects, versioning
 from perdure.core.run.effects import NONE, Effect
 from perdure.core.run.items import decode_run
 from perdure.core.run.limits import Limits
@@ -347,6 +347,8 @@ class Engine:
                         await committed
                     except VersionConflictError:
                         continue
+                if delivery is None and task.key.kind is TaskKind.ACTIVITY:
+                    return None
                 return delivery or self.hand_over.workflow_task(slot, tx, task)
             raise UnavailableError(BUSY_RUN)
         except NotFoundError:
@@ -357,7 +359,10 @@ class Engine:
     def _begin(
         self, slot: RunSlot, state: RunState, task: Task, poller: Poller
     ) -> tuple[Transition, ActivityDelivery | None, asyncio.Future[None] | None] | None:
-        """Starts a task: the transition, an activity's delivery, and its commit if it has one; None if it is stale."""
+        """Starts a task: the transition, an activity's delivery, and its commit if it has one; None if it is stale.
+
+        An activity without a delivery waits: its run begins to move to another version instead.
+        """
         tx = Transition(state, self.runtime.now_ns())
         if task.key.kind is TaskKind.WORKFLOW:
             current = tx.waiting_workflow_task(tx.header)
@@ -374,6 +379,10 @@ class Engine:
         else:
             if tx.header.task_is_speculative:
                 tx.write_speculative_task()
+            routes = self.routes(slot.key.namespace_id)
+            if versioning.moves_before_activity(tx, poller.deployment_version, routes):
+                versioning.move_for_activity(tx, poller.deployment_version, routes)
+                return tx, None, self.commits.submit([self.commits.prepare(slot, tx)])
             delivery = self.hand_over.start_activity(poller, tx, task)
         return tx, delivery, self.commits.submit([Pending(slot, tx, [])])
 

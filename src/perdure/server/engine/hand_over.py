@@ -48,6 +48,8 @@ class HandOver:
                     if rerouted is None:
                         continue
                     task = rerouted
+                if task.key.kind is TaskKind.ACTIVITY and self._comes_later(slot, tx, task):
+                    continue
                 poller = self._matching.reserve(task)
                 if poller is None:
                     continue
@@ -61,6 +63,13 @@ class HandOver:
             self.release(reserved)
             raise
         return reserved
+
+    def _comes_later(self, slot: RunSlot, tx: Transition, task: Task) -> bool:
+        """Whether an activity waits for a move of its run that has begun, or that its worker is to begin."""
+        pending = tx.activities.get(task.key.scheduled_event_id)
+        if pending is None or tx.activity_dispatch(pending) is None:
+            return True
+        return versioning.moves_before_activity(tx, pending.version, self._routes(slot.key.namespace_id))
 
     def release(self, reserved: list[Reserved]) -> None:
         """The transition is given up: pollers that were to get its tasks wait again."""
@@ -86,7 +95,7 @@ class HandOver:
     def start_activity(self, poller: Poller, tx: Transition, task: Task) -> ActivityDelivery:
         """Starts an activity's attempt for a poller. Its delivery is taken before others change the activity."""
         event_id = task.key.scheduled_event_id
-        activity.start(tx, event_id, poller.request_id, poller.identity)
+        activity.start(tx, event_id, poller.request_id, poller.identity, poller.deployment_version)
         pending = present(
             tx.activities.get(event_id), "an activity that was just started is gone", run=tx.state.run
         )

@@ -130,6 +130,7 @@ class ActivityTasks:
             self._engine.runtime.new_id(),
             timeout_s,
             sdk=sdk,
+            deployment_version=version,
             options=worker_options(request),
         )
         worker = (namespace.namespace_id, request.worker_instance_key)

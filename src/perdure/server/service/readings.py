@@ -21,6 +21,7 @@ from perdure.api.workflowservice.v1 import (
     QueryWorkflowRequest,
     QueryWorkflowResponse,
 )
+from perdure.core.deployment.routes import split_version, version_message
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.run import callback, lifecycle, listing, nexus_operation, versioning, workflow_task
 from perdure.core.run.protos import set_duration, set_timestamp
@@ -267,6 +268,8 @@ class Readings:
         versions = versioning.info(header)
         if versions is not None:
             info.versioning_info.CopyFrom(versions)
+        if header.versioning is not None:
+            info.worker_deployment_name = header.versioning.deployment_name
         self._extended(response, state)
         for pending in state.activities.values():
             response.pending_activities.append(_pending_activity(pending))
@@ -368,6 +371,9 @@ def _pending_activity(activity: Activity) -> PendingActivityInfo:
     if activity.priority:
         info.priority.ParseFromString(activity.priority)
     info.last_worker_identity = activity.worker_identity
+    if activity.worker_version:
+        info.last_deployment_version.CopyFrom(version_message(activity.worker_version))
+        info.last_worker_deployment_version = ".".join(split_version(activity.worker_version))
     set_timestamp(info.scheduled_time, activity.scheduled_ns)
     set_timestamp(info.last_started_time, activity.started_ns)
     set_timestamp(info.last_heartbeat_time, activity.last_heartbeat_ns)
