@@ -12,7 +12,7 @@ from perdure.core.run import versioning
 from perdure.core.run.records import TaskKind
 from perdure.server.deployments import Deployments
 from perdure.server.engine.rerouting import Rerouting
-from perdure.server.service.deployment_rpcs import DeploymentRpcs
+from perdure.server.service.version_uses import VersionUses
 from tests.simulation import world
 
 Patch = pytest.MonkeyPatch
@@ -61,10 +61,10 @@ def routing_forgotten_at_restart(patch: Patch) -> None:
 def drained_with_pinned_runs(patch: Patch) -> None:
     """Nobody looks at the runs."""
 
-    async def none(self: DeploymentRpcs, namespace_id: str, name: str, build_id: str) -> int:
+    async def none(self: VersionUses, namespace_id: str, name: str, build_id: str) -> int:
         return 0
 
-    patch.setattr(DeploymentRpcs, "_pinned_runs", none)
+    patch.setattr(VersionUses, "_pinned_runs", none)
 
 
 def _where_versions_are(mutant: Callable[[Patch], None]) -> Callable[[Patch], None]:
