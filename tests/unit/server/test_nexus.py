@@ -641,8 +641,9 @@ def test_a_completion_by_http_ends_an_operation_once() -> None:
     asyncio.run(scenario())
 
 
-def test_a_completion_follows_a_reset() -> None:
-    """The operation of a run that was reset is pending in the run that followed."""
+@pytest.mark.parametrize("is_deleted", [False, True], ids=["", "the run is deleted"])
+def test_a_completion_follows_a_reset(is_deleted: bool) -> None:
+    """The operation of a run that was reset is pending in the run that followed, which may outlive it by far."""
 
     async def scenario() -> None:
         async with with_door() as (client, post):
@@ -661,6 +662,13 @@ def test_a_completion_follows_a_reset() -> None:
                     request_id="q",
                 )
             )
+            if is_deleted:
+                await client.invoke(
+                    workflowservice.DeleteWorkflowExecutionRequest(
+                        namespace="default",
+                        workflow_execution=common.WorkflowExecution(workflow_id="caller", run_id=run_id),
+                    )
+                )
             headers = {**JSON, "nexus-operation-state": "succeeded"}
             headers |= dict(task.request.start_operation.callback_header)
             assert (await post("/nexus/callback", headers, b'"r"'))[0] == 200

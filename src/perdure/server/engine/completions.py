@@ -95,6 +95,14 @@ class Completions:
         if run.kind is RunKind.NEXUS_OPERATION:
             await self._engine.operation_runs.state(run)
             return run
+        try:
+            return await self._reset_into(run)
+        except NotFoundError:
+            # An operation may outlive the run that was reset. Whether the newest run waits, its operation's request
+            # id tells.
+            return await self._histories.resolve(run.namespace_id, run.workflow_id, "")
+
+    async def _reset_into(self, run: RunKey) -> RunKey:
         header = (await self._histories.state(run)).header
         for _ in range(_RESETS_FOLLOWED):
             if header.is_open or not header.reset_run_id:
