@@ -6,6 +6,7 @@ Each test runs with COMMIT on the loop's thread and with COMMIT in its own.
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import sqlite3
 import threading
@@ -288,6 +289,38 @@ async def test_a_defect_in_the_commit_thread_fails_its_callers_and_not_the_store
 
 
 # --- other programs
+
+
+@pytest.mark.parametrize("becomes", ["deleted", "moved", "replaced"])
+async def test_nothing_is_acknowledged_that_goes_into_a_file_that_nobody_finds_again(
+    watched: type[Connection], store: SqliteStore, tmp_path: Path, becomes: str
+) -> None:
+    """A deleted file takes commits, and loses them with the last descriptor. One that is put back serves again."""
+    path, aside = store._path, tmp_path / "aside.db"
+    await store.commit([write(run_key(1))])
+    os.link(path, aside)
+    if becomes == "replaced":
+        (tmp_path / "new.db").touch()
+        (tmp_path / "new.db").replace(path)
+    else:
+        path.unlink()
+    for number in (2, 3):
+        with pytest.raises(StoreUnavailableError, match="deleted, moved or replaced"):
+            await store.commit([write(run_key(number))])
+    aside.replace(path)
+    await store.commit([write(run_key(4))])
+
+
+async def test_a_fence_is_not_written_into_a_new_file(watched: type[Connection], store: SqliteStore) -> None:
+    """The disk reports an error and the file is gone: no empty database takes its place."""
+    await store.commit([write(run_key(1))])
+    store._path.unlink()
+    watched.failing["COMMIT"] = ["SQLITE_IOERR_FSYNC"] * 2
+    with pytest.raises(StoreUnavailableError):
+        await store.commit([write(run_key(2))])
+    with pytest.raises(StoreUnavailableError):
+        await store.commit([write(run_key(3))])
+    assert not store._path.exists()
 
 
 async def test_a_program_that_holds_the_database_for_a_moment_is_waited_for(

@@ -257,6 +257,44 @@ def test_the_lock_ends_with_its_process_even_by_sigkill(path: Path) -> None:
     _open(path)
 
 
+@pytest.mark.parametrize("how", [os.link, os.rename])
+def test_a_file_in_use_is_refused_under_another_name_too(
+    path: Path, tmp_path: Path, how: Callable[[Path, Path], None]
+) -> None:
+    """A hard link, or the name it has after it was renamed: in another process, and in this one, whose locks stay."""
+    other = tmp_path / "other.db"
+    _open(path)
+
+    def undo() -> None:
+        # Renaming one name of a file to another name of the same file does nothing.
+        if not path.exists():
+            os.link(other, path)
+        other.unlink()
+
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"open\n"
+            how(path, other)
+            for _ in range(2):
+                assert "under another name" in _refusal(other)
+        finally:
+            holder.send_signal(signal.SIGKILL)
+    undo()
+
+    async def in_this_process() -> None:
+        store = SqliteStore(path)
+        await store.open()
+        how(path, other)
+        with pytest.raises(StoreOpenError, match=r"under another name .* by this process"):
+            await SqliteStore(other).open()
+        undo()
+        await store.commit([write(RUN)])
+        await store.close()
+
+    asyncio.run(in_this_process())
+
+
 # --- migrations
 
 

@@ -1,9 +1,11 @@
-"""The lock that keeps a database file to one process.
+"""The locks that keep a database file to one process, and to the place where it was opened.
 
-A file beside the database, `<file>.lock`, is held with `flock` for as long as the store is open; the kernel
-lets go of it when the process ends, however it ends. It is not the database itself, because closing any
-descriptor of that would drop SQLite's own locks. The lock file stays where it is: removing it would race with
-the next process.
+Two are held with `flock` for as long as the store is open; the kernel lets go of them when the process ends, however
+it ends. One is a file beside the database, `<file>.lock`, which also says who holds it; it stays where it is, because
+removing it would race with the next process. The other is the database itself, which may have another name, too: a
+hard link, or the one it had before it was renamed. SQLite's own locks (`fcntl`) know nothing of `flock`, but are
+dropped when any descriptor of the file is closed in the process; so ours stays open until SQLite has closed its own,
+and a file that is open in this process is never opened a second time.
 """
 
 from __future__ import annotations
@@ -15,45 +17,92 @@ from pathlib import Path
 
 from perdure.core.errors import StoreOpenError
 
+_Identity = tuple[int, int]
+"""Device and number of a file, whatever its names are."""
+
+_ADVICE = (
+    "One file serves one process at a time: stop that process, connect to its address if it is a server, or use "
+    "another file."
+)
+
 
 class FileLock:
-    """Holds the lock of one database file.
+    """Holds the locks of one database file.
 
     Args:
         database: the database's path; symbolic links are followed, so that two names of a file share one
-        lock.
+        lock. An empty file is made where there is none.
 
     Raises:
-        StoreOpenError: another process, or another store in this process, holds it, or it cannot be made.
+        StoreOpenError: another process, or another store in this process, holds one of them, or it cannot be made.
     """
 
     def __init__(self, database: Path) -> None:
-        path = Path(f"{database.resolve()}.lock")
+        self._named, self._database = database, database.resolve()
+        self._descriptors: list[int] = []
+        self._identity: _Identity | None = None
+        path = Path(f"{self._database}.lock")
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._lock_name(path)
+            self._lock_file()
         except OSError as error:
+            self.release()
             raise StoreOpenError(
                 f"Cannot make the lock file {path}: {error.strerror}. Perdure needs to write in the database's folder."
             ) from error
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip()
-            os.close(self._descriptor)
-            raise StoreOpenError(
-                f"The database {database} is in use by another process{f' (pid {holder})' if holder else ''}. "
-                "One file serves one process at a time: stop that process, connect to its address if it is a server, "
-                "or use another file."
-            ) from error
+        except StoreOpenError:
+            self.release()
+            raise
         _held.add(self)
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def _lock_name(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._descriptors.append(descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+            raise StoreOpenError(
+                f"The database {self._named} is in use by another process{f' (pid {holder})' if holder else ''}. "
+                f"{_ADVICE}"
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def _lock_file(self) -> None:
+        in_use = f"The database {self._named} is in use under another name (a link, or the name that it had before)"
+        if any(lock.is_of(_identity_of(self._database)) for lock in _held):
+            raise StoreOpenError(f"{in_use} by this process. {_ADVICE}")
+        descriptor = os.open(self._database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._descriptors.append(descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StoreOpenError(f"{in_use} by another process. {_ADVICE}") from error
+        found = os.fstat(descriptor)
+        self._identity = (found.st_dev, found.st_ino)
+
+    def is_of(self, identity: _Identity | None) -> bool:
+        """Whether the locked file is this one."""
+        return identity is not None and identity == self._identity
+
+    def is_in_place(self) -> bool:
+        """Whether the file still has the name under which it was opened: it was neither deleted, moved nor replaced."""
+        return self.is_of(_identity_of(self._database))
 
     def release(self) -> None:
         """Lets the next process in. May be called twice."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._identity = None
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+
+def _identity_of(path: Path) -> _Identity | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 _held: weakref.WeakSet[FileLock] = weakref.WeakSet()

@@ -118,9 +118,9 @@ class SqliteStore:
         """See `Store.open`. The file stays locked to this store until `close` or the end of the process."""
         pragmas = check_pragmas(self._pragmas)
         check_file(self._path)
-        self._lock = FileLock(self._path)
+        lock = self._lock = FileLock(self._path)
         try:
-            self._open_connections(pragmas)
+            self._open_connections(pragmas, lock)
         except sqlite3.Error as error:
             self._release()
             raise StoreOpenError(_why_not_opened(self._path, error)) from error
@@ -128,7 +128,7 @@ class SqliteStore:
             self._release()
             raise
 
-    def _open_connections(self, pragmas: Mapping[str, str]) -> None:
+    def _open_connections(self, pragmas: Mapping[str, str], lock: FileLock) -> None:
         connect = partial(connect_writer, self._path, pragmas)
         connection = connect()
         try:
@@ -147,7 +147,9 @@ class SqliteStore:
             connection.close()
             raise
         self._point_namespaces = reads.Namespaces()
-        self._writer = GroupWriter(connect, connection, Applier(connection, opened), self._clock)
+        self._writer = GroupWriter(
+            connect, connection, Applier(connection, opened), self._clock, lock.is_in_place
+        )
 
     async def close(self) -> None:
         """See `Store.close`."""

@@ -24,6 +24,9 @@ Until a fence has succeeded the store answers nothing, neither reads nor writes,
 call. A power failure between a failed fsync and the fence can still leave that group done; its callers were
 told "unknown".
 
+**When the file is gone.** A file that was deleted, moved or replaced takes commits as before, and loses them all with
+the last descriptor. So each group is answered only if the file still has its name; a file that is put back serves again.
+
 One connection writes and checkpoints, all others only read.
 """
 
@@ -102,6 +105,7 @@ class GroupWriter:
         connection: the first one it opened.
         applier: on that connection.
         clock: times commits; monotonic, seconds.
+        is_in_place: whether the file is still where the next process will look for it.
     """
 
     def __init__(
@@ -110,7 +114,9 @@ class GroupWriter:
         connection: sqlite3.Connection,
         applier: Applier,
         clock: Callable[[], float],
+        is_in_place: Callable[[], bool],
     ) -> None:
+        self._is_in_place = is_in_place
         self._connect = connect
         self._connection = connection
         self._applier = applier
@@ -263,7 +269,10 @@ class GroupWriter:
             self._idle.set()
 
     def _answer(self, group: _Group) -> None:
+        # Asked after COMMIT: what a file that nobody finds again has taken is not kept.
+        gone = None if self._is_in_place() else unavailable(_gone())
         for job in group.jobs:
+            job.error = job.error or gone
             if job.future.done():
                 continue
             if job.error is not None:
@@ -347,6 +356,8 @@ class GroupWriter:
     def _fence(self) -> sqlite3.Error | None:
         """Reopens the connection and commits a row of its own over whatever a failed commit left in the
         log."""
+        if not self._is_in_place():
+            return _gone()  # connecting would make an empty database
         try:
             connection = self._connect()
             self._applier.disconnect()
@@ -374,6 +385,13 @@ class GroupWriter:
                 # The connection cannot be trusted; the next job opens another.
                 self._fence_is_due = True
         invariant(self._fence_is_due or not self._connection.in_transaction, "a failed transaction has ended")
+
+
+def _gone() -> sqlite3.Error:
+    return sqlite3.OperationalError(
+        "the file was deleted, moved or replaced while it is in use; put it back, or stop this process and start it "
+        "anew"
+    )
 
 
 def _outcome_is_unknown(error: sqlite3.Error) -> bool:
