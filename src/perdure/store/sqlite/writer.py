@@ -25,7 +25,8 @@ call. A power failure between a failed fsync and the fence can still leave that 
 told "unknown".
 
 **When the file is gone.** A file that was deleted, moved or replaced takes commits as before, and loses them all with
-the last descriptor. So each group is answered only if the file still has its name; a file that is put back serves again.
+the last descriptor. So each group is answered only if the file still has its name; one that is put back serves
+again.
 
 One connection writes and checkpoints, all others only read.
 """
