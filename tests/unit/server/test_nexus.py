@@ -20,6 +20,7 @@ from perdure.core.run.records import QueueKey, RunKey, TaskKind
 from perdure.server.callback_addresses import AddressRule
 from perdure.server.config import ServerConfig
 from perdure.server.engine import nexus_calls, nexus_tasks
+from perdure.server.engine.completions import Completions
 from perdure.server.runtime import SystemRuntime
 from perdure.server.server import Server
 from perdure.store.memory import MemoryStore
@@ -672,6 +673,52 @@ def test_a_completion_follows_a_reset(is_deleted: bool) -> None:
             headers = {**JSON, "nexus-operation-state": "succeeded"}
             headers |= dict(task.request.start_operation.callback_header)
             assert (await post("/nexus/callback", headers, b'"r"'))[0] == 200
+            assert (await types(client))[-1] == "COMPLETED"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("by_http", [False, True], ids=["by a workflow", "by http"])
+def test_a_run_that_is_reset_while_its_operation_completes_hears_of_it(
+    by_http: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that waits has been found, and is reset before it is told."""
+    find = Completions.find
+    resets = []
+
+    async def scenario() -> None:
+        async with with_door() as (client, post):
+            await endpoint(client)
+            await caller(client)
+            task = await poll(client)
+            await answer(client, task, **running())
+            await until(client, "SCHEDULED", "STARTED")
+            await step(client, "caller")
+            run_id = (await client.describe("caller")).workflow_execution_info.execution.run_id
+            resets.append(
+                workflowservice.ResetWorkflowExecutionRequest(
+                    namespace="default",
+                    workflow_execution=common.WorkflowExecution(workflow_id="caller", run_id=run_id),
+                    workflow_task_finish_event_id=9,
+                    request_id="q",
+                )
+            )
+
+            async def reset_when_found(self: Completions, waiting: Any) -> RunKey:
+                found = await find(self, waiting)
+                while resets:
+                    await client.invoke(resets.pop())
+                return found
+
+            monkeypatch.setattr(Completions, "find", reset_when_found)
+            if by_http:
+                headers = {**JSON, "nexus-operation-state": "succeeded"}
+                headers |= dict(task.request.start_operation.callback_header)
+                assert (await post("/nexus/callback", headers, b'"r"'))[0] == 200
+            else:
+                await client.start("handler", "handler", completion_callbacks=[callback_of(task)])
+                await step(client, "handler", complete_workflow(payloads("r")))
+                await until_callback(client, "handler", State.CALLBACK_STATE_SUCCEEDED)
             assert (await types(client))[-1] == "COMPLETED"
 
     asyncio.run(scenario())

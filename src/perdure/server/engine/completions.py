@@ -132,5 +132,11 @@ class Completions:
         run = await self.find(waiting)
         if run.kind is RunKind.NEXUS_OPERATION:
             await self._engine.operation_runs.transact(run, apply_standalone)
-        else:
+            return
+        try:
             await self._engine.transact(run, apply)
+        except NotFoundError:
+            now_waiting = await self.find(waiting)
+            if now_waiting == run:
+                raise
+            await self._engine.transact(now_waiting, apply)  # it was reset after it was found

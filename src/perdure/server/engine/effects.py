@@ -370,8 +370,13 @@ class Effects:
 
     # --- operations of other runs that this one was ---
 
-    async def _call_back(self, run: RunKey, effect: Effect) -> None:
-        """Completes the operation that this run, or an update of it, was: in one commit with the callback's success."""
+    async def _call_back(self, run: RunKey, effect: Effect, reset: RunKey | None = None) -> None:
+        """Completes the operation that this run, or an update of it, was: in one commit with the callback's success.
+
+        Args:
+            run, effect: what is to be called back, and where that is noted.
+            reset: the run that waited, and was reset after it was found.
+        """
         state = await self._histories.state(run)
         item = state.callbacks.get(effect.event_id)
         if item is None:
@@ -398,18 +403,22 @@ class Effects:
             other = tx if target == run and tx.header.is_open else None  # a workflow that updates itself
             if target is not None and target != run:
                 other = await self._target(slots[target])
-            if waiting is not None and other is not None:
-                completion = completion_of(tx)
-                try:
-                    completion.apply(other, waiting)
-                except NotFoundError as error:
-                    problem = str(error)
-            elif not problem:
-                problem = NOT_FOUND
-            if problem:
-                other = None
-            _settle(tx, effect, problem)
-            await self._commit(slots, None if other is tx else other, tx)
+            goes_on = other is not None and not other.header.is_open and other.header.reset_run_id
+            if not goes_on or target == reset:
+                if waiting is not None and other is not None:
+                    completion = completion_of(tx)
+                    try:
+                        completion.apply(other, waiting)
+                    except NotFoundError as error:
+                        problem = str(error)
+                elif not problem:
+                    problem = NOT_FOUND
+                if problem:
+                    other = None
+                _settle(tx, effect, problem)
+                await self._commit(slots, None if other is tx else other, tx)
+                return
+        await self._call_back(run, effect, target)
 
     async def _complete_standalone(
         self, run: RunKey, effect: Effect, waiting: Waiting, completion_of: Callable[[Transition], Completion]
