@@ -33,7 +33,6 @@ NO_COMMANDS: dict[str, str] = {}
 
 NO_SUCCESS: dict[str, str] = {
     "AddOrUpdateRemoteCluster": "there is no other cluster to connect to",
-    "DeleteNamespace": "done by the official command on both servers instead: `operator namespace delete`",
     "ListArchivedWorkflowExecutions": "neither server archives, and says so",
     "RemoveRemoteCluster": "there is no other cluster to remove",
     "StopBatchOperation": "a job as small as a scenario's is done before; see `tests/unit/server/test_batches.py`",

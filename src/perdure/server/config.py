@@ -105,6 +105,8 @@ class ServerConfig:
         list_page_size: most rows of one list page, and how many a request gets that asks for none.
         retention_s: retention of the namespaces made at start, seconds.
         min_retention_s: least retention a namespace may have, seconds.
+        namespace_delete_delay_s: seconds that a deleted namespace's row stays once everything in it is
+            removed, when the request to delete it does not say.
         max_receive_bytes: largest request message, bytes.
         min_ping_interval_s: a client that pings more often than this is disconnected.
         max_concurrent_calls: calls under way at once, long polls included; more are refused.
@@ -135,6 +137,7 @@ class ServerConfig:
     list_page_size: int = 1000
     retention_s: float = DAY_S
     min_retention_s: float = 3600.0
+    namespace_delete_delay_s: float = 0.0
     max_receive_bytes: int = 4 * 1024 * 1024
     min_ping_interval_s: float = 10.0
     max_concurrent_calls: int = 20_000
@@ -230,6 +233,7 @@ _SERVER_KEYS: Mapping[str, tuple[str, Reader]] = {
     "frontend.visibilityMaxPageSize": ("list_page_size", _positive),
     "frontend.keepAliveMinTime": ("min_ping_interval_s", _seconds),
     "system.namespaceMinRetentionLocal": ("min_retention_s", _seconds),
+    "frontend.deleteNamespaceNamespaceDeleteDelay": ("namespace_delete_delay_s", _seconds),
     "history.cacheMaxSize": ("cached_runs", _positive),
     "frontend.httpAllowedHosts": ("http_allowed_hosts", _patterns),
     "component.callbacks.allowedAddresses": ("callback_addresses", read_rules),

@@ -51,6 +51,8 @@ class Namespace:
         search_attributes: its own attributes by name.
         retired_attributes: names of removed ones whose values are still to be taken out of the lists.
         version: of the stored row.
+        removal_delay_ns: for how long its row stays once it is deleted and everything in it is removed.
+        removal_ns: when that delay is over; 0 before it has begun.
     """
 
     namespace_id: str
@@ -60,6 +62,8 @@ class Namespace:
     search_attributes: Mapping[str, AttributeType] = field(default_factory=dict)
     version: int = 0
     retired_attributes: tuple[str, ...] = ()
+    removal_delay_ns: int = 0
+    removal_ns: int = 0
 
     @property
     def is_being_removed(self) -> bool:
@@ -210,6 +214,8 @@ def _encode(namespace: Namespace) -> StoredNamespace:
         "config": b64encode(namespace.config.SerializeToString()).decode(),
         "search_attributes": {name: int(kind) for name, kind in namespace.search_attributes.items()},
         "retired_attributes": list(namespace.retired_attributes),
+        "removal_delay_ns": namespace.removal_delay_ns,
+        "removal_ns": namespace.removal_ns,
     }
     return StoredNamespace(
         namespace.namespace_id, namespace.name, namespace.version, json.dumps(document).encode()
@@ -226,4 +232,6 @@ def _decode(stored: StoredNamespace) -> Namespace:
         {name: AttributeType(number) for name, number in document["search_attributes"].items()},
         stored.version,
         tuple(document.get("retired_attributes", ())),
+        document.get("removal_delay_ns", 0),
+        document.get("removal_ns", 0),
     )

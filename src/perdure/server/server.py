@@ -13,8 +13,6 @@ from google.protobuf.message import Message
 
 from perdure.api.namespace.v1 import NamespaceInfo
 from perdure.api.services import WORKFLOW_SERVICE, method_path
-from perdure.core.errors import PerdureError, StoreError, UnavailableError
-from perdure.core.run.records import RunKind
 from perdure.core.visibility.attributes import AttributeType
 from perdure.server import collector
 from perdure.server.attribute_removals import AttributeRemovals
@@ -26,6 +24,7 @@ from perdure.server.engine.histories import Histories
 from perdure.server.engine.rerouting import Rerouting
 from perdure.server.engine.schedules import Schedules
 from perdure.server.engine.starts import Starts
+from perdure.server.namespace_removals import NamespaceRemovals
 from perdure.server.namespaces import REGISTERED, Namespace, Namespaces
 from perdure.server.nexus import Nexus
 from perdure.server.nexus_remote import HttpRemote
@@ -48,8 +47,6 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_NAMESPACE = "default"
 SKIPPING_RETENTION_S = 100 * 365 * DAY_S
-REMOVAL_RETRY_S = 5.0
-"""How long the removal of a namespace rests when the store cannot go on with it."""
 
 
 class Door(Protocol):
@@ -113,10 +110,14 @@ class Server:
         self._rerouting.listeners.append(self.nexus.tasks.reroute)
         self.schedules = Schedules(self.engine, Starts(self.engine), Histories(self.engine))
         self.batches = Batches(self.engine)
+        self.namespace_removals = NamespaceRemovals(
+            self.namespaces, self.engine, self.schedules, self.batches, self.deployments, self.queue_configs
+        )
         self.time_skipping: TimeSkipping | None = None
         if isinstance(runtime, SkippingRuntime):
             self.time_skipping = TimeSkipping(self.engine, runtime)
             self.time_skipping.add_source(self.schedules)
+            self.time_skipping.add_source(self.namespace_removals)
             self.schedules.on_change = self.time_skipping.notice
         self.service = Service(
             self._groups(),
@@ -130,7 +131,6 @@ class Server:
         self._http_door: Door | None = None
         if listens and config.http_port is not None:
             self._http_door = self._new_http_door(config.host, config.http_port)
-        self._background: set[asyncio.Task[None]] = set()
         self._has_started = False
 
     def _groups(self) -> list[object]:
@@ -143,7 +143,7 @@ class Server:
                 self._config,
                 self._runtime,
                 self.nexus.endpoints,
-                self._remove_in_background,
+                self.namespace_removals.begin,
             ),
             SearchAttributeRpcs(self.namespaces, self._removals),
             VisibilityRpcs(self._store, self.namespaces, self._config),
@@ -205,9 +205,7 @@ class Server:
         except BaseException:  # Also when cancelled: what was opened is closed before anybody hears of it.
             await self.stop(0)
             raise
-        for namespace in list(self.namespaces.all()):
-            if namespace.is_being_removed:
-                self._remove_in_background(namespace)
+        self.namespace_removals.start()
 
     async def listen(self, host: str, port: int) -> None:
         """Opens the gRPC door of a started server that has none; does nothing if it has one.
@@ -287,9 +285,7 @@ class Server:
         """
         self.turn_away()
         await asyncio.gather(*(door.stop(grace_s) for door in self._doors()))
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await self.namespace_removals.stop()
         if self.time_skipping is not None:
             await self.time_skipping.stop()
         await self.batches.stop()
@@ -330,42 +326,3 @@ class Server:
                 await self.namespaces.create(
                     Namespace(self._runtime.new_run_id(), name, NamespaceInfo(state=REGISTERED), config)
                 )
-
-    # --- removal of deleted namespaces ---
-
-    def _remove_in_background(self, namespace: Namespace) -> None:
-        task = asyncio.create_task(self._remove(namespace), name=f"remove {namespace.name}")
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
-    async def _remove(self, namespace: Namespace) -> None:
-        """Removes a deleted namespace, however long the store cannot; the rest is done after the next start."""
-        while True:
-            try:
-                await self._remove_all(namespace)
-                return
-            except (UnavailableError, StoreError) as error:
-                logger.warning("namespace %s cannot be removed now: %s", namespace.name, error)
-            except PerdureError as error:
-                logger.error("namespace %s could not be removed: %s", namespace.name, error)
-                return
-            await asyncio.sleep(REMOVAL_RETRY_S)
-
-    async def _remove_all(self, namespace: Namespace) -> None:
-        """Removes what a deleted namespace has, then its row.
-
-        Nothing new is begun in it from now on (`Namespaces.check_exists`), and what is on its way to the store is
-        waited for, so that it is found. Schedules come first, so that none of them starts a run behind the removal's
-        back.
-        """
-        if under_way := set(self.engine.working):
-            await asyncio.wait(under_way)
-        await self.schedules.delete_all(namespace.namespace_id)
-        await self.batches.delete_all(namespace.namespace_id)
-        for kind in RunKind:
-            while (page := await self._store.list_runs(namespace.namespace_id, None, 100, None, kind)).rows:
-                for row in page.rows:
-                    await self.engine.delete_run(row.run)
-        await self.deployments.delete_all(namespace.namespace_id)
-        await self.queue_configs.delete_all(namespace.namespace_id)
-        await self.namespaces.delete(namespace)

@@ -101,6 +101,49 @@ async def namespace_life(ctx: Context) -> None:
 
 
 @scenario
+async def namespace_deleted_with_delay(ctx: Context) -> None:
+    """Deleted with a delay it is there by its id and its new name, its old name is free; deleted twice, and wrongly."""
+    name = ctx.id("ns")
+    await ctx.client.invoke(_register(name))
+    described = await ctx.client.call(
+        workflowservice.DescribeNamespaceRequest(namespace=name), workflowservice.DescribeNamespaceResponse
+    )
+    namespace_id = described.namespace_info.id
+    delay = duration(3600)
+    answer = await ctx.client.call(
+        operatorservice.DeleteNamespaceRequest(namespace=name, namespace_delete_delay=delay),
+        operatorservice.DeleteNamespaceResponse,
+        timeout_s=30,
+    )
+    deleted = answer.deleted_namespace
+    ctx.record("new name", deleted == f"{name}-deleted-{namespace_id[:5]}")
+
+    async def show(label: str) -> None:
+        for by, request in {
+            "id": workflowservice.DescribeNamespaceRequest(id=namespace_id),
+            "name": workflowservice.DescribeNamespaceRequest(namespace=deleted),
+        }.items():
+            found = (await ctx.client.call(request, workflowservice.DescribeNamespaceResponse)).namespace_info
+            ctx.record(f"{label}: by {by}", {"state": found.state, "is renamed": found.name == deleted})
+        for include in (False, True):
+            listing = workflowservice.ListNamespacesRequest(page_size=1000)
+            listing.namespace_filter.include_deleted = include
+            listed = await ctx.client.call(listing, workflowservice.ListNamespacesResponse)
+            names = {entry.namespace_info.name for entry in listed.namespaces}
+            ctx.record(f"{label}: listed{' with deleted ones' if include else ''}", deleted in names)
+
+    await show("deleted")
+    await ctx.attempt("register again", _register(name))
+    again = await ctx.client.call(
+        operatorservice.DeleteNamespaceRequest(namespace=deleted, namespace_delete_delay=delay),
+        operatorservice.DeleteNamespaceResponse,
+        timeout_s=30,
+    )
+    ctx.record("deleted again", again.deleted_namespace == deleted)
+    await show("deleted again")
+
+
+@scenario
 async def namespace_errors(ctx: Context) -> None:
     """Describe and update of a namespace that does not exist, and bad updates."""
     unknown = "no-such-namespace"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -14,6 +14,9 @@ from perdure.api.operatorservice.v1 import DeleteNamespaceRequest
 from perdure.api.workflowservice.v1 import (
     CreateScheduleRequest,
     CreateWorkerDeploymentRequest,
+    DescribeNamespaceRequest,
+    ListNamespacesRequest,
+    RegisterNamespaceRequest,
     StartActivityExecutionRequest,
     StartBatchOperationRequest,
     StartWorkflowExecutionRequest,
@@ -22,10 +25,12 @@ from perdure.api.workflowservice.v1 import (
 )
 from perdure.core.errors import NamespaceNotFoundError
 from perdure.core.run.records import RunKind
-from perdure.server import server as servers
+from perdure.server import namespace_removals
 from perdure.server.config import ServerConfig
+from perdure.server.namespaces import DELETED
 from perdure.server.runtime import SystemRuntime
 from perdure.server.server import Server
+from perdure.server.time_skipping import SkippingRuntime
 from perdure.store.faults import Fault, FaultyStore, fail_method
 from perdure.store.memory import MemoryStore
 from tests.unit.server.local_client import LocalClient
@@ -104,6 +109,11 @@ def _queue_config(queue: str = "q") -> UpdateTaskQueueConfigRequest:
     return request
 
 
+async def _removals(server: Server) -> None:
+    """Returns when no namespace is being removed any more."""
+    await asyncio.gather(*server.namespace_removals._tasks.values())
+
+
 @dataclass(frozen=True)
 class Stage:
     """A server with a namespace to delete, on a store in which the calls of one method wait."""
@@ -134,7 +144,7 @@ async def _holding(method: str) -> AsyncIterator[Stage]:
     namespace_id = server.namespaces.get(NAME).namespace_id
     store.held_method = method
     yield Stage(store, server, LocalClient(server), namespace_id)
-    await asyncio.gather(*server._background)
+    await _removals(server)
     for kind in RunKind:
         assert (await store.list_runs(namespace_id, None, 10, None, kind)).rows == ()
     assert not await store.list_schedules(namespace_id, "", 10)
@@ -209,7 +219,7 @@ def test_a_removal_goes_on_when_the_store_can_again(
     method: str, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And does not wait for the next start of the server."""
-    monkeypatch.setattr(servers, "REMOVAL_RETRY_S", 0.0)
+    monkeypatch.setattr(namespace_removals, "RETRY_S", 0.0)
 
     async def scenario() -> None:
         store = FaultyStore(MemoryStore())
@@ -220,7 +230,7 @@ def test_a_removal_goes_on_when_the_store_can_again(
         store.calls.clear()
         store.decide = fail_method(method, fault)
         await client.invoke(DeleteNamespaceRequest(namespace=NAME))
-        await asyncio.gather(*server._background)
+        await _removals(server)
         assert method in store.calls
         assert [stored.name for stored in await store.list_namespaces()] == ["default"]
         await server.stop(1.0)
@@ -246,11 +256,185 @@ def test_a_namespace_whose_state_was_set_to_deleted_keeps_what_it_has() -> None:
 
         server = Server(store, ServerConfig(port=0), SystemRuntime(), "memory")
         await server.start()
-        assert not server._background
+        assert not server.namespace_removals._tasks
         assert len((await store.list_runs(namespace_id, None, 10, None)).rows) == 1
         await LocalClient(server).invoke(DeleteNamespaceRequest(namespace=NAME))
-        await asyncio.gather(*server._background)
+        await _removals(server)
         assert [stored.name for stored in await store.list_namespaces()] == ["default"]
         await server.stop(1.0)
+
+    run(scenario())
+
+
+DELAY_S = 3_600
+
+
+def _deletion(name: str = NAME, delay_s: int | None = DELAY_S) -> DeleteNamespaceRequest:
+    request = DeleteNamespaceRequest(namespace=name)
+    if delay_s is not None:
+        request.namespace_delete_delay.seconds = delay_s
+    return request
+
+
+class Delayed:
+    """A server on a clock that tests move, and whose namespace is deleted with a delay; it can be started again."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.store = MemoryStore()
+        self.runtime = SkippingRuntime(SystemRuntime())
+        self._config = config
+
+    async def start(self, **changes: Any) -> None:
+        """Start the server, with the store and the clock that there are."""
+        config = replace(self._config, **changes)
+        self.server = Server(self.store, config, self.runtime, "memory", listens=False)
+        await self.server.start()
+        self.client = LocalClient(self.server)
+
+    async def delete(self, request: DeleteNamespaceRequest) -> str:
+        """Delete the namespace; returns once its removal rests. Its name from then on."""
+        answer = await self.client.invoke(request)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        return str(answer.deleted_namespace)  # type: ignore[attr-defined]
+
+    async def skip(self, seconds: int) -> None:
+        """Move the clock on as a skip of time does, and let the removal have its turns."""
+        self.runtime.skip_to(self.runtime.now_ns() + seconds * 10**9)
+        self.server.namespace_removals.clock_moved()
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+
+    async def names(self) -> list[str]:
+        """Of the namespaces that the store has, `default` left out."""
+        stored = await self.store.list_namespaces()
+        return sorted(each.name for each in stored if each.name != "default")
+
+    async def has_runs(self, namespace_id: str) -> bool:
+        """Whether the store has workflows of a namespace."""
+        return bool((await self.store.list_runs(namespace_id, None, 10, None)).rows)
+
+
+@asynccontextmanager
+async def _delayed(**settings: Any) -> AsyncIterator[Delayed]:
+    stage = Delayed(ServerConfig(port=0, namespaces=(NAME,), **settings))
+    await stage.start()
+    yield stage
+    await stage.server.stop(1.0)
+
+
+def test_a_deleted_namespace_stays_for_the_delay_without_what_was_in_it() -> None:
+    """It is shown by its new name and its id meanwhile, and by lists that ask for it; its old name is free."""
+
+    async def scenario() -> None:
+        async with _delayed() as stage:
+            await stage.client.invoke(_workflow())
+            namespace_id = stage.server.namespaces.get(NAME).namespace_id
+            assert await stage.has_runs(namespace_id)
+            deleted = await stage.delete(_deletion())
+            assert not await stage.has_runs(namespace_id)
+            for found in (
+                DescribeNamespaceRequest(namespace=deleted),
+                DescribeNamespaceRequest(id=namespace_id),
+            ):
+                described: Any = await stage.client.invoke(found)
+                assert described.namespace_info.name == deleted
+                assert described.namespace_info.state == DELETED
+            listed: Any = await stage.client.invoke(ListNamespacesRequest())
+            assert [each.namespace_info.name for each in listed.namespaces] == ["default"]
+            request = ListNamespacesRequest()
+            request.namespace_filter.include_deleted = True
+            listed = await stage.client.invoke(request)
+            assert [each.namespace_info.name for each in listed.namespaces] == ["default", deleted]
+            again = RegisterNamespaceRequest(namespace=NAME)
+            again.workflow_execution_retention_period.seconds = 86_400
+            await stage.client.invoke(again)
+            assert await stage.names() == [NAME, deleted]
+            await stage.skip(DELAY_S - 60)
+            assert await stage.names() == [NAME, deleted]
+            await stage.skip(60)
+            assert await stage.names() == [NAME]
+
+    run(scenario())
+
+
+def test_a_delay_goes_on_when_the_server_is_started_again() -> None:
+    """It does not begin again, and what is over by then is removed at once."""
+
+    async def scenario() -> None:
+        async with _delayed() as stage:
+            deleted = await stage.delete(_deletion())
+            await stage.server.stop(1.0)
+            stage.runtime.skip_to(stage.runtime.now_ns() + (DELAY_S - 60) * 10**9)
+            await stage.start(namespaces=())
+            await stage.skip(0)
+            assert await stage.names() == [deleted]
+            await stage.server.stop(1.0)
+            stage.runtime.skip_to(stage.runtime.now_ns() + 60 * 10**9)
+            await stage.start(namespaces=())
+            await stage.skip(0)
+            assert await stage.names() == []
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("delay_s", [0, -5])
+def test_no_delay_is_none(delay_s: int) -> None:
+    """What the request says counts, not what the server would take without it; a negative delay is over."""
+
+    async def scenario() -> None:
+        async with _delayed(namespace_delete_delay_s=DELAY_S) as stage:
+            await stage.delete(_deletion(delay_s=delay_s))
+            assert await stage.names() == []
+
+    run(scenario())
+
+
+def test_a_request_that_says_nothing_takes_the_delay_of_the_configuration() -> None:
+    async def scenario() -> None:
+        async with _delayed(namespace_delete_delay_s=DELAY_S) as stage:
+            deleted = await stage.delete(_deletion(delay_s=None))
+            await stage.skip(DELAY_S - 60)
+            assert await stage.names() == [deleted]
+            await stage.skip(60)
+            assert await stage.names() == []
+
+    run(scenario())
+
+
+def test_to_delete_once_more_is_to_replace_the_delay() -> None:
+    """It begins anew, longer or shorter; none removes the namespace at once."""
+
+    async def scenario() -> None:
+        async with _delayed() as stage:
+            deleted = await stage.delete(_deletion())
+            await stage.skip(DELAY_S - 60)
+            assert await stage.delete(_deletion(deleted)) == deleted
+            await stage.skip(DELAY_S - 60)
+            assert await stage.names() == [deleted]
+            assert await stage.delete(_deletion(deleted, None)) == deleted
+            assert await stage.names() == []
+            with pytest.raises(NamespaceNotFoundError):
+                await stage.delete(_deletion(deleted))
+
+    run(scenario())
+
+
+def test_time_is_not_skipped_to_the_end_of_a_delay_but_past_it() -> None:
+    """As retention: only who moves the clock so far on sees the namespace go."""
+
+    async def scenario() -> None:
+        async with _delayed() as stage:
+            deleted = await stage.delete(_deletion())
+            skipping = stage.server.time_skipping
+            assert skipping is not None
+            began_ns = stage.runtime.now_ns()
+            await skipping.sleep_unlocked(began_ns + (DELAY_S - 60) * 10**9)
+            await stage.skip(0)
+            assert await stage.names() == [deleted]
+            removals = list(stage.server.namespace_removals._tasks.values())
+            await skipping.sleep_unlocked(began_ns + (DELAY_S + 60) * 10**9)
+            await asyncio.gather(*removals)
+            assert await stage.names() == []
 
     run(scenario())

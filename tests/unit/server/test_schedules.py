@@ -674,7 +674,8 @@ def test_a_namespace_is_removed_with_what_its_schedules_start_meanwhile() -> Non
             await remove_all(namespace_id)
 
         server.schedules.delete_all = late  # type: ignore[method-assign]
-        await server._remove(namespace)
+        server.namespace_removals.begin(namespace)
+        await asyncio.gather(*server.namespace_removals._tasks.values())
         assert not (await store.list_runs(namespace.namespace_id, None, 10, None)).rows
         await server.stop(0)
 

@@ -102,7 +102,7 @@ def test_a_namespace_that_was_being_deleted_when_the_server_ended_is_removed_at_
         store = SqliteStore(path)
         second = _server(store)
         await second.start()
-        await asyncio.gather(*second._background)
+        await asyncio.gather(*second.namespace_removals._tasks.values())
         assert [stored.name for stored in await store.list_namespaces()] == ["default"]
         assert (await store.list_runs(namespace.namespace_id, None, 10, None)).rows == ()
         await second.stop(GRACE_S)

@@ -73,7 +73,8 @@ class NamespaceRpcs:
         config: cluster name, limits, capabilities, least retention.
         runtime: for ids and times.
         endpoints: a namespace that one of them leads to is not deleted.
-        on_deleted: called after a namespace was marked as deleted and renamed: its runs are removed in the background.
+        on_deleted: called after a namespace was marked as deleted and renamed, or got another delay: it is
+            removed in the background.
     """
 
     def __init__(
@@ -229,7 +230,10 @@ class NamespaceRpcs:
         return DeprecateNamespaceResponse()
 
     async def delete_namespace(self, request: DeleteNamespaceRequest, call: Call) -> DeleteNamespaceResponse:
-        """OperatorService.DeleteNamespace: frees the name at once, removes what is in it in the background."""
+        """OperatorService.DeleteNamespace: frees the name at once, removes what is in it in the background.
+
+        The row stays for the delay after that. To delete once more by the new name, or the id, is to replace the delay.
+        """
         if request.namespace and request.namespace_id:
             raise InvalidArgumentError("Only one of namespace name or Id should be set on request.")
         namespace = self._find(request.namespace, request.namespace_id)
@@ -241,11 +245,22 @@ class NamespaceRpcs:
         info = NamespaceInfo()
         info.CopyFrom(namespace.info)
         info.state = DELETED
-        deleted = replace(namespace, info=info, name=self._deleted_name(namespace))
-        if deleted.name != namespace.name:
+        deleted = replace(
+            namespace,
+            info=info,
+            name=self._deleted_name(namespace),
+            removal_delay_ns=self._delay_ns(request),
+            removal_ns=0,
+        )
+        if deleted != namespace:
             await self._namespaces.update(deleted)
         self._on_deleted(deleted)
         return DeleteNamespaceResponse(deleted_namespace=deleted.name)
+
+    def _delay_ns(self, request: DeleteNamespaceRequest) -> int:
+        if not request.HasField("namespace_delete_delay"):
+            return round(self._config.namespace_delete_delay_s * SECOND_NS)
+        return max(duration_ns(request.namespace_delete_delay), 0)
 
     def _deleted_name(self, namespace: Namespace) -> str:
         for length in range(SHORTEST_DELETED_SUFFIX, len(namespace.namespace_id)):
