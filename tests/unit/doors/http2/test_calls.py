@@ -34,6 +34,10 @@ class Server:
         )
         loop = asyncio.get_running_loop()
         self.dispatcher = Dispatcher(routes, Limits(MAX_BYTES, **more), loop)
+        self.connect()
+
+    def connect(self) -> None:
+        """Another connection takes the place of the one that is sent on; that stays open, with its calls."""
         self.calls = CallsOfConnection(self.dispatcher, lambda: None)
         self.connection = self.calls.connection = Connection(
             self.calls, self.dispatcher.limits, 0.0, self.dispatcher.budget
@@ -133,6 +137,25 @@ def test_more_calls_than_allowed_are_refused_and_cancelled_ones_count_until_they
         server.send(server.request(9, b"e"))
         assert status_of(await server.settle(), 9) is None
         assert server.started == [b"a", b"b", b"e"]
+
+    _run(scenario)
+
+
+def test_a_connection_that_takes_all_it_may_leaves_as_much_to_others() -> None:
+    """Its bound is its own, below that of all together: others are answered, and it hears that it is one too many."""
+
+    async def scenario() -> None:
+        server = Server()
+        ids = range(1, 2 * limits.MAX_STREAMS + 2, 2)
+        server.send(*map(server.headers, ids))
+        assert resets(parse(server.connection.take())) == {ids[-1]: ErrorCode.REFUSED_STREAM}
+        assert server.dispatcher.budget.calls == limits.MAX_STREAMS
+        server.connect()
+        server.may_end.set()
+        server.send(server.request(1, b"mine"), *map(server.headers, ids[1 : limits.MAX_STREAMS]))
+        sent = await server.settle()
+        assert body_of(sent, 1)[5:] == b"mine"
+        assert {status_of(sent, number) for number in ids[1 : limits.MAX_STREAMS : 1000]} == {None}
 
     _run(scenario)
 

@@ -26,8 +26,13 @@ TICK_S: Final = 5.0
 
 # --- size
 MAX_CONNECTIONS: Final = 10_000
-MAX_STREAMS: Final = 20_000
-"""Calls of one connection. Clients hold back calls beyond it."""
+MAX_STREAMS: Final = 10_000
+"""Calls of one connection. Clients hold back calls beyond it.
+
+Half of what all connections may have together (`Limits.calls`), so that one, with a client that waits for too many
+results at once, leaves as much to all others. Far above what a worker needs, whose polls are counted in hundreds:
+whoever is held back here waits with everything else that he sends on the connection.
+"""
 STREAM_WINDOW_SLACK: Final = 64 * 1024
 """By how much a stream's window exceeds the longest message, so that a unary call never needs more window."""
 CONNECTION_WINDOW: Final = 32 * 1024 * 1024
