@@ -12,6 +12,7 @@ from perdure.core.errors import UnavailableError
 from perdure.core.run.records import QueueKey, RunKey, Task, TaskKey, TaskKind
 from perdure.server.config import ServerConfig
 from perdure.server.engine import effects, timers
+from perdure.server.engine.effects import Effects
 from perdure.server.engine.matching import Poller
 from perdure.server.runtime import SystemRuntime
 from perdure.server.server import Server
@@ -30,6 +31,7 @@ from tests.unit.server.support import run
 
 EventType = enums.EventType
 CHILD_QUEUE = "children"
+_COMPLETED = "WORKFLOW_TASK_COMPLETED"
 
 
 class _LastingStore(MemoryStore):
@@ -132,6 +134,71 @@ def test_children_that_end_together_are_told_of_together(monkeypatch: pytest.Mon
             await client.complete_workflow_task(task.task_token, [])
             found = await types(client, "parent")
             assert found.count("CHILD_WORKFLOW_EXECUTION_TERMINATED") == count
+
+    run(scenario())
+
+
+async def _parent_of_two(client: LocalClient) -> workflowservice.ResetWorkflowExecutionRequest:
+    """A parent whose children have started; returns how to reset it to a point after that."""
+    started = await client.start("parent", "parents")
+    children = [start_child(name, task_queue=queue(CHILD_QUEUE)) for name in ("c1", "c2")]
+    await step(client, "parents", *children)
+    await step(client, "parents")
+    finished = [number for number, name in enumerate(await types(client, "parent"), 1) if name == _COMPLETED]
+    return workflowservice.ResetWorkflowExecutionRequest(
+        namespace="default",
+        workflow_execution=common.WorkflowExecution(workflow_id="parent", run_id=started.run_id),
+        workflow_task_finish_event_id=finished[-1],
+        request_id="reset",
+    )
+
+
+def test_a_child_tells_what_its_parent_was_reset_into_when_the_parent_is_deleted() -> None:
+    """A child may outlive the run that started it, of which nothing says any more what it was reset into."""
+
+    async def scenario() -> None:
+        async with serving() as client:
+            reset = await _parent_of_two(client)
+            await client.invoke(reset)
+            await client.invoke(
+                workflowservice.DeleteWorkflowExecutionRequest(
+                    namespace="default", workflow_execution=reset.workflow_execution
+                )
+            )
+            await client.terminate("c1")
+            while len((await client.describe("parent")).pending_children) > 1:
+                await asyncio.sleep(0)
+            assert "CHILD_WORKFLOW_EXECUTION_TERMINATED" in await types(client, "parent")
+
+    run(scenario())
+
+
+def test_a_parent_that_is_reset_while_its_children_end_hears_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run that waits has been found, and is reset before it is told: by the child that leads and one that joins."""
+    find = Effects._parent
+    resets: list[workflowservice.ResetWorkflowExecutionRequest] = []
+    found_both = asyncio.Event()
+    finders = 0
+
+    async def scenario() -> None:
+        async with serving() as client:
+            resets.append(await _parent_of_two(client))
+
+            async def reset_when_found(self: Effects, child: RunKey) -> RunKey:
+                nonlocal finders
+                found = await find(self, child)
+                finders += 1
+                if finders == 2:
+                    await client.invoke(resets.pop())
+                    found_both.set()
+                await found_both.wait()
+                return found
+
+            monkeypatch.setattr(Effects, "_parent", reset_when_found)
+            await asyncio.gather(client.terminate("c1"), client.terminate("c2"))
+            while finders < 4 or (await client.describe("parent")).pending_children:
+                await asyncio.sleep(0)
+            assert (await types(client, "parent")).count("CHILD_WORKFLOW_EXECUTION_TERMINATED") == 2
 
     run(scenario())
 

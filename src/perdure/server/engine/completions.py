@@ -19,8 +19,6 @@ from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories
 
 ALREADY_COMPLETED = "workflow execution already completed"
-_RESETS_FOLLOWED = 100
-"""Runs of a workflow that was reset again and again are followed so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +93,7 @@ class Completions:
         if run.kind is RunKind.NEXUS_OPERATION:
             await self._engine.operation_runs.state(run)
             return run
-        try:
-            return await self._reset_into(run)
-        except NotFoundError:
-            # An operation may outlive the run that was reset. Whether the newest run waits, its operation's request
-            # id tells.
-            return await self._histories.resolve(run.namespace_id, run.workflow_id, "")
-
-    async def _reset_into(self, run: RunKey) -> RunKey:
-        header = (await self._histories.state(run)).header
-        for _ in range(_RESETS_FOLLOWED):
-            if header.is_open or not header.reset_run_id:
-                break
-            run = run._replace(run_id=header.reset_run_id)
-            header = (await self._histories.state(run)).header
-        return run
+        return await self._histories.reset_into(run)
 
     async def complete(self, waiting: Waiting, completion: Completion) -> None:
         """Tells the run that waits for an operation how it ended.

@@ -75,7 +75,8 @@ class _News:
     """Children that have ended and whose parent is told of them together."""
 
     children: list[RunKey]
-    told: asyncio.Future[None]
+    told: asyncio.Future[bool]
+    """False: the parent was reset in the meantime, and the one that follows is to be told."""
 
 
 @dataclass(slots=True)
@@ -403,8 +404,7 @@ class Effects:
             other = tx if target == run and tx.header.is_open else None  # a workflow that updates itself
             if target is not None and target != run:
                 other = await self._target(slots[target])
-            goes_on = other is not None and not other.header.is_open and other.header.reset_run_id
-            if not goes_on or target == reset:
+            if target == reset or not _was_reset(other):
                 if waiting is not None and other is not None:
                     completion = completion_of(tx)
                     try:
@@ -463,23 +463,37 @@ class Effects:
 
     # --- parents and children when one closes ---
 
-    async def _tell_parent(self, run: RunKey) -> None:
-        """Tells the parent; children of one parent that end while it is being told are told of together."""
+    async def _tell_parent(self, run: RunKey, reset: RunKey | None = None) -> None:
+        """Tells the parent; children of one parent that end while it is being told are told of together.
+
+        Args:
+            run: the child.
+            reset: the parent that waited, and was reset after it was found.
+        """
         parent = await self._parent(run)
         teller = self._tellers.setdefault(parent, _Teller())
         news = teller.next
         if news is not None and len(news.children) < TOLD_AT_ONCE:
             news.children.append(run)
-            await asyncio.shield(news.told)
-            return
-        news = teller.next = _News([run], asyncio.get_running_loop().create_future())
+            is_told = await asyncio.shield(news.told)
+        else:
+            news = teller.next = _News([run], asyncio.get_running_loop().create_future())
+            is_told = await self._tell_together(teller, parent, news, reset)
+        if not is_told:
+            await self._tell_parent(run, parent)
+
+    async def _tell_together(
+        self, teller: _Teller, parent: RunKey, news: _News, reset: RunKey | None
+    ) -> bool:
+        """Returns whether the parent was told; False: it was reset in the meantime."""
         teller.users += 1
         try:
             async with teller.lock:
                 if teller.next is news:
                     teller.next = None
-                await self._tell(parent, news.children)
-            news.told.set_result(None)
+                is_told = await self._tell(parent, news.children, reset)
+            news.told.set_result(is_told)
+            return is_told
         except BaseException as error:  # whatever it was: those that wait for the same news must hear of it
             news.told.set_exception(error)
             news.told.exception()  # read here, because nobody else may wait
@@ -493,18 +507,16 @@ class Effects:
         """The run to tell of a child: its parent, or what that was reset into."""
         header = (await self._histories.state(run)).header
         parent = RunKey(run.namespace_id, header.parent_workflow_id, header.parent_run_id)
-        while True:
-            try:
-                found = (await self._histories.state(parent)).header
-            except NotFoundError:
-                return parent
-            if found.is_open or not found.reset_run_id:
-                return parent
-            parent = parent._replace(run_id=found.reset_run_id)
+        try:
+            return await self._histories.reset_into(parent)
+        except NotFoundError:
+            return parent
 
-    async def _tell(self, parent: RunKey, runs: Sequence[RunKey]) -> None:
+    async def _tell(self, parent: RunKey, runs: Sequence[RunKey], reset: RunKey | None) -> bool:
         async with self.locked(parent, *runs) as slots:
             other = await self._target(slots[parent])
+            if parent != reset and _was_reset(other):
+                return False
             told: list[Transition] = []
             for run in runs:
                 tx = await self._source(slots[run], Effect(Kind.TELL_PARENT))
@@ -518,6 +530,7 @@ class Effects:
                 tx.header.owes_parent = False
                 told.append(tx)
             await self._commit(slots, other, *told)
+            return True
 
     async def _close_child(self, run: RunKey, effect: Effect) -> None:
         item = (await self._histories.state(run)).children.get(effect.event_id)
@@ -538,6 +551,11 @@ class Effects:
                 child.close_with_parent(other, item, run)
             child.forget(tx, effect.event_id)
             await self._commit(slots, other, tx)
+
+
+def _was_reset(tx: Transition | None) -> bool:
+    """Whether another run goes on with what a run has begun."""
+    return tx is not None and not tx.header.is_open and bool(tx.header.reset_run_id)
 
 
 def _settle(tx: Transition, effect: Effect, problem: str) -> None:

@@ -18,6 +18,8 @@ from perdure.server.engine.engine import Engine
 PAGE_BYTES = 2 * 1024 * 1024
 """A page of history ends with the batch that reaches this size, so that answers stay well below what clients accept."""
 
+RESETS_FOLLOWED = 100
+"""Runs of a workflow that was reset again and again are followed so far."""
 REMEMBERED = 16
 """Batches of several events that are kept parsed, each of at most so many bytes."""
 REMEMBERED_BYTES = 64 * 1024
@@ -49,6 +51,27 @@ class Histories:
         if current is None:
             raise NotFoundError(f"workflow not found for ID: {workflow_id}")
         return current.run
+
+    async def reset_into(self, run: RunKey) -> RunKey:
+        """The run that waits now for what a run has begun: itself, or what it was reset into.
+
+        What was begun may outlive the run that was reset. Once that is deleted it is the workflow's newest run, of
+        which the caller has to see whether it waits.
+
+        Raises:
+            NotFoundError: the workflow has no run.
+        """
+        found = run
+        try:
+            header = (await self.state(found)).header
+            for _ in range(RESETS_FOLLOWED):
+                if header.is_open or not header.reset_run_id:
+                    break
+                found = found._replace(run_id=header.reset_run_id)
+                header = (await self.state(found)).header
+        except NotFoundError:
+            return await self.resolve(run.namespace_id, run.workflow_id, "")
+        return found
 
     async def state(self, run: RunKey) -> RunState:
         """The run's committed state; only to be read, and only until the next await.
