@@ -14,7 +14,7 @@ import msgspec
 from perdure.api.enums.v1 import EventType
 from perdure.api.history.v1 import HistoryEvent
 from perdure.core.deployment.state import Deployment
-from perdure.core.run.records import RunKey
+from perdure.core.run.records import RunKey, TaskKind
 from perdure.core.run.state import RunHeader, RunState
 from perdure.core.run.versioning import AUTO_UPGRADE, PINNED
 from perdure.store.protocol import StoredDeployment
@@ -71,6 +71,8 @@ class DeploymentOracle:
         self.routing = self.wished = Routing()
         self.calm_since_s: float | None = None
         self._routings: list[tuple[float, Routing]] = [(0.0, self.routing)]
+        self._serves_activities: dict[str, float] = {}
+        """Builds whose workers are known to take activities, and since when."""
         self._pinned: dict[RunKey, str] = {}
         self._last_build: dict[RunKey, str] = {}
         self._waiting: dict[RunKey, tuple[tuple[int, int, int], float]] = {}
@@ -78,6 +80,11 @@ class DeploymentOracle:
     def put(self, stored: StoredDeployment) -> None:
         """A deployment was written."""
         state = _DECODER.decode(stored.data)
+        self._serves_activities = {
+            build: self._serves_activities.get(build, self._time_s())
+            for build, version in state.versions.items()
+            if (QUEUE, TaskKind.ACTIVITY) in version.queues
+        }
         routing = Routing(state.current, state.ramping or "", state.percentage)
         if routing != self.routing:
             check(routing == self.wished, "a routing changes to what was asked for last", routing)
@@ -171,7 +178,11 @@ class DeploymentOracle:
         return found
 
     def activity_begins(self, run: RunKey, worker: str) -> None:
-        """A worker was given an activity."""
+        """A worker was given an activity: of the run's version, or as routed if that is not known to take any."""
         pinned = self._pinned.get(run)
-        right = pinned is None or pinned == self.builds[worker]
+        if pinned is None or pinned == self.builds[worker]:
+            return
+        allowed = self._targets_since(self._time_s())
+        served_s = self._time_s() - self._serves_activities.get(pinned, self._time_s())
+        right = served_s <= _ON_ITS_WAY_S and self.builds[worker] in allowed
         check(right, "a pinned run's activity goes to its version only", f"{run} {pinned} {worker}")
