@@ -11,7 +11,7 @@ import resource
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -309,6 +309,59 @@ async def test_nothing_is_acknowledged_that_goes_into_a_file_that_nobody_finds_a
             await store.commit([write(run_key(number))])
     aside.replace(path)
     await store.commit([write(run_key(4))])
+
+
+@pytest.mark.parametrize("becomes", ["deleted", "moved", "replaced"])
+async def test_nothing_is_acknowledged_that_goes_into_a_log_that_nobody_finds_again(
+    watched: type[Connection], store: SqliteStore, tmp_path: Path, becomes: str
+) -> None:
+    """Somebody tidies up: a crash would lose all that the log holds. Put back, it serves again."""
+    log, aside = Path(f"{store._path}-wal"), tmp_path / "aside"
+    await store.commit([write(run_key(1))])
+    os.link(log, aside)
+    if becomes == "replaced":
+        (tmp_path / "new").touch()
+        (tmp_path / "new").replace(log)
+    else:
+        log.unlink()
+    for number in (2, 3):
+        with pytest.raises(StoreUnavailableError, match="deleted, moved or replaced"):
+            await store.commit([write(run_key(number))])
+    aside.replace(log)
+    await store.commit([write(run_key(4))])
+
+
+async def test_a_log_that_was_deleted_loses_nothing_when_the_store_is_closed(
+    watched: type[Connection], store: SqliteStore
+) -> None:
+    """Which is what the error says to do: closing moves what the log holds into the database."""
+    await store.commit([write(run_key(1))])
+    Path(f"{store._path}-wal").unlink()
+    with pytest.raises(StoreUnavailableError, match="stop this process"):
+        await store.commit([write(run_key(2))])
+    await store.close()
+    await store.open()
+    assert await _versions(store, range(1, 2)) == [1]
+    await store.commit([write(run_key(3))])
+
+
+async def test_a_log_is_in_place_whoever_else_writes_and_checkpoints(
+    watched: type[Connection], store: SqliteStore
+) -> None:
+    """No other program that uses the database as SQLite does makes us think that the log is gone; nor does a fence."""
+    for number, pragma in enumerate(
+        ("wal_checkpoint(TRUNCATE)", "wal_checkpoint(RESTART)", "journal_mode = DELETE")
+    ):
+        await store.commit([write(run_key(number))])
+        other = sqlite3.connect(store._path, isolation_level=None)
+        with suppress(sqlite3.OperationalError):  # the last one: another process uses the database
+            other.execute(f"PRAGMA {pragma}").fetchone()
+        other.close()
+        await store.commit([write(run_key(number), 1)])
+    watched.failing["COMMIT"] = ["SQLITE_IOERR_FSYNC"] * 2
+    with pytest.raises(StoreUnavailableError):
+        await store.commit([write(run_key(8))])
+    await store.commit([write(run_key(9))])
 
 
 async def test_a_fence_is_not_written_into_a_new_file(watched: type[Connection], store: SqliteStore) -> None:

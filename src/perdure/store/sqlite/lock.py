@@ -41,6 +41,8 @@ class FileLock:
         self._named, self._database = database, database.resolve()
         self._descriptors: list[int] = []
         self._identity: _Identity | None = None
+        self._log = Path(f"{self._database}-wal")
+        self._log_identity: _Identity | None = None
         path = Path(f"{self._database}.lock")
         try:
             self._lock_name(path)
@@ -86,13 +88,23 @@ class FileLock:
         """Whether the locked file is this one."""
         return identity is not None and identity == self._identity
 
+    def watch_log(self) -> None:
+        """From now on the log (`<file>-wal`) has its place, too: a connection that stays open has written to it.
+
+        SQLite makes it at the first write, keeps it through every checkpoint, whoever does it, and removes it when the
+        last connection is closed; so nobody else has to touch it before.
+        """
+        self._log_identity = _identity_of(self._log)
+
     def is_in_place(self) -> bool:
-        """Whether the file still has the name under which it was opened: it was neither deleted, moved nor replaced."""
-        return self.is_of(_identity_of(self._database))
+        """Whether file and log still have the names they were opened by: neither was deleted, moved or replaced."""
+        if not self.is_of(_identity_of(self._database)):
+            return False
+        return self._log_identity is None or self._log_identity == _identity_of(self._log)
 
     def release(self) -> None:
         """Lets the next process in. May be called twice."""
-        self._identity = None
+        self._identity = self._log_identity = None
         while self._descriptors:
             os.close(self._descriptors.pop())
 

@@ -140,6 +140,7 @@ class SqliteStore:
             if found is None:
                 connection.execute(queries.WRITE_META, ("cluster_id", self._cluster_id))
             connection.execute("COMMIT")
+            lock.watch_log()
             self._point_reader = connect_reader(self._path, pragmas)
             self._lists = _LongReads(connect_reader(self._path, pragmas), "perdure-sqlite-lists")
             self._queues = _LongReads(connect_reader(self._path, pragmas), "perdure-sqlite-queues")

@@ -25,7 +25,8 @@ call. A power failure between a failed fsync and the fence can still leave that 
 told "unknown".
 
 **When the file is gone.** A file that was deleted, moved or replaced takes commits as before, and loses them all with
-the last descriptor. So each group is answered only if the file still has its name; one that is put back serves
+the last descriptor. So does its log (`-wal`): whoever deletes that takes away what is not in the database yet, unless
+the process lives to close it. So each group is answered only if both still have their names; what is put back serves
 again.
 
 One connection writes and checkpoints, all others only read.
@@ -106,7 +107,7 @@ class GroupWriter:
         connection: the first one it opened.
         applier: on that connection.
         clock: times commits; monotonic, seconds.
-        is_in_place: whether the file is still where the next process will look for it.
+        is_in_place: whether the file and its log are still where the next process will look for them.
     """
 
     def __init__(
@@ -390,8 +391,8 @@ class GroupWriter:
 
 def _gone() -> sqlite3.Error:
     return sqlite3.OperationalError(
-        "the file was deleted, moved or replaced while it is in use; put it back, or stop this process and start it "
-        "anew"
+        "the file, or its log (-wal), was deleted, moved or replaced while it is in use; put it back, or stop this "
+        "process and start it anew"
     )
 
 
