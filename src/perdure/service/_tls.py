@@ -69,10 +69,17 @@ def system_roots() -> bytes | None:
     Left to itself grpcio takes its own: what an organisation adds to its machines would not be trusted.
 
     Raises:
-        ValueError: `SSL_CERT_FILE` or `SSL_CERT_DIR` is set and no certificate is there.
+        ValueError: One of those variables is set and no certificate is there.
     """
-    if os.environ.get(_OWN_BUNDLE_OF_GRPC):
-        return None  # grpcio reads it
+    if of_grpc := os.environ.get(_OWN_BUNDLE_OF_GRPC, ""):
+        # grpcio reads it, too, but only once in a process: perhaps before it was set.
+        found = _certificates([Path(of_grpc)])
+        if not found:
+            raise ValueError(
+                f"{_OWN_BUNDLE_OF_GRPC}={of_grpc!r} says which authorities are trusted, and no certificate can be read "
+                "there: correct or unset it, or give server_root_ca_cert"
+            )
+        return found
     file, folder = os.environ.get("SSL_CERT_FILE", ""), os.environ.get("SSL_CERT_DIR", "")
     if file or folder:
         folders = [Path(part) for part in folder.split(os.pathsep) if part]

@@ -52,6 +52,7 @@ _EXPECTED: dict[type[ServiceError], tuple[int, str | None]] = {
     errors.NamespaceAlreadyExistsError: (6, "NamespaceAlreadyExistsFailure"),
     errors.PermissionDeniedError: (7, "PermissionDeniedFailure"),
     errors.ResourceExhaustedError: (8, "ResourceExhaustedFailure"),
+    errors.TooManyVersionsError: (8, "ResourceExhaustedFailure"),
     errors.FailedPreconditionError: (9, None),
     errors.WorkflowNotReadyError: (9, "WorkflowNotReadyFailure"),
     errors.DeadlineTooShortError: (9, None),
