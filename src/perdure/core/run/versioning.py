@@ -72,9 +72,10 @@ def version(header: RunHeader) -> str:
 
 
 def info(header: RunHeader) -> WorkflowExecutionVersioningInfo | None:
-    """What descriptions show; None for a run that never had to do with versions."""
+    """What descriptions show; None for a run that never had to do with versions. An override that was taken back
+    leaves an empty message."""
     known = header.versioning
-    if known is None or replace(known, deployment_name="") == _NOTHING:
+    if known is None or (known.deployment_name and replace(known, deployment_name="") == _NOTHING):
         return None
     shown = WorkflowExecutionVersioningInfo(
         behavior=known.behavior,  # type: ignore[arg-type]  # an enum number
