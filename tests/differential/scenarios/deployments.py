@@ -12,7 +12,14 @@ from perdure.api.deployment.v1 import WorkerDeploymentOptions, WorkerDeploymentV
 from perdure.api.workflow.v1 import VersioningOverride
 from tests.differential.context import Context, Run
 from tests.differential.registry import scenario
-from tests.support.builders import continue_as_new, queue, schedule_activity
+from tests.support.builders import (
+    application_failure,
+    continue_as_new,
+    fail_workflow,
+    queue,
+    retry_policy,
+    schedule_activity,
+)
 from tests.support.proto import enums, workflowservice
 from tests.support.rpc import RpcError
 
@@ -24,6 +31,7 @@ FIRST_BACKOFF = "workflow_execution_started_event_attributes.first_workflow_task
 PINNED = enums.VersioningBehavior.VERSIONING_BEHAVIOR_PINNED
 AUTO_UPGRADE = enums.VersioningBehavior.VERSIONING_BEHAVIOR_AUTO_UPGRADE
 service = workflowservice
+_QUICKLY = retry_policy(initial_s=1, attempts=5)
 PATIENCE_S = 45.0
 """The official server's deployments are workflows: on a busy machine they take their time."""
 
@@ -437,3 +445,43 @@ async def deployment_told_of_target(ctx: Context) -> None:
     await run.complete(moves, deployment_options=unversioned)
     next_run = Run(ctx, run.workflow_id, stays.workflow_execution.run_id, run.task_queue)
     await _described(ctx, next_run, "without version")
+
+
+async def _retried(ctx: Context, run: Run, before: str, after: str) -> Run:
+    """The run of one version fails while another one is current; `after` gets the retry, which is recorded."""
+    await run.signal()
+    task = await _poll(ctx, run, before)
+    await run.complete(
+        task,
+        fail_workflow(application_failure("again")),
+        deployment_options=_options(ctx, before),
+        versioning_behavior=PINNED,
+    )
+    retry = await _poll(ctx, run, after)
+    ctx.record(f"retry of {before}", list(retry.history.events), drop=[FIRST_BACKOFF])
+    follower = Run(ctx, run.workflow_id, retry.workflow_execution.run_id, run.task_queue)
+    await follower.complete(
+        retry,
+        continue_as_new(task_queue=queue(run.task_queue), retry_policy=_QUICKLY),
+        deployment_options=_options(ctx, after),
+        versioning_behavior=PINNED,
+    )
+    return follower
+
+
+@scenario
+async def deployment_retry_of_pinned(ctx: Context) -> None:
+    """A retry begins where the routing leads now, unless its run had its pinned version from another run."""
+    run = await ctx.start(retry_policy=_QUICKLY)
+    await _registered(ctx, run, "1")
+    await _registered(ctx, run, "2")
+    await _make_current(ctx, run.task_queue, "1")
+    await _complete(ctx, run, "1", PINNED)
+    await _make_current(ctx, run.task_queue, "2")
+    retry = await _retried(ctx, run, "1", "2")
+    continued = await _poll(ctx, retry, "2")
+    ctx.record("continued", list(continued.history.events), drop=[FIRST_BACKOFF])
+    inherits = Run(ctx, run.workflow_id, continued.workflow_execution.run_id, run.task_queue)
+    await inherits.complete(continued, deployment_options=_options(ctx, "2"), versioning_behavior=PINNED)
+    await _make_current(ctx, run.task_queue, "1")
+    await _retried(ctx, inherits, "2", "2")

@@ -47,6 +47,8 @@ class Versioning(Record):
     """While it moves: activities that wait do so until a worker of the new version has completed a workflow task."""
     revision: int = 0
     """Of the routing that sent the run where it is."""
+    inherited_pin: bool = False
+    """The run was begun with the pinned version of its parent, or of the run before: a retry of it keeps that."""
     initial_behavior: int = 0
     """temporal.api.enums.v1.ContinueAsNewVersioningBehavior number that the run was continued with."""
     notified_revision: int = 0

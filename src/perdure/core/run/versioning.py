@@ -37,6 +37,8 @@ VERSIONED = WorkerVersioningMode.Value("WORKER_VERSIONING_MODE_VERSIONED")
 _USE_RAMP = ContinueAsNewVersioningBehavior.Value("CONTINUE_AS_NEW_VERSIONING_BEHAVIOR_USE_RAMPING_VERSION")
 _PINNED_OVERRIDE = VersioningOverride.PinnedOverrideBehavior.Value("PINNED_OVERRIDE_BEHAVIOR_PINNED")
 _BY_WORKFLOW = ContinueAsNewInitiator.Value("CONTINUE_AS_NEW_INITIATOR_WORKFLOW")
+_BY_RETRY = ContinueAsNewInitiator.Value("CONTINUE_AS_NEW_INITIATOR_RETRY")
+_BY_CRON = ContinueAsNewInitiator.Value("CONTINUE_AS_NEW_INITIATOR_CRON_SCHEDULE")
 _SHOWN: dict[int, str] = {PINNED: "Pinned", AUTO_UPGRADE: "AutoUpgrade"}
 _NOTHING = Versioning()
 _DEPLOYMENT, _VERSION = "TemporalWorkerDeployment", "TemporalWorkerDeploymentVersion"
@@ -116,7 +118,8 @@ def started(tx: Transition, attributes: WorkflowExecutionStartedEventAttributes)
     """Takes over what a run is started with: its override, and what it inherits."""
     known = _NOTHING
     if attributes.HasField("inherited_pinned_version"):
-        known = replace(known, behavior=PINNED, version=message_text(attributes.inherited_pinned_version))
+        inherited = message_text(attributes.inherited_pinned_version)
+        known = replace(known, behavior=PINNED, version=inherited, inherited_pin=True)
     elif attributes.HasField("inherited_auto_upgrade_info"):
         source = attributes.inherited_auto_upgrade_info
         known = replace(
@@ -330,6 +333,9 @@ def inheritance(
 ) -> WorkflowExecutionStartedEventAttributes | None:
     """What a child, or the next run of a chain, takes over into its started event; None if it is nothing.
 
+    The run that a cron schedule starts takes over nothing but an override that pins. A retry keeps a pinned version
+    only if the run had it from another run; one that its own worker pinned begins where the routing leads now.
+
     Args:
         header: of the parent, or of the run before.
         same_version: the version that holds has workers on the new run's task queue.
@@ -345,13 +351,17 @@ def inheritance(
     if known.override_version and not known.override_once and not has_override:
         target.versioning_override.ParseFromString(known.override)
     now, holds = version(header), behavior(header)
-    if not same_version or not now or not holds:
+    if not same_version or not now or not holds or initiator == _BY_CRON:
         return target
+    if initiator == _BY_RETRY:
+        initial_behavior = known.initial_behavior if holds == AUTO_UPGRADE else 0
+        if holds == PINNED and not known.inherited_pin:
+            return target
     if holds == PINNED and not initial_behavior:
         target.inherited_pinned_version.CopyFrom(version_message(now))
         if initiator:
             _decline(known, target, is_told=initiator == _BY_WORKFLOW)
-    elif known.revision or initial_behavior:
+    elif known.revision or (initial_behavior and initiator != _BY_RETRY):
         source = target.inherited_auto_upgrade_info
         source.source_deployment_version.CopyFrom(version_message(now))
         source.source_deployment_revision_number = known.revision
