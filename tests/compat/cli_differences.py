@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from tests.differential.known_differences import KnownDifference
 
-_VERSIONED = "what a run shows of its workers' versions comes with worker deployments"
+_VERSIONED = (
+    "a run shows the versions of deployments; nothing of the versions that workers had in earlier releases, nor that "
+    "there is none"
+)
 _ZERO = "the command sends durations of zero, which mean no limit: a limit that does not exist is not shown"
 _EMPTY = "a message without content is not shown"
 _TRANSITIONS = "a task that goes to a waiting worker at once is one transition with what made it"

@@ -59,11 +59,12 @@ _UNVERSIONED = (
 )
 """The search attribute by which the official server marks a run whose workers have no versions."""
 _BUILD_IDS = (
-    "a run is not marked as unversioned in its search attributes: the attribute follows with worker deployments, "
-    "which it is for"
+    "a run whose workers have no versions is not marked as unversioned in its search attributes; BuildIds names the "
+    "versions of deployments"
 )
 _RESET_POINTS = (
-    "points to reset to by build id come with worker versioning; any workflow task can be reset to"
+    "no points to reset to are kept by build id, which are of the versioning of earlier releases; any workflow task "
+    "can be reset to"
 )
 _REQUEST_OF_UPDATE = "the official server never learns the id of an event that a request to an update left"
 
