@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.ui.application import Nap
 from tests.ui.browser.conftest import Visitor
@@ -86,12 +86,30 @@ def test_the_way_from_the_list_to_an_event(visitor: Visitor) -> None:
 
 def test_attempts_are_drawn_apart_and_say_what_failed(visitor: Visitor) -> None:
     page = visitor.open(visitor.stage.page_of("stuck"))
+    # A page that follows its run moves a bar of a few pixels from under the pointer on its way.
+    page.locator("#live").click()
     assert page.locator(".bar.attempt.failed").count() >= 2
     page.locator(".bar.attempt.failed:not(.estimated)").first.hover(force=True)
     expect(page.locator(".tip")).to_contain_text("WarehouseDown: aisle 9")
     expect(page.locator(".waiting")).to_contain_text("activity never_works")
     expect(page.locator("#pending")).to_contain_text("the warehouse does not answer")
     visitor.shoot("stuck")
+
+
+def test_an_answer_that_was_on_its_way_does_not_move_a_bar_that_is_looked_at(visitor: Visitor) -> None:
+    """The answer was asked for before the pointer came; what it brings is for the next time."""
+    held: list[Route] = []
+    page = visitor.open(visitor.stage.page_of("stuck"))
+    page.evaluate("document.querySelector('#timeline svg').dataset.first = 'yes'")
+    page.route(lambda url: "/workflows/stuck/" in url, lambda route: held.append(route))
+    page.wait_for_event("request", lambda request: "/workflows/stuck/" in request.url)
+    page.locator(".bar.attempt.failed:not(.estimated)").first.hover(force=True)
+    expect(page.locator(".tip")).to_have_count(1)
+    with page.expect_response(lambda answer: "/workflows/stuck/" in answer.url) as answered:
+        held.pop().continue_()
+    answered.value.finished()
+    page.evaluate("new Promise(requestAnimationFrame)")
+    expect(page.locator("#timeline svg[data-first]")).to_have_count(1)
 
 
 def test_a_worker_says_what_it_has_room_for(visitor: Visitor) -> None:

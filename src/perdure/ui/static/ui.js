@@ -112,7 +112,8 @@
     const frame = fresh.body.dataset.liveMs;
     if (!frame && every) setLive(false);
   }
-  async function refresh() {
+  const isBusy = () => document.hidden || isHeld || isDragging || document.querySelector(".tip");
+  async function refresh(isWanted = () => true) {
     if (isAsking) return;
     isAsking = true;
     try {
@@ -120,8 +121,11 @@
       const answer = await fetch(pageUrl(), { ...asked, cache: "no-store" });
       liveButton?.classList.toggle("failing", answer.status >= 500);
       if (answer.ok) {
+        const text = await answer.text();
+        // What somebody has begun to look at while the answer was on its way stays as it is.
+        if (!isWanted()) return;
         tag = answer.headers.get("ETag") || "";
-        replaceRegions(await answer.text());
+        replaceRegions(text);
       }
     } catch {
       liveButton?.classList.add("failing");
@@ -136,8 +140,7 @@
   if (every) {
     liveButton?.addEventListener("click", () => setLive(isHeld));
     setInterval(() => {
-      const isBusy = document.hidden || isHeld || isDragging || document.querySelector(".tip");
-      if (!isBusy) refresh();
+      if (!isBusy()) refresh(() => !isBusy());
     }, every);
   }
 
