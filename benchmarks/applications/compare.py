@@ -51,9 +51,9 @@ class System:
 
 
 @contextlib.contextmanager
-def _file(scheme: str) -> Iterator[Place]:
+def _file(options: str = "") -> Iterator[Place]:
     with tempfile.TemporaryDirectory() as folder:
-        yield Place(f"{scheme}{folder}/orders.db")
+        yield Place(f"sqlite:///{folder}/orders.db{options}")
 
 
 @contextlib.contextmanager
@@ -78,7 +78,9 @@ def systems(peers: str, restate_server: str) -> tuple[dict[str, System], list[st
     """What can be measured here, by name, and what cannot with the reason."""
     ours = sys.executable
     found = {
-        "perdure-embedded": System("Perdure embedded, SQLite file", ours, "perdure_program", lambda: _file("sqlite:///")),
+        "perdure-embedded": System("Perdure embedded, SQLite file", ours, "perdure_program", _file),
+        "perdure-process": System("Perdure embedded, engine=process", ours, "perdure_program",
+                                  lambda: _file("?engine=process")),
         "perdure": System("Perdure SDK and server", ours, "perdure_program", lambda: _server("perdure-file")),
         "official-on-perdure": System("official SDK, Perdure's server", ours, "official_program",
                                       lambda: _server("perdure-file")),
@@ -87,7 +89,7 @@ def systems(peers: str, restate_server: str) -> tuple[dict[str, System], list[st
     }  # fmt: skip
     missing = []
     if _imports(peers, "dbos"):
-        found["dbos"] = System("DBOS, SQLite file", peers, "dbos_program", lambda: _file("sqlite:///"))
+        found["dbos"] = System("DBOS, SQLite file", peers, "dbos_program", _file)
     else:
         missing.append(f"DBOS: {peers} has no package dbos")
     program = shutil.which(restate_server)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from benchmarks.applications.loop import arguments, drive
 from perdure import activity, workflow
 from perdure.client import Client
+from perdure.service import engine_processes
 from perdure.worker import Worker
 
 
@@ -36,6 +37,8 @@ async def main() -> None:
     """Runs the load."""
     options = arguments(__doc__)
     client = await Client.connect(options.address)
+    for engine in engine_processes.of_this_process():
+        options.server_pid = (await asyncio.wrap_future(engine.running())).pid
 
     async def run_one(workflow_id: str, steps: int) -> str:
         return await client.execute_workflow(

@@ -228,3 +228,7 @@ class StoreUnavailableError(StoreError):
 
 class StoreOpenError(StoreError):
     """The database cannot be used at all: not ours, newer than this release, in use by another process, unreadable."""
+
+
+class StoreInUseError(StoreOpenError):
+    """Another process has the database, for as long as it runs."""

@@ -6,15 +6,15 @@
     sqlite:////var/lib/orders.db   a file by its absolute path
     sqlite:///~/orders.db          a file in the home folder
 
-Options follow a `?`: `namespace=NAME` (repeatable) creates namespaces that are missing, any other name is a SQLite
-pragma that may be set for a file.
+Options follow a `?`: `namespace=NAME` (repeatable) creates namespaces that are missing, `engine=process` runs the
+engine of a file in a process of its own, any other name is a SQLite pragma that may be set for a file.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -38,12 +38,14 @@ class Place:
         name: which one in memory.
         namespaces: to create when they are missing.
         pragmas: SQLite pragmas by name.
+        in_own_process: the engine runs in a process of its own, beside that of its clients.
     """
 
     path: Path | None
     name: str = ""
     namespaces: tuple[str, ...] = ()
     pragmas: Mapping[str, str] = field(default_factory=dict)
+    in_own_process: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -91,21 +93,23 @@ def parse_address(address: str) -> Place:
         )
     if parts.fragment:
         raise AddressError(f"{address}: write a # in a file's name as %23.")
-    namespaces, pragmas, name = _options(address, parts.query)
+    options = _options(address, parts.query)
     file_name = unquote(parts.path.removeprefix("/"))
     if file_name in _MEMORY_PATHS:
-        if pragmas:
-            raise AddressError(f"{address}: {', '.join(pragmas)}: an engine in memory takes no such option.")
-        return Place(None, name or _DEFAULT_NAME, namespaces)
-    if name:
+        others = [*options.pragmas, *(["engine"] if options.in_own_process else [])]
+        if others:
+            raise AddressError(f"{address}: {', '.join(others)}: an engine in memory takes no such option.")
+        return replace(options, name=options.name or _DEFAULT_NAME)
+    if options.name:
         raise AddressError(f"{address}: only an engine in memory has a name; a file has its path.")
-    return Place(_resolved(address, file_name), "", namespaces, pragmas)
+    return replace(options, path=_resolved(address, file_name))
 
 
-def _options(address: str, query: str) -> tuple[tuple[str, ...], dict[str, str], str]:
+def _options(address: str, query: str) -> Place:
+    """What the options of an address say, of a place whose path is not known yet."""
     namespaces: list[str] = []
     pragmas: dict[str, str] = {}
-    name = ""
+    name, in_own_process = "", False
     for key, value in parse_qsl(query, keep_blank_values=True):
         if not value:
             raise AddressError(f"{address}: the option {key} has no value.")
@@ -113,9 +117,15 @@ def _options(address: str, query: str) -> tuple[tuple[str, ...], dict[str, str],
             namespaces.append(value)
         elif key == "name":
             name = value
+        elif key == "engine":
+            if value != "process":
+                raise AddressError(
+                    f"{address}: the option engine is process, or left out: then the engine runs in this process."
+                )
+            in_own_process = True
         else:
             pragmas[key] = value
-    return tuple(namespaces), pragmas, name
+    return Place(None, name, tuple(namespaces), pragmas, in_own_process)
 
 
 def _resolved(address: str, file_name: str) -> Path:

@@ -56,6 +56,11 @@ class Server:
         config = config or ServerConfig()
         self._address = address
         self._place = parse_address(address)
+        if self._place.in_own_process:
+            raise AddressError(
+                f"{address}: a Server runs in this process; leave engine=process out. For one in a process of its own, "
+                "run perdure server start-dev, or let Client.connect start it."
+            )
         self._grpc = None if grpc is None else _host_and_port(grpc)
         self._http = None if http is None else _host_and_port(http)
         self._host = ""

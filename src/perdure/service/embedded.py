@@ -30,7 +30,7 @@ _CLOSED: Final = Status(RPCStatusCode.CANCELLED, "the client was closed", b"")
 
 
 async def open_embedded(address: str) -> EmbeddedTransport:
-    """Open a transport to the engine of an address, which is opened if nobody in this process uses it yet.
+    """Open a transport to the engine of an address in this process, which is opened if nobody here uses it yet.
 
     Args:
         address: such as `sqlite:///orders.db`; see `perdure.server.addresses`.

@@ -1,4 +1,4 @@
-"""The seam between a service client and what carries its calls: gRPC, or an engine inside this process.
+"""The seam between a service client and what carries its calls: gRPC, or an engine of this program.
 
 Here live the protocol of a transport and the registry from address schemes to the module that opens one. No transport
 lives here. Retries, identity and API keys are the service client's affair: a transport carries one call, once.
@@ -57,8 +57,8 @@ Opener = Callable[[str], Awaitable[Transport]]
 """Opens the transport of an address, given as the user wrote it (`sqlite:///orders.db`)."""
 
 SCHEMES: dict[str, str] = {
-    "sqlite": "perdure.service.embedded:open_embedded",
-    "postgresql": "perdure.service.embedded:open_embedded",
+    "sqlite": "perdure.service.own_engine:open_own_engine",
+    "postgresql": "perdure.service.own_engine:open_own_engine",
 }
 """Address scheme to `module:function` of its `Opener`; anything else is a gRPC address."""
 

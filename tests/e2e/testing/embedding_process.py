@@ -10,7 +10,7 @@ import asyncio
 import sys
 
 from tests.support.builders import complete_workflow, duration
-from tests.support.embedded import EmbeddedClient
+from tests.support.embedded import TransportClient
 
 QUEUE = "crash-queue"
 STARTERS = 4
@@ -22,7 +22,7 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-async def _start(client: EmbeddedClient, prefix: str) -> None:
+async def _start(client: TransportClient, prefix: str) -> None:
     number = 0
     while True:
         workflow_id = f"{prefix}-{number}"
@@ -31,7 +31,7 @@ async def _start(client: EmbeddedClient, prefix: str) -> None:
         number += 1
 
 
-async def _work(client: EmbeddedClient) -> None:
+async def _work(client: TransportClient) -> None:
     while True:
         task = await client.poll_workflow_task(QUEUE)
         if not task.task_token:
@@ -42,7 +42,7 @@ async def _work(client: EmbeddedClient) -> None:
 
 async def main(address: str, incarnation: str) -> None:
     """Runs until the process is killed."""
-    client = await EmbeddedClient.connect(address)
+    client = await TransportClient.connect(address)
     _say("ready")
     await asyncio.gather(
         *(_start(client, f"wf-{incarnation}-{starter}") for starter in range(STARTERS)),

@@ -10,7 +10,7 @@ import pytest
 
 from perdure.api.enums.v1 import WorkflowExecutionStatus
 from tests.support.builders import complete_workflow
-from tests.support.embedded import EmbeddedClient
+from tests.support.embedded import TransportClient
 from tests.unit.server.support import run
 
 QUEUE = "crash-queue"
@@ -41,9 +41,13 @@ def _live_and_die(address: str, incarnation: int) -> list[str]:
 
 
 @pytest.mark.serial
-def test_a_killed_process_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
-    """Every start and every completion that was answered is there; what was not finished is, by the next process."""
-    address = f"sqlite:///{tmp_path}/orders.db"
+@pytest.mark.parametrize("option", ["", "?engine=process"])
+def test_a_killed_process_loses_nothing_it_acknowledged(tmp_path: Path, option: str) -> None:
+    """Every start and every completion that was answered is there; what was not finished is, by the next process.
+
+    An engine in a process of its own ends with the one that is killed: the next one gets the file.
+    """
+    address = f"sqlite:///{tmp_path}/orders.db{option}"
     said = [line.split() for life in range(LIVES) for line in _live_and_die(address, life)]
     started = {words[1] for words in said if words[0] == "started"}
     finished = {words[1] for words in said if words[0] == "finished"}
@@ -52,7 +56,7 @@ def test_a_killed_process_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
     assert len(finished) > LIVES
 
     async def check() -> None:
-        client = await EmbeddedClient.connect(address)
+        client = await TransportClient.connect(address)
         for workflow_id in finished:
             described = await client.describe(workflow_id)
             assert described.workflow_execution_info.status == COMPLETED, workflow_id

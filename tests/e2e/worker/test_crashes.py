@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -14,6 +16,7 @@ import pytest
 
 from perdure.api.enums.v1 import EventType
 from perdure.client import Client, WorkflowHandle
+from perdure.service import engine_processes
 from perdure.worker import Worker
 from tests.e2e.python_sdk import eventually, unique
 from tests.e2e.worker.worker_process import STEPS, Steps, make_mark
@@ -115,3 +118,44 @@ def test_a_worker_goes_on_after_its_server_restarted(tmp_path: Path) -> None:
             assert worker.is_shutdown
 
     asyncio.run(asyncio.wait_for(scenario(), BOUND_S))
+
+
+def test_a_worker_goes_on_after_its_engines_process_was_killed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Client and worker live; the engine beside them is killed three times while it works, and started anew."""
+    killed: list[int] = []
+
+    async def scenario() -> None:
+        marks = tmp_path / "marks"
+        queue = unique("engine-kills")
+        async with await Client.connect(f"sqlite:///{tmp_path}/orders.db?engine=process") as client:
+            worker = Worker(
+                client,
+                task_queue=queue,
+                workflows=[Steps],
+                activities=[make_mark(marks)],
+                sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
+            )
+            async with worker:
+                handles: list[WorkflowHandle[Any, Any]] = []
+                for kill in range(KILLS):
+                    names = [f"{queue}-{kill}-{number}" for number in range(WORKFLOWS)]
+                    started = [
+                        client.start_workflow(Steps.run, name, id=name, task_queue=queue) for name in names
+                    ]
+                    handles += await asyncio.gather(*started)
+                    (engine,) = await _engine_processes()
+                    os.kill(engine, signal.SIGKILL)
+                    killed.append(engine)
+                await _check_histories(handles)
+
+    asyncio.run(asyncio.wait_for(scenario(), BOUND_S))
+    assert len(set(killed)) == KILLS
+    assert caplog.text.count("killed by SIGKILL") == KILLS
+
+
+async def _engine_processes() -> list[int]:
+    """Process numbers of the engines that this process has started."""
+    found = [await asyncio.wrap_future(shared.running()) for shared in engine_processes.of_this_process()]
+    return [process.pid for process in found]

@@ -47,7 +47,7 @@ def _with_client(scenario: Scenario) -> None:
     run(work())
 
 
-_WRONG: list[Message] = [
+WRONG: list[Message] = [
     DescribeNamespaceRequest(namespace="nobody"),
     StartWorkflowExecutionRequest(namespace="default"),
     StartWorkflowExecutionRequest(namespace="default", workflow_id="taken", request_id="other"),
@@ -65,7 +65,7 @@ def test_errors_are_those_of_grpc() -> None:
             inside = await EmbeddedClient.connect(server.address)
             await inside.start("taken", QUEUE)
             async with RawClient(server.grpc_address) as outside:
-                for request in _WRONG:
+                for request in WRONG:
                     with pytest.raises(RPCError) as caught:
                         await inside.invoke(request)
                     with pytest.raises(RpcError) as expected:

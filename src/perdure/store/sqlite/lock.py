@@ -15,7 +15,7 @@ import os
 import weakref
 from pathlib import Path
 
-from perdure.core.errors import StoreOpenError
+from perdure.core.errors import StoreInUseError, StoreOpenError
 
 _Identity = tuple[int, int]
 """Device and number of a file, whatever its names are."""
@@ -64,7 +64,7 @@ class FileLock:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-            raise StoreOpenError(
+            raise StoreInUseError(
                 f"The database {self._named} is in use by another process{f' (pid {holder})' if holder else ''}. "
                 f"{_ADVICE}"
             ) from error
@@ -80,7 +80,7 @@ class FileLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise StoreOpenError(f"{in_use} by another process. {_ADVICE}") from error
+            raise StoreInUseError(f"{in_use} by another process. {_ADVICE}") from error
         found = os.fstat(descriptor)
         self._identity = (found.st_dev, found.st_ino)
 
