@@ -9,6 +9,7 @@ May live here: processes. May not: calls (`perdure.service.process_transport`).
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import logging
 import os
@@ -236,13 +237,14 @@ def _has_ended(attempt: Future[EngineProcess]) -> bool:
 
 
 def _python() -> str:
-    executable = get_executable()
-    if not executable:
+    executable = os.fsdecode(get_executable() or "")
+    # A frozen program is no Python: it would start itself again.
+    if not executable or (getattr(sys, "frozen", False) and executable == sys.executable):
         raise EngineStartError(
             "this program does not know its Python, which the engine's process would run with: tell it with "
             "multiprocessing.set_executable, or leave engine=process out of the address"
         )
-    return os.fsdecode(executable)
+    return executable
 
 
 def _reason(code: int) -> str:
@@ -259,12 +261,9 @@ def _log(name: str, level: int, message: str, traceback: str | None) -> None:
     if log.isEnabledFor(level):
         record = log.makeRecord(name, level, "", 0, message, (), None)
         record.exc_text = traceback
-        try:
+        # What a filter of the user's raises must not end the thread that waits for the process.
+        with contextlib.suppress(Exception):
             log.handle(record)
-        except (
-            Exception
-        ):  # The user's filters and handlers: what they raise must not end the thread that waits.
-            logger.exception("a handler failed with what the engine's process logged")
 
 
 # --- the registry

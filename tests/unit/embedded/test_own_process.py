@@ -508,6 +508,40 @@ def test_what_the_engine_logs_reaches_the_users_handlers(
     ]
 
 
+def test_a_filter_that_fails_does_not_end_the_thread_that_waits(
+    address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The record is dropped; the process is followed to its end."""
+    failed: list[str] = []
+
+    def broken(record: logging.LogRecord) -> bool:
+        failed.append(record.getMessage())
+        raise ValueError(record)
+
+    async def scenario(client: ProcessClient) -> None:
+        await client.call(DescribeNamespaceRequest(namespace="default"), Message)
+
+    logger = logging.getLogger("perdure.store.sqlite.opening")
+    logger.addFilter(broken)
+    try:
+        with caplog.at_level(logging.INFO, "perdure"):
+            _with_client(address, scenario)
+    finally:
+        logger.removeFilter(broken)
+    assert failed
+
+
+@pytest.mark.parametrize("executable", ["", "frozen"])
+def test_a_program_without_a_python_is_told_so(
+    address: str, executable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frozen program would start itself again, and again."""
+    monkeypatch.setattr(engine_processes, "get_executable", lambda: executable and sys.executable)
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(ClientConnectError, match="multiprocessing.set_executable"):
+        run(ProcessClient.connect(address))
+
+
 def test_migrations_are_logged_here(address: str, caplog: pytest.LogCaptureFixture) -> None:
     """From the engine's process to the handlers of this one."""
 
