@@ -261,8 +261,7 @@ def _log(name: str, level: int, message: str, traceback: str | None) -> None:
     if log.isEnabledFor(level):
         record = log.makeRecord(name, level, "", 0, message, (), None)
         record.exc_text = traceback
-        # What a filter of the user's raises must not end the thread that waits for the process.
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # A filter of the user's must not end the thread that waits.
             log.handle(record)
 
 
