@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -48,8 +49,12 @@ class Program:
         """Start it and wait until it accepts connections.
 
         Raises:
-            RuntimeError: it ended, or accepts none in time.
+            RuntimeError: it ended, accepts none in time, or something else listens there already.
         """
+        if await self._accepts():
+            raise RuntimeError(
+                f"Something listens at {self.address} already: give {self._command[0]} another port, or none."
+            )
         process = self._process = await asyncio.create_subprocess_exec(
             *self._command, stdin=asyncio.subprocess.DEVNULL
         )
@@ -82,12 +87,17 @@ class Program:
         process, self._process = self._process, None
         if process is None or process.returncode is not None:
             return
-        process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), STOP_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+            process.terminate()
+            async with asyncio.timeout(STOP_S):
+                await process.wait()
+        except (TimeoutError, ProcessLookupError):
+            pass  # it takes too long, or ended just now
+        finally:  # also when cancelled: nobody else knows of it any more
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+        await process.wait()
 
 
 def dev_server_program(
