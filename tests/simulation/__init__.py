@@ -6,6 +6,7 @@
     server.py, worker.py, client.py             the simulated processes; the server's are the real ones inside
     outside.py                                  addresses that are called back when updates end
     rollout.py                                  workers of two versions, and who sends work to them
+    update_with_start.py                        who starts and updates workflows with one request
     program.py, interpreter.py                  random workflows, and the pure function from history to commands
     model.py, oracle.py                         what must hold: a second derivation from the history, named invariants
     world.py                                    one seed from beginning to end

@@ -51,6 +51,8 @@ class Answers:
                 self._activity_task(request.namespace, task)
         elif rpc == "StartWorkflowExecution":
             self._workflow_task(request.namespace, answer.eager_workflow_task)
+        elif rpc == "ExecuteMultiOperation":
+            self._update_with_start(request, answer)
         elif rpc == "SignalWorkflowExecution" and request.request_id:
             namespace_id = self._namespace_ids[request.namespace]
             self._oracle.signaled(namespace_id, request.workflow_execution.workflow_id, request.request_id)
@@ -67,6 +69,14 @@ class Answers:
             self._described(request.namespace, answer)
         elif rpc == "GetWorkflowExecutionHistory" and not is_local and request.execution.run_id:
             self._events(self._key(request.namespace, request.execution), answer.history.events)
+
+    def _update_with_start(self, request: Any, answer: Any) -> None:
+        """Both halves are durable, and of the same run."""
+        started, updated = answer.responses[0].start_workflow, answer.responses[1].update_workflow
+        run = self._key(request.namespace, updated.update_ref.workflow_execution)
+        check(run.run_id == started.run_id, "what is started is what is updated", (run, started.run_id))
+        self._oracle.started(run.namespace_id, run.workflow_id, run.run_id)
+        self._oracle.updated(run, updated.update_ref.update_id, updated)
 
     def _key(self, namespace: str, execution: Any) -> RunKey:
         return RunKey(self._namespace_ids[namespace], execution.workflow_id, execution.run_id)

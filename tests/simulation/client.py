@@ -60,9 +60,9 @@ from tests.simulation.program import CANCEL, CLEAN_UP, IGNORE, Program, agrees, 
 from tests.simulation.runtime import new_uuid
 
 Response = TypeVar("Response", bound=Message)
-_FAIL = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_FAIL")
-_USE_EXISTING = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING")
-_TERMINATE_EXISTING = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING")
+FAIL = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_FAIL")
+USE_EXISTING = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING")
+TERMINATE_EXISTING = WorkflowIdConflictPolicy.Value("WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING")
 _ACCEPTED = UpdateWorkflowExecutionLifecycleStage.Value("UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ACCEPTED")
 
 
@@ -89,7 +89,7 @@ class Plan:
     program: Program
     starts_at_s: float = 0.0
     rivals: int = 0
-    conflict_policy: int = _FAIL
+    conflict_policy: int = FAIL
     cancel_at_s: float | None = None
     terminate_at_s: float | None = None
     queries: int = 0
@@ -122,7 +122,7 @@ def draw_plan(random: Random, number: int, namespace: str, task_queue: str) -> P
     if shared:
         plan.rivals = random.randint(0, 2)
         plan.restart = not plan.rivals or random.random() < 0.5
-        plan.conflict_policy = random.choice((_FAIL, _USE_EXISTING, _TERMINATE_EXISTING))
+        plan.conflict_policy = random.choice((FAIL, USE_EXISTING, TERMINATE_EXISTING))
     elif random.random() < 0.15:
         plan.signal_with_start = bool(program["signals"])
     if random.random() < 0.2:
@@ -266,6 +266,23 @@ class SimClient:
             request = StartWorkflowExecutionRequest(request_eager_execution=plan.eager)
             request.workflow_id_conflict_policy = plan.conflict_policy
             answer_class = StartWorkflowExecutionResponse
+        self._describe_start(request, plan, request_id)
+        answer = await self._call(request, answer_class, "WorkflowAlreadyStartedError")
+        if isinstance(answer, CallFailed):
+            # A start that is repeated when its run has been followed by another one meets that one, as on Temporal.
+            followed = "next" in plan.program or plan.retries
+            check(plan.is_shared or followed, "nobody else starts the id", answer)
+            self._context.trace.reach("already started")
+            return None
+        if plan.signal_with_start:
+            self._context.trace.reach("started with a signal")
+        elif answer.HasField("eager_workflow_task"):
+            self._context.trace.reach("first task with the start's answer")
+        self._check_start(plan, answer, request_id)
+        return str(answer.run_id)
+
+    def _describe_start(self, request: Any, plan: Plan, request_id: str) -> None:
+        """Fills in what every kind of start says of its workflow."""
         request.namespace = plan.namespace
         request.workflow_id = plan.workflow_id
         request.request_id = request_id
@@ -285,19 +302,6 @@ class SimClient:
             request.retry_policy.maximum_attempts = 2
         if plan.start_delay_s:
             request.workflow_start_delay.FromSeconds(int(plan.start_delay_s))
-        answer = await self._call(request, answer_class, "WorkflowAlreadyStartedError")
-        if isinstance(answer, CallFailed):
-            # A start that is repeated when its run has been followed by another one meets that one, as on Temporal.
-            followed = "next" in plan.program or plan.retries
-            check(plan.is_shared or followed, "nobody else starts the id", answer)
-            self._context.trace.reach("already started")
-            return None
-        if plan.signal_with_start:
-            self._context.trace.reach("started with a signal")
-        elif answer.HasField("eager_workflow_task"):
-            self._context.trace.reach("first task with the start's answer")
-        self._check_start(plan, answer, request_id)
-        return str(answer.run_id)
 
     def _check_start(self, plan: Plan, answer: Any, request_id: str) -> None:
         oracle, run_id = self._context.oracle, answer.run_id
@@ -363,7 +367,7 @@ class SimClient:
         key = self._key(plan, run_id)
         for _ in range(20):
             answer = await self._call(
-                request, UpdateWorkflowExecutionResponse, *_UPDATE_ERRORS, timeout_s=30.0
+                request, UpdateWorkflowExecutionResponse, *UPDATE_ERRORS, timeout_s=30.0
             )
             if isinstance(answer, CallFailed):
                 closed = answer.error == "NotFoundError"
@@ -645,7 +649,7 @@ class SimClient:
         )
 
 
-_UPDATE_ERRORS = (
+UPDATE_ERRORS = (
     "WorkflowNotReadyError",
     "FailedPreconditionError",
     "ResourceExhaustedError",
@@ -668,7 +672,7 @@ def check_outcome(plan: Plan, program: Program, event: HistoryEvent, *, cancelle
         asked = (
             plan.is_reset_open
             or plan.terminate_at_s is not None
-            or plan.conflict_policy == _TERMINATE_EXISTING
+            or plan.conflict_policy == TERMINATE_EXISTING
         )
         check(asked, "only who was terminated is", plan.workflow_id)
     elif name == "TIMED_OUT":

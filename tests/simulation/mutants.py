@@ -58,6 +58,7 @@ from tests.simulation.interpreter import NonDeterminism
 from tests.simulation.loop import SimulationError
 from tests.simulation.model import Broken
 from tests.simulation.store import SimStore
+from tests.simulation.update_with_start_mutants import UPDATE_WITH_START_MUTANTS
 
 SEEDS = 150
 """So many may be needed to find one."""
@@ -67,7 +68,12 @@ Patch = pytest.MonkeyPatch
 Mutant = Callable[[Patch], None]
 MUTANTS: dict[str, Mutant] = {
     mutant.__name__.replace("_", " "): mutant
-    for mutant in (*CALLBACK_MUTANTS, *CONTROL_MUTANTS, *DEPLOYMENT_MUTANTS)
+    for mutant in (
+        *CALLBACK_MUTANTS,
+        *CONTROL_MUTANTS,
+        *DEPLOYMENT_MUTANTS,
+        *UPDATE_WITH_START_MUTANTS,
+    )
 }
 
 

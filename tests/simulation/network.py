@@ -11,7 +11,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from perdure.api.services import OPERATOR_SERVICE, WORKFLOW_SERVICE, Rpc, rpcs
-from perdure.core.errors import ServiceError
+from perdure.core.errors import MultiOperationError, OperationAbortedError, ServiceError
 from tests.simulation.faults import Faults
 from tests.simulation.loop import Node, SimLoop
 from tests.simulation.trace import Trace
@@ -171,7 +171,7 @@ class Network:
         try:
             answer = await server.serve(call.rpc, call.request, remaining_s)
         except ServiceError as error:
-            name, message = type(error).__name__, str(error)
+            name, message = _told(error)
             self._trace.add(self._loop.now_ns, "net", f"#{call.number} {call.rpc} -> {name}: {message}")
             self._reply(call, lambda: self._fail(call, name, message))
             return
@@ -212,3 +212,11 @@ class Network:
             if not task.done() and (certainly or self._random.random() < 0.5):
                 self._trace.reach("serving cancelled")
                 self._loop.run_in(node, self._delay_ns(), task.cancel)
+
+
+def _told(error: ServiceError) -> tuple[str, str]:
+    """What a caller hears of an error: its name and message, or those of the operation that was the reason."""
+    parts = error.errors if isinstance(error, MultiOperationError) else ()
+    reasons = [part for part in parts if part is not None and not isinstance(part, OperationAbortedError)]
+    found = reasons[0] if reasons else error
+    return type(found).__name__, str(found)

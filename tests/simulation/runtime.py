@@ -41,8 +41,12 @@ class SimRuntime:
         self._last_ns = 0
 
     def now_ns(self) -> int:
-        """The wall clock; within one process it never goes back."""
-        self._last_ns = max(self._last_ns, self._clock.now_ns())
+        """The wall clock; within one process it never goes back.
+
+        A process that catches up after a pause does much in no time; as on a real clock, no two readings are the same:
+        a workflow task that was lost from memory and the next one are told apart by when they started.
+        """
+        self._last_ns = max(self._last_ns + 1, self._clock.now_ns())
         return self._last_ns
 
     def new_run_id(self) -> str:
