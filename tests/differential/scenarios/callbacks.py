@@ -221,6 +221,7 @@ async def callback_refused(ctx: Context) -> None:
         return common.Callback(nexus=common.Callback.Nexus(url=url, header=header))
 
     system = "temporal://system"
+    internal = common.Callback(internal=common.Callback.Internal(data=b"x"))
     bad = {
         "not allowed": [nexus("http://localhost:1/x")],
         "https": [nexus("https://localhost/x")],
@@ -229,6 +230,9 @@ async def callback_refused(ctx: Context) -> None:
         "long": [nexus("http://localhost/" + "x" * 1000)],
         "large header": [nexus(system, k="v" * 8192)],
         "nothing": [common.Callback()],
+        "internal": [internal],
+        "internal and nothing": [internal, common.Callback()],
+        "internal and odd": [internal, nexus("ftp://localhost")],
         "too many": [nexus(system) for _ in range(2001)],
     }
     for label, callbacks in bad.items():

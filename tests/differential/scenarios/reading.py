@@ -426,3 +426,22 @@ async def delete_unknown(ctx: Context) -> None:
             label,
             workflowservice.DeleteWorkflowExecutionRequest(namespace="default", workflow_execution=execution),
         )
+
+
+@scenario
+async def time_skipping_is_polled_for(ctx: Context) -> None:
+    """Of a single workflow, where the feature is off: what is wrong with the request is said first."""
+    run = await ctx.start()
+    executions = {
+        "nothing": None,
+        "no workflow id": common.WorkflowExecution(),
+        "odd run id": common.WorkflowExecution(workflow_id=run.workflow_id, run_id="odd"),
+        "missing": common.WorkflowExecution(workflow_id="missing"),
+        "running": common.WorkflowExecution(workflow_id=run.workflow_id),
+    }
+    for label, execution in executions.items():
+        for name in (ctx.client.namespace, "no-such-namespace"):
+            request = workflowservice.PollWorkflowExecutionTimeSkippingRequest(
+                namespace=name, workflow_execution=execution
+            )
+            await ctx.attempt(f"{label}, {name}", request)

@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NoReturn
 
+from perdure.api.workflowservice.v1 import PollWorkflowExecutionTimeSkippingRequest
 from perdure.core.errors import PermissionDeniedError, ServiceError, UnimplementedError
 from perdure.server.namespaces import Namespaces
+from perdure.server.service import checks
 from perdure.server.service.call import Call
 
 _VERSION_SETS = "Worker versioning v0.1 (Version Set-based, deprecated) is disabled on this namespace."
@@ -61,6 +63,8 @@ class RefusedRpcs:
     def _refusal(self, error: type[ServiceError], message: str) -> Callable[[Any, Call], Awaitable[NoReturn]]:
         async def refuse(request: Any, call: Call) -> NoReturn:
             self._namespaces.get(request.namespace)
+            if isinstance(request, PollWorkflowExecutionTimeSkippingRequest):
+                checks.execution(request)
             raise error(message)
 
         return refuse
