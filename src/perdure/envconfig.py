@@ -231,7 +231,9 @@ class ClientConfigProfile:
         settings: dict[str, Any] = {}
         if not disable_file:
             profiles = _read_profiles(config_source, config_file_strict, variables)
-            name = profile or (None if disable_env else variables.get("TEMPORAL_PROFILE")) or None
+            name = profile
+            if name is None and not disable_env:
+                name = variables.get("TEMPORAL_PROFILE") or None
             found = profiles.get(DEFAULT_PROFILE if name is None else name)
             if found is None and name is not None:
                 raise ConfigError(f"Profile '{name}' not found")
@@ -320,7 +322,16 @@ def _read_profiles(
     source: DataSource | None, strict: bool, variables: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
     """Read a file and return its profiles, checked, as dictionaries like those of `to_dict`."""
-    data = _config_data(source, variables)
+    data, path = _config_data(source, variables)
+    try:
+        return _profiles_of(data, strict)
+    except ConfigError as error:
+        if path is None:
+            raise
+        raise ConfigError(f"{error} (in {path})") from error
+
+
+def _profiles_of(data: bytes, strict: bool) -> dict[str, dict[str, Any]]:
     try:
         content = tomllib.loads(data.decode("utf-8-sig"))  # Windows' editors begin files with a mark
     except UnicodeDecodeError as error:
@@ -347,11 +358,12 @@ def _read_profiles(
     return profiles
 
 
-def _config_data(source: DataSource | None, variables: Mapping[str, str]) -> bytes:
+def _config_data(source: DataSource | None, variables: Mapping[str, str]) -> tuple[bytes, Path | None]:
+    """What is read, and from which file; None for what was given as it is."""
     if isinstance(source, str):
-        return source.encode()
+        return source.encode(), None
     if isinstance(source, bytes):
-        return source
+        return source, None
     if source is None:
         named = variables.get("TEMPORAL_CONFIG_FILE")
         path = Path(named) if named else _default_path()
@@ -362,10 +374,10 @@ def _config_data(source: DataSource | None, variables: Mapping[str, str]) -> byt
             f"config_source must be one of pathlib.Path, str, bytes, or None, but got {type(source).__name__}"
         )
     try:
-        return path.read_bytes()
+        return path.read_bytes(), path
     except FileNotFoundError:
         # A file that is not there has no profiles.
-        return b""
+        return b"", path
     except OSError as error:
         raise ConfigError(f"Configuration loading error: {error}") from error
 

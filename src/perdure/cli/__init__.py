@@ -8,6 +8,8 @@ from __future__ import annotations
 
 def main() -> None:
     """Entry of the `perdure` command."""
-    from perdure.cli.root import run
-
+    try:
+        from perdure.cli.root import run
+    except KeyboardInterrupt:  # before there is anything that handles it
+        raise SystemExit(130) from None
     run()

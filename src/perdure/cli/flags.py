@@ -32,8 +32,11 @@ def parse_duration(value: str) -> timedelta:
     parts = list(_DURATION_PART.finditer(text))
     if not parts or "".join(part[0] for part in parts) != text:
         raise ValueError(f"{value!r} is no duration such as 30s, 1h30m or 7d")
+    length_us = sum(float(part[1]) * _UNIT_US[part[2]] for part in parts)
+    if 0 < length_us < 1:
+        length_us = 1  # nothing would mean no limit
     try:
-        return sign * timedelta(microseconds=sum(float(part[1]) * _UNIT_US[part[2]] for part in parts))
+        return sign * timedelta(microseconds=length_us)
     except OverflowError:
         raise ValueError(f"{value!r} is too long") from None
 

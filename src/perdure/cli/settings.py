@@ -183,7 +183,7 @@ def _profile(settings: Settings) -> ClientConfigProfile:
             variables[new] = variables[old]
     named = given.get("config_file")
     return ClientConfigProfile.load(
-        given.get("profile"),
+        given.get("profile") or None,
         config_source=Path(named) if named and not no_file else None,
         disable_file=no_file,
         disable_env=no_env,

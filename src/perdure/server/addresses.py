@@ -70,6 +70,10 @@ def parse_address(address: str) -> Place:
     Raises:
         AddressError: it is none.
     """
+    if any(character in address for character in "\t\r\n"):  # which would be left out of the file's name
+        raise AddressError(
+            f"{address!r}: an address is one line; write %09, %0D and %0A for a tab and line breaks."
+        )
     try:
         parts = urlsplit(address)
     except ValueError as error:  # brackets, where it looks for an IPv6 address

@@ -225,6 +225,8 @@ class ConnectConfig:
             raise ValueError(
                 f"target_host of a proxy must be HOST:PORT, without a scheme: {proxy.target_host!r}"
             )
+        if not isinstance(self.connect_timeout, timedelta | None):
+            raise TypeError(f"connect_timeout must be a timedelta, not {type(self.connect_timeout).__name__}")
         return ConnectionSettings(
             target_url=target_url,
             tls_config=tls,

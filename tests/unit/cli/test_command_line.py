@@ -189,6 +189,12 @@ def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == timedelta(seconds=seconds)
 
 
+@pytest.mark.parametrize("text", ["1ns", "0.4us", "-1ns"])
+def test_a_duration_is_not_nothing_for_being_short(text: str) -> None:
+    """`--command-timeout 1ns` would be no limit at all."""
+    assert abs(parse_duration(text)) == timedelta(microseconds=1)
+
+
 @pytest.mark.parametrize("text", ["", "5", "s", "1x", "1h x", "9" * 30 + "d"])
 def test_what_is_no_duration(text: str) -> None:
     """What cannot be read is refused in words."""
@@ -201,6 +207,20 @@ def test_times_have_a_zone() -> None:
     assert parse_time("2026-01-31T12:00:00Z") == datetime(2026, 1, 31, 12, tzinfo=UTC)
     with pytest.raises(ValueError, match="is no time"):
         parse_time("2026-01-31T12:00:00")
+
+
+def test_ctrl_c_while_the_command_is_imported_shows_no_traceback() -> None:
+    """The first tenth of a second is spent there."""
+    code = (
+        "import sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'perdure.cli.root': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from perdure.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 def test_help_imports_nothing_heavy() -> None:

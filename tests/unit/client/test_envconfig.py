@@ -81,6 +81,25 @@ def test_the_default_file_is_named_by_the_environment(tmp_path: Path) -> None:
     assert config["target_host"] == "file:1"
 
 
+def test_a_profile_of_an_empty_name_is_one() -> None:
+    """Only a variable that is empty names none; as in the official SDK."""
+    source = '[profile.default]\naddress = "a:1"\n[profile.""]\naddress = "b:1"\n'
+    assert ClientConfigProfile.load("", config_source=source, override_env_vars={}).address == "b:1"
+    variables = {"TEMPORAL_PROFILE": ""}
+    assert ClientConfigProfile.load(config_source=source, override_env_vars=variables).address == "a:1"
+    with pytest.raises(ConfigError, match="Profile '' not found"):
+        ClientConfigProfile.load("", config_source="", override_env_vars={})
+
+
+@pytest.mark.parametrize("text", ["not toml", "[profile.default]\naddress = 1", b"\xff"])
+def test_what_is_wrong_in_a_file_is_said_with_its_name(tmp_path: Path, text: str | bytes) -> None:
+    """Which of the files that are looked for it was is not plain."""
+    path = tmp_path / "temporal.toml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(ConfigError, match=r"temporal\.toml"):
+        ClientConfigProfile.load(override_env_vars={"TEMPORAL_CONFIG_FILE": str(path)})
+
+
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [

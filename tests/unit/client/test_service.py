@@ -261,6 +261,13 @@ def test_tls_follows_from_the_api_key_unless_said(config: ConnectConfig, url: st
     assert (settings.target_url, settings.tls_config is not None) == (url, has_tls)
 
 
+def test_a_connect_timeout_that_is_a_number_is_refused_before_anything_is_tried() -> None:
+    """Seconds and milliseconds look alike; the error says what it must be."""
+    number: Any = 5
+    with pytest.raises(TypeError, match="connect_timeout must be a timedelta, not int"):
+        ConnectConfig("h:1", connect_timeout=number)._to_bridge_config()
+
+
 def test_an_address_with_a_scheme_of_http_is_warned_about() -> None:
     """It works, for now; addresses of engines are no such case."""
     with pytest.warns(UserWarning, match="without https://"):

@@ -93,3 +93,11 @@ def test_brackets_where_a_host_could_stand_are_no_address() -> None:
     """Python's own error about IPv6 says nothing of addresses of engines."""
     with pytest.raises(AddressError, match="sqlite:///FILE"):
         parse_address("sqlite://[orders]/a.db")
+
+
+@pytest.mark.parametrize("address", ["sqlite:///a\nb.db", "sqlite:///a\tb.db", "sqlite:///a.db\r\n"])
+def test_an_address_is_one_line(address: str) -> None:
+    """Python's own reader of URLs would leave the break out, and name another file."""
+    with pytest.raises(AddressError, match="an address is one line"):
+        parse_address(address)
+    assert parse_address("sqlite:////a%0Ab.db").path == Path("/a\nb.db")
