@@ -7,6 +7,7 @@
     outside.py                                  addresses that are called back when updates end
     rollout.py                                  workers of two versions, and who sends work to them
     update_with_start.py                        who starts and updates workflows with one request
+    crons.py, cron_oracle.py                    chains of runs with a cron schedule
     program.py, interpreter.py                  random workflows, and the pure function from history to commands
     model.py, oracle.py                         what must hold: a second derivation from the history, named invariants
     world.py                                    one seed from beginning to end

@@ -79,6 +79,7 @@ class Plan:
         may_reset_open: reset as soon as an update has been accepted that somebody waits for, unless it is over.
         is_reset_open: that was asked for.
         retries: the workflow has a retry policy of two attempts.
+    cron: its schedule, "" for none.
         restart: started once more after its end, with the same id.
         delete: deleted in the end.
     """
@@ -100,6 +101,7 @@ class Plan:
     eager: bool = False
     signal_with_start: bool = False
     retries: bool = False
+    cron: str = ""
     resets: bool = False
     may_reset_open: bool = False
     is_reset_open: bool = False
@@ -112,6 +114,11 @@ class Plan:
     def is_shared(self) -> bool:
         """Whether several runs may stand for the id, so that what is said of one may meet another."""
         return bool(self.rivals) or self.restart
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether other runs may follow the one that is started."""
+        return "next" in self.program or self.retries or bool(self.cron)
 
 
 def draw_plan(random: Random, number: int, namespace: str, task_queue: str) -> Plan:
@@ -270,8 +277,7 @@ class SimClient:
         answer = await self._call(request, answer_class, "WorkflowAlreadyStartedError")
         if isinstance(answer, CallFailed):
             # A start that is repeated when its run has been followed by another one meets that one, as on Temporal.
-            followed = "next" in plan.program or plan.retries
-            check(plan.is_shared or followed, "nobody else starts the id", answer)
+            check(plan.is_shared or plan.is_followed, "nobody else starts the id", answer)
             self._context.trace.reach("already started")
             return None
         if plan.signal_with_start:
@@ -300,6 +306,7 @@ class SimClient:
         if plan.retries:
             request.retry_policy.initial_interval.FromSeconds(1)
             request.retry_policy.maximum_attempts = 2
+        request.cron_schedule = plan.cron
         if plan.start_delay_s:
             request.workflow_start_delay.FromSeconds(int(plan.start_delay_s))
 
@@ -308,7 +315,7 @@ class SimClient:
         namespace_id = self._context.namespace_ids[plan.namespace]
         oracle.started(namespace_id, plan.workflow_id, run_id)
         runs = oracle.started_by.get((namespace_id, plan.workflow_id, request_id), [])
-        followed = bool("next" in plan.program or plan.retries)
+        followed = plan.is_followed
         if not plan.is_shared:
             ids = [run.run_id for run in runs]
             # A start that is repeated when the whole chain is over is a new one, and one with a signal gives that to

@@ -136,6 +136,7 @@ class Interpreter:
         self._chain = ""
         self._cancel_requested = False
         self._ending = False
+        self._cron_schedule = ""
 
     # --- events in
 
@@ -296,6 +297,7 @@ class Interpreter:
     def _learn(self, event: HistoryEvent, name: str) -> None:
         attributes = attributes_of(event)
         if name == "WORKFLOW_EXECUTION_STARTED":
+            self._cron_schedule = event.workflow_execution_started_event_attributes.cron_schedule
             document = value_of(attributes.input)
             self.program, self.origin = document["program"], document["origin"]
             if document.get("scheduled"):
@@ -411,7 +413,9 @@ class Interpreter:
             failure.application_failure_info.type = FAILURE_TYPE
         elif command_type == "CONTINUE_AS_NEW_WORKFLOW_EXECUTION":
             document = {"program": self.program["next"], "origin": self.origin}
-            command.continue_as_new_workflow_execution_command_attributes.input.CopyFrom(payloads(document))
+            again = command.continue_as_new_workflow_execution_command_attributes
+            again.input.CopyFrom(payloads(document))
+            again.cron_schedule = self._cron_schedule
         else:
             command.cancel_workflow_execution_command_attributes.SetInParent()
 

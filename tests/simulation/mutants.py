@@ -53,6 +53,7 @@ from perdure.store.memory import MemoryStore
 from perdure.store.protocol import ScheduleKey
 from tests.simulation.callback_mutants import CALLBACK_MUTANTS
 from tests.simulation.control_mutants import CONTROL_MUTANTS
+from tests.simulation.cron_mutants import CRON_MUTANTS
 from tests.simulation.deployment_mutants import DEPLOYMENT_MUTANTS
 from tests.simulation.interpreter import NonDeterminism
 from tests.simulation.loop import SimulationError
@@ -71,6 +72,7 @@ MUTANTS: dict[str, Mutant] = {
     for mutant in (
         *CALLBACK_MUTANTS,
         *CONTROL_MUTANTS,
+        *CRON_MUTANTS,
         *DEPLOYMENT_MUTANTS,
         *UPDATE_WITH_START_MUTANTS,
     )

@@ -21,6 +21,7 @@ from perdure.store.memory import MemoryStore
 from perdure.store.protocol import BatchKey, StoredBatch
 from tests.simulation.callback_oracle import CallbackOracle
 from tests.simulation.control_oracle import ControlOracle
+from tests.simulation.cron_oracle import CronOracle
 from tests.simulation.deployment_oracle import DeploymentOracle
 from tests.simulation.interpreter import attributes_of, event_name, value_of, verdict
 from tests.simulation.model import RUNNING, RunModel, check
@@ -93,6 +94,7 @@ class Oracle:
         self.callbacks = CallbackOracle(trace, self.states)
         self.deployments = DeploymentOracle(trace, lambda: time_ns() / 1e9)
         self.schedules = ScheduleOracle(trace, self.models)
+        self.crons = CronOracle(trace, self.models)
         self._batches: dict[BatchKey, BatchState] = {}
         self._heartbeats: dict[tuple[str, str], tuple[list[Any], set[str]]] = {}
 
@@ -108,7 +110,9 @@ class Oracle:
                 self.operations.committed(write)
             else:
                 self._apply(write)
-        self._check_pairs({write.run for write in unit})
+        written = {write.run for write in unit}
+        self._check_pairs(written)
+        self.crons.check_chains(written)
 
     def _check_pairs(self, written: set[RunKey]) -> None:
         """A parent and its child say the same of each other, at every moment."""
@@ -155,6 +159,7 @@ class Oracle:
         self.controls.committed(previous, state)
         self.callbacks.committed(previous, state)
         self.deployments.committed(previous, state, events)
+        self.crons.committed(state, events)
         self._observe(previous, state, write, events)
         for item in write.items:
             self._trace.reach(f"item: {item.kind}")

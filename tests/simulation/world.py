@@ -15,9 +15,10 @@ from perdure.api.operatorservice.v1 import CreateNexusEndpointRequest
 from perdure.core.deployment.routes import queue_name, version_text
 from perdure.core.run.records import QueueKey, RunKey, TaskKey, TaskKind
 from perdure.store.memory import MemoryStore
-from tests.simulation import knobs, update_with_start
+from tests.simulation import crons, knobs, update_with_start
 from tests.simulation.client import SimClient, draw_plan
 from tests.simulation.context import Context
+from tests.simulation.crons import CronClient
 from tests.simulation.deployment_oracle import QUEUE
 from tests.simulation.faults import Faults, draw_faults
 from tests.simulation.loop import MOST_STEPS, Node, SimLoop, new_loop
@@ -263,6 +264,7 @@ class World:
             *self._start_operator(),
             *self._start_rollout(),
             *self._start_updates_with_starts(),
+            *self._start_crons(),
         ]
         await self.loop.sleep(random.uniform(10, 90))
         context.faults = self.faults.ended()
@@ -339,6 +341,14 @@ class World:
         name = "update with start"
         plans = update_with_start.draw_plans(random, NAMESPACES, TASK_QUEUE)
         return [UpdateWithStartClient(self.context, self.loop.new_node(name), name, plans)]
+
+    def _start_crons(self) -> list[CronClient]:
+        """Workflows with a cron schedule in a few of the seeds, with randomness of their own."""
+        random = self.context.stream("crons")
+        if random.random() >= crons.SHARE:
+            return []
+        plans = crons.draw_plans(random, NAMESPACES, TASK_QUEUE)
+        return [CronClient(self.context, self.loop.new_node("cron"), "cron", plans)]
 
     async def _until_finished(self, clients: Sequence[Client]) -> None:
         began = self.loop.time()
