@@ -8,6 +8,7 @@
     rollout.py                                  workers of two versions, and who sends work to them
     update_with_start.py                        who starts and updates workflows with one request
     crons.py, cron_oracle.py                    chains of runs with a cron schedule
+    limits.py, limit_oracle.py                  a task queue with a rate limit
     program.py, interpreter.py                  random workflows, and the pure function from history to commands
     model.py, oracle.py                         what must hold: a second derivation from the history, named invariants
     world.py                                    one seed from beginning to end

@@ -56,6 +56,7 @@ from tests.simulation.control_mutants import CONTROL_MUTANTS
 from tests.simulation.cron_mutants import CRON_MUTANTS
 from tests.simulation.deployment_mutants import DEPLOYMENT_MUTANTS
 from tests.simulation.interpreter import NonDeterminism
+from tests.simulation.limit_mutants import LIMIT_MUTANTS
 from tests.simulation.loop import SimulationError
 from tests.simulation.model import Broken
 from tests.simulation.store import SimStore
@@ -74,6 +75,7 @@ MUTANTS: dict[str, Mutant] = {
         *CONTROL_MUTANTS,
         *CRON_MUTANTS,
         *DEPLOYMENT_MUTANTS,
+        *LIMIT_MUTANTS,
         *UPDATE_WITH_START_MUTANTS,
     )
 }

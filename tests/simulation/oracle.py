@@ -24,6 +24,7 @@ from tests.simulation.control_oracle import ControlOracle
 from tests.simulation.cron_oracle import CronOracle
 from tests.simulation.deployment_oracle import DeploymentOracle
 from tests.simulation.interpreter import attributes_of, event_name, value_of, verdict
+from tests.simulation.limit_oracle import LimitOracle
 from tests.simulation.model import RUNNING, RunModel, check
 from tests.simulation.operation_oracle import OperationOracle
 from tests.simulation.schedules import ScheduleOracle
@@ -78,7 +79,9 @@ class Oracle:
         self._store = store
         self._time_ns = time_ns
         self._trace = trace
-        self.standalone = StandaloneOracle(store, trace, immediate)
+        self.standalone = StandaloneOracle(
+            store, trace, immediate, LimitOracle(trace, lambda: time_ns() / 1e9)
+        )
         self.operations = OperationOracle(store, trace, immediate)
         self.models: dict[RunKey, RunModel] = {}
         self.states: dict[RunKey, RunState] = {}

@@ -56,6 +56,8 @@ RARE = (
     "history followed to its end",
     "history in pages",
     "history read backwards",
+    "limited queue: limit set",
+    "limited queue: measured",
     "list_runs failed before",
     "load_run failed after",
     "next task with the completion",

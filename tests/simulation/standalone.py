@@ -47,7 +47,7 @@ _COMPLETED, _FAILED, _TERMINATED = 2, 3, 5
 
 
 @dataclass(slots=True)
-class _Plan:
+class Plan:
     """What is to be done with one activity."""
 
     namespace: str
@@ -61,7 +61,7 @@ class _Plan:
     again: bool
 
 
-def _draw(random: Random, number: int, namespace: str) -> _Plan:
+def _draw(random: Random, number: int, namespace: str) -> Plan:
     attempts = random.choice((0, 1, 2, 3))
     spec: dict[str, Any] = {
         "attempts": attempts,
@@ -78,7 +78,7 @@ def _draw(random: Random, number: int, namespace: str) -> _Plan:
     def perhaps(chance: float) -> float | None:
         return random.uniform(0, 15) if random.random() < chance else None
 
-    return _Plan(
+    return Plan(
         namespace,
         f"solo{number}",
         spec,
@@ -111,8 +111,13 @@ class StandaloneClient:
         self._random = context.stream(f"standalone {name}")
         self._task_queue = task_queue
         self.unfinished = 0
-        for number in range(self._random.randint(1, 4)):
-            self._begin(self._follow(_draw(self._random, number, self._random.choice(namespaces))))
+        for plan in self._plans(namespaces):
+            self._begin(self._follow(plan))
+
+    def _plans(self, namespaces: tuple[str, ...]) -> list[Plan]:
+        """What to do from the beginning."""
+        random = self._random
+        return [_draw(random, number, random.choice(namespaces)) for number in range(random.randint(1, 4))]
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         self.unfinished += 1
@@ -137,7 +142,7 @@ class StandaloneClient:
             self._context.calls_answered += 1
             return answer
 
-    async def _follow(self, plan: _Plan) -> None:
+    async def _follow(self, plan: Plan) -> None:
         await self._loop.sleep(plan.starts_at_s)
         run = await self._start(plan)
         for at_s, act in (
@@ -159,14 +164,14 @@ class StandaloneClient:
     async def _at(
         self,
         delay_s: float,
-        act: Callable[[_Plan, RunKey], Coroutine[Any, Any, None]],
-        plan: _Plan,
+        act: Callable[[Plan, RunKey], Coroutine[Any, Any, None]],
+        plan: Plan,
         run: RunKey,
     ) -> None:
         await self._loop.sleep(delay_s)
         await act(plan, run)
 
-    async def _start(self, plan: _Plan) -> RunKey:
+    async def _start(self, plan: Plan) -> RunKey:
         origin = {"namespace": plan.namespace, "workflow_id": ""}
         document = {"id": plan.activity_id, "spec": plan.spec, "origin": origin}
         request = StartActivityExecutionRequest(
@@ -190,10 +195,10 @@ class StandaloneClient:
         self._context.oracle.standalone.state(run)
         return run
 
-    def _about(self, plan: _Plan, run: RunKey) -> dict[str, Any]:
+    def _about(self, plan: Plan, run: RunKey) -> dict[str, Any]:
         return {"namespace": plan.namespace, "activity_id": plan.activity_id, "run_id": run.run_id}
 
-    async def _outcome(self, plan: _Plan, run: RunKey) -> None:
+    async def _outcome(self, plan: Plan, run: RunKey) -> None:
         """Polls until the outcome comes, and checks that it is one that the specification allows."""
         request = PollActivityExecutionRequest(**self._about(plan, run))
         while True:
@@ -217,7 +222,7 @@ class StandaloneClient:
                 run,
             )
 
-    async def _look(self, plan: _Plan, run: RunKey) -> None:
+    async def _look(self, plan: Plan, run: RunKey) -> None:
         """Describes it and counts: lists agree with what is known."""
         request = DescribeActivityExecutionRequest(**self._about(plan, run), include_outcome=True)
         answer = await self._call(request, DescribeActivityExecutionResponse, "NotFoundError")
@@ -230,7 +235,7 @@ class StandaloneClient:
         there = run in self._context.oracle.standalone.states
         check(counted.count == 1 or not there, "what ended is listed as ended", run)
 
-    async def _cancel(self, plan: _Plan, run: RunKey) -> None:
+    async def _cancel(self, plan: Plan, run: RunKey) -> None:
         request = RequestCancelActivityExecutionRequest(
             **self._about(plan, run), request_id=new_uuid(self._random), reason="planned"
         )
@@ -241,7 +246,7 @@ class StandaloneClient:
             header = self._context.oracle.standalone.state(run).header
             check(header.cancel_ns > 0, "an acknowledged cancellation is durable", run)
 
-    async def _terminate(self, plan: _Plan, run: RunKey) -> None:
+    async def _terminate(self, plan: Plan, run: RunKey) -> None:
         request = TerminateActivityExecutionRequest(
             **self._about(plan, run), request_id=new_uuid(self._random), reason="planned"
         )
@@ -252,7 +257,7 @@ class StandaloneClient:
             header = self._context.oracle.standalone.state(run).header
             check(header.status == _TERMINATED, "an acknowledged termination is durable", run)
 
-    async def _pause(self, plan: _Plan, run: RunKey) -> None:
+    async def _pause(self, plan: Plan, run: RunKey) -> None:
         """Pauses it for a while."""
         pause = PauseActivityExecutionRequest(
             **self._about(plan, run), request_id=new_uuid(self._random), reason="planned"
@@ -269,7 +274,7 @@ class StandaloneClient:
             unpause, UnpauseActivityExecutionResponse, "FailedPreconditionError", "NotFoundError"
         )
 
-    async def _delete(self, plan: _Plan, run: RunKey) -> None:
+    async def _delete(self, plan: Plan, run: RunKey) -> None:
         oracle = self._context.oracle.standalone
         oracle.may_delete.add(run)
         request = DeleteActivityExecutionRequest(**self._about(plan, run))

@@ -9,6 +9,7 @@ from perdure.core.activity import invariants
 from perdure.core.activity.state import ActivityRun, decode_activity
 from perdure.core.run.records import RunKey, RunWrite, Task, TaskKey
 from perdure.store.memory import MemoryStore
+from tests.simulation.limit_oracle import LimitOracle
 from tests.simulation.model import check
 from tests.simulation.trace import Trace
 
@@ -22,11 +23,17 @@ class StandaloneOracle:
         store: the truth; it is read after every commit.
         trace: what happened.
         read: waits for a call of the store in memory, which never waits.
+        limits: watches one task queue.
     """
 
     def __init__(
-        self, store: MemoryStore, trace: Trace, read: Callable[[Coroutine[Any, Any, Any]], Any]
+        self,
+        store: MemoryStore,
+        trace: Trace,
+        read: Callable[[Coroutine[Any, Any, Any]], Any],
+        limits: LimitOracle,
     ) -> None:
+        self.limits = limits
         self._store = store
         self._trace = trace
         self._read = read
@@ -59,6 +66,7 @@ class StandaloneOracle:
         self.states[run] = state
         invariants.check(state, list(tasks.values()), before)
         self._observe(state, before)
+        self.limits.committed(before, state)
 
     def _observe(self, state: ActivityRun, before: ActivityRun | None) -> None:
         header, reach = state.header, self._trace.reach

@@ -15,7 +15,7 @@ from perdure.api.operatorservice.v1 import CreateNexusEndpointRequest
 from perdure.core.deployment.routes import queue_name, version_text
 from perdure.core.run.records import QueueKey, RunKey, TaskKey, TaskKind
 from perdure.store.memory import MemoryStore
-from tests.simulation import crons, knobs, update_with_start
+from tests.simulation import crons, knobs, limit_oracle, limits, update_with_start
 from tests.simulation.client import SimClient, draw_plan
 from tests.simulation.context import Context
 from tests.simulation.crons import CronClient
@@ -265,6 +265,7 @@ class World:
             *self._start_rollout(),
             *self._start_updates_with_starts(),
             *self._start_crons(),
+            *self._start_limits(),
         ]
         await self.loop.sleep(random.uniform(10, 90))
         context.faults = self.faults.ended()
@@ -350,6 +351,15 @@ class World:
         plans = crons.draw_plans(random, NAMESPACES, TASK_QUEUE)
         return [CronClient(self.context, self.loop.new_node("cron"), "cron", plans)]
 
+    def _start_limits(self) -> list[limits.LimitedClient]:
+        """A task queue with a rate limit in a few of the seeds, with randomness of its own."""
+        if self.context.stream("limits").random() >= limits.SHARE:
+            return []
+        node = self.loop.new_node("limited worker")
+        self._worker_nodes.append(node)
+        limits.start_worker(self.context, node, NAMESPACES[0])
+        return [limits.LimitedClient(self.context, self.loop.new_node("limited"), NAMESPACES[0])]
+
     async def _until_finished(self, clients: Sequence[Client]) -> None:
         began = self.loop.time()
         deadline = began + FINISH_WITHIN_S + self._set_back_s
@@ -394,6 +404,9 @@ class World:
                     continue
                 key = (task.run, task.key, task.delivery_id)
                 waiting[key] = before.get(key, now)
+                if task.queue.name == limit_oracle.QUEUE:
+                    self.oracle.standalone.limits.check_moving(waiting[key])
+                    continue
                 patient = now - waiting[key] <= DELIVERED_WITHIN_S
                 check(patient, "no task waits while a worker waits on its queue", task)
         return waiting
@@ -408,7 +421,7 @@ class World:
         versioned = [queue_name(QUEUE, version_text(NAME, build)) for build in (OLD, NEW)]
         for namespace_id in self.context.namespace_ids.values():
             for kind in TaskKind:
-                for name in (TASK_QUEUE, QUEUE, *versioned):
+                for name in (TASK_QUEUE, limit_oracle.QUEUE, QUEUE, *versioned):
                     tasks = immediate(self.durable.read_tasks(QueueKey(namespace_id, name, kind), None, 10))
                     check(not tasks, "no task is left", tasks)
         for node in self._worker_nodes:
