@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from perdure.core.deployment import changes
-from perdure.core.deployment.routes import QueueName, Routes, split_version
+from perdure.core.deployment.routes import NO_ROUTES, QueueName, Routes, split_version
 from perdure.core.deployment.state import Deployment, routes
 from perdure.core.errors import FailedPreconditionError, NotFoundError, TooManyVersionsError
 from perdure.core.run.records import TaskKind
@@ -23,7 +23,6 @@ from perdure.store.protocol import Store, StoredDeployment
 
 MAX_DEPLOYMENTS = 100
 """Deployments of a namespace: they are all in memory."""
-_NONE = Routes()
 _NO_QUEUES: Final[frozenset[QueueName]] = frozenset()
 _DECODER = msgspec.json.Decoder(Deployment)
 Change = Callable[[Deployment], Deployment]
@@ -75,11 +74,11 @@ class Deployments(Registry):
         before = self._routes
         await self.load()
         for namespace_id in {**before, **self._routes}:
-            self._tell(namespace_id, before.get(namespace_id, _NONE))
+            self._tell(namespace_id, before.get(namespace_id, NO_ROUTES))
 
     def routes(self, namespace_id: str) -> Routes:
         """The routes of a namespace."""
-        return self._routes.get(namespace_id, _NONE)
+        return self._routes.get(namespace_id, NO_ROUTES)
 
     def all_routes(self) -> Iterable[tuple[str, list[RouteChange]]]:
         """Every namespace's queues that versions were polled on, as if all of them had just changed."""

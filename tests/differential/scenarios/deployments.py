@@ -485,3 +485,54 @@ async def deployment_retry_of_pinned(ctx: Context) -> None:
     await inherits.complete(continued, deployment_options=_options(ctx, "2"), versioning_behavior=PINNED)
     await _make_current(ctx, run.task_queue, "1")
     await _retried(ctx, inherits, "2", "2")
+
+
+@scenario
+async def deployment_continues_elsewhere(ctx: Context) -> None:
+    """A run continues on another task queue: what pins it goes along where its version has that queue."""
+    run = await ctx.start()
+    served = Run(ctx, run.workflow_id, "", ctx.id("served"))
+    foreign = Run(ctx, run.workflow_id, "", ctx.id("foreign"))
+    await _registered(ctx, run, "1")
+    await _registered(ctx, served, "1")
+    await _registered(ctx, foreign, "2")
+    await _make_current(ctx, run.task_queue, "1")
+    task = await _poll(ctx, run, "1")
+    await run.complete(
+        task,
+        continue_as_new(task_queue=queue(served.task_queue)),
+        deployment_options=_options(ctx, "1"),
+        versioning_behavior=PINNED,
+    )
+    there = await _poll(ctx, served, "1")
+    ctx.record("served", list(there.history.events), drop=[FIRST_BACKOFF])
+    second = Run(ctx, run.workflow_id, there.workflow_execution.run_id, served.task_queue)
+    request = service.UpdateWorkflowExecutionOptionsRequest(
+        namespace="default", workflow_execution=second.execution
+    )
+    request.update_mask.paths.append("versioning_override")
+    override = request.workflow_execution_options.versioning_override
+    override.pinned.behavior = "PINNED_OVERRIDE_BEHAVIOR_PINNED"  # type: ignore[assignment]  # by name
+    override.pinned.version.CopyFrom(_version(ctx, "1"))
+    await second.complete(there, deployment_options=_options(ctx, "1"), versioning_behavior=PINNED)
+    await ctx.client.invoke(request)
+    await second.signal()
+    again = await _poll(ctx, second, "1")
+    await second.complete(
+        again,
+        continue_as_new(task_queue=queue(run.task_queue)),
+        deployment_options=_options(ctx, "1"),
+        versioning_behavior=PINNED,
+    )
+    back = await _poll(ctx, run, "1")
+    ctx.record("back with an override", list(back.history.events), drop=[FIRST_BACKOFF])
+    third = Run(ctx, run.workflow_id, back.workflow_execution.run_id, run.task_queue)
+    await third.complete(
+        back,
+        continue_as_new(task_queue=queue(foreign.task_queue)),
+        deployment_options=_options(ctx, "1"),
+        versioning_behavior=PINNED,
+    )
+    anywhere = await ctx.client.poll_workflow_task(foreign.task_queue, timeout_s=20.0)
+    ctx.record("foreign", list(anywhere.history.events), drop=[FIRST_BACKOFF])
+    await _shown(ctx, Run(ctx, run.workflow_id, "", foreign.task_queue), "foreign: shown")

@@ -112,6 +112,10 @@ class Routes:
         return (name, kind) in self.members.get(version, frozenset())
 
 
+NO_ROUTES = Routes()
+"""Of a namespace without worker versions."""
+
+
 def ramp_position(workflow_id: str) -> float:
     """A number above 0 and at most 100 that stays the same for a workflow id."""
     digest = blake2b(workflow_id.encode(), digest_size=4).digest()

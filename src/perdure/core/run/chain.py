@@ -18,6 +18,7 @@ from perdure.api.enums.v1 import ContinueAsNewInitiator, TimeoutType
 from perdure.api.failure.v1 import Failure
 from perdure.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
 from perdure.api.workflowservice.v1 import StartWorkflowExecutionRequest
+from perdure.core.deployment.routes import NO_ROUTES, Routes
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.invariant import present
 from perdure.core.run import attributes, callback, cron, lifecycle, retry, versioning
@@ -134,6 +135,7 @@ def continue_as_new(
     command: ContinueAsNewWorkflowExecutionCommandAttributes,
     completed_event_id: int,
     limits: Limits,
+    routes: Routes,
 ) -> None:
     """Closes the run and starts the next one from a normalised command."""
     header = tx.header
@@ -153,7 +155,8 @@ def continue_as_new(
     next_run_id = _next_run_id(tx)
     attempt = header.attempt + 1 if command.initiator == BY_RETRY else 1
     following = Following(0, command.initiator or BY_WORKFLOW, delay_ns)
-    _start_next(tx, request, next_run_id, following, attempt, int(command.initial_versioning_behavior))
+    begins = int(command.initial_versioning_behavior)
+    _start_next(tx, request, next_run_id, following, attempt, begins, routes)
     lifecycle.continue_as_new(tx, command, completed_event_id, next_run_id)
 
 
@@ -286,6 +289,7 @@ def _start_next(
     following: Following,
     attempt: int,
     initial_behavior: int = 0,
+    routes: Routes = NO_ROUTES,
 ) -> None:
     header, run = tx.header, tx.state.run
     request.request_id = derived_id(run.run_id, "next")
@@ -311,7 +315,8 @@ def _start_next(
         )
     inherited = versioning.inheritance(
         header,
-        same_version=request.task_queue.name == header.task_queue,
+        task_queue=request.task_queue.name,
+        routes=routes,
         has_override=request.HasField("versioning_override"),
         initial_behavior=initial_behavior,
         initiator=following.initiator,

@@ -14,6 +14,7 @@ from perdure.api.command.v1 import Command
 from perdure.api.common.v1 import Memo, Payload
 from perdure.api.enums.v1 import CommandType, WorkflowTaskFailedCause
 from perdure.api.protocol.v1 import Message as ProtocolMessage
+from perdure.core.deployment.routes import NO_ROUTES, Routes
 from perdure.core.errors import InvalidArgumentError, ServiceError
 from perdure.core.invariant import present
 from perdure.core.run import (
@@ -92,6 +93,7 @@ class CommandContext:
         new_children: workflow ids of children that these commands start.
         cancelled_unstarted: an activity was cancelled before it started; the workflow must hear of it.
         endpoint_id: of the Nexus endpoint of a name; empty when there is none.
+        routes: of worker versions, in the run's namespace.
         messages: the worker's messages that no command has placed yet, by id.
         updates: applies them; None when the run has no updates and there are no messages.
     """
@@ -106,6 +108,7 @@ class CommandContext:
     new_children: set[str] = field(default_factory=set)
     cancelled_unstarted: bool = False
     endpoint_id: EndpointId = no_endpoint
+    routes: Routes = NO_ROUTES
     messages: dict[str, ProtocolMessage] = field(default_factory=dict)
     updates: UpdateAnswers | None = None
 
@@ -385,7 +388,7 @@ def _continue_as_new(context: CommandContext, command: Any) -> None:
         attributes.validate_size(command.search_attributes, limits)
     except InvalidArgumentError as error:
         raise TaskFailure(cause_number(cause), str(error), terminates=True) from error
-    chain.continue_as_new(tx, command, context.completed_event_id, limits)
+    chain.continue_as_new(tx, command, context.completed_event_id, limits, context.routes)
 
 
 def _start_child(context: CommandContext, command: Any) -> None:

@@ -13,6 +13,7 @@ from perdure.api.workflowservice.v1 import (
     RespondWorkflowTaskCompletedRequest,
     RespondWorkflowTaskFailedRequest,
 )
+from perdure.core.deployment.routes import NO_ROUTES, Routes
 from perdure.core.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, ServiceError
 from perdure.core.run import activity, commands, lifecycle, versioning, workflow_task
 from perdure.core.run.commands import (
@@ -90,6 +91,7 @@ def respond_completed(
     custom: Mapping[str, AttributeType],
     registry: UpdateRegistry | None = None,
     endpoint_id: EndpointId = no_endpoint,
+    routes: Routes = NO_ROUTES,
 ) -> Completion:
     """Applies a completed workflow task: its commands, its stickiness, and what must follow.
 
@@ -119,7 +121,7 @@ def respond_completed(
         completed_event_id = workflow_task.complete(tx, request)
     workflow_task.set_sticky(tx.header, request, sticky_timeout_ns)
     context = CommandContext(tx, completed_event_id, request.identity, limits, custom, tx.has_buffered())
-    context.endpoint_id = endpoint_id
+    context.endpoint_id, context.routes = endpoint_id, routes
     if registry is not None or request.messages or unheard(state):
         context.updates = UpdateAnswers(tx, registry or UpdateRegistry(), limits)
         context.messages = {message.id: message for message in request.messages}

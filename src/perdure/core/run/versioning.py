@@ -326,32 +326,36 @@ def _payload(value: object, label: bytes) -> Payload:
 def inheritance(
     header: RunHeader,
     *,
-    same_version: bool,
+    task_queue: str,
+    routes: Routes,
     has_override: bool,
     initial_behavior: int = 0,
     initiator: int = 0,
 ) -> WorkflowExecutionStartedEventAttributes | None:
     """What a child, or the next run of a chain, takes over into its started event; None if it is nothing.
 
+    On another task queue that is something only where the version that holds has workers for that queue's workflows.
     The run that a cron schedule starts takes over nothing but an override that pins. A retry keeps a pinned version
     only if the run had it from another run; one that its own worker pinned begins where the routing leads now.
 
     Args:
         header: of the parent, or of the run before.
-        same_version: the version that holds has workers on the new run's task queue.
+        task_queue: the new run's.
+        routes: say which task queues the version that holds has workers on.
         has_override: the new run has an override of its own.
         initial_behavior: how the next run is to begin, as the continue-as-new command says.
         initiator: a ContinueAsNewInitiator number of the next run of a chain; 0 for a child. A run that continues as
             new was told of another version, and may have chosen to stay.
     """
-    known = header.versioning
+    known, now, holds = header.versioning, version(header), behavior(header)
     if known is None:
         return None
     target = WorkflowExecutionStartedEventAttributes()
+    if task_queue != header.task_queue and not routes.has(now, task_queue, TaskKind.WORKFLOW):
+        return target
     if known.override_version and not known.override_once and not has_override:
         target.versioning_override.ParseFromString(known.override)
-    now, holds = version(header), behavior(header)
-    if not same_version or not now or not holds or initiator == _BY_CRON:
+    if not now or not holds or initiator == _BY_CRON:
         return target
     if initiator == _BY_RETRY:
         initial_behavior = known.initial_behavior if holds == AUTO_UPGRADE else 0

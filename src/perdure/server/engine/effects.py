@@ -31,7 +31,7 @@ from perdure.core.operation.state import OperationTransition
 from perdure.core.run import callback, child, effects, external, lifecycle, versioning
 from perdure.core.run.effects import Effect, Kind
 from perdure.core.run.nexus_attempts import NOT_FOUND
-from perdure.core.run.records import RunKey, RunKind, RunWrite, TaskKind
+from perdure.core.run.records import RunKey, RunKind, RunWrite
 from perdure.core.run.state import RUNNING, RunHeader, RunState
 from perdure.core.run.transition import Transition
 from perdure.server.engine import callback_tokens
@@ -318,10 +318,10 @@ class Effects:
         namespace = engine.namespaces.by_id(slot.key.namespace_id)
         retention_ns = namespace.retention_ns if namespace is not None else tx.header.retention_ns
         started = Transition(RunState(slot.key, 0, RunHeader()), tx.now_ns)
-        queue = (request.task_queue.name, TaskKind.WORKFLOW)
         inherited = versioning.inheritance(
             tx.header,
-            same_version=engine.routes(slot.key.namespace_id).has(versioning.version(tx.header), *queue),
+            task_queue=request.task_queue.name,
+            routes=engine.routes(slot.key.namespace_id),
             has_override=request.HasField("versioning_override"),
         )
         context = lifecycle.StartContext(

@@ -215,6 +215,7 @@ class WorkerTasks:
                 namespace.search_attributes,
                 slot.updates,
                 self._endpoint_id,
+                self._engine.routes(slot.key.namespace_id),
             )
             latest[:] = [done]
             return done.tx, done
