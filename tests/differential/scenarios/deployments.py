@@ -536,3 +536,71 @@ async def deployment_continues_elsewhere(ctx: Context) -> None:
     anywhere = await ctx.client.poll_workflow_task(foreign.task_queue, timeout_s=20.0)
     ctx.record("foreign", list(anywhere.history.events), drop=[FIRST_BACKOFF])
     await _shown(ctx, Run(ctx, run.workflow_id, "", foreign.task_queue), "foreign: shown")
+
+
+@scenario
+async def deployment_override_without_version(ctx: Context) -> None:
+    """Overrides that pin without saying where, or in words that are none."""
+    run = await ctx.start()
+    await _registered(ctx, run, "1")
+    await _make_current(ctx, run.task_queue, "1")
+    await _complete(ctx, run, "1", AUTO_UPGRADE)
+    pinned = VersioningOverride()
+    pinned.pinned.behavior = "PINNED_OVERRIDE_BEHAVIOR_PINNED"  # type: ignore[assignment]  # by name
+    empty = VersioningOverride()
+    empty.CopyFrom(pinned)
+    empty.pinned.version.SetInParent()
+    once_empty = VersioningOverride()
+    once_empty.one_time.SetInParent()
+    unknown_pin = VersioningOverride()
+    unknown_pin.pinned.version.CopyFrom(_version(ctx, "1"))
+    unknown_pin.pinned.behavior = 7  # type: ignore[assignment]  # one that there is not
+    series = VersioningOverride(behavior=PINNED)
+    series.deployment.SetInParent()
+    dotted = VersioningOverride(behavior=PINNED)
+    dotted.deployment.series_name, dotted.deployment.build_id = "a.b", "1"
+    nameless = VersioningOverride(behavior=PINNED)
+    nameless.deployment.series_name = "a"
+    cases = {
+        "no version": pinned,
+        "empty version": empty,
+        "once, empty": once_empty,
+        "unknown pin": unknown_pin,
+        "older, none": VersioningOverride(behavior=PINNED),
+        "older, nodot": VersioningOverride(behavior=PINNED, pinned_version="nodot"),
+        "older, no name": VersioningOverride(behavior=PINNED, pinned_version=".1"),
+        "older, no build": VersioningOverride(behavior=PINNED, pinned_version="a."),
+        "older, colon": VersioningOverride(behavior=PINNED, pinned_version="a:1"),
+        "older, colon first": VersioningOverride(behavior=PINNED, pinned_version="a:1.2"),
+        "older, two dots": VersioningOverride(behavior=PINNED, pinned_version=f"{ctx.id('shop')}.1.2"),
+        "empty series": series,
+        "series with dot": dotted,
+        "series without build": nameless,
+        "unknown behavior": VersioningOverride(behavior=9),  # type: ignore[arg-type]  # one that there is not
+        "no behavior": VersioningOverride(),
+    }
+    for label, override in cases.items():
+        request = service.UpdateWorkflowExecutionOptionsRequest(
+            namespace="default", workflow_execution=run.execution
+        )
+        request.update_mask.paths.append("versioning_override")
+        request.workflow_execution_options.versioning_override.CopyFrom(override)
+        await ctx.attempt(label, request)
+        await _shown(ctx, run, f"{label}: shown")
+        start = workflowservice.StartWorkflowExecutionRequest(
+            namespace="default",
+            workflow_id=ctx.id("started"),
+            task_queue=queue(run.task_queue),
+            versioning_override=override,
+        )
+        start.workflow_type.name = "t"
+        start.workflow_start_delay.seconds = 600  # one of them starts: no worker here is to have its task
+        await ctx.attempt(f"{label}: start", start)
+    request.workflow_execution_options.Clear()
+    await ctx.attempt("let go", request)
+    await run.signal()
+    await _complete(ctx, run, "1", PINNED)
+    request.workflow_execution_options.versioning_override.CopyFrom(pinned)
+    await ctx.attempt("stays", request)
+    await _shown(ctx, run, "stays: shown")
+    await run.record_history()

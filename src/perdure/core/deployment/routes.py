@@ -30,6 +30,16 @@ def split_version(version: str) -> tuple[str, str]:
     return deployment_name, build_id
 
 
+def split_dotted(version: str) -> tuple[str, str] | None:
+    """Deployment name and build id of a version as earlier releases wrote it, `deployment.build`; None if it is none.
+
+    A colon before the first dot separates as well: so do versions that a new command printed and an old one sends.
+    """
+    dot, colon = version.find("."), version.find(":")
+    end = colon if 0 <= colon < dot else dot
+    return (version[:end], version[end + 1 :]) if 0 < end < len(version) - 1 else None
+
+
 def version_message(version: str) -> WorkerDeploymentVersion:
     """A version as messages name it."""
     deployment_name, build_id = split_version(version)

@@ -24,8 +24,15 @@ from perdure.api.history.v1 import (
 )
 from perdure.api.workflow.v1 import VersioningOverride, WorkflowExecutionVersioningInfo
 from perdure.api.workflowservice.v1 import RespondWorkflowTaskCompletedRequest
-from perdure.core.deployment.routes import Routes, message_text, split_version, version_message, version_text
-from perdure.core.errors import InvalidArgumentError
+from perdure.core.deployment.routes import (
+    Routes,
+    message_text,
+    split_dotted,
+    split_version,
+    version_message,
+    version_text,
+)
+from perdure.core.errors import FailedPreconditionError, InvalidArgumentError
 from perdure.core.run import properties
 from perdure.core.run.records import TaskKey, TaskKind
 from perdure.core.run.state import Activity, RunHeader, Versioning
@@ -212,10 +219,30 @@ def normalized(override: VersioningOverride) -> VersioningOverride:
         if override.HasField("deployment"):
             names = (override.deployment.series_name, override.deployment.build_id)
         else:
-            name, _, build_id = override.pinned_version.partition(".")
-            names = (name, build_id)
+            names = split_dotted(override.pinned_version) or ("", "")
         wanted.pinned.version.deployment_name, wanted.pinned.version.build_id = names
     return wanted
+
+
+def with_present_version(
+    override: VersioningOverride, header: RunHeader, workflow_id: str
+) -> VersioningOverride:
+    """An override that pins a run without saying where: it stays where it is pinned now. Another one as it is.
+
+    Raises:
+        FailedPreconditionError: the run is not pinned.
+    """
+    if not override.pinned.behavior or override.pinned.HasField("version"):
+        return override
+    if behavior(header) != PINNED:
+        raise FailedPreconditionError(
+            f"must specify a specific pinned override version because workflow with id {workflow_id} has behavior "
+            f"{_SHOWN.get(behavior(header), 'Unspecified')} and is not yet pinned to any version"
+        )
+    filled = VersioningOverride()
+    filled.CopyFrom(override)
+    filled.pinned.version.CopyFrom(version_message(version(header)))
+    return filled
 
 
 def check_completion(request: RespondWorkflowTaskCompletedRequest) -> None:

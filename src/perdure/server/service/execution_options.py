@@ -11,7 +11,7 @@ from perdure.api.workflowservice.v1 import (
     UpdateWorkflowExecutionOptionsResponse,
 )
 from perdure.core.errors import InvalidArgumentError, NotFoundError, UnimplementedError
-from perdure.core.run import activity, options, priorities
+from perdure.core.run import activity, options, priorities, versioning
 from perdure.core.run.state import RunState
 from perdure.core.run.transition import Transition
 from perdure.server.engine.engine import Engine, RunNotFoundError
@@ -57,13 +57,16 @@ class ExecutionOptions:
         def apply(state: RunState, now_ns: int) -> tuple[Transition, WorkflowExecutionOptions]:
             if not state.header.is_open:
                 raise NotFoundError(activity.RUN_CLOSED)
+            changes = WorkflowExecutionOptions()
+            changes.CopyFrom(wanted)
             if wanted.HasField("versioning_override"):
-                routes = self._engine.routes(run.namespace_id)
-                check_override(
-                    wanted.versioning_override, routes, state.header.task_queue, self._engine.limits.run
+                override = versioning.with_present_version(
+                    wanted.versioning_override, state.header, run.workflow_id
                 )
+                changes.versioning_override.CopyFrom(override)
+                check_override(override, self._engine.routes(run.namespace_id), state.header.task_queue)
             tx = Transition(state, now_ns)
-            return tx, options.update(tx, wanted, paths, request.identity)
+            return tx, options.update(tx, changes, paths, request.identity)
 
         try:
             changed = await self._engine.transact(run, apply)

@@ -211,7 +211,7 @@ class Executions:
         checks.task_queue(request.task_queue if request.HasField("task_queue") else None, limits)
         if request.HasField("versioning_override"):
             routes = self._engine.routes(namespace.namespace_id)
-            check_override(request.versioning_override, routes, request.task_queue.name, limits)
+            check_override(request.versioning_override, routes, request.task_queue.name)
         if not request.task_queue.kind:
             request.task_queue.kind = "TASK_QUEUE_KIND_NORMAL"  # type: ignore[assignment]  # names are accepted
         self._timeouts(request)

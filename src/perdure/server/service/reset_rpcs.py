@@ -63,4 +63,4 @@ class ResetRpcs:
             check_paths(change.update_mask, "error applying update_options: proto:\u00a0")
             priorities.check(wanted.priority)
             if wanted.HasField("versioning_override"):
-                check_override(wanted.versioning_override, routes, base.header.task_queue, self._limits)
+                check_override(wanted.versioning_override, routes, base.header.task_queue)

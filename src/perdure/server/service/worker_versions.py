@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from perdure.api.common.v1 import WorkerVersionCapabilities
-from perdure.api.deployment.v1 import WorkerDeploymentOptions, WorkerDeploymentVersion
+from perdure.api.deployment.v1 import Deployment, WorkerDeploymentOptions, WorkerDeploymentVersion
 from perdure.api.enums.v1 import TaskQueueKind, WorkerVersioningMode
 from perdure.api.taskqueue.v1 import TaskQueue
 from perdure.api.workflow.v1 import VersioningOverride
@@ -12,7 +12,7 @@ from perdure.api.workflowservice.v1 import (
     PollNexusTaskQueueRequest,
     PollWorkflowTaskQueueRequest,
 )
-from perdure.core.deployment.routes import UNVERSIONED, Routes, queue_name, version_text
+from perdure.core.deployment.routes import UNVERSIONED, Routes, queue_name, split_dotted, version_text
 from perdure.core.errors import FailedPreconditionError, InvalidArgumentError, UnimplementedError
 from perdure.core.run import versioning
 from perdure.core.run.limits import Limits
@@ -122,13 +122,11 @@ def named_version(message: WorkerDeploymentVersion, text: str) -> tuple[str, str
         return message.deployment_name, message.build_id
     name, dot, build_id = text.partition(".")
     if text and not dot:
-        raise InvalidArgumentError(
-            f'invalid version string "{text}", expected format is "<deployment_name>.<build_id>"'
-        )
+        raise _no_version(text)
     return name, build_id
 
 
-def check_override(override: VersioningOverride, routes: Routes, task_queue: str, limits: Limits) -> None:
+def check_override(override: VersioningOverride, routes: Routes, task_queue: str) -> None:
     """Checks a versioning override of a run on a task queue.
 
     Raises:
@@ -138,7 +136,7 @@ def check_override(override: VersioningOverride, routes: Routes, task_queue: str
     version = _named_by(override)
     if version is None:
         return
-    text = checked_version(version.deployment_name, version.build_id, limits)
+    text = version_text(version.deployment_name, version.build_id)
     if not routes.has(text, task_queue, TaskKind.WORKFLOW):
         raise FailedPreconditionError(
             f"Pinned version '{text}' is not present in task queue '{task_queue}' of type 'Workflow'"
@@ -174,11 +172,32 @@ def _named_as_before(override: VersioningOverride) -> WorkerDeploymentVersion | 
             if getattr(override, field) != type(getattr(override, field))():
                 raise InvalidArgumentError(f"only provide {label} if behavior is 'PINNED'")
         return None
-    if not override.HasField("deployment") and not override.pinned_version:
+    if override.behavior != versioning.PINNED:
+        raise InvalidArgumentError(f"override behavior {override.behavior} not recognized")
+    if override.HasField("deployment"):
+        _check_deployment(override.deployment)
+    elif not override.pinned_version:
         raise InvalidArgumentError(
             "must provide deployment (deprecated) or pinned version if behavior is 'PINNED'"
         )
+    elif split_dotted(override.pinned_version) is None:
+        raise _no_version(override.pinned_version)
     return versioning.normalized(override).pinned.version
+
+
+def _check_deployment(deployment: Deployment) -> None:
+    if not deployment.series_name:
+        raise InvalidArgumentError("deployment name cannot be empty")
+    if "." in deployment.series_name or ":" in deployment.series_name:
+        raise InvalidArgumentError("deployment name cannot contain '.' or ':'")
+    if not deployment.build_id:
+        raise InvalidArgumentError("deployment build ID cannot be empty")
+
+
+def _no_version(text: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f'invalid version string "{text}", expected format is "<deployment_name>.<build_id>"'
+    )
 
 
 def _check_name(label: str, value: str, limits: Limits) -> None:
