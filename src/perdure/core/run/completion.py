@@ -130,22 +130,21 @@ def respond_completed(
     except TaskFailure as failure:
         return _failed(state, now_ns, request, failure, attempt)
     answers = context.updates
-    changes = answers.changes if answers is not None else None
+    done = Completion(tx, updates=answers.changes if answers is not None else None)
     if not tx.header.is_open:
-        return Completion(tx, updates=changes)
+        return done
     has_news = False
     if answers is not None:
         if not request.force_create_new_workflow_task:
             answers.reject_unprocessed()
         has_news = answers.has_unsent and not tx.header.paused_ns
     if tx.is_in_memory:
-        reset_event_id = tx.header.last_completed_task_started_event_id
-        brings = has_news and request.return_new_workflow_task
-        return Completion(tx, updates=changes, brings_updates=brings, reset_event_id=reset_event_id)
-    done = Completion(tx, updates=changes)
+        done.reset_event_id = tx.header.last_completed_task_started_event_id
+        done.brings_updates = has_news and request.return_new_workflow_task
+        return done
     _start_eagerly(context, state, request, done)
     if end_oversized_run(tx, limits):
-        return Completion(tx, updates=changes)
+        return Completion(tx, updates=done.updates)
     _follow_with_a_task(context, request, registry, done, first_scheduled_ns if heartbeat else 0)
     if has_news and not tx.header.has_pending_task:
         if request.return_new_workflow_task:
