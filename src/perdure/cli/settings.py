@@ -47,6 +47,11 @@ _NO_UNCHECKED_TLS: Final = (
     "it with --tls-server-name"
 )
 
+_HALF_A_PAIR: Final = (
+    "a client's certificate and its key go together: give --tls-cert-path and --tls-key-path, "
+    "or --tls-cert-data and --tls-key-data"
+)
+
 
 @dataclass(frozen=True)
 class Codec:
@@ -239,6 +244,8 @@ def _tls(settings: Settings, profile: ClientConfigProfile) -> Any:
             setattr(made, name, Path(given[path]).read_bytes())
         elif given.get(data):
             setattr(made, name, given[data].encode())
+    if (made.client_cert is None) != (made.client_private_key is None):
+        raise WrongUsageError(_HALF_A_PAIR)
     made.domain = given.get("tls_server_name") or authority or made.domain
     return made
 

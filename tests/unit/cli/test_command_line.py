@@ -71,6 +71,14 @@ def test_wrong_usage_is_one_line_with_a_suggestion(
     assert line in only
 
 
+@pytest.mark.parametrize("flag", ["--tls-cert-data", "--tls-key-data"])
+def test_half_a_client_certificate_is_told_in_flags(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who types a command knows no fields of `TLSConfig`."""
+    assert run("workflow", "list", "--address", "127.0.0.1:1", flag, "x") == EXIT_USAGE
+    (only,) = capsys.readouterr().err.splitlines()
+    assert "--tls-cert-path and --tls-key-path" in only
+
+
 def test_flags_of_the_connection_may_stand_at_any_level(capsys: pytest.CaptureFixture[str]) -> None:
     """The same flag before the group, after it, or after the verb; the nearest to the verb counts."""
     for words in (
