@@ -604,3 +604,66 @@ async def deployment_override_without_version(ctx: Context) -> None:
     await ctx.attempt("stays", request)
     await _shown(ctx, run, "stays: shown")
     await run.record_history()
+
+
+@scenario
+async def deployment_ramps_of_two(ctx: Context) -> None:
+    """Two deployments on one task queue: a versioned ramp holds against a newer one to workers without version."""
+    run = await ctx.start()
+    await _registered(ctx, run, "1")
+    shop: dict[str, Any] = {"namespace": "default", "identity": "operator", "deployment_name": ctx.id("shop")}
+    mart = {**shop, "deployment_name": ctx.id("mart")}
+    current = service.SetWorkerDeploymentCurrentVersionRequest
+    ramping = service.SetWorkerDeploymentRampingVersionRequest
+    await ctx.client.invoke(ramping(**shop, build_id="1", percentage=30))
+    options = WorkerDeploymentOptions(
+        deployment_name=ctx.id("mart"), build_id="1", worker_versioning_mode=VERSIONED
+    )
+    polling = asyncio.create_task(
+        ctx.client.poll_workflow_task(run.task_queue, timeout_s=60.0, deployment_options=options)
+    )
+
+    async def made() -> bool:
+        try:
+            await ctx.client.invoke(current(**mart, build_id="1"))
+        except RpcError:
+            return False
+        return True
+
+    await ctx.until("mart current", made, lambda done: done, timeout_s=PATIENCE_S)
+    polling.cancel()
+    await asyncio.wait({polling})
+    described = service.DescribeTaskQueueRequest(
+        namespace="default", task_queue=queue(run.task_queue), task_queue_type=WORKFLOWS
+    )
+
+    async def shown() -> Any:
+        return (await ctx.client.call(described, service.DescribeTaskQueueResponse)).versioning_info
+
+    both = await ctx.until(
+        "both in force",
+        shown,
+        lambda info: (
+            info.current_deployment_version.deployment_name == ctx.id("mart")
+            and info.ramping_version_percentage == 30
+        ),
+        timeout_s=PATIENCE_S,
+    )
+    ctx.record("both", both, drop=["update_time"])
+    await ctx.client.invoke(ramping(**mart, percentage=50))
+    settled = service.DescribeWorkerDeploymentRequest(namespace="default", deployment_name=ctx.id("mart"))
+    await ctx.until(
+        "propagated",
+        lambda: ctx.client.call(settled, service.DescribeWorkerDeploymentResponse),
+        lambda answer: answer.worker_deployment_info.routing_config_update_state == 2,
+        timeout_s=PATIENCE_S,
+    )
+    ctx.record("newer to none", await shown(), drop=["update_time"])
+    await ctx.client.invoke(ramping(**shop))
+    only = await ctx.until(
+        "only the ramp to none",
+        shown,
+        lambda info: info.ramping_version_percentage != 30,
+        timeout_s=PATIENCE_S,
+    )
+    ctx.record("the other ended", only, drop=["update_time"])

@@ -78,6 +78,25 @@ def test_a_queue_follows_the_deployment_that_changed_last() -> None:
         assert routes(order).route("orders", TaskKind.WORKFLOW).current == "mart:1"
 
 
+def test_what_leads_to_a_version_is_stronger_than_what_leads_to_none() -> None:
+    """However new that is; among those that lead to none the newest counts, also one that ended a ramp."""
+    shop = changes.set_ramping("shop", deployed("1"), "1", 30, 10, identity="op")
+    mart = changes.set_current("mart", deployed("1"), "1", 20, identity="op")
+    mart = changes.set_ramping("mart", mart, "", 50, 30, identity="op")
+    over = changes.set_ramping("shop", shop, None, 0, 40, identity="op")
+    for first, wanted in ((shop, ("mart:1", "shop:1", 30)), (over, ("mart:1", UNVERSIONED, 0))):
+        for order in ([("shop", first), ("mart", mart)], [("mart", mart), ("shop", first)]):
+            route = routes(order).route("orders", TaskKind.WORKFLOW)
+            assert (route.current, route.ramping, route.percentage) == wanted
+
+
+def test_workers_without_version_are_current_again_by_a_revision() -> None:
+    """A pinned run is told of it."""
+    deployment = changes.set_current("shop", deployed("1"), "1", 10, identity="op")
+    deployment = changes.set_current("shop", deployment, "", 20, identity="op")
+    assert route_of(deployment).target("any") == (UNVERSIONED, 2)
+
+
 def test_queues_have_one_order_in_every_process() -> None:
     """Tasks are sent on queue by queue: in an order of their hashes, a seed of the simulation would be two runs."""
     queues = [(f"queue-{n}", int(TaskKind.WORKFLOW)) for n in range(20)]

@@ -10,6 +10,9 @@ from perdure.core.deployment.routes import UNVERSIONED, QueueName, Route, Routes
 from perdure.core.run.records import TaskKind
 from perdure.core.run.state import Record
 
+_UNSET = (False, 0)
+"""The strength of a deployment's claim on a queue: whether it leads to a version, and when it changed. Here: never."""
+
 
 class Version(Record):
     """One version of a deployment. Times are nanoseconds since the epoch; 0: never."""
@@ -55,12 +58,13 @@ class Deployment(Record):
 def routes(deployments: Iterable[tuple[str, Deployment]]) -> Routes:
     """The routes of a namespace, from the names and states of its deployments.
 
-    A queue that versions of more than one deployment were polled on follows the one that changed last.
+    A queue that versions of more than one deployment were polled on follows the one that changed last; but what leads
+    to a version is stronger than what leads to none, however new that is.
     """
     by_queue: dict[QueueName, Route] = {}
     members: dict[str, frozenset[QueueName]] = {}
-    current_ns: dict[QueueName, int] = {}
-    ramping_ns: dict[QueueName, int] = {}
+    current_by: dict[QueueName, tuple[bool, int]] = {}
+    ramping_by: dict[QueueName, tuple[bool, int]] = {}
     for name, deployment in deployments:
         for build_id, version in deployment.versions.items():
             queues = [(queue, TaskKind(kind)) for queue, kind in version.queues]
@@ -69,16 +73,16 @@ def routes(deployments: Iterable[tuple[str, Deployment]]) -> Routes:
                 by_queue.setdefault(queue, Route())
         known = {queue for build in deployment.versions for queue in members[version_text(name, build)]}
         current = _full(name, deployment.current)
-        for queue in members.get(current, frozenset()):
-            if deployment.current_changed_ns > current_ns.get(queue, 0):
-                current_ns[queue] = deployment.current_changed_ns
+        strength = (bool(current), deployment.current_changed_ns)
+        for queue in members.get(current, frozenset()) if current else known:
+            if strength > current_by.get(queue, _UNSET):
+                current_by[queue] = strength
                 by_queue[queue] = _with_current(by_queue[queue], current, deployment.revision)
-        if deployment.ramping is None:
-            continue
-        ramping = _full(name, deployment.ramping)
+        ramping = _full(name, deployment.ramping or "")
+        strength = (bool(ramping), deployment.percentage_changed_ns)
         for queue in members.get(ramping, frozenset()) if ramping else known:
-            if deployment.percentage_changed_ns > ramping_ns.get(queue, 0):
-                ramping_ns[queue] = deployment.percentage_changed_ns
+            if strength > ramping_by.get(queue, _UNSET):
+                ramping_by[queue] = strength
                 by_queue[queue] = _with_ramp(by_queue[queue], ramping, deployment)
     return Routes(by_queue, members)
 
