@@ -607,6 +607,50 @@ async def deployment_override_without_version(ctx: Context) -> None:
 
 
 @scenario
+async def deployment_told_of_no_target(ctx: Context) -> None:
+    """A pinned run is told when workers without version are current again, and when it was pinned before any was."""
+    run = await ctx.start()
+    await _registered(ctx, run, "1")
+    early = await _pinned_from_outside(ctx, run)
+    ctx.record("before any was current", list(early.history.events)[-1])
+    await run.complete(early, deployment_options=_options(ctx, "1"), versioning_behavior=PINNED)
+    await _make_current(ctx, run.task_queue, "1")
+    await run.signal()
+    same = await _poll(ctx, run, "1")
+    ctx.record("its own is current", list(same.history.events)[-1])
+    await run.complete(same, deployment_options=_options(ctx, "1"), versioning_behavior=PINNED)
+    await _make_current(ctx, run.task_queue, "")
+    await run.signal()
+    told = await _poll(ctx, run, "1")
+    ctx.record("none is current", list(told.history.events)[-1])
+    await run.complete(
+        told,
+        continue_as_new(task_queue=queue(run.task_queue)),
+        deployment_options=_options(ctx, "1"),
+        versioning_behavior=PINNED,
+    )
+    stays = await _poll(ctx, run, "1")
+    ctx.record("declined", list(stays.history.events), drop=[FIRST_BACKOFF])
+
+
+async def _pinned_from_outside(ctx: Context, run: Run) -> workflowservice.PollWorkflowTaskQueueResponse:
+    """Pins a run by an override, has its worker pin it, too, and takes the override back. Returns its next task."""
+    request = service.UpdateWorkflowExecutionOptionsRequest(
+        namespace="default", workflow_execution=run.execution
+    )
+    request.update_mask.paths.append("versioning_override")
+    override = request.workflow_execution_options.versioning_override
+    override.pinned.behavior = "PINNED_OVERRIDE_BEHAVIOR_PINNED"  # type: ignore[assignment]  # by name
+    override.pinned.version.CopyFrom(_version(ctx, "1"))
+    await ctx.client.invoke(request)
+    await _complete(ctx, run, "1", PINNED)
+    request.workflow_execution_options.Clear()
+    await ctx.client.invoke(request)
+    await run.signal()
+    return await _poll(ctx, run, "1")
+
+
+@scenario
 async def deployment_ramps_of_two(ctx: Context) -> None:
     """Two deployments on one task queue: a versioned ramp holds against a newer one to workers without version."""
     run = await ctx.start()

@@ -51,11 +51,11 @@ class Versioning(Record):
     """The run was begun with the pinned version of its parent, or of the run before: a retry of it keeps that."""
     initial_behavior: int = 0
     """temporal.api.enums.v1.ContinueAsNewVersioningBehavior number that the run was continued with."""
-    notified_revision: int = 0
-    """Of the routing that the worker of the pinned run was told of; 0: it was told nothing."""
+    notified_revision: int | None = None
+    """Of the routing that the worker of the pinned run was told of; None: it was told nothing."""
     notified_version: str = ""
-    declined_revision: int = 0
-    """Of the routing that the run before was told of, and did not follow."""
+    declined_revision: int | None = None
+    """Of the routing that the run before was told of, and did not follow; None: of nothing."""
     declined_version: str = ""
     deployment_name: str = ""
     """Of the worker that completed its last workflow task, whether that has a version or not."""

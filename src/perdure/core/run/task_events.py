@@ -44,7 +44,7 @@ def started(header: RunHeader, identity: str, version: WorkerVersionStamp | None
         attributes.suggest_continue_as_new = True
         attributes.suggest_continue_as_new_reasons.extend(header.task_suggest_reasons)  # type: ignore[arg-type]
     attributes.target_worker_deployment_version_changed = (
-        header.versioning is not None and header.versioning.notified_revision > 0
+        header.versioning is not None and header.versioning.notified_revision is not None
     )
     attributes.history_size_bytes = header.task_history_size_bytes
     if version is not None and not version.use_versioning:

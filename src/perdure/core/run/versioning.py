@@ -25,6 +25,7 @@ from perdure.api.history.v1 import (
 from perdure.api.workflow.v1 import VersioningOverride, WorkflowExecutionVersioningInfo
 from perdure.api.workflowservice.v1 import RespondWorkflowTaskCompletedRequest
 from perdure.core.deployment.routes import (
+    UNVERSIONED,
     Routes,
     message_text,
     split_dotted,
@@ -159,7 +160,7 @@ def overridden(tx: Transition, override: VersioningOverride | None) -> None:
     ):
         return
     held = _dispatch(header)
-    known = replace(known, is_moving=False, moving_to="", holds_activities=False, notified_revision=0)
+    known = replace(known, is_moving=False, moving_to="", holds_activities=False, notified_revision=None)
     if override is None:
         known = replace(known, override=b"", override_version="", override_once=False)
         known = replace(known, deployment_name=split_version(known.version)[0])
@@ -301,8 +302,8 @@ def completed(tx: Transition, attributes: WorkflowTaskCompletedEventAttributes) 
     )
     if known.override_once and known.override_version == worker:
         known = replace(known, override=b"", override_version="", override_once=False)
-    if known.notified_revision and known.behavior != PINNED:
-        known = replace(known, notified_revision=0, notified_version="")
+    if known.notified_revision is not None and known.behavior != PINNED:
+        known = replace(known, notified_revision=None, notified_version="")
     if known != before:
         _set(tx, known, used=worker)
     if _dispatch(tx.header) != held:
@@ -403,9 +404,9 @@ def inheritance(
 def _decline(known: Versioning, target: WorkflowExecutionStartedEventAttributes, *, is_told: bool) -> None:
     """Says that the runs before were told of another version, and stayed."""
     revision, declined = known.declined_revision, known.declined_version
-    if is_told and known.notified_revision:
+    if is_told and known.notified_revision is not None:
         revision, declined = known.notified_revision, known.notified_version
-    if revision:
+    if revision is not None:
         target.declined_target_version_upgrade.revision_number = revision
         if declined:
             target.declined_target_version_upgrade.deployment_version.CopyFrom(version_message(declined))
@@ -427,18 +428,21 @@ def taken_by(tx: Transition, worker: str, routes: Routes) -> None:
             header.sticky_queue, header.sticky_timeout_ns = "", 0
         return
     if known.override or wanted == version(header):
-        known = replace(
-            known, notified_revision=0, notified_version="", declined_revision=0, declined_version=""
-        )
-    elif wanted and revision > known.declined_revision:
-        known = replace(
-            known,
-            notified_revision=revision,
-            notified_version=wanted,
-            declined_revision=0,
-            declined_version="",
-        )
+        known = _told(known, None)
+    elif known.declined_revision is None or revision > known.declined_revision:
+        known = _told(known, revision, wanted)
     header.versioning = known if known != _NOTHING else header.versioning
+
+
+def _told(known: Versioning, revision: int | None, target: str = UNVERSIONED) -> Versioning:
+    """The worker of a pinned run is told of a version, of none, or (revision None) of nothing."""
+    return replace(
+        known,
+        notified_revision=revision,
+        notified_version=target,
+        declined_revision=None,
+        declined_version="",
+    )
 
 
 def _move(tx: Transition, to: str, revision: int) -> None:
