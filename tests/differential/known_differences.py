@@ -220,6 +220,9 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         for label in ("before", "after")
     ),
     KnownDifference("parent_close_policies", "terminate: described.pending_workflow_task", _CLOSED_RUN),
+    KnownDifference(
+        "retry_with_timeouts", "held back until the end, described.pending_workflow_task", _CLOSED_RUN
+    ),
     KnownDifference("continue_as_new_with_work_pending", "first described.pending_activities", _CLOSED_RUN),
     *(
         KnownDifference(

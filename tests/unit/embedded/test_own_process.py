@@ -51,6 +51,12 @@ class ProcessClient(TransportClient):
         """The engine's process."""
         return self.transport.engine.running().result().pid
 
+    async def connection_is_lost(self) -> None:
+        """Returns when the loop has heard of the end of its connection."""
+        (attempt,) = self.transport._connections.values()
+        while (await attempt).is_open:
+            await asyncio.sleep(0)
+
 
 Scenario = Callable[[ProcessClient], Awaitable[None]]
 
@@ -344,6 +350,7 @@ def test_an_engine_that_cannot_be_started_again_is_unavailable(
         process = client.transport.engine.running().result()
         os.kill(process.pid, signal.SIGKILL)
         await asyncio.wrap_future(process.ended)
+        await client.connection_is_lost()
         monkeypatch.setattr(engine_processes, "get_executable", lambda: str(tmp_path / "nowhere"))
         with pytest.raises(RPCError, match="cannot be started") as caught:
             await client.describe("wf")

@@ -184,7 +184,8 @@ def _set_expirations(header: RunHeader, before: Predecessor | None) -> None:
     if before is not None:
         header.execution_expiration_ns = before.execution_expiration_ns
     elif header.execution_timeout_ns:
-        header.execution_expiration_ns = header.execution_ns + header.execution_timeout_ns
+        # Other than the time of a run, it does not wait for the first task: not for a delay, nor for a cron schedule.
+        header.execution_expiration_ns = header.start_ns + header.execution_timeout_ns
     header.run_expiration_ns = header.execution_expiration_ns
     if header.run_timeout_ns:
         expiration_ns = header.execution_ns + header.run_timeout_ns

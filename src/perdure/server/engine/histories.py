@@ -157,11 +157,16 @@ class Histories:
         return batches[: min(max_batches, self._page_batches) if max_batches > 0 else self._page_batches]
 
     async def event(self, run: RunKey, event_id: int) -> HistoryEvent:
-        """One event of a run, to be read only: others may get it, too."""
+        """One event of a run, to be read only: others may get it, too.
+
+        Raises:
+            NotFoundError: the run was deleted meanwhile.
+        """
         for batch in await self.read(run, event_id, event_id + 1):
             found = self._parsed(batch)[event_id - batch.first_event_id]
             if found.event_id == event_id:
                 return found
+        await self.state(run)
         invariant(False, "an event is missing from the history", run=run, event_id=event_id)
         raise AssertionError  # invariant raised
 

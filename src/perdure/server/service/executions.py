@@ -128,6 +128,7 @@ class Executions:
                 "operation."
             )
         self.prepare_start(start, namespace, _USE_EXISTING)
+        request.request_id = start.request_id  # one was made up where there was none
         checks.links(request.links)
         checks.blob(request.signal_input.ByteSize(), self._limits)
         while True:
