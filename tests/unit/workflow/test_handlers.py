@@ -135,6 +135,20 @@ class WaitingQuery:
     def quick(self) -> str:
         return "quick"
 
+    @workflow.query
+    def cancelled(self) -> str:
+        raise asyncio.CancelledError
+
+
+def test_a_query_that_raises_a_cancellation_is_answered_with_an_error() -> None:
+    """Whoever asked would wait until the end of his time."""
+    run = Driver(WaitingQuery)
+    run.start()
+    failure = run.query("cancelled").failure
+    assert failure is not None
+    assert "raised CancelledError, although nobody cancelled it" in failure.message
+    assert value_of(run.query("quick").result) == "quick"
+
 
 def test_a_query_that_waits_is_answered_with_an_error() -> None:
     """Nothing more would ever happen to it; and the workflow is not left read-only."""

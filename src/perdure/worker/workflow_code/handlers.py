@@ -264,9 +264,13 @@ class Handlers:
         self._asked.append((job, task))
 
     def end_queries(self) -> None:
-        """Answers queries whose handler waits for something: nothing more would happen to it before the next task."""
+        """Answers queries whose handler has not: one that waits, as nothing more would happen to it before the next
+        task, and one that ended in a cancellation which nobody asked for."""
         asked, self._asked = self._asked, []
         waiting = [(job, task) for job, task in asked if not task.done()]
+        for job, task in asked:
+            if task.done() and task.cancelled():
+                self._answer_for(job, "raised CancelledError, although nobody cancelled it")
         if not waiting:
             return
         instance, recorder = self._instance, self._instance.recorder
@@ -279,11 +283,13 @@ class Handlers:
         recorder.end_read_only()
         del recorder.instructions[asked_so_far:]
         for job, _ in waiting:
-            error = RuntimeError(
-                f"The handler of query '{job.query.query_type}' waits for something; a query must answer at once"
-            )
-            failure = instance.conversions.workflow.to_failure(error)
-            recorder.add(AnswerQuery(job.query_id, failure=failure))
+            self._answer_for(job, "waits for something; a query must answer at once")
+
+    def _answer_for(self, job: QueryWorkflow, why: str) -> None:
+        """The answer of a handler that gives none."""
+        error = RuntimeError(f"The handler of query '{job.query.query_type}' {why}")
+        failure = self._instance.conversions.workflow.to_failure(error)
+        self._instance.recorder.add(AnswerQuery(job.query_id, failure=failure))
 
     async def _run_query(self, job: QueryWorkflow) -> None:
         instance = self._instance
