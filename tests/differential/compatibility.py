@@ -60,6 +60,19 @@ entry of the list that nothing needs any more.
 ## Known differences
 """
 
+_UNSEEN = """\
+Decided, too, where the scenarios look away, as it concerns when something happens rather than what:
+
+- A version of a worker deployment is drained as soon as its last run has closed; officially a few minutes later.
+- The routing of a deployment is in force everywhere once it is set: its propagation is always `COMPLETED`.
+- The history of an open run with the close-event filter and without `wait_new_event` is empty at once; the official
+  server waits 20 s and is empty then. With `wait_new_event` a run that is paused is waited for; officially the newest
+  event comes at once, whatever it is.
+- Workers that poll with `use_versioning` (build ids without deployments, refused by the official server unless a
+  setting allows them) are answered `UNIMPLEMENTED`.
+- Quotas are off unless they are set (see [limits](operations/limits.md)).
+"""
+
 _COMMAND_LINE = """\
 ## The official `temporal` command
 
@@ -148,7 +161,7 @@ setting of its own or Temporal's cloud turns on.
 def page() -> str:
     """The whole page."""
     head = _HEAD.format(version=COMPATIBLE_VERSION, count=len(all_scenarios()))
-    sections = (_differences(KNOWN_DIFFERENCES), _command_line(), _commands(), _rpcs())
+    sections = (_differences(KNOWN_DIFFERENCES), [_UNSEEN], _command_line(), _commands(), _rpcs())
     lines = [line for section in sections for line in (*section, "")]
     return "\n".join([head, *lines, *_suites(), OWN_SDK_RESULTS.read_text()])
 
