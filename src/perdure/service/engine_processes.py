@@ -67,7 +67,7 @@ class EngineProcess:
                 [_python(), "-P", "-m", _PROGRAM, json.dumps(told)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={**os.environ, "PYTHONPATH": _search_path()},
                 pass_fds=(theirs.fileno(),),
             )
         except OSError as error:
@@ -245,6 +245,11 @@ def _python() -> str:
             "multiprocessing.set_executable, or leave engine=process out of the address"
         )
     return executable
+
+
+def _search_path() -> str:
+    """Where this process finds its modules, so that the other one finds the same; an empty entry is where it stands."""
+    return os.pathsep.join(entry or os.getcwd() for entry in sys.path)
 
 
 def _reason(code: int) -> str:

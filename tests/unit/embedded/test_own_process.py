@@ -549,6 +549,12 @@ def test_a_program_without_a_python_is_told_so(
         run(ProcessClient.connect(address))
 
 
+def test_the_engine_finds_the_modules_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interactive session and `python -c` look where they stand first."""
+    monkeypatch.setattr(sys, "path", ["", "/somewhere"])
+    assert engine_processes._search_path() == f"{os.getcwd()}:/somewhere"
+
+
 def test_migrations_are_logged_here(address: str, caplog: pytest.LogCaptureFixture) -> None:
     """From the engine's process to the handlers of this one."""
 
