@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -150,7 +151,8 @@ def test_a_worker_goes_on_after_its_engines_process_was_killed(
                     killed.append(engine)
                 await _check_histories(handles)
 
-    asyncio.run(asyncio.wait_for(scenario(), BOUND_S))
+    with caplog.at_level(logging.WARNING, "perdure"):
+        asyncio.run(asyncio.wait_for(scenario(), BOUND_S))
     assert len(set(killed)) == KILLS
     assert caplog.text.count("killed by SIGKILL") == KILLS
 

@@ -338,7 +338,8 @@ def test_an_engine_that_is_killed_is_started_anew(address: str, caplog: pytest.L
         assert client.pid != process.pid
         assert "killed by SIGKILL" in caplog.text
 
-    _with_client(address, scenario)
+    with caplog.at_level(logging.WARNING, "perdure"):
+        _with_client(address, scenario)
 
 
 def test_an_engine_that_cannot_be_started_again_is_unavailable(
