@@ -157,6 +157,8 @@ class SimWorker:
             if whole is None:
                 return None
             known = whole[-1].event_id if whole else 0
+            if self._tells_otherwise(task, whole, events):
+                return None
             events = [*whole, *(event for event in events if event.event_id > known)]
             if task.started_event_id:
                 events = [event for event in events if event.event_id <= task.started_event_id]
@@ -187,6 +189,27 @@ class SimWorker:
         last = events[-1]
         if last.event_id == task.started_event_id and last.event_type == _TASK_STARTED:
             return True
+        self._check_over(task, f"{last.event_id}, not {task.started_event_id}")
+        return False
+
+    def _tells_otherwise(
+        self, task: PollWorkflowTaskQueueResponse, whole: list[HistoryEvent], own: list[HistoryEvent]
+    ) -> bool:
+        """Whether a history that was read tells of other events than the task it was read for.
+
+        Only a worker of the server's process meets that: its task was handed over before it was durable, and never was.
+        """
+        types = {event.event_id: event.event_type for event in own}
+        others = [
+            event.event_id
+            for event in whole
+            if types.get(event.event_id, event.event_type) != event.event_type
+        ]
+        if others:
+            self._check_over(task, f"event {others[0]} of the history is not the task's")
+        return bool(others)
+
+    def _check_over(self, task: PollWorkflowTaskQueueResponse, why: str) -> None:
         execution = task.workflow_execution
         namespace_id = self._context.namespace_ids[self._namespace]
         state = self._context.oracle.states.get(RunKey(namespace_id, execution.workflow_id, execution.run_id))
@@ -194,9 +217,8 @@ class SimWorker:
             (state.header.task_started_event_id, state.header.task_attempt)
             != (task.started_event_id, task.attempt)
         )
-        check(over, "a task's history ends with its start", f"{last.event_id}, not {task.started_event_id}")
+        check(over, "a task's history ends with its start", why)
         self._context.trace.reach("task over while its history was read")
-        return False
 
     async def _rest(self, task: PollWorkflowTaskQueueResponse, token: bytes) -> list[HistoryEvent] | None:
         """The history from a page token on, or from the beginning; None if it can not be had."""

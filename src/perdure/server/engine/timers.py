@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, cast
 
 from perdure.core.errors import PerdureError
 from perdure.core.run.records import RunKey
@@ -135,7 +135,8 @@ class Timers:
         not_before = 0.0
         while True:
             self._fire_due()
-            is_behind = self._known_until_ns < self._runtime.now_ns() and loop.time() >= not_before
+            now_ns = self._runtime.now_ns()
+            is_behind = self._known_until_ns < now_ns and loop.time() >= not_before and self._wants_more
             if is_behind or loop.time() >= next_sweep:
                 next_sweep = loop.time() + SWEEP_S
                 try:
@@ -144,12 +145,15 @@ class Timers:
                     logger.warning("cannot read wake-ups now, trying again: %s", error)
                     next_sweep = not_before = loop.time() + RETRY_S
                 continue
-            await self._sleep_until(next_sweep)
+            await self._sleep_until(next_sweep, now_ns)
 
-    async def _sleep_until(self, next_sweep: float) -> None:
-        """Sleeps until the first hint is due, the horizon is reached, something changed, or `next_sweep`."""
+    async def _sleep_until(self, next_sweep: float, now_ns: int) -> None:
+        """Sleeps until the first hint is due, the horizon is reached, something changed, or `next_sweep`.
+
+        `now_ns` is the reading that found the horizon ahead: at a later one it may have passed, and nothing would
+        end the sleep.
+        """
         loop = asyncio.get_running_loop()
-        now_ns = self._runtime.now_ns()
         ahead_ns = [wakeup.wakeup_ns - now_ns for wakeup in self._heap[:1]]
         if self._known_until_ns >= now_ns:
             ahead_ns.append(self._known_until_ns + 1 - now_ns)
@@ -175,13 +179,23 @@ class Timers:
             self._working.add(wakeup.run)
             self._due.append(wakeup.run)
         for _ in range(min(self._concurrent - len(self._jobs), len(self._due))):
-            job = asyncio.create_task(self._work_on_due())
-            self._jobs.add(job)
-            job.add_done_callback(self._jobs.discard)
+            self._jobs.add(asyncio.create_task(self._work_on_due()))
+
+    @property
+    def _wants_more(self) -> bool:
+        """Whether another page of what is due can be taken up; a great backlog stays in the store until then."""
+        return len(self._due) <= self._concurrent
 
     async def _work_on_due(self) -> None:
-        while self._due:
-            await self._work(self._due.popleft())
+        try:
+            while self._due:
+                run = self._due.popleft()
+                if len(self._due) == self._concurrent:
+                    self._changed.set()  # from here on `_wants_more`
+                await self._work(run)
+        finally:
+            # Before anybody else runs: what comes next is not left to one who has looked for the last time.
+            self._jobs.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _work(self, run: RunKey) -> None:
         retry = False
