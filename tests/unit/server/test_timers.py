@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 import pytest
 
+from perdure.core.errors import UnavailableError
 from perdure.core.run.records import RunKey
 from perdure.server.engine import timers as timers_module
 from perdure.server.engine.timers import Timers
@@ -176,3 +178,42 @@ def test_a_great_backlog_is_read_once_and_not_all_at_once(monkeypatch: pytest.Mo
 
     run(scenario())
     assert most_held <= 60
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_stays_due_is_neither_asked_for_without_end_nor_in_the_way_of_others(
+    monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """A page full of runs that wait for others, as for a handler that does not answer, or cannot be written now."""
+    monkeypatch.setattr(timers_module, "PAGE", 3)
+    monkeypatch.setattr(timers_module, "RETRY_S", 0.2)
+    looks: Counter[RunKey] = Counter()
+    looked_s: list[float] = []
+    wanted = 2 if fails else 1
+
+    async def scenario() -> None:
+        store, done = _Backlog(5), asyncio.Event()
+        *stuck, last = [wakeup.run for wakeup in store.left]
+
+        async def fire(due: RunKey) -> None:
+            looks[due] += 1
+            if due == stuck[0]:
+                looked_s.append(asyncio.get_running_loop().time())
+            if due == last:
+                store.left.popitem()
+                timers.note(due, None)
+            if looks[last] and all(looks[run] == wanted for run in stuck):
+                done.set()
+            if due != last and fails:
+                raise UnavailableError("not now")
+
+        timers = Timers(store, SystemRuntime(), fire)
+        await timers.start()
+        async with asyncio.timeout(5):
+            await done.wait()
+        await timers.stop()
+        assert store.rows_read < 30
+
+    run(scenario())
+    assert looks.total() == 1 + 4 * wanted
+    assert looked_s[-1] - looked_s[0] > (0.15 if fails else -1)

@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from perdure.core.errors import PerdureError
 from perdure.core.run.records import RunKey
@@ -54,6 +54,13 @@ class Woken(Enum):
 Fire = Callable[[RunKey], Awaitable[None]]
 
 
+class _Look(NamedTuple):
+    """When a run was looked at."""
+
+    now_ns: int
+    loop_s: float
+
+
 class Timers:
     """Wakes runs.
 
@@ -75,6 +82,8 @@ class Timers:
         """What was noted while the store was being asked: newer than its answer. None when it is not asked."""
         self._slept_at_ns = 0
         self._working: set[RunKey] = set()
+        self._looked: dict[RunKey, _Look] = {}
+        """What was looked at since the last sweep: what has to wait for others stays due in the store."""
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._concurrent = concurrent or CONCURRENT
@@ -118,7 +127,7 @@ class Timers:
     def _note(self, run: RunKey, wakeup_ns: int | None) -> None:
         if self._noted is not None:
             self._noted[run] = wakeup_ns
-        if wakeup_ns is None or wakeup_ns > self._known_until_ns:
+        if wakeup_ns is None or (wakeup_ns > self._known_until_ns and run not in self._looked):
             self._wanted.pop(run, None)
             return
         if self._wanted.get(run) == wakeup_ns:
@@ -199,6 +208,7 @@ class Timers:
 
     async def _work(self, run: RunKey) -> None:
         retry = False
+        self._looked[run] = _Look(self._runtime.now_ns(), asyncio.get_running_loop().time())
         try:
             await self._fire(run)
         except PerdureError as error:
@@ -220,11 +230,13 @@ class Timers:
     async def _load(self) -> None:
         """Asks the store for what is due up to the horizon, page by page until one holds something new.
 
-        A full page shortens the horizon to its last row. Pages of nothing but runs that are being worked on are passed
-        over: stopping at one would ask for it again and again.
+        A full page shortens the horizon to its last row. Pages of nothing but runs that are being worked on, or were
+        looked at when they were due already, are passed over: stopping at one would ask for it again and again.
         """
         noted: dict[RunKey, int | None] = {}
         self._noted = noted
+        forget_s = asyncio.get_running_loop().time() - SWEEP_S
+        self._looked = {run: look for run, look in self._looked.items() if look.loop_s > forget_s}
         try:
             await self._load_pages(noted)
         finally:
@@ -241,7 +253,9 @@ class Timers:
             self._known_until_ns = horizon_ns if is_last else rows[-1].wakeup_ns
             news = False
             for wakeup in rows:
-                if wakeup.run in self._working or wakeup.run in noted:
+                look = self._looked.get(wakeup.run)
+                is_old = look is not None and wakeup.wakeup_ns <= look.now_ns
+                if is_old or wakeup.run in self._working or wakeup.run in noted:
                     continue
                 if self._wanted.get(wakeup.run) != wakeup.wakeup_ns:
                     self._wanted[wakeup.run] = wakeup.wakeup_ns
