@@ -1,17 +1,19 @@
 """A pytest plugin that makes `temporalio` mean `perdure`, so that the official SDK's own tests run on our SDK.
 
 Load it before anything imports `temporalio` (`-p official_sdk_alias`). Public modules and `temporalio.api` become ours.
-What is private to the official SDK (its native bridge, modules with an underscore that we do not have) becomes a
-stand-in whose names can be imported but not used, so that only the tests that use them fail, with a message that
-says so.
+What is private to the official SDK (its native bridge, modules with an underscore that we do not have, and names that
+such modules of ours do not have) becomes a stand-in that can be imported but not used, so that only the tests that use
+it fail, with a message that says so.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.abc
 import importlib.util
 import sys
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -76,6 +78,35 @@ def _proto_module(rest: str) -> ModuleType:
     return _ProtoModule(f"{OURS}.{rest}", package, registry.POOL.FindFileByName(path))
 
 
+def _extend(module: ModuleType, others: Callable[[str], Any]) -> None:
+    """Make a module of ours answer with `others` for names that it does not have."""
+    own: Callable[[str], Any] | None = vars(module).get("__getattr__")
+
+    def find(name: str) -> Any:
+        if own is not None:
+            with contextlib.suppress(AttributeError):
+                return own(name)
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return others(name)
+
+    vars(module)["__getattr__"] = find
+
+
+def _extend_like_theirs(module: ModuleType, rest: str) -> None:
+    """Give a module what only theirs has: messages by proto file, or private names as stand-ins."""
+    if rest.startswith("api."):
+
+        def file_of_package(name: str) -> ModuleType:
+            if not name.endswith("_pb2"):
+                raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+            return importlib.import_module(f"{THEIRS}.{rest}.{name}")
+
+        _extend(module, file_of_package)
+    elif any(part.startswith("_") for part in rest.split(".")):
+        _extend(module, lambda name: _stand_in(module.__name__, name))
+
+
 class _Loader(importlib.abc.Loader):
     def __init__(self, module: ModuleType | None) -> None:
         self._module = module
@@ -106,6 +137,7 @@ class AliasFinder(importlib.abc.MetaPathFinder):
             return importlib.util.spec_from_loader(fullname, _Loader(_proto_module(rest)))
         private = equivalents.private_module(rest)
         if private is not None:
+            _extend(private, lambda name: _stand_in(f"{OURS}.{rest}", name))
             return importlib.util.spec_from_loader(fullname, _Loader(private))
         try:
             module = importlib.import_module(f"{OURS}.{rest}" if rest else OURS)
@@ -114,6 +146,7 @@ class AliasFinder(importlib.abc.MetaPathFinder):
             if not is_private or not (error.name or "").startswith(OURS):
                 raise ModuleNotFoundError(f"No module named {fullname!r} ({error})", name=fullname) from error
             return importlib.util.spec_from_loader(fullname, _Loader(None), is_package=True)
+        _extend_like_theirs(module, rest)
         return importlib.util.spec_from_loader(
             fullname, _Loader(module), is_package=hasattr(module, "__path__")
         )

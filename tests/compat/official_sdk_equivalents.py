@@ -16,7 +16,9 @@ from typing import Any
 import google.protobuf.symbol_database
 import grpc_health.v1.health_pb2
 import nexusrpc
+import official_nexus_equivalents as nexus  # type: ignore[import-not-found]
 
+import perdure.client
 import perdure.worker
 from perdure.api import registry
 from perdure.worker import _build_id, _worker
@@ -56,6 +58,10 @@ PRIVATE_MODULES: dict[str, dict[str, Any]] = {
         "UnsandboxedWorkflowRunner": perdure.worker.UnsandboxedWorkflowRunner,
     },
     "nexus._util": {"get_operation_factory": _operation_factory},
+    "nexus._link_conversion": nexus.LINK_CONVERSION,
+    "nexus._operation_context": nexus.OPERATION_CONTEXT,
+    "worker._nexus": nexus.WORKER,
+    "client._interceptor": vars(perdure.client),
     "worker._workflow": {"__name__": "perdure.worker"},
     "worker._interceptor": vars(perdure.worker),
     "worker._worker": {**vars(_worker), "load_default_build_id": _build_id.load_default_build_id},
