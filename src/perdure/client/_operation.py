@@ -7,7 +7,7 @@ here: the public methods. May not: requests (`_impl_operations`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Required, TypedDict, TypeVar, Unpack, overload
 
@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 
     from perdure.client._client import Client
     from perdure.client._operation_execution import NexusOperationExecutionDescription
+    from perdure.nexus._operation_types import (
+        AsyncStart,
+        MakeHandler,
+        SyncStart,
+        TemporalOperationStartHandlerFunc,
+        WorkflowRunStart,
+    )
 
 InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
@@ -78,10 +85,60 @@ class NexusClient(ABC, Generic[NexusServiceType]):
     @overload
     async def start_operation(
         self,
-        operation: str | Callable[..., Any],
+        operation: WorkflowRunStart[NexusServiceType, InputT, OutputT],
+        arg: InputT,
+        **options: Unpack[_StartOptions],
+    ) -> NexusOperationHandle[OutputT]: ...
+
+    @overload
+    async def start_operation(
+        self,
+        operation: AsyncStart[NexusServiceType, InputT, OutputT],
+        arg: InputT,
+        **options: Unpack[_StartOptions],
+    ) -> NexusOperationHandle[OutputT]: ...
+
+    @overload
+    async def start_operation(
+        self,
+        operation: SyncStart[NexusServiceType, InputT, OutputT],
+        arg: InputT,
+        **options: Unpack[_StartOptions],
+    ) -> NexusOperationHandle[OutputT]: ...
+
+    @overload
+    async def start_operation(
+        self,
+        operation: MakeHandler[NexusServiceType, InputT, OutputT],
+        arg: InputT,
+        **options: Unpack[_StartOptions],
+    ) -> NexusOperationHandle[OutputT]: ...
+
+    @overload
+    async def start_operation(
+        self,
+        operation: TemporalOperationStartHandlerFunc[NexusServiceType, InputT, OutputT],
+        arg: InputT,
+        **options: Unpack[_StartOptions],
+    ) -> NexusOperationHandle[OutputT]: ...
+
+    @overload
+    async def start_operation(
+        self,
+        operation: str,
         arg: Any,
         *,
-        result_type: type | None = None,
+        result_type: type[OutputT],
+        **options: Unpack[_StartOptions],
+    ) -> NexusOperationHandle[OutputT]: ...
+
+    @overload
+    async def start_operation(
+        self,
+        operation: str,
+        arg: Any,
+        *,
+        result_type: None = None,
         **options: Unpack[_StartOptions],
     ) -> NexusOperationHandle[Any]: ...
 
@@ -138,10 +195,60 @@ class NexusClient(ABC, Generic[NexusServiceType]):
     @overload
     async def execute_operation(
         self,
-        operation: str | Callable[..., Any],
+        operation: WorkflowRunStart[NexusServiceType, InputT, OutputT],
+        arg: InputT,
+        **options: Unpack[_StartOptions],
+    ) -> OutputT: ...
+
+    @overload
+    async def execute_operation(
+        self,
+        operation: AsyncStart[NexusServiceType, InputT, OutputT],
+        arg: InputT,
+        **options: Unpack[_StartOptions],
+    ) -> OutputT: ...
+
+    @overload
+    async def execute_operation(
+        self,
+        operation: SyncStart[NexusServiceType, InputT, OutputT],
+        arg: InputT,
+        **options: Unpack[_StartOptions],
+    ) -> OutputT: ...
+
+    @overload
+    async def execute_operation(
+        self,
+        operation: MakeHandler[NexusServiceType, InputT, OutputT],
+        arg: InputT,
+        **options: Unpack[_StartOptions],
+    ) -> OutputT: ...
+
+    @overload
+    async def execute_operation(
+        self,
+        operation: TemporalOperationStartHandlerFunc[NexusServiceType, InputT, OutputT],
+        arg: InputT,
+        **options: Unpack[_StartOptions],
+    ) -> OutputT: ...
+
+    @overload
+    async def execute_operation(
+        self,
+        operation: str,
         arg: Any,
         *,
-        result_type: type | None = None,
+        result_type: type[OutputT],
+        **options: Unpack[_StartOptions],
+    ) -> OutputT: ...
+
+    @overload
+    async def execute_operation(
+        self,
+        operation: str,
+        arg: Any,
+        *,
+        result_type: None = None,
         **options: Unpack[_StartOptions],
     ) -> Any: ...
 

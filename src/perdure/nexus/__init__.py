@@ -14,11 +14,7 @@ except ModuleNotFoundError as error:
         "perdure.nexus needs the package nexus-rpc: pip install 'perdure[nexus]'", name=error.name
     ) from error
 
-from perdure.nexus._decorators import (
-    TemporalOperationStartHandlerFunc,
-    temporal_operation,
-    workflow_run_operation,
-)
+from perdure.nexus._decorators import temporal_operation, workflow_run_operation
 from perdure.nexus._operation_context import (
     Info,
     LoggerAdapter,
@@ -40,6 +36,7 @@ from perdure.nexus._operation_handlers import (
     CancelWorkflowRunOptions,
     TemporalOperationHandler,
 )
+from perdure.nexus._operation_types import TemporalOperationStartHandlerFunc
 from perdure.nexus._temporal_client import TemporalNexusClient, TemporalOperationResult
 from perdure.nexus._token import WorkflowHandle
 

@@ -5,8 +5,8 @@ May live here: decorators. May not: what the handlers do (`_operation_handlers`)
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias, overload
+from collections.abc import Callable
+from typing import Any, overload
 
 import nexusrpc
 from nexusrpc import InputT, OutputT
@@ -15,18 +15,10 @@ from nexusrpc.handler import OperationHandler, StartOperationContext
 from perdure.nexus._functions import callable_name, input_and_output_types, is_async_callable
 from perdure.nexus._operation_context import TemporalStartOperationContext, WorkflowRunOperationContext
 from perdure.nexus._operation_handlers import TemporalOperationHandler, WorkflowRunOperationHandler
+from perdure.nexus._operation_types import TemporalOperationStartHandlerFunc, WorkflowRunStart
 from perdure.nexus._temporal_client import TemporalNexusClient, TemporalOperationResult
 from perdure.nexus._token import WorkflowHandle
 from perdure.types import NexusServiceType
-
-WorkflowRunStart: TypeAlias = Callable[
-    [NexusServiceType, WorkflowRunOperationContext, InputT], Awaitable[WorkflowHandle[OutputT]]
-]
-TemporalOperationStartHandlerFunc: TypeAlias = Callable[
-    [NexusServiceType, TemporalStartOperationContext, TemporalNexusClient, InputT],
-    Awaitable[TemporalOperationResult[OutputT]],
-]
-"""What `temporal_operation` decorates: a method of a service's handler that starts something and says what."""
 
 
 @overload

@@ -9,12 +9,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from datetime import timedelta
 from enum import IntEnum
-from typing import Any, Generic, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack, overload
 
 from perdure.types import NexusServiceType
 from perdure.workflow._event_groups import EventGroup
 from perdure.workflow._runtime import _Runtime
 
+if TYPE_CHECKING:
+    import nexusrpc
+
+    from perdure.nexus._operation_types import (
+        AsyncStart,
+        MakeHandler,
+        SyncStart,
+        TemporalOperationStartHandlerFunc,
+        WorkflowRunStart,
+    )
+
+InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
 
 
@@ -48,10 +60,9 @@ class NexusOperationHandle(Generic[OutputT]):
         raise NotImplementedError
 
 
-class _OperationConfig(TypedDict, total=False):
-    """Options of a Nexus operation."""
+class _NamedOperationConfig(TypedDict, total=False):
+    """Options of a Nexus operation, whatever says which one it is."""
 
-    output_type: Any
     schedule_to_close_timeout: timedelta | None
     schedule_to_start_timeout: timedelta | None
     start_to_close_timeout: timedelta | None
@@ -61,8 +72,82 @@ class _OperationConfig(TypedDict, total=False):
     event_groups: Sequence[EventGroup] | None
 
 
+class _OperationConfig(_NamedOperationConfig, total=False):
+    """Options of a Nexus operation whose types are known."""
+
+    output_type: type | None
+
+
 class NexusClient(ABC, Generic[NexusServiceType]):
     """Calls the operations of one service behind one endpoint."""
+
+    @overload
+    async def start_operation(
+        self,
+        operation: nexusrpc.Operation[InputT, OutputT],
+        input: InputT,
+        **options: Unpack[_OperationConfig],
+    ) -> NexusOperationHandle[OutputT]: ...
+
+    @overload
+    async def start_operation(
+        self,
+        operation: WorkflowRunStart[NexusServiceType, InputT, OutputT],
+        input: InputT,
+        **options: Unpack[_OperationConfig],
+    ) -> NexusOperationHandle[OutputT]: ...
+
+    @overload
+    async def start_operation(
+        self,
+        operation: AsyncStart[NexusServiceType, InputT, OutputT],
+        input: InputT,
+        **options: Unpack[_OperationConfig],
+    ) -> NexusOperationHandle[OutputT]: ...
+
+    @overload
+    async def start_operation(
+        self,
+        operation: SyncStart[NexusServiceType, InputT, OutputT],
+        input: InputT,
+        **options: Unpack[_OperationConfig],
+    ) -> NexusOperationHandle[OutputT]: ...
+
+    @overload
+    async def start_operation(
+        self,
+        operation: MakeHandler[NexusServiceType, InputT, OutputT],
+        input: InputT,
+        **options: Unpack[_OperationConfig],
+    ) -> NexusOperationHandle[OutputT]: ...
+
+    @overload
+    async def start_operation(
+        self,
+        operation: TemporalOperationStartHandlerFunc[NexusServiceType, InputT, OutputT],
+        input: InputT,
+        **options: Unpack[_OperationConfig],
+    ) -> NexusOperationHandle[OutputT]: ...
+
+    @overload
+    async def start_operation(
+        self,
+        operation: str,
+        input: Any,
+        *,
+        output_type: type[OutputT],
+        **options: Unpack[_NamedOperationConfig],
+    ) -> NexusOperationHandle[OutputT]: ...
+
+    @overload
+    async def start_operation(
+        self,
+        operation: str,
+        input: Any,
+        *,
+        output_type: None = None,
+        **options: Unpack[_NamedOperationConfig],
+    ) -> NexusOperationHandle[Any]: ...
 
     @abstractmethod
     async def start_operation(
@@ -97,8 +182,76 @@ class NexusClient(ABC, Generic[NexusServiceType]):
             A handle to await.
         """
 
+    @overload
+    async def execute_operation(
+        self,
+        operation: nexusrpc.Operation[InputT, OutputT],
+        input: InputT,
+        **options: Unpack[_OperationConfig],
+    ) -> OutputT: ...
+
+    @overload
+    async def execute_operation(
+        self,
+        operation: WorkflowRunStart[NexusServiceType, InputT, OutputT],
+        input: InputT,
+        **options: Unpack[_OperationConfig],
+    ) -> OutputT: ...
+
+    @overload
+    async def execute_operation(
+        self,
+        operation: AsyncStart[NexusServiceType, InputT, OutputT],
+        input: InputT,
+        **options: Unpack[_OperationConfig],
+    ) -> OutputT: ...
+
+    @overload
+    async def execute_operation(
+        self,
+        operation: SyncStart[NexusServiceType, InputT, OutputT],
+        input: InputT,
+        **options: Unpack[_OperationConfig],
+    ) -> OutputT: ...
+
+    @overload
+    async def execute_operation(
+        self,
+        operation: MakeHandler[NexusServiceType, InputT, OutputT],
+        input: InputT,
+        **options: Unpack[_OperationConfig],
+    ) -> OutputT: ...
+
+    @overload
+    async def execute_operation(
+        self,
+        operation: TemporalOperationStartHandlerFunc[NexusServiceType, InputT, OutputT],
+        input: InputT,
+        **options: Unpack[_OperationConfig],
+    ) -> OutputT: ...
+
+    @overload
+    async def execute_operation(
+        self,
+        operation: str,
+        input: Any,
+        *,
+        output_type: type[OutputT],
+        **options: Unpack[_NamedOperationConfig],
+    ) -> OutputT: ...
+
+    @overload
+    async def execute_operation(
+        self,
+        operation: str,
+        input: Any,
+        *,
+        output_type: None = None,
+        **options: Unpack[_NamedOperationConfig],
+    ) -> Any: ...
+
     @abstractmethod
-    async def execute_operation(self, operation: Any, input: Any, **options: Unpack[_OperationConfig]) -> Any:
+    async def execute_operation(self, operation: Any, input: Any, **options: Any) -> Any:
         """Starts an operation and waits for its result; see `start_operation`."""
 
 
@@ -138,8 +291,8 @@ class _NexusClient(NexusClient[NexusServiceType]):
             event_groups=event_groups,
         )
 
-    async def execute_operation(self, operation: Any, input: Any, **options: Unpack[_OperationConfig]) -> Any:
-        handle = await self.start_operation(operation, input, **options)
+    async def execute_operation(self, operation: Any, input: Any, **options: Any) -> Any:
+        handle: NexusOperationHandle[Any] = await self.start_operation(operation, input, **options)
         return await handle
 
 

@@ -243,7 +243,8 @@ async def test_a_client_starts_operations_and_waits_for_them(callers: Callers) -
     assert await again.result() == "delivered to home"
     named = client.create_nexus_client("Orders", callers.endpoint)
     assert await named.execute_operation("price", 4, id=unique("price"), result_type=int) == 8
-    assert await orders.execute_operation(OrdersHandler.price, 5, id=unique("price")) == 10
+    by_handler = client.create_nexus_client(service=OrdersHandler, endpoint=callers.endpoint)
+    assert await by_handler.execute_operation(OrdersHandler.price, 5, id=unique("price")) == 10
     described = await handle.describe()
     assert described.status is NexusOperationExecutionStatus.COMPLETED
     assert (described.service, described.operation, described.attempt) == ("Orders", "deliver", 1)
@@ -266,7 +267,7 @@ async def test_a_clients_operation_fails_with_its_cause(callers: Callers) -> Non
     shown = await handle.describe()
     assert isinstance(shown.last_attempt_failure, nexusrpc.HandlerError)
     with pytest.raises(ValueError, match="not a Nexus operation"):
-        await orders.start_operation(len, 1, id=unique("price"))
+        await orders.start_operation(len, 1, id=unique("price"))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="neither a name nor a class"):
         callers.client.create_nexus_client(service=Delivery, endpoint=callers.endpoint)
 
