@@ -11,7 +11,7 @@ import pytest
 
 from perdure.core.errors import InvalidArgumentError, NotFoundError, StoreUnavailableError, UnavailableError
 from perdure.core.run.records import RunKey, RunKind
-from perdure.server.engine import operation_runs
+from perdure.server.engine import nexus_calls
 from perdure.server.engine.standalone_runs import Slot
 from tests.support.builders import complete_workflow, duration, payload, payloads
 from tests.support.proto import common, enums, nexus, operatorservice, workflowservice
@@ -77,7 +77,7 @@ def test_what_a_crash_left_unasked_is_asked_by_the_next_server() -> None:
     async def scenario() -> None:
         store = _LastingStore()
         async with served(store) as client:
-            client.server.engine.operation_runs.begin = lambda run, effects: not list(effects)
+            client.server.engine.operation_runs.begin = lambda run, effects: None
             await endpoint(client)
             await start(client)
         async with served(store) as client:
@@ -106,26 +106,19 @@ def test_a_request_that_a_stop_cut_off_is_made_again_with_the_same_id() -> None:
     asyncio.run(scenario())
 
 
-def test_a_request_that_cannot_be_begun_is_begun_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Too many may be under way."""
-    monkeypatch.setattr(operation_runs, "BUSY_NS", 10_000_000)
+def test_more_requests_than_may_be_under_way_are_made_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They stand in line, and none is looked at again and again meanwhile."""
+    monkeypatch.setattr(nexus_calls, "UNDER_WAY_LIMIT", 1)
 
     async def scenario() -> None:
         async with served() as client:
-            runs = client.server.engine.operation_runs
-            begin, refused = runs.begin, []
-
-            def busy(run: RunKey, effects: Any) -> bool:
-                runs.begin = begin
-                refused.append(run)
-                return False
-
-            runs.begin = busy
             await endpoint(client)
-            await start(client)
-            await answer(client, await poll(client), **done())
-            await outcome(client)
-            assert len(refused) == 1
+            for number in range(3):
+                await start(client, f"call{number}")
+            for _ in range(3):
+                await answer(client, await poll(client), **done())
+            for number in range(3):
+                await outcome(client, f"call{number}")
 
     asyncio.run(scenario())
 

@@ -125,10 +125,9 @@ class Effects:
         has_begun = False
         while True:
             found, requests = await self._pending(run)
-            if requests and not held_up.intersection(requests):
+            if requests:
                 has_begun = True
-                if not self._calls.begin(run, requests):
-                    held_up.update(requests)
+                self._calls.begin(run, requests)
             found = [effect for effect in found if effect not in held_up]
             if not found:
                 break

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Iterable, Set
 from typing import Final
 
@@ -28,7 +29,7 @@ from perdure.server.engine.nexus_requests import NexusRequests, Order
 logger = logging.getLogger(__name__)
 
 UNDER_WAY_LIMIT: Final = 10_000
-"""Requests under way or in line at once; what is owed beyond that waits for the next look."""
+"""Requests that are made, or wait for a place at their destination, at once; others stand in line for that."""
 RETRY_NS: Final = 1_000_000_000
 """How long until what could not be done for a reason of this server is looked at again."""
 _SCHEDULED = EventType.Value("EVENT_TYPE_NEXUS_OPERATION_SCHEDULED")
@@ -57,7 +58,9 @@ class NexusCalls:
         self._histories = histories
         self._requests = requests
         self._records = records_cancellations
-        self._under_way: dict[RunKey, dict[Effect, asyncio.Task[None]]] = {}
+        self._under_way: dict[RunKey, dict[Effect, asyncio.Task[None] | None]] = {}
+        """Who makes each request; None while it stands in line."""
+        self._line: deque[tuple[RunKey, Effect]] = deque()
         self._count = 0
         self._is_stopping = False
 
@@ -66,20 +69,25 @@ class NexusCalls:
         found = self._under_way.get(run)
         return found.keys() if found is not None else NONE
 
-    def begin(self, run: RunKey, effects: Iterable[Effect]) -> bool:
-        """Begins requests. Returns whether all were; the rest must be tried again."""
+    def begin(self, run: RunKey, effects: Iterable[Effect]) -> None:
+        """Begins requests, or puts them in line. None is begun once this stops: the next server asks the state."""
         for effect in effects:
-            if self._count >= UNDER_WAY_LIMIT or self._is_stopping:
-                return False
-            working = asyncio.create_task(self._work(run, effect), name=f"{effect.kind.value}")
-            self._under_way.setdefault(run, {})[effect] = working
-            self._count += 1
-        return True
+            self._under_way.setdefault(run, {})[effect] = None
+            if self._is_stopping or self._count >= UNDER_WAY_LIMIT:
+                self._line.append((run, effect))
+            else:
+                self._make(run, effect)
+
+    def _make(self, run: RunKey, effect: Effect) -> None:
+        self._under_way[run][effect] = asyncio.create_task(
+            self._work(run, effect), name=f"{effect.kind.value}"
+        )
+        self._count += 1
 
     async def stop(self) -> None:
         """Ends every request; they are made again after the next start."""
         self._is_stopping = True
-        working = [task for tasks in self._under_way.values() for task in tasks.values()]
+        working = [task for tasks in self._under_way.values() for task in tasks.values() if task is not None]
         for task in working:
             task.cancel()
         await asyncio.gather(*working, return_exceptions=True)
@@ -111,6 +119,8 @@ class NexusCalls:
             self._count -= 1
         if self._is_stopping:
             return
+        if self._line:
+            self._make(*self._line.popleft())
         timers, now_ns = self._engine.timers, self._engine.runtime.now_ns()
         if again:
             timers.note(run, now_ns + RETRY_NS)

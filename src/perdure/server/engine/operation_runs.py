@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 START: Final = Effect(Kind.START_OPERATION)
 CANCEL: Final = Effect(Kind.CANCEL_OPERATION)
-BUSY_NS: Final = 1_000_000_000
-"""How long until an execution is looked at again whose request could not be begun."""
 
 
 class OperationRuns(StandaloneRuns[OperationRun, OperationTransition]):
@@ -38,12 +36,12 @@ class OperationRuns(StandaloneRuns[OperationRun, OperationTransition]):
         engine: whose store, timers, namespaces and clock are used.
 
     Attributes:
-        begin: begins requests beside an execution, and returns whether all were; set by whoever makes them.
+        begin: begins requests beside an execution; set by whoever makes them.
     """
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine, "operation")
-        self.begin: Callable[[RunKey, Iterable[Effect]], bool] = _nobody
+        self.begin: Callable[[RunKey, Iterable[Effect]], None] = _nobody
 
     def _decode(self, run: RunKey, stored: StoredRun) -> OperationRun:
         return decode_operation(run, stored.version, stored.header, stored.items, stored.wakeup_ns)
@@ -59,9 +57,7 @@ class OperationRuns(StandaloneRuns[OperationRun, OperationTransition]):
             for effect, due_ns in ((START, start_due_ns(header)), (CANCEL, cancel_due_ns(header)))
             if due_ns and due_ns <= now_ns and effect not in engine.requests_under_way(run)
         ]
-        if not self.begin(run, owed):
-            engine.timers.note(run, now_ns + BUSY_NS)
-            return None
+        self.begin(run, owed)
         # In memory the next look leaves out what is seen to: timeouts come before its end.
         engine.timers.note(run, self._wakeup_ns(state, engine.requests_under_way(run)))
         return None
@@ -103,5 +99,5 @@ class OperationRuns(StandaloneRuns[OperationRun, OperationTransition]):
         slot.wake()
 
 
-def _nobody(run: RunKey, effects: Iterable[Effect]) -> bool:
-    return not list(effects)
+def _nobody(run: RunKey, effects: Iterable[Effect]) -> None:
+    pass
