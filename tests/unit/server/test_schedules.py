@@ -34,7 +34,7 @@ from perdure.core.errors import (
     UnavailableError,
     WorkflowAlreadyStartedError,
 )
-from perdure.core.run.records import RunKey
+from perdure.core.run.records import RunKey, RunWrite
 from perdure.core.schedule import machine
 from perdure.core.schedule.state import ScheduleState, Start, decode
 from perdure.server.config import ServerConfig
@@ -267,6 +267,49 @@ def test_an_end_that_nobody_noticed_is_found_after_a_restart() -> None:
             client.server.engine.commits.on_closed = lambda run: None
             await complete(client)
         async with served(store) as client:
+            while (await describe(client)).info.recent_actions[0].start_workflow_status != 2:
+                await asyncio.sleep(0)
+
+    run(scenario())
+
+
+class _LateStore(MemoryStore):
+    """Answers a commit late, if it is told to; others read already what was committed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.acted: asyncio.Event | None = None
+        self.may_answer = asyncio.Event()
+
+    async def commit(self, unit: Sequence[RunWrite], schedule: StoredSchedule | None = None) -> None:
+        """As ever, and later."""
+        await super().commit(unit, schedule)
+        if self.acted is not None:
+            self.acted.set()
+            await self.may_answer.wait()
+
+
+def test_a_workflow_whose_end_is_on_its_way_is_running_until_it_is_known() -> None:
+    """The store tells of the end before the server, which is told of it a moment later."""
+
+    async def scenario() -> None:
+        store = _LateStore()
+        async with served(store) as client:
+            await client.invoke(create())
+            await client.invoke(trigger())
+            task = await client.poll_workflow_task(queue(QUEUE))
+            store.acted = asyncio.Event()
+            completing = asyncio.create_task(
+                client.complete_workflow_task(task.task_token, [complete_workflow(payloads("done"))])
+            )
+            await store.acted.wait()
+            store.acted = None
+            try:
+                await client.invoke(trigger(overlap="SKIP"))
+            finally:
+                store.may_answer.set()
+            assert (await describe(client)).info.overlap_skipped == 1
+            await completing
             while (await describe(client)).info.recent_actions[0].start_workflow_status != 2:
                 await asyncio.sleep(0)
 
@@ -617,6 +660,7 @@ def test_schedules_with_running_workflows_are_read_at_the_start_and_then_only_if
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(timers, "PAGE", 4)
+    monkeypatch.setattr(schedules, "RETRY_NS", 10_000_000)
     count = 10
 
     async def scenario() -> None:

@@ -389,6 +389,7 @@ class Schedules:
         try:
             await self._work(key)
         except BaseException:  # whatever it was: the schedule must be found again
+            self._timers.note(run, self._engine.runtime.now_ns() + RETRY_NS)
             self._may_be_lost = True
             raise
 
@@ -548,6 +549,8 @@ class Schedules:
             return None
         try:
             header = await self._histories.header(current.run)
+            if header.is_open:
+                return None  # Its end is in the store, and `_on_closed` is told of it in a moment.
             event = await self._histories.event(current.run, header.close_event_id)
         except NotFoundError:
             return machine.Closed(workflow_id, current.status)
