@@ -99,7 +99,9 @@ _SDK_SUITE = """\
 
 Release 1.31.0, without the integrations of model providers. Tests that start a server of their own start the one that
 is tested. A test that a busy machine disturbed was run again by itself (`test_can_run_autoscaling_polling_worker` now
-and then does not end, on either server).
+and then does not end, on either server). Two files need what the repository's lock file has: `test_type_errors.py`
+pyright and uv (told to leave VENV alone: `UV_NO_SYNC=1 UV_FROZEN=1 UV_PROJECT_ENVIRONMENT=VENV`), and
+`nexus/test_temporal_system_nexus.py` a release of protobuf before 7.
 
     python -m tests.compat.official_suite CHECKOUT --python VENV/bin/python --both --output sdk.json
 """
