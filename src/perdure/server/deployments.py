@@ -210,8 +210,13 @@ class Deployments(Registry):
             self._reroute(namespace_id)
 
     async def delete_all(self, namespace_id: str) -> None:
-        """Removes every deployment of a namespace that is being removed, and what is known of it."""
+        """Removes every deployment of a namespace that is being removed, and what is known of it.
+
+        Raises:
+            UnavailableError: the store cannot now.
+        """
         async with self._lock:
+            await self._without_doubt()
             for name, _ in self.all(namespace_id):
                 await self._written(self._store.delete_deployment(namespace_id, name))
             self._kept.pop(namespace_id, None)

@@ -60,7 +60,8 @@ class NamespaceRemovals:
         """By namespace: its delay may have changed, or be over."""
 
     def start(self) -> None:
-        """Goes on with what was not finished when the process ended."""
+        """Goes on with what was not finished when the process ended, and begins what is deleted from now on."""
+        self._namespaces.on_removal = self.begin
         for namespace in self._namespaces.all():
             if namespace.is_being_removed:
                 self.begin(namespace)
@@ -78,6 +79,7 @@ class NamespaceRemovals:
 
     async def stop(self) -> None:
         """Stops; the rest is done after the next start."""
+        self._namespaces.on_removal = lambda namespace: None
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -85,6 +85,10 @@ class Namespaces(Registry):
 
     Args:
         store: where they are kept.
+
+    Attributes:
+        on_removal: called with a namespace that is found to be removed from now on, whoever asked for it and whatever
+            became of the answer.
     """
 
     def __init__(self, store: Store) -> None:
@@ -92,6 +96,7 @@ class Namespaces(Registry):
         self._store = store
         self._by_name: dict[str, Namespace] = {}
         self._by_id: dict[str, Namespace] = {}
+        self.on_removal: Callable[[Namespace], None] = _nothing
 
     async def load(self) -> None:
         """Reads every namespace; called once at start."""
@@ -196,6 +201,12 @@ class Namespaces(Registry):
             self._by_name.pop(previous.name, None)
         self._by_name[namespace.name] = namespace
         self._by_id[namespace.namespace_id] = namespace
+        if namespace.is_being_removed:
+            self.on_removal(namespace)
+
+
+def _nothing(namespace: Namespace) -> None:
+    pass
 
 
 def _invalid_state(namespace: Namespace, states: tuple[int, ...]) -> NamespaceInvalidStateError:

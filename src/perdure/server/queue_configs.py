@@ -99,8 +99,13 @@ class QueueConfigs(Registry):
             return after
 
     async def delete_all(self, namespace_id: str) -> None:
-        """Removes the configurations of a namespace that is being removed."""
+        """Removes the configurations of a namespace that is being removed.
+
+        Raises:
+            UnavailableError: the store cannot now.
+        """
         async with self._lock:
+            await self._without_doubt()
             for queue in [queue for queue in self._kept if queue.namespace_id == namespace_id]:
                 await self._written(self._store.delete_queue_config(queue))
                 del self._kept[queue]

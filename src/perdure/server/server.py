@@ -138,13 +138,7 @@ class Server:
         return [
             System(self._store, self._config, self._store_name),
             RefusedRpcs(self.namespaces),
-            NamespaceRpcs(
-                self.namespaces,
-                self._config,
-                self._runtime,
-                self.nexus.endpoints,
-                self.namespace_removals.begin,
-            ),
+            NamespaceRpcs(self.namespaces, self._config, self._runtime, self.nexus.endpoints),
             SearchAttributeRpcs(self.namespaces, self._removals),
             VisibilityRpcs(self._store, self.namespaces, self._config),
             *engine_groups(

@@ -23,7 +23,7 @@ from perdure.api.workflowservice.v1 import (
     UpdateNamespaceRequest,
     UpdateTaskQueueConfigRequest,
 )
-from perdure.core.errors import NamespaceNotFoundError
+from perdure.core.errors import NamespaceNotFoundError, UnavailableError
 from perdure.core.run.records import RunKind
 from perdure.server import namespace_removals
 from perdure.server.config import ServerConfig
@@ -234,6 +234,85 @@ def test_a_removal_goes_on_when_the_store_can_again(
         assert method in store.calls
         assert [stored.name for stored in await store.list_namespaces()] == ["default"]
         await server.stop(1.0)
+
+    run(scenario())
+
+
+@asynccontextmanager
+async def _faulty() -> AsyncIterator[tuple[FaultyStore, Server]]:
+    """A server with a namespace to delete, on a store that can be told to fail; at the end nothing is left of it."""
+    store = FaultyStore(MemoryStore())
+    server = Server(store, ServerConfig(port=0, namespaces=(NAME,)), SystemRuntime(), "memory")
+    await server.start()
+    await LocalClient(server).invoke(_workflow())
+    namespace_id = server.namespaces.get(NAME).namespace_id
+    yield store, server
+    await _removals(server)
+    assert not (await store.list_runs(namespace_id, None, 10, None)).rows
+    assert [stored.name for stored in await store.list_namespaces()] == ["default"]
+    assert not await store.list_deployments()
+    assert not await store.list_queue_configs()
+    await server.stop(1.0)
+
+
+@pytest.mark.parametrize(
+    ("request_of", "put", "read"),
+    [
+        (_deployment, "put_deployment", "list_deployments"),
+        (_queue_config, "put_queue_config", "list_queue_configs"),
+    ],
+)
+def test_a_row_that_nobody_knows_whether_it_was_written_is_removed_with_its_namespace(
+    request_of: Any, put: str, read: str
+) -> None:
+    """The write was reported as failed and could not be looked up then: the removal looks before it is done."""
+
+    async def scenario() -> None:
+        async with _faulty() as (store, server):
+            store.calls.clear()
+            faults = {put: Fault.AFTER, read: Fault.BEFORE}
+            store.decide = lambda call: faults.pop(call.method, Fault.NONE)
+            with pytest.raises(UnavailableError):
+                await LocalClient(server).invoke(request_of())
+            await LocalClient(server).invoke(DeleteNamespaceRequest(namespace=NAME))
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("is_readable", [True, False])
+def test_a_deletion_whose_write_was_reported_as_failed_goes_on(is_readable: bool) -> None:
+    """Once it is known that it was written after all: who repeats it finds no namespace and cannot begin it."""
+
+    async def scenario() -> None:
+        async with _faulty() as (store, server):
+            faults = {"put_namespace": Fault.AFTER}
+            if not is_readable:
+                faults["list_namespaces"] = Fault.BEFORE
+            store.decide = lambda call: faults.pop(call.method, Fault.NONE)
+            client = LocalClient(server)
+            with pytest.raises(UnavailableError):
+                await client.invoke(DeleteNamespaceRequest(namespace=NAME))
+            if not is_readable:
+                with pytest.raises(UnavailableError):
+                    await client.invoke(DeleteNamespaceRequest(namespace=NAME))
+            with pytest.raises(NamespaceNotFoundError):
+                await client.invoke(DeleteNamespaceRequest(namespace=NAME))
+
+    run(scenario())
+
+
+def test_a_deletion_goes_on_whose_caller_has_gone() -> None:
+    """While it was being written: the write goes on, and so does what follows from it."""
+
+    async def scenario() -> None:
+        async with _holding("put_namespace") as stage:
+            deletion = stage.begin(DeleteNamespaceRequest(namespace=NAME))
+            await stage.store.has_come.wait()
+            deletion.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await deletion
+            stage.store.may_go.set()
+            await stage.server.namespaces.settled()
 
     run(scenario())
 

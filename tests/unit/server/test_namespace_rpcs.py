@@ -62,9 +62,8 @@ class Setup:
         self.deleted: list[Namespace] = []
         self.namespaces = namespaces
         self.endpoints = NexusEndpoints(store)
-        self.rpcs = NamespaceRpcs(
-            namespaces, config or ServerConfig(), SystemRuntime(), self.endpoints, self.deleted.append
-        )
+        namespaces.on_removal = self.deleted.append
+        self.rpcs = NamespaceRpcs(namespaces, config or ServerConfig(), SystemRuntime(), self.endpoints)
 
     async def describe(self, name: str) -> DescribeNamespaceResponse:
         """DescribeNamespace by name."""

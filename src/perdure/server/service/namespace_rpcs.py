@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from perdure.api.enums.v1 import (
@@ -73,23 +73,15 @@ class NamespaceRpcs:
         config: cluster name, limits, capabilities, least retention.
         runtime: for ids and times.
         endpoints: a namespace that one of them leads to is not deleted.
-        on_deleted: called after a namespace was marked as deleted and renamed, or got another delay: it is
-            removed in the background.
     """
 
     def __init__(
-        self,
-        namespaces: Namespaces,
-        config: ServerConfig,
-        runtime: Runtime,
-        endpoints: NexusEndpoints,
-        on_deleted: Callable[[Namespace], None],
+        self, namespaces: Namespaces, config: ServerConfig, runtime: Runtime, endpoints: NexusEndpoints
     ) -> None:
         self._namespaces = namespaces
         self._config = config
         self._runtime = runtime
         self._endpoints = endpoints
-        self._on_deleted = on_deleted
 
     # --- reading ---
 
@@ -252,9 +244,7 @@ class NamespaceRpcs:
             removal_delay_ns=self._delay_ns(request),
             removal_ns=0,
         )
-        if deleted != namespace:
-            await self._namespaces.update(deleted)
-        self._on_deleted(deleted)
+        await self._namespaces.update(deleted)
         return DeleteNamespaceResponse(deleted_namespace=deleted.name)
 
     def _delay_ns(self, request: DeleteNamespaceRequest) -> int:
