@@ -312,6 +312,12 @@ def test_an_address_that_cannot_be_listened_on_fails_with_the_reason(host: str) 
         asyncio.run(start())
 
 
+def test_a_number_that_is_no_port_is_refused() -> None:
+    """The system would take the rest of a division, and listen where nobody expects it."""
+    with pytest.raises(PortError, match="a port is a number from 0 to 65535"):
+        asyncio.run(GrpcDoor(Service([]), ServerConfig(host=HOST, port=99_999), lambda: ERROR_ID).start())
+
+
 def test_more_calls_than_allowed_at_once_are_refused() -> None:
     async def scenario(door: GrpcDoor, handlers: StandIns, client: Client) -> None:
         poll = asyncio.ensure_future(client.call("PollWorkflowTaskQueue", b""))

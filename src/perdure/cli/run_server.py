@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from perdure import __version__
 from perdure.cli import logs
 from perdure.core.errors import PerdureError
+from perdure.server.addresses import host_and_port
 from perdure.server.config import ServerConfig
 from perdure.server.doors.ports import PortError
 from perdure.server.runtime import SystemRuntime
@@ -143,8 +144,8 @@ def _show_banner(asked: DevServer, server: Server, ui: UiDoor | None) -> None:
     lines = [
         f"Perdure {__version__} (compatible with Temporal server {config.server_version})",
         "",
-        f"Server:      {config.host}:{server.port}",
-        *([f"HTTP:        {config.host}:{server.http_port}"] if server.http_port else []),
+        f"Server:      {host_and_port(config.host, server.port)}",
+        *([f"HTTP:        {host_and_port(config.host, server.http_port)}"] if server.http_port else []),
         *([f"UI:          {ui.url}"] if ui is not None else []),
         f"Persistence: {asked.db_filename or 'in-memory'}",
     ]

@@ -9,6 +9,7 @@ from typing import Final
 
 from starlette.routing import Mount
 
+from perdure.server.addresses import host_and_port
 from perdure.server.doors.http.door import HttpDoor
 from perdure.service import ConnectConfig, ServiceClient
 from perdure.ui import UiApp, UiConfig
@@ -51,8 +52,7 @@ def is_loopback(host: str) -> bool:
 
 def reachable(host: str, port: int) -> str:
     """The address of a server that listens on a host, for a client on this machine."""
-    host = _ANY_ADDRESS.get(host, host)
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return host_and_port(_ANY_ADDRESS.get(host, host), port)
 
 
 class UiDoor:

@@ -29,6 +29,11 @@ class AddressError(PerdureError, ValueError):
     """The text is not the address of an engine; the message says what one looks like."""
 
 
+def host_and_port(host: str, port: int) -> str:
+    """The `host:port` of a server that listens: an IPv6 address stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where an engine keeps its data.

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from perdure.core.errors import FailedPreconditionError
-from perdure.server.addresses import AddressError, parse_address
+from perdure.server.addresses import AddressError, host_and_port, parse_address
 from perdure.server.config import ServerConfig
 from perdure.server.embedding import DRAIN_S, EmbeddedEngine, EngineOptions, own_engine
 
@@ -88,13 +88,13 @@ class Server:
     @property
     def grpc_address(self) -> str:
         """The `host:port` it listens on; empty when it does not."""
-        return f"{self._host}:{self.port}" if self.port else ""
+        return host_and_port(self._host, self.port) if self.port else ""
 
     @property
     def http_address(self) -> str:
         """The `host:port` of the HTTP/JSON API; empty without one."""
         port = self._engine.server.http_port if self._engine is not None else 0
-        return f"{self._http[0]}:{port}" if port and self._http is not None else ""
+        return host_and_port(self._http[0], port) if port and self._http is not None else ""
 
     async def start(self) -> None:
         """Open the data and, if asked for, the port.

@@ -15,6 +15,7 @@ from perdure.api.namespace.v1 import NamespaceInfo
 from perdure.api.services import WORKFLOW_SERVICE, method_path
 from perdure.core.visibility.attributes import AttributeType
 from perdure.server import collector
+from perdure.server.addresses import host_and_port
 from perdure.server.attribute_removals import AttributeRemovals
 from perdure.server.config import DAY_S, ServerConfig
 from perdure.server.deployments import Deployments
@@ -251,7 +252,7 @@ class Server:
     def _name_callbacks(self) -> None:
         """Says where handlers that are reached by URL complete operations: as told, or at the HTTP door."""
         host = self._config.host if self._config.host not in ("0.0.0.0", "::", "") else "127.0.0.1"
-        own = f"http://{f'[{host}]' if ':' in host else host}:{self.http_port}"
+        own = f"http://{host_and_port(host, self.http_port)}"
         door = f"{own}/namespaces/{{{{.NamespaceName}}}}/nexus/callback" if self.http_port else ""
         self.nexus.requests.callback_template = self._config.callback_template or door
 

@@ -116,7 +116,7 @@ class ActivityEnvironment:
             return
         self._is_shut_down = True
         for run in list(self._running):
-            run.context.worker_shutdown_event.set()
+            run.shut_down()
 
 
 class _Run:
@@ -132,6 +132,7 @@ class _Run:
             if definition is None or not definition.no_thread_cancel_exception:
                 self._raiser = ThreadExceptionRaiser()
         self._task: asyncio.Task[Any] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.context = Context(
             info=lambda: env.info,
             heartbeat=lambda *details: env.on_heartbeat(*details),
@@ -160,6 +161,7 @@ class _Run:
             return self._fn(*args, **kwargs)
 
     async def _run_async(self, *args: Any, **kwargs: Any) -> Any:
+        self._loop = asyncio.get_running_loop()
         with self._in_context():
             task = self._task = asyncio.ensure_future(self._fn(*args, **kwargs))
             if self._env._is_cancelled:
@@ -181,9 +183,23 @@ class _Run:
             self._env._running.discard(self)
 
     def cancel(self) -> None:
-        """Tell it in every way that it may be listening for."""
+        """Tell it in every way that it may be listening for, from whatever thread."""
+        self._tell(self._cancel)
+
+    def _cancel(self) -> None:
         self.context.cancelled_event.set()
         if self._raiser is not None:
             self._raiser.raise_in_thread(CancelledError)
         if self._task is not None and not self._task.done():
             self._task.cancel()
+
+    def shut_down(self) -> None:
+        """Tell it, from whatever thread, that the worker shuts down."""
+        self._tell(self.context.worker_shutdown_event.set)
+
+    def _tell(self, message: Callable[[], object]) -> None:
+        # What runs on a loop is told there: the loop may sleep until it is woken, and its objects are its own.
+        if self._loop is None or asyncio._get_running_loop() is self._loop:
+            message()
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(message)

@@ -58,7 +58,17 @@ class ServerOptions:
 
 
 def typed_attributes(keys: Sequence[SearchAttributeKey[Any]]) -> dict[str, int]:
-    """Names and type numbers of search attributes."""
+    """Names and type numbers of search attributes.
+
+    Raises:
+        TypeError: one is no key.
+    """
+    for key in keys:
+        if not isinstance(key, SearchAttributeKey):
+            raise TypeError(
+                f"search_attributes: {key!r} must be a SearchAttributeKey, such as "
+                "SearchAttributeKey.for_keyword(NAME)"
+            )
     return {key.name: int(key.indexed_value_type) for key in keys}
 
 

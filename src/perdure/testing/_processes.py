@@ -10,16 +10,25 @@ from datetime import timedelta
 from typing import Any, Final
 
 from perdure.common import SearchAttributeKey
+from perdure.server.addresses import host_and_port
 
 START_LIMIT: Final = timedelta(minutes=1)
 STOP_S: Final = 10.0
 
 
 def free_port(ip: str) -> int:
-    """A port that nothing listens on at this moment."""
-    with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET) as probe:
-        probe.bind((ip, 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on, and that the system gives to nobody else who asks for a free one.
+
+    A connection that this side ended keeps the port in the system's memory for a minute: a program may listen there
+    that names the port, but who takes any port gets another.
+    """
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    with socket.create_server((ip, 0), family=family) as listener:
+        address = listener.getsockname()
+        with socket.create_connection(address[:2]):
+            ended, _ = listener.accept()
+            ended.close()
+        return int(address[1])
 
 
 class Program:
@@ -43,7 +52,7 @@ class Program:
     @property
     def address(self) -> str:
         """`host:port` of the server."""
-        return f"{self._ip}:{self._port}"
+        return host_and_port(self._ip, self._port)
 
     async def start(self) -> None:
         """Start it and wait until it accepts connections.
@@ -55,15 +64,13 @@ class Program:
             raise RuntimeError(
                 f"Something listens at {self.address} already: give {self._command[0]} another port, or none."
             )
-        process = self._process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=asyncio.subprocess.DEVNULL
-        )
+        self._process = await asyncio.create_subprocess_exec(*self._command, stdin=asyncio.subprocess.DEVNULL)
         try:
             async with asyncio.timeout(self.start_limit.total_seconds()):
                 while not await self._accepts():
-                    if process.returncode is not None:
-                        raise RuntimeError(f"{self._command[0]} ended with exit code {process.returncode}.")
+                    self.check()
                     await asyncio.sleep(0.05)
+                self.check()
         except TimeoutError:
             await self.stop()
             raise RuntimeError(
@@ -73,6 +80,15 @@ class Program:
         except BaseException:  # also when cancelled: nobody else would stop it
             await self.stop()
             raise
+
+    def check(self) -> None:
+        """Check that it runs: if not, it is somebody else who accepts connections at its address.
+
+        Raises:
+            RuntimeError: it ended.
+        """
+        if self._process is not None and self._process.returncode is not None:
+            raise RuntimeError(f"{self._command[0]} ended with exit code {self._process.returncode}.")
 
     async def _accepts(self) -> bool:
         try:

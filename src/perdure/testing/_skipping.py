@@ -23,7 +23,7 @@ class AutoSkipping:
 
     def __init__(self, service: TestService) -> None:
         self.service = service
-        self._is_enabled = True
+        self._forbidding = 0
         self._waiting = 0
         self._is_unlocked = False
         self._turn = asyncio.Lock()
@@ -31,16 +31,17 @@ class AutoSkipping:
     @contextmanager
     def disabled(self) -> Iterator[None]:
         """Whoever begins to wait in this block does not unlock the clock."""
-        was_enabled, self._is_enabled = self._is_enabled, False
+        # Counted: blocks of several tasks need not end in the order in which they began.
+        self._forbidding += 1
         try:
             yield
         finally:
-            self._is_enabled = was_enabled
+            self._forbidding -= 1
 
     @asynccontextmanager
     async def unlocked(self) -> AsyncIterator[None]:
         """The clock may skip in this block. Several may be in such a block at the same time."""
-        if not self._is_enabled:
+        if self._forbidding:
             yield
             return
         self._waiting += 1

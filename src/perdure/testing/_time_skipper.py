@@ -100,7 +100,7 @@ class TimeSkipper:
             config: For workflows that are started from now on.
         """
         self._config = config
-        self._is_stamping = True
+        self._unstamped = 0
         options = client.config()
         options["interceptors"] = [*options["interceptors"], _Stamping(self)]
         self._client = Client(**options)
@@ -184,14 +184,15 @@ class TimeSkipper:
     @contextmanager
     def with_time_skipping_disabled(self) -> Iterator[None]:
         """Time does not skip for workflows that are started in this block."""
-        before, self._is_stamping = self._is_stamping, False
+        # Counted: blocks of several tasks need not end in the order in which they began.
+        self._unstamped += 1
         try:
             yield
         finally:
-            self._is_stamping = before
+            self._unstamped -= 1
 
     def _stamp(self) -> WireConfig | None:
-        return self._config._to_proto() if self._is_stamping else None
+        return None if self._unstamped else self._config._to_proto()
 
     async def _reconfigure(self, handle: WorkflowHandle[Any, Any], config: TimeSkippingConfig) -> None:
         await self._client.workflow_service.update_workflow_execution_options(

@@ -363,8 +363,10 @@ class _ServerEnvironment(WorkflowEnvironment):
         self._server = server
 
     async def shutdown(self) -> None:
-        await self._client.close()
-        await self._server.stop()
+        try:
+            await self._client.close()
+        finally:  # also when cancelled: nobody else would stop it
+            await self._server.stop()
 
     @property
     def supports_time_skipping_v1(self) -> bool:
@@ -492,6 +494,7 @@ class _ProgramEnvironment(_ServerEnvironment):
         await program.start()
         try:
             client = await Client.connect(program.address, namespace=namespace, **client_options)
+            program.check()
             return cls(client, program, time_skipping=time_skipping)
         except BaseException:  # also when cancelled: nobody else would stop it
             await program.stop()

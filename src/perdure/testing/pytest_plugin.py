@@ -8,7 +8,8 @@
         assert result == "Hello, Ada!"
 
 The fixtures are not asynchronous: the server starts with the first call, on the event loop that the test runs on. So
-they work with pytest-asyncio, with anyio, and in plain tests that call `asyncio.run` (once), and need none of these.
+they work with pytest-asyncio, with anyio (its asyncio backend), and in plain tests that call `asyncio.run` (once), and
+need none of these.
 
 Time skips, unless the test is marked with `@pytest.mark.perdure(time_skipping=False)`. Other arguments of the marker:
 `namespace`, `search_attributes` (keys to define), `data_converter`, `interceptors`, `plugins` (of the client). To have
@@ -48,7 +49,7 @@ def perdure_env(
 ) -> Iterator[WorkflowEnvironment]:
     """A test environment with a server of its own in memory, which starts with the first call."""
     from perdure.server.config import ServerConfig
-    from perdure.testing._options import typed_attributes
+    from perdure.testing._options import ClientOptions, typed_attributes
     from perdure.testing._workflow import LazyEnvironment
 
     options = dict(perdure_options)
@@ -56,16 +57,17 @@ def perdure_env(
         if marker.args:
             raise pytest.UsageError(f"The marker perdure takes keyword arguments only: {_MARKER}")
         options.update(marker.kwargs)
-    config = ServerConfig(
-        time_skipping=options.pop("time_skipping", True),
-        search_attributes=typed_attributes(options.pop("search_attributes", ())),
-    )
     try:
-        env = LazyEnvironment.make(config, **options)
+        attributes = typed_attributes(options.pop("search_attributes", ()))
     except TypeError as error:
+        raise pytest.UsageError(f"The marker perdure: {error}") from error
+    config = ServerConfig(time_skipping=options.pop("time_skipping", True), search_attributes=attributes)
+    unknown = options.keys() - ClientOptions.__annotations__.keys() - {"namespace"}
+    if unknown:
         raise pytest.UsageError(
-            f"The marker perdure has an argument that it does not know: {error}"
-        ) from error
+            f"The marker perdure has an argument that it does not know: {', '.join(sorted(unknown))}. {_MARKER}"
+        )
+    env = LazyEnvironment.make(config, **options)
     try:
         yield env
     finally:

@@ -97,6 +97,35 @@ def test_a_wrong_argument_of_the_marker_is_said(tmp_path: Path) -> None:
     assert "time_skiping" in result.stdout
 
 
+BROKEN_PLUGIN = """
+import perdure.client
+import pytest
+
+class Broken(perdure.client.Plugin):
+    def configure_client(self, config):
+        raise TypeError("of the plugin's own")
+
+    async def connect_service_client(self, config, next):
+        return await next(config)
+
+@pytest.mark.perdure(plugins=[Broken()])
+def test_it(perdure_client):
+    pass
+
+@pytest.mark.perdure(search_attributes=["Shade"])
+def test_a_name_is_no_key(perdure_client):
+    pass
+"""
+
+
+def test_an_error_of_a_plugin_is_not_the_marker_s(tmp_path: Path) -> None:
+    """Who looks for an argument that is not there loses time; a search attribute without a type is the marker's."""
+    result = _pytest(tmp_path, BROKEN_PLUGIN)
+    assert "TypeError: of the plugin's own" in result.stdout
+    assert "does not know" not in result.stdout
+    assert "The marker perdure: search_attributes: 'Shade' must be a SearchAttributeKey" in result.stdout
+
+
 def test_markers_are_listed(tmp_path: Path) -> None:
     """`pytest --markers` tells what the marker takes."""
     result = _pytest(tmp_path, WRONG, "--markers")

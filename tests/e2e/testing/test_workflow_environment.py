@@ -186,6 +186,30 @@ def test_skipping_can_be_disabled() -> None:
     run(scenario())
 
 
+def test_blocks_without_skipping_may_overlap() -> None:
+    """As those of two tasks do: the first one that ends leaves the other as it is, and the last one ends it."""
+
+    async def scenario() -> None:
+        async with await WorkflowEnvironment.start_time_skipping() as env:
+            first, second = env.auto_time_skipping_disabled(), env.auto_time_skipping_disabled()
+            async with Worker(env.client, task_queue=QUEUE, workflows=[Sleeper]):
+                with second:
+                    with first:
+                        pass
+                    await _assert_time_is_real(env, "a")
+                first, second = env.auto_time_skipping_disabled(), env.auto_time_skipping_disabled()
+                first.__enter__()
+                second.__enter__()
+                first.__exit__(None, None, None)
+                await _assert_time_is_real(env, "b")
+                second.__exit__(None, None, None)
+                started_s = time.monotonic()
+                await env.client.execute_workflow(Sleeper.run, 3600, id="c", task_queue=QUEUE)
+                assert time.monotonic() - started_s < BUSY.total_seconds()
+
+    run(scenario())
+
+
 def test_somebody_who_stops_waiting_locks_time_again() -> None:
     """A result with a limit that is reached: afterwards time is real."""
 
@@ -253,6 +277,43 @@ def test_assertions_fail_workflows() -> None:
                     await _assert_fails(handle.execute_update(Asserting.change), "in update")
                     await handle.signal(Asserting.go)
                     await _assert_fails(handle.result(), "in handler")
+
+    run(scenario())
+
+
+def test_a_local_environment_on_ipv6() -> None:
+    """Its address can be connected to."""
+
+    async def scenario() -> None:
+        async with await WorkflowEnvironment.start_local(ip="::1") as env:
+            assert env.client.service_client.config.target_host.startswith("[::1]:")
+            other = await env.connect_client()
+            assert await other.service_client.check_health()
+            await other.close()
+
+    run(scenario())
+
+
+def test_an_environment_that_is_cancelled_while_it_ends_leaves_no_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its port is free again."""
+
+    async def scenario() -> None:
+        env = await WorkflowEnvironment.start_local()
+        host, _, port = env.client.service_client.config.target_host.rpartition(":")
+
+        async def hang() -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(env.client, "close", hang)
+        ending = asyncio.create_task(env.shutdown())
+        await asyncio.sleep(0)
+        ending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await ending
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(host, int(port))
 
     run(scenario())
 

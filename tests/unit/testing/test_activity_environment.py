@@ -98,6 +98,33 @@ def test_an_async_activity_is_cancelled_as_a_task() -> None:
     run(scenario())
 
 
+def test_an_async_activity_is_told_from_another_thread() -> None:
+    """Of the cancellation and of the shutdown: the loop that it runs on may sleep."""
+    env = ActivityEnvironment()
+    started, heard = threading.Event(), threading.Event()
+
+    async def work() -> None:
+        started.set()
+        await activity.wait_for_worker_shutdown()
+        heard.set()
+        await asyncio.Event().wait()
+
+    def tell() -> None:
+        started.wait()
+        env.worker_shutdown()
+        heard.wait()
+        env.cancel()
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_debug(True)  # a call that is not for other threads raises there
+        telling = asyncio.create_task(asyncio.to_thread(tell))
+        with pytest.raises(asyncio.CancelledError):
+            await env.run(work)
+        await telling
+
+    run(scenario())
+
+
 def _in_thread(env: ActivityEnvironment, work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
     outcome: list[Any] = []
 

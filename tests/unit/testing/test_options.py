@@ -6,7 +6,7 @@ import pytest
 
 from perdure.core.errors import InvalidArgumentError
 from perdure.server.config import ServerConfig
-from perdure.testing._options import with_arguments
+from perdure.testing._options import typed_attributes, with_arguments
 
 
 def test_known_arguments_have_an_effect_and_others_none() -> None:
@@ -45,6 +45,12 @@ def test_wrong_arguments_are_said(arguments: list[str], says: str) -> None:
     """Not passed over like those without a meaning here."""
     with pytest.raises(ValueError, match=says):
         with_arguments(ServerConfig(), arguments)
+
+
+def test_a_search_attribute_that_is_no_key_is_named() -> None:
+    """A name alone does not say the type."""
+    with pytest.raises(TypeError, match=r"'Shade' must be a SearchAttributeKey"):
+        typed_attributes(["Shade"])  # type: ignore[list-item]
 
 
 def test_a_wrong_value_of_a_known_key() -> None:

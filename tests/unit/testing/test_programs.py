@@ -66,6 +66,49 @@ def test_a_stop_that_is_cancelled_leaves_no_program_behind() -> None:
     _run(scenario())
 
 
+@pytest.mark.parametrize("ip", [IP, "::1"])
+def test_a_free_port_is_given_to_nobody_else(ip: str) -> None:
+    """Between the choice and the program's start others ask the system for a free port, too."""
+    port = free_port(ip)
+    with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET) as other:
+        with pytest.raises(OSError, match="Address already in use"):
+            other.bind((ip, port))
+    # As servers listen: with SO_REUSEADDR.
+    socket.create_server((ip, port), family=socket.AF_INET6 if ":" in ip else socket.AF_INET).close()
+
+
+def test_the_address_of_a_program_can_be_connected_to() -> None:
+    """The brackets of IPv6 included."""
+    assert Program("server", [], "::1", 7233).address == "[::1]:7233"
+    assert Program("server", [], IP, 7233).address == "127.0.0.1:7233"
+
+
+def test_somebody_who_listens_in_the_place_of_a_program_that_ended_is_not_taken_for_it() -> None:
+    """Two that were told the same port: the second one cannot listen, and the first one answers."""
+
+    async def scenario() -> None:
+        port = free_port(IP)
+        program = Program(
+            sys.executable, ["-c", "import sys; sys.stdin.read(); raise SystemExit(3)"], IP, port
+        )
+        accepts, asked = program._accepts, 0
+
+        async def accepted_by_somebody_else() -> bool:
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                return await accepts()
+            assert program._process is not None
+            await program._process.wait()
+            return True
+
+        program._accepts = accepted_by_somebody_else  # type: ignore[method-assign]
+        with pytest.raises(RuntimeError, match="ended with exit code 3"):
+            await program.start()
+
+    _run(scenario())
+
+
 def test_a_program_that_ends_says_so() -> None:
     """Instead of a minute of waiting."""
 

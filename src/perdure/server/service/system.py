@@ -19,6 +19,7 @@ from perdure.api.workflowservice.v1 import (
     GetSystemInfoResponse,
 )
 from perdure.core.errors import NotFoundError, UnavailableError, UnimplementedError
+from perdure.server.addresses import host_and_port
 from perdure.server.config import ServerConfig
 from perdure.server.service.call import Call
 from perdure.store.protocol import Store
@@ -81,8 +82,8 @@ class System:
         response.clusters.add(
             cluster_name=self._config.cluster_name,
             cluster_id=await self._store.cluster_id(),
-            address=f"{self._config.host}:{self._config.port}",
-            http_address=f"{self._config.host}:{http_port}" if http_port is not None else "",
+            address=host_and_port(self._config.host, self._config.port),
+            http_address=host_and_port(self._config.host, http_port) if http_port is not None else "",
             initial_failover_version=1,
             history_shard_count=1,
             is_connection_enabled=True,

@@ -11,6 +11,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
+from perdure.server.addresses import host_and_port
 from perdure.server.doors.http import connection
 from perdure.server.doors.http.connection import BoundedConnection
 from perdure.server.doors.http.hosts import AllowedHosts
@@ -77,7 +78,7 @@ class HttpDoor:
             bound = socket.create_server((self._host, self._asked_port), backlog=BACKLOG)
         except (OSError, OverflowError, UnicodeError) as error:
             raise PortError(
-                f"cannot listen for HTTP on {self._host}:{self._asked_port}: {why(error)}"
+                f"cannot listen for HTTP on {host_and_port(self._host, self._asked_port)}: {why(error)}"
             ) from error
         self.port = bound.getsockname()[1]
         config = uvicorn.Config(

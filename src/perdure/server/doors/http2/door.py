@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from google.protobuf.message import DecodeError
 
+from perdure.server.addresses import host_and_port
 from perdure.server.config import ServerConfig
 from perdure.server.doors.http2.calls import Routes, UnaryRoute
 from perdure.server.doors.http2.grpc_messages import StatusError
@@ -55,7 +56,9 @@ class GrpcDoor:
         try:
             await server.start(config.host, config.port)
         except (OSError, OverflowError, UnicodeError) as error:
-            raise PortError(f"cannot listen on {config.host}:{config.port}: {why(error)}") from error
+            raise PortError(
+                f"cannot listen on {host_and_port(config.host, config.port)}: {why(error)}"
+            ) from error
         self._health, self._server, self.port = health, server, server.port
 
     def turn_away(self) -> None:

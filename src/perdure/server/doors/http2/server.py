@@ -277,6 +277,9 @@ class Transport(asyncio.Protocol):
 
 async def _bind(host: str, port: int) -> socket.socket:
     """A bound socket. A second server on the same port is refused by the system, unlike with SO_REUSEPORT."""
+    if not 0 <= port <= 65535:
+        # The system would listen at another port, the rest of the division by 65536.
+        raise OverflowError("a port is a number from 0 to 65535")
     infos = await asyncio.get_running_loop().getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
