@@ -39,6 +39,7 @@ from perdure.client._inputs_activity import (
     UnpauseActivityInput,
     UpdateActivityOptionsInput,
 )
+from perdure.client._links import ServedOperation, served_operation
 from perdure.client._wire import _encode_user_metadata, enum_value, new_request_id
 from perdure.common import Priority, _arg_unset
 from perdure.converter import (
@@ -106,6 +107,17 @@ _CANCELED = _Report(
 )
 
 
+def _serve_with(request: service_api.StartActivityExecutionRequest, operation: ServedOperation) -> None:
+    """Link an activity with who called the operation that starts it; starting it again starts nothing."""
+    request.request_id = operation.request_id
+    request.links.extend(operation.request_links())
+    if request.links:
+        # If the activity runs already, it is linked all the same.
+        request.on_conflict_options.attach_request_id = True
+        request.on_conflict_options.attach_completion_callbacks = True
+        request.on_conflict_options.attach_links = True
+
+
 class ActivityCalls(ImplBase):
     """The client's end of calls about activities."""
 
@@ -115,6 +127,9 @@ class ActivityCalls(ImplBase):
         if input.start_delay is not None and input.start_delay < timedelta(0):
             raise ValueError("start_delay must be non-negative")
         request = await self._start_activity_request(input)
+        operation = served_operation.get()
+        if operation is not None:
+            _serve_with(request, operation)
         try:
             response = await self._call(
                 self._client.workflow_service.start_activity_execution, request, input
@@ -126,6 +141,8 @@ class ActivityCalls(ImplBase):
                     input.id, input.activity_type, run_id=taken.run_id
                 ) from None
             raise
+        if operation is not None:
+            operation.take_activity(self._client.namespace, input.id, response)
         return ActivityHandle(self._client, input.id, run_id=response.run_id, result_type=input.result_type)
 
     async def _start_activity_request(

@@ -247,6 +247,9 @@ class WorkflowCalls(ImplBase):
             if error.status is RPCStatusCode.INVALID_ARGUMENT:
                 raise WorkflowQueryFailedError(error.message) from error
             raise
+        operation = served_operation.get()
+        if operation is not None and response.HasField("link"):
+            operation.take_link(response.link)
         if response.HasField("query_rejected"):
             status = response.query_rejected.status
             raise WorkflowQueryRejectedError(WorkflowExecutionStatus(status) if status else None)

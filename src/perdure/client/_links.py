@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from perdure.api.common.v1 import Link
     from perdure.api.workflowservice.v1 import (
         SignalWithStartWorkflowExecutionResponse,
+        StartActivityExecutionResponse,
         StartWorkflowExecutionResponse,
     )
     from perdure.client._callback import Callback
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 class ServedOperation(Protocol):
     """The operation that the running code serves."""
+
+    @property
+    def request_id(self) -> str:
+        """Of the request that started the operation: the same if it is made again."""
+        ...
 
     def request_links(self) -> Sequence[Link]:
         """Return links to the caller, for requests made on its behalf."""
@@ -37,6 +43,12 @@ class ServedOperation(Protocol):
         response: StartWorkflowExecutionResponse | SignalWithStartWorkflowExecutionResponse,
     ) -> None:
         """Take the answer to the start of a workflow, which names the workflow or has a link to it."""
+        ...
+
+    def take_activity(
+        self, namespace: str, activity_id: str, response: StartActivityExecutionResponse
+    ) -> None:
+        """Take the answer to the start of an activity, which names its run or has a link to it."""
         ...
 
 

@@ -21,11 +21,15 @@ logger = logging.getLogger("perdure.nexus")
 _WORKFLOW_EVENT: Final = Link.WorkflowEvent.DESCRIPTOR.full_name
 _WORKFLOW: Final = Link.Workflow.DESCRIPTOR.full_name
 _NEXUS_OPERATION: Final = Link.NexusOperation.DESCRIPTOR.full_name
+_ACTIVITY: Final = Link.Activity.DESCRIPTOR.full_name
 _WORKFLOW_PATH: Final = re.compile(
     r"/namespaces/(?P<namespace>[^/]+)/workflows/(?P<workflow_id>[^/]+)/(?P<run_id>[^/]+)(?P<history>/history)?"
 )
 _OPERATION_PATH: Final = re.compile(
     r"/namespaces/(?P<namespace>[^/]+)/nexus-operations/(?P<operation_id>[^/]+)/(?P<run_id>[^/]*)/details"
+)
+_ACTIVITY_PATH: Final = re.compile(
+    r"/namespaces/(?P<namespace>[^/]+)/activities/(?P<activity_id>[^/]+)/(?P<run_id>[^/]+)/details"
 )
 _EVENT_TYPE_PREFIX: Final = "EVENT_TYPE_"
 
@@ -51,7 +55,7 @@ def temporal_link_to_nexus_link(temporal_link: Link) -> nexusrpc.Link | None:
         return None
     writer = _WRITERS.get(variant)
     if writer is None:
-        raise NotImplementedError("only workflow_event and nexus operation links are supported")
+        raise NotImplementedError(f"The Nexus protocol has no form for a link of kind {variant!r}")
     return writer(getattr(temporal_link, variant))
 
 
@@ -82,11 +86,14 @@ def workflow_to_nexus_link(workflow: Link.Workflow) -> nexusrpc.Link:
 
 def nexus_operation_to_nexus_link(op_link: Link.NexusOperation) -> nexusrpc.Link:
     """Return a link to a standalone operation as the Nexus protocol has it."""
-    namespace, operation_id, run_id = (
-        quote(part, safe="") for part in (op_link.namespace, op_link.operation_id, op_link.run_id)
-    )
-    path = f"/namespaces/{namespace}/nexus-operations/{operation_id}/{run_id}/details"
-    return nexusrpc.Link(url=f"temporal://{path}", type=_NEXUS_OPERATION)
+    url = _details_url("nexus-operations", op_link.namespace, op_link.operation_id, op_link.run_id)
+    return nexusrpc.Link(url=url, type=_NEXUS_OPERATION)
+
+
+def activity_link_to_nexus_link(activity: Link.Activity) -> nexusrpc.Link:
+    """Return a link to a standalone activity as the Nexus protocol has it."""
+    url = _details_url("activities", activity.namespace, activity.activity_id, activity.run_id)
+    return nexusrpc.Link(url=url, type=_ACTIVITY)
 
 
 def nexus_link_to_workflow_event_link(link: nexusrpc.Link) -> Link | None:
@@ -134,6 +141,16 @@ def nexus_link_to_nexus_operation_link(nexus_link: nexusrpc.Link) -> Link | None
     return Link(nexus_operation=Link.NexusOperation(**names))
 
 
+def nexus_link_to_activity_link(nexus_link: nexusrpc.Link) -> Link | None:
+    """Return a link to a standalone activity as the API has it, or None if it is damaged."""
+    match = _ACTIVITY_PATH.fullmatch(urlsplit(nexus_link.url).path)
+    if match is None:
+        _log_damaged(nexus_link, f"its path must match {_ACTIVITY_PATH.pattern}")
+        return None
+    names = {name: unquote(value) for name, value in match.groupdict().items()}
+    return Link(activity=Link.Activity(**names))
+
+
 def workflow_started_link(namespace: str, workflow_id: str, run_id: str, request_id: str) -> Link:
     """Return the link to the start of a workflow that a request has started."""
     link = Link()
@@ -148,11 +165,13 @@ _READERS: Final[Mapping[str, Callable[[nexusrpc.Link], Link | None]]] = {
     _WORKFLOW_EVENT: nexus_link_to_workflow_event_link,
     _WORKFLOW: nexus_link_to_workflow_link,
     _NEXUS_OPERATION: nexus_link_to_nexus_operation_link,
+    _ACTIVITY: nexus_link_to_activity_link,
 }
 _WRITERS: Final[Mapping[str, Callable[[Any], nexusrpc.Link]]] = {
     "workflow_event": workflow_event_to_nexus_link,
     "workflow": workflow_to_nexus_link,
     "nexus_operation": nexus_operation_to_nexus_link,
+    "activity": activity_link_to_nexus_link,
 }
 
 
@@ -165,6 +184,11 @@ def _workflow_url(target: Link.WorkflowEvent | Link.Workflow, suffix: str, query
     namespace, workflow_id, run_id = names
     url = f"temporal:///namespaces/{namespace}/workflows/{workflow_id}/{run_id}{suffix}"
     return f"{url}?{urlencode(query)}" if query else url
+
+
+def _details_url(collection: str, *names: str) -> str:
+    namespace, name, run_id = (quote(part, safe="") for part in names)
+    return f"temporal:///namespaces/{namespace}/{collection}/{name}/{run_id}/details"
 
 
 def _workflow_parts(

@@ -18,6 +18,7 @@ from nexusrpc.handler import CancelOperationContext, OperationContext, StartOper
 from perdure.api.common.v1 import Link
 from perdure.api.workflowservice.v1 import (
     SignalWithStartWorkflowExecutionResponse,
+    StartActivityExecutionResponse,
     StartWorkflowExecutionResponse,
 )
 from perdure.client import Callback
@@ -118,16 +119,23 @@ class StartContext(ServedContext[StartOperationContext]):
             raise RuntimeError("Not in Nexus operation context.")
         return context
 
+    @property
+    def request_id(self) -> str:
+        """Of the request that started the operation: the same if it is made again."""
+        return self.nexus_context.request_id
+
     def request_links(self) -> list[Link]:
         """Return links to the caller; those that cannot be read are left out."""
         converted = (nexus_link_to_temporal_link(link) for link in self.nexus_context.inbound_links)
         return [link for link in converted if link is not None]
 
     def take_link(self, link: Link) -> None:
-        """Give the caller a link to an event, if it is one."""
-        if not link.HasField("workflow_event"):
+        """Give the caller a link to what a request has caused; one that Nexus has no form for is left out."""
+        try:
+            nexus_link = temporal_link_to_nexus_link(link)
+        except NotImplementedError as error:
+            logger.warning("A link is not given to the caller of the operation: %s", error)
             return
-        nexus_link = temporal_link_to_nexus_link(link)
         if nexus_link is not None:
             self.nexus_context.outbound_links.append(nexus_link)
 
@@ -146,6 +154,16 @@ class StartContext(ServedContext[StartOperationContext]):
         else:
             request_id = self.nexus_context.request_id
             self.take_link(workflow_started_link(namespace, workflow_id, response.run_id, request_id))
+
+    def take_activity(
+        self, namespace: str, activity_id: str, response: StartActivityExecutionResponse
+    ) -> None:
+        """Give the caller a link to an activity that was started."""
+        if response.HasField("link"):
+            self.take_link(response.link)
+        else:
+            link = Link.Activity(namespace=namespace, activity_id=activity_id, run_id=response.run_id)
+            self.take_link(Link(activity=link))
 
     def backing(self, token: str) -> Backing:
         """Return what a start carries that answers this operation.

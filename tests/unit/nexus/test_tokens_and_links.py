@@ -103,8 +103,13 @@ OPERATIONS = st.builds(
     st.tuples(NAMES, NAMES, NAMES),
 )
 
+ACTIVITIES = st.builds(
+    lambda names: Link(activity=Link.Activity(namespace=names[0], activity_id=names[1], run_id=names[2])),
+    st.tuples(NAMES, NAMES, NAMES),
+)
 
-@given(EVENTS | STARTS | WORKFLOWS | OPERATIONS)
+
+@given(EVENTS | STARTS | WORKFLOWS | OPERATIONS | ACTIVITIES)
 def test_a_link_comes_back_from_the_protocols_form(link: Link) -> None:
     """Also with slashes and blanks in ids."""
     nexus_link = temporal_link_to_nexus_link(link)
@@ -130,6 +135,9 @@ def test_a_link_comes_back_from_the_protocols_form(link: Link) -> None:
             type="temporal.api.common.v1.Link.WorkflowEvent",
         ),
         nexusrpc.Link(url="temporal:///else", type="temporal.api.common.v1.Link.NexusOperation"),
+        nexusrpc.Link(
+            url="temporal:///namespaces/n/activities/a/r", type="temporal.api.common.v1.Link.Activity"
+        ),
     ],
 )
 def test_a_damaged_link_is_left_out(link: nexusrpc.Link) -> None:
