@@ -126,9 +126,9 @@ class ClientConfigTLS:
             return False
         return TLSConfig(
             domain=self.server_name,
-            server_root_ca_cert=_read_source(self.server_root_ca_cert),
-            client_cert=_read_source(self.client_cert),
-            client_private_key=_read_source(self.client_private_key),
+            server_root_ca_cert=_read_source(self.server_root_ca_cert, "server_ca_cert"),
+            client_cert=_read_source(self.client_cert, "client_cert"),
+            client_private_key=_read_source(self.client_private_key, "client_key"),
         )
 
     @classmethod
@@ -496,9 +496,14 @@ def _source_to_dict(source: DataSource | None) -> Mapping[str, str] | None:
     return None if source is None else {"data": source}
 
 
-def _read_source(source: DataSource | None) -> bytes | None:
+def _read_source(source: DataSource | None, name: str) -> bytes | None:
     if isinstance(source, Path):
-        return source.read_bytes()
+        try:
+            return source.read_bytes()
+        except OSError as error:
+            _, stem = _TLS_SOURCE_VARIABLES[name]
+            setting = f"{error.strerror}; it is {name}_path of the profile, or {stem}_PATH"
+            raise OSError(error.errno, setting, str(source)) from error
     if isinstance(source, str):
         return source.encode()
     if source is None or isinstance(source, bytes):

@@ -42,6 +42,8 @@ _TLS_SOURCES: Final = {
 }
 """Field of a profile's TLS settings to the flags with a path and with the content."""
 
+_PEM: Final = b"-----BEGIN "
+
 _NO_UNCHECKED_TLS: Final = (
     "--tls-disable-host-verification is not offered: give the server's certificate with --tls-ca-path and the name in "
     "it with --tls-server-name"
@@ -226,28 +228,50 @@ def _tls(settings: Settings, profile: ClientConfigProfile) -> Any:
     given = settings.given
     if given.get("tls") is False:
         return False
-    flags = {name: given.get(path) or given.get(data) for name, (path, data) in _TLS_SOURCES.items()}
+    flags: dict[str, str] = {}
+    for name, (path, data) in _TLS_SOURCES.items():
+        if given.get(path) or given.get(data):
+            flags[name] = path if given.get(path) else data
     tls = profile.tls
-    if given.get("tls") or any(flags.values()) or given.get("tls_server_name"):
+    if given.get("tls") or flags or given.get("tls_server_name"):
         tls = replace(tls or ClientConfigTLS(), disabled=False)
     authority = given.get("client_authority") or settings.file_profile().get("authority")
     if tls is None and not authority:
         return None
     if authority and (tls is None or tls.disabled):
         raise WrongUsageError("--client-authority needs TLS: without it the authority is the address")
-    made = (tls or ClientConfigTLS()).to_connect_tls_config()
+    tls = tls or ClientConfigTLS()
+    # What a flag takes the place of is not read.
+    made = replace(tls, **dict.fromkeys(flags)).to_connect_tls_config()
     made = TLSConfig() if made is True else made
     if not isinstance(made, TLSConfig):
         return made
-    for name, (path, data) in _TLS_SOURCES.items():
-        if given.get(path):
-            setattr(made, name, Path(given[path]).read_bytes())
-        elif given.get(data):
-            setattr(made, name, given[data].encode())
+    for name, flag in flags.items():
+        setattr(made, name, _content(flag, str(given[flag])))
     if (made.client_cert is None) != (made.client_private_key is None):
         raise WrongUsageError(_HALF_A_PAIR)
+    for name in _TLS_SOURCES:
+        if _PEM not in (getattr(made, name) or _PEM):
+            where = (
+                _flag(flags[name]) if name in flags else f"what the profile or the variables give for {name}"
+            )
+            raise WrongUsageError(f"{where} must be in PEM form, and holds no {_PEM.decode()}")
     made.domain = given.get("tls_server_name") or authority or made.domain
     return made
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _content(flag: str, value: str) -> bytes:
+    """What a flag with the path or the content of a certificate or key gives."""
+    if not flag.endswith("_path"):
+        return value.encode()
+    try:
+        return Path(value).read_bytes()
+    except OSError as error:
+        raise WrongUsageError(f"{_flag(flag)} {value} cannot be read: {error.strerror}") from error
 
 
 def _codec(settings: Settings, namespace: str) -> Codec | None:

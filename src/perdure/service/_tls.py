@@ -77,7 +77,7 @@ def system_roots() -> bytes | None:
         if not found:
             raise ValueError(
                 f"{_OWN_BUNDLE_OF_GRPC}={of_grpc!r} says which authorities are trusted, and no certificate can be read "
-                "there: correct or unset it, or give server_root_ca_cert"
+                "there: correct or unset it, or give server_root_ca_cert (in a command, --tls-ca-path)"
             )
         return found
     file, folder = os.environ.get("SSL_CERT_FILE", ""), os.environ.get("SSL_CERT_DIR", "")
@@ -90,7 +90,8 @@ def system_roots() -> bytes | None:
         if not found:
             raise ValueError(
                 f"SSL_CERT_FILE={file!r} and SSL_CERT_DIR={folder!r} say which authorities are trusted, and no "
-                "certificate can be read there: correct or unset them, or give server_root_ca_cert"
+                "certificate can be read there: correct or unset them, or give server_root_ca_cert (in a command, "
+                "--tls-ca-path)"
             )
         return found
     for bundle in system_bundles():

@@ -79,6 +79,40 @@ def test_half_a_client_certificate_is_told_in_flags(flag: str, capsys: pytest.Ca
     assert "--tls-cert-path and --tls-key-path" in only
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--tls-ca-path", "/none.pem"], "--tls-ca-path /none.pem cannot be read: No such file or directory"),
+        (["--tls-ca-data", "x"], "--tls-ca-data must be in PEM form, and holds no -----BEGIN"),
+        (["--tls-cert-data", "x", "--tls-key-data", "x"], "--tls-cert-data must be in PEM form"),
+    ],
+)
+def test_a_certificate_that_is_none_is_named_by_its_flag(
+    words: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The path alone does not say which of the files is missing."""
+    assert run("workflow", "list", "--address", "127.0.0.1:1", *words) == EXIT_USAGE
+    (only,) = capsys.readouterr().err.splitlines()
+    assert line in only
+
+
+def test_a_certificate_of_the_profile_is_named_by_its_setting(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has typed it; and it is not read if a flag takes its place."""
+    monkeypatch.setenv("TEMPORAL_TLS_SERVER_CA_CERT_PATH", "/none.pem")
+    assert run("workflow", "list", "--address", "127.0.0.1:1") == EXIT_FAILED
+    assert (
+        "server_ca_cert_path of the profile, or TEMPORAL_TLS_SERVER_CA_CERT_PATH" in capsys.readouterr().err
+    )
+    assert run("workflow", "list", "--address", "127.0.0.1:1", "--tls-ca-data", "x") == EXIT_USAGE
+    assert "--tls-ca-data must be in PEM form" in capsys.readouterr().err
+    monkeypatch.delenv("TEMPORAL_TLS_SERVER_CA_CERT_PATH")
+    monkeypatch.setenv("TEMPORAL_TLS_SERVER_CA_CERT_DATA", "x")
+    assert run("workflow", "list", "--address", "127.0.0.1:1") == EXIT_USAGE
+    assert "what the profile or the variables give for server_root_ca_cert" in capsys.readouterr().err
+
+
 def test_flags_of_the_connection_may_stand_at_any_level(capsys: pytest.CaptureFixture[str]) -> None:
     """The same flag before the group, after it, or after the verb; the nearest to the verb counts."""
     for words in (
