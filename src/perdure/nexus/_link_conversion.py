@@ -133,22 +133,20 @@ def nexus_link_to_workflow_link(link: nexusrpc.Link) -> Link | None:
 
 def nexus_link_to_nexus_operation_link(nexus_link: nexusrpc.Link) -> Link | None:
     """Return a link to a standalone operation as the API has it, or None if it is damaged."""
-    match = _OPERATION_PATH.fullmatch(urlsplit(nexus_link.url).path)
-    if match is None:
-        _log_damaged(nexus_link, f"its path must match {_OPERATION_PATH.pattern}")
+    try:
+        return Link(nexus_operation=Link.NexusOperation(**_names(nexus_link, _OPERATION_PATH)))
+    except ValueError as error:
+        _log_damaged(nexus_link, error)
         return None
-    names = {name: unquote(value) for name, value in match.groupdict().items()}
-    return Link(nexus_operation=Link.NexusOperation(**names))
 
 
 def nexus_link_to_activity_link(nexus_link: nexusrpc.Link) -> Link | None:
     """Return a link to a standalone activity as the API has it, or None if it is damaged."""
-    match = _ACTIVITY_PATH.fullmatch(urlsplit(nexus_link.url).path)
-    if match is None:
-        _log_damaged(nexus_link, f"its path must match {_ACTIVITY_PATH.pattern}")
+    try:
+        return Link(activity=Link.Activity(**_names(nexus_link, _ACTIVITY_PATH)))
+    except ValueError as error:
+        _log_damaged(nexus_link, error)
         return None
-    names = {name: unquote(value) for name, value in match.groupdict().items()}
-    return Link(activity=Link.Activity(**names))
 
 
 def workflow_started_link(namespace: str, workflow_id: str, run_id: str, request_id: str) -> Link:
@@ -175,7 +173,19 @@ _WRITERS: Final[Mapping[str, Callable[[Any], nexusrpc.Link]]] = {
 }
 
 
-def _log_damaged(link: nexusrpc.Link, error: ValueError | str) -> None:
+def _names(link: nexusrpc.Link, path: re.Pattern[str]) -> dict[str, str]:
+    """Return the names in the path of a link.
+
+    Raises:
+        ValueError: It has another one, or the link is no URL.
+    """
+    match = path.fullmatch(urlsplit(link.url).path)
+    if match is None:
+        raise ValueError(f"its path must match {path.pattern}")
+    return {name: unquote(value) for name, value in match.groupdict().items()}
+
+
+def _log_damaged(link: nexusrpc.Link, error: ValueError) -> None:
     logger.warning("Invalid Nexus link: %s: %s", link, error)
 
 

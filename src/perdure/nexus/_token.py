@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 OutputT = TypeVar("OutputT")
 
+_ACTIVITY: Final = 2
+"""What the tokens of other SDKs name, too."""
 _URL_SAFE: Final = re.compile(r"[A-Za-z0-9_-]*")
 
 
@@ -65,6 +67,11 @@ class OperationToken:
         """
         fields = _fields(token)
         kind = _checked(fields, "t", "token type", int)
+        if kind == _ACTIVITY:
+            raise TypeError(
+                "invalid token: it names an activity, and operations that activities answer are not served here: "
+                "answer the operation with a workflow or an update"
+            )
         if kind not in OperationTokenType._value2member_map_:
             known = ", ".join(f"{one.value} ({one.name})" for one in OperationTokenType)
             raise TypeError(f"invalid token: unknown token type, got {kind}. Valid values: {known}")

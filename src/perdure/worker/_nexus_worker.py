@@ -55,6 +55,9 @@ logger = logging.getLogger("perdure.worker")
 _TIMEOUT_HEADER: Final = "request-timeout"
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)")
 _UNITS_S: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_LONGEST_S: Final = 10 * 365 * 86_400.0
+"""As good as no limit, and a time that the calendar has."""
+_STILL_RUNNING_EVERY_S = 10.0
 _REPORT_FOR_S: Final = 60.0
 """So long an answer to a request without a time-out is sent again to a server that cannot be reached."""
 
@@ -64,7 +67,7 @@ def request_timeout_s(text: str) -> float | None:
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         return None
-    return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+    return min(sum(float(number) * _UNITS_S[unit] for number, unit in parts), _LONGEST_S)
 
 
 class NexusWorker:
@@ -133,8 +136,18 @@ class NexusWorker:
         if self._running and grace_s > 0:
             await asyncio.wait(self._tasks(), timeout=grace_s)
         self.cancel()
-        if self._running:
-            await asyncio.wait(self._tasks())
+        began_s = time.monotonic()
+        while self._running:
+            await asyncio.wait(self._tasks(), timeout=_STILL_RUNNING_EVERY_S)
+            # Of those that are answering, the server only has not been told yet.
+            stuck = [task.variant for task in self._running.values() if not task.is_answering]
+            if stuck:
+                logger.warning(
+                    "Shutdown waits for %d Nexus operations that were cancelled %.0f s ago and still run: %s. "
+                    "Make their handlers end when they are cancelled: see ctx.task_cancellation",
+                    *(len(stuck), time.monotonic() - began_s),
+                    ", ".join(f"{named.service}.{named.operation}" for named in stuck[:10]),
+                )
 
     def cancel(self) -> None:
         """Cancel all handlers: the worker's time is over."""

@@ -74,6 +74,15 @@ def test_a_token_of_something_else_names_no_workflow(fields: object) -> None:
         WorkflowHandle.from_token(token)
 
 
+def test_a_token_of_an_activity_says_what_can_answer_instead() -> None:
+    """Other SDKs have operations that activities answer; the number alone says nothing."""
+    token = base64.urlsafe_b64encode(b'{"t":2,"ns":"n","aid":"a"}').decode().rstrip("=")
+    with pytest.raises(
+        TypeError, match="names an activity.* answer the operation with a workflow or an update"
+    ):
+        OperationToken.decode(token)
+
+
 EVENT_TYPES = st.sampled_from(EventType.values())
 EVENTS = st.builds(
     lambda names, number, kind: Link(
@@ -134,6 +143,8 @@ def test_a_link_comes_back_from_the_protocols_form(link: Link) -> None:
             "&eventType=WorkflowExecutionStarted&eventID=x",
             type="temporal.api.common.v1.Link.WorkflowEvent",
         ),
+        nexusrpc.Link(url="temporal://[", type="temporal.api.common.v1.Link.NexusOperation"),
+        nexusrpc.Link(url="temporal://[", type="temporal.api.common.v1.Link.Activity"),
         nexusrpc.Link(url="temporal:///else", type="temporal.api.common.v1.Link.NexusOperation"),
         nexusrpc.Link(
             url="temporal:///namespaces/n/activities/a/r", type="temporal.api.common.v1.Link.Activity"

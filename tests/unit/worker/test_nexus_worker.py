@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import json
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from types import SimpleNamespace
@@ -115,7 +117,7 @@ class Handlers:
     """One operation for each thing that a handler can do."""
 
     def __init__(self) -> None:
-        self.entered = asyncio.Event()
+        self.entered, self.may_end = asyncio.Event(), asyncio.Event()
         self.reasons: list[str | None] = []
 
     @nexus_handler.sync_operation
@@ -148,6 +150,13 @@ class Handlers:
             await asyncio.Event().wait()
         finally:
             self.reasons.append(ctx.task_cancellation.cancellation_reason())
+
+    @nexus_handler.sync_operation
+    async def refuse_to_end(self, ctx: StartOperationContext, input: None) -> None:
+        self.entered.set()
+        while not self.may_end.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.may_end.wait()
 
     @nexus_handler.sync_operation
     async def until_shutdown(self, ctx: StartOperationContext, input: None) -> str:
@@ -266,6 +275,31 @@ def test_a_shutdown_tells_handlers_waits_and_then_cancels() -> None:
         assert world.service.failed == []
 
     _run(scenario)
+
+
+def test_a_shutdown_says_which_handlers_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that heeds no cancellation keeps the process alive, and nobody would know why."""
+    said: list[str] = []
+    monkeypatch.setattr("perdure.worker._nexus_worker._STILL_RUNNING_EVERY_S", 0.01)
+
+    async def scenario(handlers: Handlers, world: _World) -> None:
+        told = asyncio.Event()
+
+        def warn(text: str, *values: object) -> None:
+            said.append(text % values)
+            told.set()
+
+        monkeypatch.setattr(logging.getLogger("perdure.worker"), "warning", warn)
+        await world.begin("refuse_to_end")
+        await handlers.entered.wait()
+        draining = asyncio.ensure_future(world.worker.drain(0))
+        await told.wait()
+        handlers.may_end.set()
+        await draining
+
+    _run(scenario)
+    assert "Shutdown waits for 1 Nexus operations" in said[0]
+    assert "Service.refuse_to_end" in said[0]
 
 
 def test_an_answer_that_is_being_sent_when_the_worker_ends_gets_there_first() -> None:
@@ -485,6 +519,7 @@ def test_handlers_in_threads_see_the_operation_and_a_broken_executor_ends_the_wo
         ("1m30s", 90.0),
         ("250ms", 0.25),
         ("2h", 7200.0),
+        ("9" * 400 + "h", 315_360_000.0),  # a date that far off does not exist
         ("", None),
         ("soon", None),
         ("5", None),
