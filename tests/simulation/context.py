@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Coroutine
 from random import Random
 from typing import Any
@@ -44,6 +45,7 @@ class Context:
         self.namespace_ids: dict[str, str] = {}
         self.calls_answered = 0
         self.store_is_down = False
+        self.store_is_up_since_s = -math.inf
         self.calm_since_s: float | None = None
         """Simulated seconds at which the faults ended."""
 
@@ -74,6 +76,7 @@ class Context:
         self.store_is_down = True
         await self.loop.sleep(seconds)
         self.store_is_down = False
+        self.store_is_up_since_s = self.loop.time()
 
     def note(self, who: str, text: str) -> None:
         """Adds a line to the trace."""

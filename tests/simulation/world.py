@@ -379,7 +379,9 @@ class World:
 
     def _check_deadlines(self) -> None:
         """Checks that nothing that is due is left undone for long."""
-        if self.server is None:
+        context = self.context
+        was_down = context.store_is_down or self.loop.time() < context.store_is_up_since_s + FIRED_WITHIN_S
+        if self.server is None or was_down:
             return
         overdue_ns = self.server.now_ns() - int(FIRED_WITHIN_S * 1e9)
         for run in self._open_runs():
