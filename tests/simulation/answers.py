@@ -10,6 +10,7 @@ from perdure.core.run.records import RunKey, RunKind
 from tests.simulation.interpreter import value_of
 from tests.simulation.model import RUNNING, check
 from tests.simulation.oracle import Oracle
+from tests.simulation.removal_oracle import NAME as DOOMED
 
 _NOT_WRITTEN = (
     EventType.Value("EVENT_TYPE_WORKFLOW_TASK_SCHEDULED"),
@@ -41,6 +42,8 @@ class Answers:
         Raises:
             Broken: it tells what is not durable.
         """
+        if getattr(request, "namespace", "") == DOOMED:
+            return
         if rpc == "PollWorkflowTaskQueue" and not is_local:
             self._workflow_task(request.namespace, answer)
         elif rpc == "PollActivityTaskQueue":

@@ -59,6 +59,7 @@ from tests.simulation.interpreter import NonDeterminism
 from tests.simulation.limit_mutants import LIMIT_MUTANTS
 from tests.simulation.loop import SimulationError
 from tests.simulation.model import Broken
+from tests.simulation.removal_mutants import REMOVAL_MUTANTS
 from tests.simulation.store import SimStore
 from tests.simulation.update_with_start_mutants import UPDATE_WITH_START_MUTANTS
 
@@ -76,6 +77,7 @@ MUTANTS: dict[str, Mutant] = {
         *CRON_MUTANTS,
         *DEPLOYMENT_MUTANTS,
         *LIMIT_MUTANTS,
+        *REMOVAL_MUTANTS,
         *UPDATE_WITH_START_MUTANTS,
     )
 }

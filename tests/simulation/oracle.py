@@ -27,6 +27,7 @@ from tests.simulation.interpreter import attributes_of, event_name, value_of, ve
 from tests.simulation.limit_oracle import LimitOracle
 from tests.simulation.model import RUNNING, RunModel, check
 from tests.simulation.operation_oracle import OperationOracle
+from tests.simulation.removal_oracle import RemovalOracle
 from tests.simulation.schedules import ScheduleOracle
 from tests.simulation.standalone_oracle import StandaloneOracle
 from tests.simulation.trace import Trace
@@ -98,6 +99,7 @@ class Oracle:
         self.deployments = DeploymentOracle(trace, lambda: time_ns() / 1e9)
         self.schedules = ScheduleOracle(trace, self.models)
         self.crons = CronOracle(trace, self.models)
+        self.removals = RemovalOracle(store, trace)
         self._batches: dict[BatchKey, BatchState] = {}
         self._heartbeats: dict[tuple[str, str], tuple[list[Any], set[str]]] = {}
 
@@ -107,7 +109,9 @@ class Oracle:
         """Takes a unit that the store has just committed, and checks everything about its runs."""
         self.commits += 1
         for write in unit:
-            if write.run.kind is RunKind.ACTIVITY:
+            if self.removals.owns(write.run.namespace_id):
+                self.removals.committed(write)
+            elif write.run.kind is RunKind.ACTIVITY:
                 self.standalone.committed(write)
             elif write.run.kind is RunKind.NEXUS_OPERATION:
                 self.operations.committed(write)
@@ -190,6 +194,9 @@ class Oracle:
 
     def removed(self, run: RunKey, now_ns: int) -> None:
         """The store has deleted a run."""
+        if self.removals.owns(run.namespace_id):
+            self.removals.removed(run)
+            return
         if run.kind is RunKind.ACTIVITY:
             self.standalone.removed(run, now_ns)
             return

@@ -184,6 +184,7 @@ class SimServer:
             self._context.note(self.node.name, f"start failed: {error}")
             return False
         self._context.network.server = network.Server(self.node, self.serve)
+        self._context.oracle.removals.server_started()
         return True
 
     def employ(self, namespace: str, task_queue: str, name: str) -> None:
@@ -234,6 +235,7 @@ class SimServer:
             schedules,
         )
         check(len(runs) <= self._cached_runs + 16, "caches are bounded", len(runs))
+        self._check_gone()
         for slot in runs.slots():
             check(not slot.pins, "nobody holds a run for ever", slot.key)
             check(not slot.waiters and not slot.query_futures, "nobody waits for ever", slot.key)
@@ -268,6 +270,13 @@ class SimServer:
                 stored.externals,
             )
             check(items == others, "the cache is what is stored", slot.key)
+
+    def _check_gone(self) -> None:
+        """Checks that nothing is remembered of namespaces that are gone."""
+        deployments, configs = self.server.deployments, self.server.queue_configs
+        held = {*deployments._kept, *deployments._routes, *(queue.namespace_id for queue in configs._kept)}
+        gone = held & self._context.oracle.removals.gone
+        check(not gone, "nothing is remembered of a removed namespace", gone)
 
 
 def _without_task(header: RunHeader, stored: RunHeader) -> RunHeader:

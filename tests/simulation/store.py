@@ -20,7 +20,14 @@ from perdure.core.errors import (
 )
 from perdure.core.run.records import RunKey, RunWrite
 from perdure.store.memory import MemoryStore
-from perdure.store.protocol import ScheduleKey, Store, StoredBatch, StoredDeployment, StoredSchedule
+from perdure.store.protocol import (
+    ScheduleKey,
+    Store,
+    StoredBatch,
+    StoredDeployment,
+    StoredNamespace,
+    StoredSchedule,
+)
 from tests.simulation.faults import Faults
 from tests.simulation.loop import Node, SimLoop, SimulationError
 from tests.simulation.oracle import Oracle
@@ -132,7 +139,9 @@ class SimStore:
             await self._check(lambda: self._oracle.committed(unit))
             if schedule is not None:
                 self._trace.reach("schedule written with its action")
-                await self._check(lambda: self._oracle.schedules.put(schedule, self._now_ns()))
+                await self._check_part(
+                    schedule.key.namespace_id, lambda: self._oracle.schedules.put(schedule, self._now_ns())
+                )
 
         await self._do("commit", act, previous, turn)
 
@@ -152,7 +161,9 @@ class SimStore:
 
         async def act() -> None:
             await self._durable.put_schedule(schedule)
-            await self._check(lambda: self._oracle.schedules.put(schedule, self._now_ns()))
+            await self._check_part(
+                schedule.key.namespace_id, lambda: self._oracle.schedules.put(schedule, self._now_ns())
+            )
 
         await self._do("put_schedule", act)
 
@@ -162,7 +173,7 @@ class SimStore:
         async def act() -> bool:
             deleted = await self._durable.delete_schedule(key)
             if deleted:
-                await self._check(lambda: self._oracle.schedules.deleted(key))
+                await self._check_part(key.namespace_id, lambda: self._oracle.schedules.deleted(key))
             return deleted
 
         return await self._do("delete_schedule", act)
@@ -172,7 +183,7 @@ class SimStore:
 
         async def act() -> None:
             await self._durable.put_batch(batch)
-            await self._check(lambda: self._oracle.batch_put(batch))
+            await self._check_part(batch.key.namespace_id, lambda: self._oracle.batch_put(batch))
 
         await self._do("put_batch", act)
 
@@ -181,9 +192,33 @@ class SimStore:
 
         async def act() -> None:
             await self._durable.put_deployment(deployment)
-            await self._check(lambda: self._oracle.deployments.put(deployment))
+            await self._check_part(deployment.namespace_id, lambda: self._oracle.deployments.put(deployment))
 
         await self._do("put_deployment", act)
+
+    async def put_namespace(self, namespace: StoredNamespace) -> None:
+        """Writes, and tells the oracle."""
+
+        async def act() -> None:
+            await self._durable.put_namespace(namespace)
+            await self._check(lambda: self._oracle.removals.namespace_put(namespace))
+
+        await self._do("put_namespace", act)
+
+    async def delete_namespace(self, namespace_id: str) -> bool:
+        """Deletes, and lets the oracle check that nothing is left."""
+
+        async def act() -> bool:
+            deleted = await self._durable.delete_namespace(namespace_id)
+            await self._check(lambda: self._oracle.removals.namespace_deleted(namespace_id))
+            return deleted
+
+        return await self._do("delete_namespace", act)
+
+    async def _check_part(self, namespace_id: str, look: Callable[[], None]) -> None:
+        """Lets the oracle check something of a namespace, unless that is one that is deleted in the end."""
+        if not self._oracle.removals.owns(namespace_id):
+            await self._check(look)
 
     async def _check(self, look: Callable[[], None]) -> None:
         try:

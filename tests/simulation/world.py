@@ -15,7 +15,7 @@ from perdure.api.operatorservice.v1 import CreateNexusEndpointRequest
 from perdure.core.deployment.routes import queue_name, version_text
 from perdure.core.run.records import QueueKey, RunKey, TaskKey, TaskKind
 from perdure.store.memory import MemoryStore
-from tests.simulation import crons, knobs, limit_oracle, limits, update_with_start
+from tests.simulation import crons, knobs, limit_oracle, limits, removals, update_with_start
 from tests.simulation.client import SimClient, draw_plan
 from tests.simulation.context import Context
 from tests.simulation.crons import CronClient
@@ -26,6 +26,7 @@ from tests.simulation.model import Broken, check
 from tests.simulation.operations import OperationClient
 from tests.simulation.operator_client import OperatorClient
 from tests.simulation.oracle import Oracle, immediate
+from tests.simulation.removals import RemovalClient
 from tests.simulation.rollout import NAME, NEW, OLD, Rollout, RolloutClient, draw_plans
 from tests.simulation.runtime import WallClock
 from tests.simulation.schedule_client import ScheduleClient
@@ -47,7 +48,9 @@ FIRED_WITHIN_S = 25.0
 TASK_QUEUE = "queue"
 VERSIONED_SHARE = 0.024
 """Of the seeds, in so many a rollout goes on beside everything else; one nearly doubles what a seed costs."""
-Client = SimClient | ScheduleClient | StandaloneClient | OperationClient | OperatorClient | Rollout
+Client = (
+    SimClient | ScheduleClient | StandaloneClient | OperationClient | OperatorClient | RemovalClient | Rollout
+)
 _HOUR_NS = 3_600_000_000_000
 
 
@@ -266,6 +269,7 @@ class World:
             *self._start_updates_with_starts(),
             *self._start_crons(),
             *self._start_limits(),
+            *self._start_removals(),
         ]
         await self.loop.sleep(random.uniform(10, 90))
         context.faults = self.faults.ended()
@@ -359,6 +363,15 @@ class World:
         self._worker_nodes.append(node)
         limits.start_worker(self.context, node, NAMESPACES[0])
         return [limits.LimitedClient(self.context, self.loop.new_node("limited"), NAMESPACES[0])]
+
+    def _start_removals(self) -> list[RemovalClient]:
+        """Namespaces that are deleted in a few of the seeds, with randomness of their own."""
+        if self.context.stream("removals").random() >= removals.SHARE:
+            return []
+        node = self.loop.new_node("doomed worker")
+        self._worker_nodes.append(node)
+        removals.start_worker(self.context, node)
+        return [RemovalClient(self.context, self.loop.new_node("removals"))]
 
     async def _until_finished(self, clients: Sequence[Client]) -> None:
         began = self.loop.time()

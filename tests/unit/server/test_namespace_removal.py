@@ -233,6 +233,7 @@ def test_a_removal_goes_on_when_the_store_can_again(
         await _removals(server)
         assert method in store.calls
         assert [stored.name for stored in await store.list_namespaces()] == ["default"]
+        assert not any(slot.state for slot in server.engine.runs.slots()), "a removed run is still in memory"
         await server.stop(1.0)
 
     run(scenario())

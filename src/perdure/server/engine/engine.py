@@ -444,8 +444,10 @@ class Engine:
         slot = self.runs.pin(run)
         try:
             async with slot.alone():
-                deleted = await self.reading(self.store.delete_run(run))
-                self.runs.drop(run)
+                try:
+                    deleted = await self.reading(self.store.delete_run(run))
+                finally:
+                    self.runs.drop(run)  # also if it is not known whether it was deleted
                 self.timers.note(run, None)
                 return deleted
         finally:
