@@ -378,7 +378,11 @@ async def own_engine(place: Place, options: EngineOptions) -> EmbeddedEngine:
             )
         engine = _engines[place.key] = EmbeddedEngine(place, options, asyncio.get_running_loop())
         engine.users += 1
-    await engine.ready()
+    try:
+        await engine.ready()
+    except BaseException:  # also when cancelled: it opens all the same, and nobody else would close it
+        await leave(engine)
+        raise
     return engine
 
 

@@ -62,8 +62,19 @@ class Http2Server:
         loop = asyncio.get_running_loop()
         self._dispatcher = Dispatcher(self._routes, self._limits, loop)
         listener = await _bind(host, port)
-        self._server = await loop.create_server(self._accept, sock=listener, backlog=BACKLOG, ssl=tls)
+        try:
+            server = self._server = await loop.create_server(
+                self._accept, sock=listener, backlog=BACKLOG, ssl=tls, start_serving=False
+            )
+        except BaseException:  # whatever it was: nobody else would close it
+            listener.close()
+            raise
         self.port = listener.getsockname()[1]
+        try:
+            await server.start_serving()
+        except BaseException:  # cancelled: it listens already, and nobody else would close it
+            server.close()
+            raise
         self._ticker = loop.call_later(TICK_S, self._tick)
 
     def _accept(self) -> Transport:
