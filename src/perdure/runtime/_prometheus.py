@@ -155,8 +155,10 @@ def _serve(sink: PrometheusSink, bind_address: str) -> Any:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(sink)
     host, _, port = bind_address.rpartition(":")
-    if not port.isdigit():
-        raise RuntimeError(f"PrometheusConfig.bind_address must be host:port, not {bind_address!r}")
+    if not port.isdecimal() or int(port) > 65535:
+        raise RuntimeError(
+            f"PrometheusConfig.bind_address must be host:port, such as 127.0.0.1:9090, not {bind_address!r}"
+        )
     try:
         server = start_http_server(int(port), addr=host.strip("[]") or "0.0.0.0", registry=registry)
     except OSError as error:

@@ -214,3 +214,13 @@ def test_a_filter_without_forwarding_drops_what_is_below_its_level(caplog: pytes
         log(runtime, logging.INFO, "perdure.worker", "heard", {})
         log(Runtime(telemetry=TelemetryConfig(logging=None)), logging.DEBUG, "perdure.worker", "all", {})
     assert [record.getMessage() for record in caplog.records] == ["heard {}", "all {}"]
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:\N{SUPERSCRIPT TWO}"]
+)
+def test_an_address_for_prometheus_without_a_port_is_told(address: str) -> None:
+    """By the name of the setting, and with one that is right."""
+    pytest.importorskip("prometheus_client")
+    with pytest.raises(RuntimeError, match=r"bind_address must be host:port, such as 127\.0\.0\.1:9090"):
+        Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=address)))
