@@ -14,18 +14,23 @@ from collections.abc import AsyncIterator, Iterable
 from typing import NamedTuple, Protocol
 
 from perdure.core.activity.state import ActivityRun
-from perdure.core.errors import FailedPreconditionError, InvalidArgumentError
+from perdure.core.errors import InvalidArgumentError
 from perdure.core.operation.state import OperationRun
 from perdure.core.run.ids import uuid7
 from perdure.core.run.records import QueueKey, RunKey, RunKind, TaskKind
 from perdure.core.run.state import RunState
 from perdure.server.engine.engine import Engine
+from perdure.server.engine.runs import CLOSE_EVENT, RunSlot
 from perdure.server.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
 LOOK_S = 0.05
 """How often is looked again while time may be skipped, for what nobody gave notice of."""
+TELL_S = 0.1
+"""How long the clock waits at most for somebody who is told the result of a run, and is about to lock it."""
+TELL_LOOK_S = 0.005
+"""How often is looked meanwhile whether somebody waits for a result again."""
 PAGE = 500
 """Runs listed at a time at the start."""
 
@@ -105,6 +110,9 @@ class TimeSkipping:
     activity can let its own timeouts pass. It does not wait for tasks that no worker is there to take. Unlocking more
     than once takes no more away than the locks there are: several may wait for results at the same time.
 
+    When the last result that somebody waits for is there, the clock stands still until that somebody has locked it:
+    otherwise it would depend on how fast that is, how much later it is then.
+
     Args:
         engine: whose deadlines.
         runtime: its clock.
@@ -115,6 +123,8 @@ class TimeSkipping:
         self._runtime = runtime
         self._locks = 1
         self._sleeping_unlocked = 0
+        self._telling_until_s = 0.0
+        """Until then, by the loop's clock, somebody may be about to lock the clock."""
         self._runs: dict[RunKey, _Run] = {}
         """Runs that matter."""
         self._sources: list[Source] = []
@@ -142,17 +152,14 @@ class TimeSkipping:
     def lock(self) -> None:
         """One more holds the clock."""
         self._locks += 1
+        self._telling_until_s = 0.0
 
     def unlock(self) -> None:
         """One less holds the clock.
 
-        Raises:
-            FailedPreconditionError: nothing holds it.
+        Never refused: whether others wait for results already, and what runs, is nothing that one who begins to wait
+        knows of.
         """
-        if self._locks <= 0 and not self._held():
-            raise FailedPreconditionError(
-                "Time skipping is unlocked already: unlocking once more has no lock to undo. Lock and unlock in pairs."
-            )
         self._locks -= 1
         self._changed.set()
 
@@ -245,6 +252,8 @@ class TimeSkipping:
             self._changed.set()
             return
         slot = self._engine.runs.peek(run)
+        if slot is not None and _tells_result(slot):
+            self._telling_until_s = asyncio.get_running_loop().time() + TELL_S
         if (
             slot is None or not slot.in_flight
         ):  # what is under way is waited for, and the last of it gives notice
@@ -287,6 +296,15 @@ class TimeSkipping:
             held += run.started
         return held > 0 or any(source.running() for source in self._sources)
 
+    def _is_telling(self) -> bool:
+        """Whether somebody is told the last result that is waited for."""
+        if asyncio.get_running_loop().time() >= self._telling_until_s:
+            return False
+        if any(_is_open(slot) and _waits_for_result(slot) for slot in self._engine.runs.slots()):
+            self._telling_until_s = 0.0
+            return False
+        return True
+
     def _will_be_taken(self, queue: QueueKey) -> bool:
         """Whether a task that waits there holds the clock: not for those who move it while no worker is there."""
         return not self._sleeping_unlocked or self._engine.matching.is_alive(queue, WORKER_GONE_NS)
@@ -317,7 +335,7 @@ class TimeSkipping:
         if under_way:
             await asyncio.wait(under_way, timeout=LOOK_S)
             return True
-        if self._held():
+        if self._held() or self._is_telling():
             return False
         now_ns = self.now_ns()
         next_ns = min((deadline for deadline in self._deadlines() if deadline is not None), default=None)
@@ -353,7 +371,7 @@ class TimeSkipping:
 
     async def _wait(self) -> None:
         """Waits until something changed, a sleep is over, or it is time to look again."""
-        wait_s = [] if self._is_locked() else [LOOK_S]
+        wait_s = [] if self._is_locked() else [TELL_LOOK_S if self._is_telling() else LOOK_S]
         if self._sleepers:
             wait_s.append((self._sleepers[0][0] - self.now_ns()) / 1e9)
         timer = asyncio.get_running_loop().call_later(min(wait_s), self._changed.set) if wait_s else None
@@ -362,6 +380,19 @@ class TimeSkipping:
         finally:
             if timer is not None:
                 timer.cancel()
+
+
+def _is_open(slot: RunSlot) -> bool:
+    return slot.durable is not None and slot.durable.is_open
+
+
+def _waits_for_result(slot: RunSlot) -> bool:
+    return any(event_id >= CLOSE_EVENT for _, event_id in slot.waiters)
+
+
+def _tells_result(slot: RunSlot) -> bool:
+    """Whether a commit that closed a run is about to be told to somebody who waits for its result."""
+    return slot.durable is not None and not slot.durable.is_open and _waits_for_result(slot)
 
 
 def _waiting_at(state: RunState) -> tuple[QueueKey, ...]:

@@ -26,9 +26,8 @@ from perdure.api.testservice.v1 import (
     UnlockTimeSkippingRequest,
     UnlockTimeSkippingResponse,
 )
-from perdure.core.errors import FailedPreconditionError
 from perdure.core.run.state import RUNNING
-from perdure.server import Server
+from perdure.server import Server, time_skipping
 from perdure.server.time_skipping import END_NS
 from perdure.service._errors import RPCError, RPCStatusCode
 from tests.support.builders import (
@@ -301,22 +300,81 @@ def test_plain_sleeps_wait_for_others_to_move_the_clock() -> None:
     _run(scenario)
 
 
-def test_locks_are_counted_and_an_unlock_too_many_fails() -> None:
-    """The server starts locked once."""
+def test_locks_are_counted() -> None:
+    """The server starts locked once; unlocked oftener, it is locked again by as many locks."""
 
     async def scenario(client: EmbeddedClient, clock: Clock) -> None:
-        await clock.unlock()
-        with pytest.raises(RPCError, match="pairs") as caught:
+        for _ in range(2):  # two who wait for results, while nothing runs
             await clock.unlock()
-        assert caught.value.status is RPCStatusCode.FAILED_PRECONDITION
-        assert isinstance(caught.value.__cause__, FailedPreconditionError)
-        await clock.lock()
-        await clock.lock()
+        for _ in range(3):
+            await clock.lock()
         await clock.unlock()
         await _timer_workflow(client, "still-locked", DAY_S)
         assert (await client.poll_workflow_task(f"{QUEUE}-still-locked", timeout_s=2.1)).task_token == b""
         with pytest.raises(RPCError, match="negative"):
             await clock.sleep(-1)
+
+    _run(scenario)
+
+
+async def _close_event(client: EmbeddedClient, workflow_id: str) -> None:
+    """Waits for a workflow's end, as whoever wants its result."""
+    await client.history_page(
+        workflow_id, wait_new_event=True, history_event_filter_type="HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT"
+    )
+
+
+async def _end_awaited(client: EmbeddedClient, clock: Clock, *, others: bool) -> asyncio.Task[None]:
+    """Ends a workflow whose end is waited for, while another one has a timer of a day.
+
+    Args:
+        others: whether the end of that one is waited for, too.
+    """
+    await _timer_workflow(client, "later", DAY_S)
+    await client.start("now", QUEUE)
+    ends = [asyncio.create_task(_close_event(client, name)) for name in ["now"] + ["later"] * others]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    await clock.unlock()
+    task = await client.poll_workflow_task(QUEUE)
+    await client.complete_workflow_task(task.task_token, [complete_workflow()])
+    await ends[0]
+    return ends[-1]
+
+
+def test_the_clock_waits_for_whoever_is_told_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That somebody locks it, and what is due later does not happen before; it moves when it is unlocked again."""
+    monkeypatch.setattr(time_skipping, "TELL_S", 1000.0)
+
+    async def scenario(client: EmbeddedClient, clock: Clock) -> None:
+        await _end_awaited(client, clock, others=False)
+        await asyncio.sleep(2 * time_skipping.LOOK_S)
+        assert await clock.now_s() - time.time() < TIMEOUT_S
+        await clock.lock()
+        await clock.unlock()
+        await _finish(client, "later")
+
+    _run(scenario)
+
+
+def test_who_is_told_a_result_and_does_not_lock_holds_nobody_up() -> None:
+    """The clock goes on after a while."""
+
+    async def scenario(client: EmbeddedClient, clock: Clock) -> None:
+        await _end_awaited(client, clock, others=False)
+        await _finish(client, "later")
+
+    _run(scenario)
+
+
+def test_the_clock_does_not_stop_while_other_results_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays unlocked for them anyway."""
+    monkeypatch.setattr(time_skipping, "TELL_S", 1000.0)
+
+    async def scenario(client: EmbeddedClient, clock: Clock) -> None:
+        other = await _end_awaited(client, clock, others=True)
+        await _finish(client, "later")
+        await other
 
     _run(scenario)
 

@@ -16,6 +16,8 @@ from perdure.core.run.records import EventBatch, RunKey
 from perdure.core.run.state import RunHeader, RunState
 from perdure.core.run.update import UpdateRegistry
 
+CLOSE_EVENT = 2**62
+"""An event id that no run reaches: who waits for it waits for the run's end."""
 TAIL_BYTES = 64 * 1024
 """How much of a run's newest history is kept in memory."""
 

@@ -31,6 +31,7 @@ from perdure.core.run.transition import Transition
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.histories import Histories, events
 from perdure.server.engine.queries import Queries, RunPaused
+from perdure.server.engine.runs import CLOSE_EVENT
 from perdure.server.namespaces import Namespace
 from perdure.server.service import checks
 from perdure.server.service.call import Call
@@ -52,8 +53,6 @@ BAD_PAGE_TOKEN = "Invalid NextPageToken."
 _REVERSE_PAGE = "reverse-page"
 _NO_TIME_S = -62_135_596_800
 """The first second of the year 1: what clients of Temporal's server get, and recognise, as 'no time'."""
-_NEVER = 2**62
-"""An event id no run reaches: waiting for it means waiting for the close."""
 
 
 class Readings:
@@ -95,7 +94,7 @@ class Readings:
             # The pages of a workflow task whose start is still on its way to the disk.
             header = (await self._histories.state(run)).header
         if wait and header.is_open and version and (close_only or first >= header.next_event_id):
-            awaited = _NEVER if close_only else first
+            awaited = CLOSE_EVENT if close_only else first
             header = await self._histories.wait_for_news(run, awaited, self._patience_s(call))
         if close_only:
             return await self._close_event(run, header, wait=wait)

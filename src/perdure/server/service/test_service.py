@@ -41,7 +41,7 @@ class TestService:
     async def unlock_time_skipping(
         self, request: UnlockTimeSkippingRequest, call: Call
     ) -> UnlockTimeSkippingResponse:
-        """UnlockTimeSkipping: one less holds the clock; fails when nothing does."""
+        """UnlockTimeSkipping: one less holds the clock; never refused."""
         self._time.unlock()
         return UnlockTimeSkippingResponse()
 
