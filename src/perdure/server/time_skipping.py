@@ -17,8 +17,9 @@ from perdure.core.activity.state import ActivityRun
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.operation.state import OperationRun
 from perdure.core.run.ids import uuid7
-from perdure.core.run.records import QueueKey, RunKey, RunKind, TaskKind
+from perdure.core.run.records import QueueKey, RunKey, RunKind
 from perdure.core.run.state import RunState
+from perdure.core.run.transition import Transition
 from perdure.server.engine.engine import Engine
 from perdure.server.engine.runs import CLOSE_EVENT, RunSlot
 from perdure.server.runtime import Runtime
@@ -396,18 +397,12 @@ def _tells_result(slot: RunSlot) -> bool:
 
 
 def _waiting_at(state: RunState) -> tuple[QueueKey, ...]:
-    """The queues at which tasks of an open run wait for workers."""
-    header, namespace_id = state.header, state.run.namespace_id
-    queues = [
-        QueueKey(namespace_id, activity.task_queue, TaskKind.ACTIVITY)
-        for activity in state.activities.values()
-        if not activity.started_ns and not activity.backing_off
-    ]
-    if header.has_pending_task and not header.has_started_task:
-        is_sticky = header.task_on_sticky_queue and not header.task_rerouted
-        name = header.sticky_queue if is_sticky else header.task_queue
-        queues.append(QueueKey(namespace_id, name, TaskKind.WORKFLOW))
-    return tuple(queues)
+    """The queues at which tasks of an open run wait for workers. What is paused waits for somebody else."""
+    tx = Transition(state, 0)
+    tasks = [tx.activity_dispatch(activity) for activity in state.activities.values()]
+    if not state.header.paused_ns:
+        tasks.append(tx.waiting_workflow_task(state.header))
+    return tuple(task.queue for task in tasks if task is not None)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from perdure.api.common import v1 as common
 from perdure.api.protobuf import Empty
 from perdure.api.services import TEST_SERVICE, method_path
 from perdure.api.testservice.v1 import (
@@ -26,6 +27,7 @@ from perdure.api.testservice.v1 import (
     UnlockTimeSkippingRequest,
     UnlockTimeSkippingResponse,
 )
+from perdure.api.workflowservice import v1 as workflowservice
 from perdure.core.run.state import RUNNING
 from perdure.server import Server, time_skipping
 from perdure.server.time_skipping import END_NS
@@ -274,6 +276,34 @@ def test_a_sleep_with_unlocking_does_not_wait_for_workers_that_are_not_there() -
         task = await client.poll_workflow_task(f"{QUEUE}-wf")
         assert any(e.HasField("timer_fired_event_attributes") for e in task.history.events)
         await client.complete_workflow_task(task.task_token, [complete_workflow()])
+
+    _run(scenario)
+
+
+def test_what_is_paused_does_not_hold_the_clock() -> None:
+    """An activity, or all of a workflow: not for those who wait for results, and not for who moves the clock."""
+
+    async def scenario(client: EmbeddedClient, clock: Clock) -> None:
+        for name in ("activity", "workflow"):
+            await client.start(name, QUEUE)
+            task = await client.poll_workflow_task(QUEUE)
+            command = schedule_activity("a", f"{QUEUE}-{name}", start_to_close_s=3600)
+            await client.complete_workflow_task(task.task_token, [command])
+        about: dict[str, Any] = {"namespace": client.namespace}
+        paused = common.WorkflowExecution(workflow_id="activity")
+        await client.invoke(workflowservice.PauseActivityRequest(execution=paused, id="a", **about))
+        await client.invoke(workflowservice.PauseWorkflowExecutionRequest(workflow_id="workflow", **about))
+        workers = [
+            asyncio.create_task(client.poll_activity_task(f"{QUEUE}-{name}"))
+            for name in ("activity", "workflow")
+        ]
+        await clock.unlock_with_sleep(DAY_S)
+        await _timer_workflow(client, "timer", DAY_S)
+        await clock.unlock()
+        await _finish(client, "timer")
+        assert not any(worker.done() for worker in workers)
+        for worker in workers:
+            worker.cancel()
 
     _run(scenario)
 
