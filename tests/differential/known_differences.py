@@ -51,11 +51,6 @@ _NO_TASK_YET = (
     "a run that waits for its first task can be paused; the official server meets a defect of its own"
 )
 
-_FIRST_TASK_BY_UPDATE = (
-    "an update ends the wait for the first task, which is an ordinary one; on the official server it leaves no trace "
-    "if the update is rejected, and the task that was waited for comes too"
-)
-
 _QUERIES_WORDED_DIFFERENTLY = ("not a query", "unbalanced", "function", "semicolon")
 
 _EMPTY_LAST_PAGES = {
@@ -135,18 +130,6 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
     *(
         KnownDifference("paused_while_held_back", f"{label}.*", _NO_TASK_YET)
         for label in ("retry", "cron", "delay", "continued")
-    ),
-    *(
-        KnownDifference(
-            "updated_while_held_back",
-            f"{label}, terminated[2].workflow_task_started_event_attributes.identity",
-            _FIRST_TASK_BY_UPDATE,
-        )
-        for label in ("retry", "delay")
-    ),
-    *(
-        KnownDifference("rejected_while_held_back", path, _FIRST_TASK_BY_UPDATE)
-        for path in ("written[*]", "another task came")
     ),
     *(
         KnownDifference(

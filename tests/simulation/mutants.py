@@ -63,7 +63,7 @@ from tests.simulation.removal_mutants import REMOVAL_MUTANTS
 from tests.simulation.store import SimStore
 from tests.simulation.update_with_start_mutants import UPDATE_WITH_START_MUTANTS
 
-SEEDS = 150
+SEEDS = 300
 """So many may be needed to find one."""
 FINDINGS = (Broken, InvariantViolation, NonDeterminism, SimulationError)
 """What the simulator says of a broken server. Any other error is a mutant that no longer fits the code it patches."""

@@ -202,8 +202,7 @@ class Driver:
         header = self.header
         if not header.is_open:
             self.updates.waiting.clear()
-        held_back = header.first_task_at_ns or header.paused_ns
-        if self.updates.waiting and not header.has_pending_task and not held_back:
+        if self.updates.waiting and not header.has_pending_task and not header.paused_ns:
             tx = self.transition()
             workflow_task.schedule_speculative(tx, self.limits)
             self.keep(tx)

@@ -201,6 +201,13 @@ def _speculative_tasks() -> None:
     in_flight.respond(complete_workflow())  # refused: it has not seen the pause, and no other task follows
     _updated(started=True).respond(start_timer("t", 5))
     _updated(started=True).respond()
+    held_back = [begun(workflow_start_delay=duration(5)) for _ in range(2)]
+    for driver in held_back:
+        driver.update()
+    _closed(held_back[0])
+    held_back[1].poll()
+    held_back[1].respond()
+    held_back[1].wake()
     converted = _updated()
     converted.signal()
     converted.wake()

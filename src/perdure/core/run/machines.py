@@ -120,7 +120,8 @@ WORKFLOW_TASK = Machine(
     "At most one workflow task is pending. While one is started, what happens to the run waits in the buffer. A task "
     "after a failure is transient: it has no events until it completes; if anything was written to the history "
     "meanwhile it becomes a normal first attempt. A task that only brings updates is speculative: it has no "
-    "events either, and is not stored; whatever is written meanwhile makes it a normal one.",
+    "events either, and is not stored; whatever is written meanwhile makes it a normal one. It may come "
+    "while the first one is held back.",
     {
         "idle": "none is pending; nothing has happened that one must look at",
         "held_back": "the first one waits for the end of the start delay",
@@ -148,7 +149,7 @@ WORKFLOW_TASK = Machine(
         ("started", "workflow_task.fail workflow_task.time_out", "failing idle"),
         ("started_transient", "workflow_task.fail workflow_task.time_out", "failing"),
         ("waiting waiting_sticky waiting_rerouted", "workflow_task.time_out", "idle"),
-        ("idle", "workflow_task.schedule_speculative", "waiting_speculative"),
+        ("idle held_back", "workflow_task.schedule_speculative", "waiting_speculative"),
         (
             "waiting_speculative",
             "signal.receive cancellation.request",
@@ -161,9 +162,11 @@ WORKFLOW_TASK = Machine(
         ),
         ("started_speculative", "pause.pause", "started"),
         ("waiting_speculative", "workflow_task.start", "started_speculative"),
-        ("waiting_speculative", "workflow_task.time_out workflow_task.drop_unseen", "idle"),
+        ("waiting_speculative", "workflow_task.time_out", "idle"),
+        ("waiting_speculative", "workflow_task.drop_unseen", "idle held_back"),
         ("started_speculative", "signal.receive cancellation.request", "started"),
-        ("started_speculative", "workflow_task.complete workflow_task.discard", "idle"),
+        ("started_speculative", "workflow_task.complete", "idle"),
+        ("started_speculative", "workflow_task.discard", "idle held_back"),
         ("started_speculative", "workflow_task.fail workflow_task.time_out", "failing idle"),
         (
             "idle held_back waiting waiting_sticky waiting_rerouted waiting_transient failing",

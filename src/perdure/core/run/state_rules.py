@@ -215,8 +215,10 @@ def _held_back_has_no_task(view: View) -> str | None:
     header = view.header
     if not header.first_task_at_ns:
         return None
-    if header.has_pending_task or header.last_completed_task_started_event_id:
-        return "it has or had a workflow task"
+    if header.has_pending_task and not header.task_is_speculative:
+        return "it has a workflow task"
+    if header.last_completed_task_started_event_id:
+        return "it had a workflow task"
     return "it has activities or timers" if view.activities or view.timers else None
 
 

@@ -282,6 +282,7 @@ class Transition:
         """
         header = self.header
         header.task_is_speculative = False
+        header.first_task_at_ns = 0  # nothing is held back any more: this is the first task
         scheduled = task_events.scheduled(header, header.task_scheduled_ns)
         self._number(scheduled)
         invariant(

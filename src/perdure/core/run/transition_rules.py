@@ -177,7 +177,7 @@ def _deadlines(view: View) -> Iterator[int]:
     yield from (external.initiated_ns for external in view.externals.values())
     if header.run_expiration_ns:
         yield header.run_expiration_ns
-    if header.first_task_at_ns and not header.paused_ns:
+    if header.first_task_at_ns and not header.has_pending_task and not header.paused_ns:
         yield header.first_task_at_ns
     if header.has_started_task:
         yield header.task_started_ns + header.task_timeout_ns
@@ -223,7 +223,7 @@ def _will_be_woken(step: Step) -> str | None:
     completed = _TASK_COMPLETED in types
     if not step.before.version or (step.before.header.has_pending_task and not completed):
         return "it has no workflow task and none was completed"
-    if step.before.header.first_task_at_ns:
+    if step.before.header.first_task_at_ns and not completed:
         return "its first workflow task is neither held back nor scheduled"
     unseen = types[len(types) - types[::-1].index(_TASK_COMPLETED) :] if completed else types
     news = [EventType.Name(kind) for kind in unseen if kind not in UNBUFFERED | UNHEARD]

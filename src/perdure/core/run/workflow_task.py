@@ -76,7 +76,7 @@ def schedule_speculative(tx: Transition, limits: Limits) -> None:
     """
     header = tx.header
     invariant(
-        not header.has_pending_task and not header.is_task_transient and not header.first_task_at_ns,
+        not header.has_pending_task and not header.is_task_transient,
         "another workflow task comes first",
         run=tx.state.run,
     )

@@ -57,7 +57,7 @@ class SpeculativeTasks:
         if not header.is_open:
             updates.waiting.clear()  # whoever waits for them sees that the run is closed
             return
-        if header.has_pending_task or header.first_task_at_ns or header.paused_ns:
+        if header.has_pending_task or header.paused_ns:
             return
         tx = self._new(state)
         task = present(

@@ -29,6 +29,8 @@ SWEEP_S = 20.0
 """How often the store is asked for what memory does not know."""
 RETRY_S = 1.0
 """How long to wait before a wake-up that failed is tried again."""
+LOOKED_S = 4.0
+"""For how long a run that was looked at in vain is passed over: while the wall clock stands still nothing else ends."""
 STILL_S = 0.05
 """How often a wake-up that is nearly due is looked at while the clock stands still."""
 CONCURRENT = 64
@@ -83,7 +85,7 @@ class Timers:
         self._slept_at_ns = 0
         self._working: set[RunKey] = set()
         self._looked: dict[RunKey, _Look] = {}
-        """What was looked at since the last sweep: what has to wait for others stays due in the store."""
+        """What was looked at a moment ago: what has to wait for others stays due in the store."""
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._concurrent = concurrent or CONCURRENT
@@ -235,7 +237,7 @@ class Timers:
         """
         noted: dict[RunKey, int | None] = {}
         self._noted = noted
-        forget_s = asyncio.get_running_loop().time() - SWEEP_S
+        forget_s = asyncio.get_running_loop().time() - LOOKED_S
         self._looked = {run: look for run, look in self._looked.items() if look.loop_s > forget_s}
         try:
             await self._load_pages(noted)

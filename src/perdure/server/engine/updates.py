@@ -13,7 +13,7 @@ from functools import partial
 from perdure.api.enums.v1 import UpdateWorkflowExecutionLifecycleStage
 from perdure.api.update.v1 import Meta, Outcome, Request
 from perdure.core.errors import DeadlineExceededError, NotFoundError, ResourceExhaustedError
-from perdure.core.run import activity, callback, update, workflow_task
+from perdure.core.run import activity, callback, update
 from perdure.core.run.limits import Limits
 from perdure.core.run.records import RunKey
 from perdure.core.run.state import RunState
@@ -169,8 +169,6 @@ class Updates:
             NotFoundError: the run was deleted meanwhile.
             UnavailableError: the store cannot write now.
         """
-        if slot.state is None or slot.state.header.first_task_at_ns:
-            await self._engine.transact(slot.key, _release)
         if request.completion_callbacks:
             is_sent = self._is_sent(slot, request.meta.update_id)
             await self._engine.transact(slot.key, partial(_attach, request, is_sent, self._engine.limits.run))
@@ -245,7 +243,6 @@ class Updates:
             waiting is not None
             and header.is_open
             and not header.has_pending_task
-            and not header.first_task_at_ns
             and not header.paused_ns
             and slot.updates is not None
             and slot.updates.waiting.get(waiting.update_id) is waiting
@@ -327,12 +324,3 @@ def _attach(
         return tx, None
     is_attached = state.header.is_open and update.attach(tx, request, limits)
     return (tx if is_attached else None), None
-
-
-def _release(state: RunState, now_ns: int) -> tuple[Transition | None, None]:
-    """The first workflow task of a delayed start is due now."""
-    if not state.header.is_open or not state.header.first_task_at_ns:
-        return None, None
-    tx = Transition(state, now_ns)
-    workflow_task.release_first_task(tx)
-    return tx, None
