@@ -280,6 +280,10 @@ def _controlled_activities() -> None:
         for name in ("unpause", "reset"):
             for driver in (_activity(), _backing_off(), _started()):
                 _control(_control(driver, "pause"), name, jitter_ns=jitter_ns)
+    paused = _control(_activity(schedule_to_close_s=6), "pause")
+    put_off = _control(paused, "unpause", jitter_ns=60 * SECOND_NS)
+    put_off.sleep(7)
+    put_off.wake()
     _control(_backing_off(), "reset")
     _control(_activity(), "reset", jitter_ns=SECOND_NS)
     waiting = _backing_off()

@@ -225,7 +225,8 @@ ACTIVITY = Machine(
         ("waiting backing_off", "activity.request_cancel", "canceled"),
         ("started", "activity.request_cancel", "cancel_requested"),
         ("cancel_requested waiting", "activity.cancel", "canceled"),
-        ("backing_off", "activity.fire", "waiting"),
+        # Of an attempt that an operator or its worker put off beyond the activity's end.
+        ("backing_off", "activity.fire", "waiting timed_out"),
         ("started", "activity.fire", "backing_off timed_out"),
         ("waiting cancel_requested", "activity.fire", "timed_out"),
         ("waiting backing_off", "activity_control.pause", "paused"),
