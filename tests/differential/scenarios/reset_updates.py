@@ -29,7 +29,7 @@ async def _updated(ctx: Context) -> Run:
     return run
 
 
-async def _message(run: Run, update_id: str) -> Message:
+async def message_brought_again(run: Run, update_id: str) -> Message:
     """The message that would have brought an update, made from the event that did."""
     for event in await run.events():
         request = event.workflow_execution_update_admitted_event_attributes.request
@@ -55,7 +55,7 @@ async def reset_brings_updates_again(ctx: Context) -> None:
     await _ask(new, "brought", "u", _NO_STAGE)
     task = await new.poll()
     ctx.record("messages", [message.id for message in task.messages])
-    first, second = await _message(new, "u"), await _message(new, "v")
+    first, second = await message_brought_again(new, "u"), await message_brought_again(new, "v")
     await _answer(new, task, acceptance(first), response(first), rejection(second))
     await _ask(new, "completed", "u")
     await new.signal("s", request_id=ctx.id("s"))
@@ -80,7 +80,7 @@ async def reset_again_brings_updates_once(ctx: Context) -> None:
     """A reset of a reset run whose workflow has accepted one of the updates that were brought again."""
     first = await do_reset(await _updated(ctx), _FIRST_TASK)
     task = await first.poll()
-    words = [acceptance(await _message(first, update_id)) for update_id in ("u", "v")]
+    words = [acceptance(await message_brought_again(first, update_id)) for update_id in ("u", "v")]
     await _answer(first, task, *words)
     second = await do_reset(first, _FIRST_TASK, "again", request_id=ctx.id("another"))
     await second.record_history("new")

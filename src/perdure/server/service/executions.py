@@ -352,6 +352,8 @@ class Executions:
         """The run that a request names by its workflow id, its run id if given, the current one otherwise."""
         namespace = self._namespaces.get(request.namespace)
         named = checks.execution(request)
+        if not isinstance(request, DeleteWorkflowExecutionRequest):
+            checks.links(request.links)
         return await self._histories.resolve(namespace.namespace_id, named.workflow_id, named.run_id)
 
     def _open(self, state: RunState, now_ns: int) -> Transition:
