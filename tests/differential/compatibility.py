@@ -70,6 +70,7 @@ Decided, too, where the scenarios look away, as it concerns when something happe
   event comes at once, whatever it is.
 - Workers that poll with `use_versioning` (build ids without deployments, refused by the official server unless a
   setting allows them) are answered `UNIMPLEMENTED`.
+- A run that was ended before its first task was due lasted 0 s; officially a time below zero.
 - Quotas are off unless they are set (see [limits](operations/limits.md)).
 """
 

@@ -72,7 +72,8 @@ def _unpack(packed: AnyMessage) -> Message:
 
 def _ended_with_its_deadline(error: grpc.aio.AioRpcError) -> bool:
     """Whether the server's end of the stream at the deadline was faster than grpc's own timer."""
-    return error.code() is grpc.StatusCode.CANCELLED and "RST_STREAM" in (error.details() or "")
+    codes = (grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)
+    return error.code() in codes and "RST_STREAM" in (error.details() or "")
 
 
 def to_rpc_error(error: grpc.aio.AioRpcError) -> RpcError:

@@ -25,7 +25,7 @@ from tests.support.builders import (
 from tests.support.proto import common, workflow, workflowservice
 from tests.support.updates import ACCEPTED, DISCARDS, poll_request, rejection, update_request
 
-_FOR_LONG: Final[Mapping[str, Mapping[str, Any]]] = {
+FOR_LONG: Final[Mapping[str, Mapping[str, Any]]] = {
     "retry": {"retry_policy": retry_policy(initial_s=60, attempts=3)},
     "cron": {"cron_schedule": "@every 1h"},
     "delay": {"workflow_start_delay": duration(60)},
@@ -33,9 +33,9 @@ _FOR_LONG: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 
 
-async def _held_back(ctx: Context, label: str) -> Run:
-    """A run that waits for its first task for longer than anybody looks."""
-    run = await ctx.start(label, **_FOR_LONG[label])
+async def held_back(ctx: Context, label: str, name: str = "") -> Run:
+    """A run that waits for its first task for longer than anybody looks; why, the label says."""
+    run = await ctx.start(name or label, **FOR_LONG[label])
     if label == "retry":
         await run.step(fail_workflow(application_failure("no")))
         return await next_run(run)
@@ -45,7 +45,8 @@ async def _held_back(ctx: Context, label: str) -> Run:
     return run
 
 
-async def _record(run: Run, label: str) -> None:
+async def record(run: Run, label: str) -> None:
+    """A run's history and description, but for how long its first task waits, which differs by nature."""
     await run.record_history(label, drop=[BACKOFF])
     run.context.record(f"{label}, described", await run.describe(), drop=[BACKOFF, TRANSITIONS])
 
@@ -53,8 +54,8 @@ async def _record(run: Run, label: str) -> None:
 @scenario
 async def queried_while_held_back(ctx: Context) -> None:
     """There is no state yet that could be asked for."""
-    for label in _FOR_LONG:
-        run = await _held_back(ctx, label)
+    for label in FOR_LONG:
+        run = await held_back(ctx, label)
         await ctx.attempt(label, ctx.client.query(run.workflow_id, timeout_s=4))
         await ctx.client.terminate(run.workflow_id)
 
@@ -63,7 +64,7 @@ async def queried_while_held_back(ctx: Context) -> None:
 async def updated_while_held_back(ctx: Context) -> None:
     """An update of a run that has no task yet: whether it brings one, and what its caller is told."""
     for label in ("retry", "delay"):
-        run = await _held_back(ctx, label)
+        run = await held_back(ctx, label)
         request = update_request(ctx.client.namespace, run.execution, stage=ACCEPTED)
         asking = asyncio.create_task(ctx.attempt(f"{label}, update", request, timeout_s=3))
         task = await run.poll()
@@ -74,7 +75,7 @@ async def updated_while_held_back(ctx: Context) -> None:
             f"{label}, polled", poll_request(ctx.client.namespace, run.execution, stage=ACCEPTED), timeout_s=2
         )
         await ctx.client.terminate(run.workflow_id)
-        await _record(run, f"{label}, terminated")
+        await record(run, f"{label}, terminated")
 
 
 @slow_scenario
@@ -95,8 +96,8 @@ async def rejected_while_held_back(ctx: Context) -> None:
 @scenario
 async def paused_while_held_back(ctx: Context) -> None:
     """A pause before there was any workflow task."""
-    for label in _FOR_LONG:
-        run = await _held_back(ctx, label)
+    for label in FOR_LONG:
+        run = await held_back(ctx, label)
         request = workflowservice.PauseWorkflowExecutionRequest(
             namespace=ctx.client.namespace, workflow_id=run.workflow_id
         )
@@ -107,8 +108,8 @@ async def paused_while_held_back(ctx: Context) -> None:
 @scenario
 async def reset_while_held_back(ctx: Context) -> None:
     """There is nothing to go back to."""
-    for label in _FOR_LONG:
-        run = await _held_back(ctx, label)
+    for label in FOR_LONG:
+        run = await held_back(ctx, label)
         for event_id in (1, 2):
             await ctx.attempt(
                 f"{label}, reset to {event_id}",
@@ -125,23 +126,23 @@ async def reset_while_held_back(ctx: Context) -> None:
 @scenario
 async def options_changed_while_held_back(ctx: Context) -> None:
     """Options of a run that waits for its first task."""
-    for label in _FOR_LONG:
-        run = await _held_back(ctx, label)
+    for label in FOR_LONG:
+        run = await held_back(ctx, label)
         request = workflowservice.UpdateWorkflowExecutionOptionsRequest(
             namespace=ctx.client.namespace, workflow_execution=run.execution
         )
         request.workflow_execution_options.priority.priority_key = 2
         request.update_mask.paths.append("priority")
         await ctx.attempt(f"{label}, options", request)
-        await _record(run, label)
+        await record(run, label)
         await ctx.client.terminate(run.workflow_id)
 
 
 @slow_scenario
 async def signalled_with_start_while_held_back(ctx: Context) -> None:
     """Whether a signal with start begins a run's first task: after each reason to wait."""
-    for label in _FOR_LONG:
-        run = await _held_back(ctx, label)
+    for label in FOR_LONG:
+        run = await held_back(ctx, label)
         request = workflowservice.SignalWithStartWorkflowExecutionRequest(
             namespace=ctx.client.namespace,
             workflow_id=run.workflow_id,
@@ -153,15 +154,15 @@ async def signalled_with_start_while_held_back(ctx: Context) -> None:
         await ctx.attempt(f"{label}, signal", request, drop=["run_id"])
         task = await run.poll(timeout_s=IDLE_POLL_S, expect=False)
         ctx.record(f"{label}, a task came", bool(task.task_token))
-        await _record(run, label)
+        await record(run, label)
         await ctx.client.terminate(run.workflow_id)
 
 
 @scenario
 async def times_of_a_held_back_run(ctx: Context) -> None:
     """When it started and when it begins, described and listed."""
-    for label in _FOR_LONG:
-        run = await _held_back(ctx, label)
+    for label in FOR_LONG:
+        run = await held_back(ctx, label)
         info = (await run.describe()).workflow_execution_info
         ctx.record(
             f"{label}, begins after its start", info.execution_time.seconds > info.start_time.seconds + 5
@@ -208,7 +209,7 @@ async def what_a_retry_takes_over(ctx: Context) -> None:
     await run.step(fail_workflow(application_failure("no")))
     run = await next_run(run)
     ctx.record("its task", await run.poll(), drop=[f"history.events.0.{BACKOFF}"])
-    await _record(run, "second attempt")
+    await record(run, "second attempt")
     await ctx.client.terminate(run.workflow_id)
 
 
@@ -218,7 +219,7 @@ async def what_the_next_of_a_schedule_takes_over(ctx: Context) -> None:
     run = await ctx.start(cron_schedule="@every 1s", **_every_field())
     await run.step(complete_workflow(payloads("out")))
     run = await next_run(run)
-    await _record(run, "next")
+    await record(run, "next")
     await ctx.client.terminate(run.workflow_id)
 
 
@@ -228,10 +229,10 @@ async def what_continue_as_new_takes_over(ctx: Context) -> None:
     run = await ctx.start(**_every_field())
     await run.step(continue_as_new())
     run = await next_run(run)
-    await _record(run, "bare")
+    await record(run, "bare")
     await run.step(continue_as_new(memo=memo({"n": "other"}), header=header({"i": "other"})))
     run = await next_run(run)
-    await _record(run, "its own")
+    await record(run, "its own")
     await run.step(complete_workflow())
 
 
@@ -250,5 +251,5 @@ async def what_a_reset_takes_over(ctx: Context) -> None:
         workflowservice.ResetWorkflowExecutionResponse,
     )
     run = Run(ctx, run.workflow_id, response.run_id, run.task_queue)
-    await _record(run, "reset")
+    await record(run, "reset")
     await ctx.client.terminate(run.workflow_id)
