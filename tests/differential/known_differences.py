@@ -261,8 +261,8 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         KnownDifference(
             "reset_of_the_run_before",
             path,
-            "what came to the attempts that followed comes again; the official server looks at runs that were continued "
-            "as new, and ends the next attempt with the signals that it had",
+            "what came to the attempts that followed comes again; the official server looks only at runs that were "
+            "continued as new, and ends the next attempt with the signals that it had",
         )
         for path in ("retry: new[*", "retry: new, described.workflow_execution_info.history_length")
     ),
@@ -271,6 +271,17 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
         "*: signals*",
         "a request to signal whose signal the new run has from the one before is recognised; the official server "
         "signals once more",
+    ),
+    KnownDifference(
+        "delay_and_reset_of_the_first",
+        "begins when it starts",
+        "a run that a reset made waits for nothing and begins when it starts; the official server adds the delay of "
+        "the first run to its time once more, and does not wait either",
+    ),
+    KnownDifference(
+        "delayed_start_over_an_open_run",
+        "open: attach and terminate, old, described.pending_workflow_task",
+        _CLOSED_RUN,
     ),
     KnownDifference("parent_close_policies", "terminate: described.pending_workflow_task", _CLOSED_RUN),
     KnownDifference(

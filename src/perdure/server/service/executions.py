@@ -201,9 +201,9 @@ class Executions:
         if request.HasField("retry_policy"):
             retry.fill_defaults(request.retry_policy)
             retry.validate(request.retry_policy)
-        delay_ns = _duration(request, "workflow_start_delay", "WorkflowStartDelaySeconds")
-        if delay_ns and request.cron_schedule:
+        if request.HasField("workflow_start_delay") and request.cron_schedule:
             raise InvalidArgumentError("CronSchedule and WorkflowStartDelay may not be used together.")
+        delay_ns = _duration(request, "workflow_start_delay", "WorkflowStartDelaySeconds")
         cron.validate(request.cron_schedule, self._engine.runtime.now_ns())
         if not request.workflow_type.name:
             raise InvalidArgumentError("WorkflowType is not set on request.")
