@@ -74,7 +74,15 @@ SCENARIOS: Final[dict[str, list[Step]]] = {
     "long payloads": _inputs("long", [LONG_NULL, LONG_BINARY, LONG_TYPED, LONG_PROTO]),
     "both": _inputs("both", {"payloads": [1, None, LONG_BINARY, SHORT_PROTO]}),
     "messages": _inputs("messages", [SHORT_PROTO]),
-    "values that look like payloads": _inputs("alike", [{"metadata": 1}, {"data": {"a": 1}}]),
+    "values that look like payloads": _inputs(
+        "alike",
+        [
+            {"metadata": 1},
+            {"data": {"a": 1}},
+            {"data": "***"},
+            {"data": "MQ==", "metadata": {"encoding": "json/plain!"}},
+        ],
+    ),
     "no input": _inputs("none", None),
     "short names of enum values": [
         _start("enums"),
@@ -107,6 +115,7 @@ SCENARIOS: Final[dict[str, list[Step]]] = {
         Step("GET", f"{W}/nobody?execution.run_id=zz"),
         Step("GET", "/namespaces/default/workflow-count?query=WorkflowId%3D%22nobody%22"),
         Step("GET", "/namespaces/default/workflow-count?query=foo%20bar"),
+        Step("GET", f"{W}/nobody/history?waitNewEvent=1"),
     ],
     "schedules": [
         Step(
@@ -144,6 +153,30 @@ REFUSED: Final = {
     "too deep": b'{"input":' * 200 + b"1" + b"}" * 200,
     "not a number": b'{"workflowIdConflictPolicy": NaN}',
     "no text": b"\xff\xfe\x00",
+}
+TYPE_AND_QUEUE: Final = '"workflowType": {"name": "T"}, "taskQueue": {"name": "q"}'
+REFUSED_BESIDE: Final = {
+    "a field twice": '"requestId": "a", "requestId": "b"',
+    "a field by both of its names": '"requestId": "a", "request_id": "b"',
+    "a field twice, once without value": '"requestId": null, "requestId": "b"',
+    "a field of a field twice": '"retryPolicy": {"maximumAttempts": 1, "maximumAttempts": 2}',
+    "a key twice": '"memo": {"fields": {"a": 1, "a": 2}}',
+    "a list of payloads twice": '"input": [1], "input": [2]',
+    "an enum's number in quotes": '"workflowIdConflictPolicy": "2"',
+    "half of a character": r'"input": ["\ud800"]',
+    "half of a character in a key": r'"input": [{"\ud800": 1}]',
+    "a number too large": '"input": [1E400]',
+}
+"""Fields beside which a start would be as it should be."""
+REFUSED_ENCODINGS: Final = ("utf-8-sig", "utf-16", "utf-32")
+REFUSED_IN_QUERY: Final = {
+    "a field twice": f"{W}?pageSize=5&pageSize=6",
+    "no base64": f"{W}?nextPageToken=***",
+    "no number": f"{W}?pageSize=x",
+    "an enum's unknown number": f"{W}/x/history?historyEventFilterType=99",
+    "an enum's unknown name": f"{W}/x/history?historyEventFilterType=Nope",
+    "a field that has fields": f"{W}/x/history?execution=x",
+    "no truth": f"{W}/x/history?waitNewEvent=maybe",
 }
 
 
@@ -215,6 +248,42 @@ def test_bodies_that_cannot_be_read_are_refused_by_both(servers: tuple[Target, T
     for server in servers:
         status, answer = _send(server.http_port, "POST", f"{W}/bad", REFUSED[name])
         assert (status, json.loads(answer)["code"]) == (400, 3), server.name
+
+
+@pytest.mark.parametrize("name", REFUSED_BESIDE)
+def test_bodies_that_could_be_read_as_something_else_are_refused_by_both(
+    servers: tuple[Target, Target], name: str
+) -> None:
+    body = f"{{{TYPE_AND_QUEUE}, {REFUSED_BESIDE[name]}}}".encode()
+    for server in servers:
+        status, answer = _send(server.http_port, "POST", f"{W}/ambiguous", body)
+        assert (status, json.loads(answer)["code"]) == (400, 3), server.name
+
+
+@pytest.mark.parametrize("encoding", REFUSED_ENCODINGS)
+def test_bodies_in_another_encoding_are_refused_by_both(
+    servers: tuple[Target, Target], encoding: str
+) -> None:
+    for server in servers:
+        body = f"{{{TYPE_AND_QUEUE}}}".encode(encoding)
+        status, answer = _send(server.http_port, "POST", f"{W}/encoded", body)
+        assert (status, json.loads(answer)["code"]) == (400, 3), server.name
+
+
+@pytest.mark.parametrize("name", REFUSED_IN_QUERY)
+def test_queries_that_cannot_be_read_are_refused_by_both(servers: tuple[Target, Target], name: str) -> None:
+    for server in servers:
+        status, answer = _send(server.http_port, "GET", REFUSED_IN_QUERY[name], None)
+        assert (status, json.loads(answer)["code"]) == (400, 3), server.name
+
+
+def test_a_key_may_come_twice_in_a_value(servers: tuple[Target, Target]) -> None:
+    body = b'{"workflowType":{"name":"T"},"taskQueue":{"name":"q"},"input":[{"a":1,"a":2}]}'
+    for server in servers:
+        assert _send(server.http_port, "POST", f"{W}/twice", body)[0] == 200, server.name
+        _, answer = _send(server.http_port, "GET", f"{W}/twice/history", None)
+        started = json.loads(answer)["history"]["events"][0]["workflowExecutionStartedEventAttributes"]
+        assert started["input"] == [{"a": 2}], server.name
 
 
 def test_answers_are_pretty_when_asked(servers: tuple[Target, Target]) -> None:

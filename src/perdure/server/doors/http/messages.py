@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from perdure.api.google.rpc import Status as RpcStatus
 from perdure.api.registry import POOL, message_class
 from perdure.core.errors import InvalidArgumentError
-from perdure.server.doors.http.payloads import refuse_constant, to_long, to_short
+from perdure.server.doors.http.payloads import finite, is_base64, refuse_constant, to_long, to_short
 from perdure.server.doors.http.routes import Fields, fields_at
 from perdure.server.doors.status import Status
 
@@ -26,9 +26,15 @@ MAX_DEPTH: Final = 100
 _PAYLOAD: Final = "temporal.api.common.v1.Payload"
 _PAYLOADS: Final = "temporal.api.common.v1.Payloads"
 _WELL_KNOWN: Final = "google.protobuf."
+_WHOLE_NUMBER: Final = re.compile("-?[0-9]{1,10}")
+_BOOLEANS: Final = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+"""How a truth may be written where all is text."""
 
-Walk = Callable[[Any, Descriptor], Any]
-"""Changes the JSON of a message somewhere inside."""
+
+class _Object(dict[str, Any]):
+    """A JSON object, and a name that it says more than once."""
+
+    repeated = ""
 
 
 def read_request(
@@ -49,11 +55,15 @@ def read_request(
     if not isinstance(value, dict):
         raise InvalidArgumentError("the body must be a JSON object")
     value = _lengthened(value, request, 0)
+    given: set[Fields] = set()
     for name, text in query:
         try:
             fields = fields_at(request, name)
         except KeyError:
             continue
+        if fields in given and not fields[-1].is_repeated:
+            raise InvalidArgumentError(f"{name} is given twice")
+        given.add(fields)
         _set_field(value, fields, text)
     for fields, text in path_values.items():
         _set_field(value, fields, text)
@@ -103,9 +113,27 @@ def _dump(value: Any, is_pretty: bool) -> bytes:
 
 def _read_json(body: bytes) -> Any:
     try:
-        return json.loads(body, parse_constant=refuse_constant)
+        return json.loads(
+            body.decode(), parse_constant=refuse_constant, parse_float=finite, object_pairs_hook=_object
+        )
     except (ValueError, RecursionError) as error:
         raise InvalidArgumentError(f"the body is no JSON: {error}") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> _Object:
+    result = _Object(pairs)
+    if len(result) < len(pairs):
+        result.repeated = _first_repeated(name for name, _ in pairs)
+    return result
+
+
+def _first_repeated(names: Iterable[str]) -> str:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return ""
 
 
 def _set_field(value: dict[str, Any], fields: Fields, text: str) -> None:
@@ -117,17 +145,29 @@ def _set_field(value: dict[str, Any], fields: Fields, text: str) -> None:
         value[field.json_name] = inner
         value = inner
     last = fields[-1]
-    item: Any = text
-    if last.type == FieldDescriptor.TYPE_BOOL:
-        item = {"true": True, "false": False}.get(text.lower(), text)
-    elif last.enum_type is not None:
-        item = _enum_value(text, last.enum_type)
+    item = _from_text(text, last)
     if last.is_repeated:
         before = _take(value, last)
         item = [*(before if isinstance(before, list) else ()), item]
     else:
         _take(value, last)
     value[last.json_name] = item
+
+
+def _from_text(text: str, field: FieldDescriptor) -> Any:
+    """What a field's text means, as the mapping has it."""
+    if field.message_type is not None and not field.message_type.full_name.startswith(_WELL_KNOWN):
+        raise InvalidArgumentError(f"{field.json_name} has fields of its own: name one of them")
+    if field.type == FieldDescriptor.TYPE_BOOL:
+        return _BOOLEANS.get(text.lower(), text)
+    if field.enum_type is not None:
+        if not _WHOLE_NUMBER.fullmatch(text):
+            return _enum_value(text, field.enum_type)
+        if int(text) not in field.enum_type.values_by_number:
+            raise InvalidArgumentError(f"{text} is no value of {field.json_name}")
+        return int(text)
+    _check_text(text, field)
+    return text
 
 
 def _take(value: dict[str, Any], field: FieldDescriptor) -> Any:
@@ -144,7 +184,42 @@ def _lengthened(value: Any, message: Descriptor, depth: int) -> Any:
         return {"payloads": [to_long(item) for item in value]}
     if not isinstance(value, dict):
         return value
+    _check_object(value, message)
     return _walk(value, message, depth, _lengthened, _enum_value)
+
+
+def _check_object(value: dict[str, Any], message: Descriptor) -> None:
+    """Refuses what the library would read as something else than was meant."""
+    names = _fields_by_json_name(message)
+    _refuse_repeated(value)
+    seen: set[int] = set()
+    for name, item in value.items():
+        field = names.get(name)
+        if field is None:
+            continue
+        if field.number in seen:
+            raise InvalidArgumentError(f"the field {name!r} is given twice, by both of its names")
+        seen.add(field.number)
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            _refuse_repeated(item)
+        for each in item if isinstance(item, list) else (item,):
+            _check_text(each, field)
+
+
+def _refuse_repeated(value: Any) -> None:
+    if isinstance(value, _Object) and value.repeated:
+        raise InvalidArgumentError(f"{value.repeated!r} is given twice in one object")
+
+
+def _check_text(value: Any, field: FieldDescriptor) -> None:
+    if not isinstance(value, str):
+        return
+    if field.type == FieldDescriptor.TYPE_BYTES and not is_base64(value):
+        raise InvalidArgumentError(f"{field.json_name} is no base64: {value[:100]!r}")
+    if field.enum_type is not None and _WHOLE_NUMBER.fullmatch(value):
+        raise InvalidArgumentError(
+            f"{value!r} is no value of {field.json_name}: a number stands without quotes"
+        )
 
 
 def _shortened(value: Any, message: Descriptor, depth: int) -> Any:

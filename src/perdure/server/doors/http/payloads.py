@@ -8,14 +8,31 @@ from __future__ import annotations
 
 import base64
 import json
+import math
+import re
 from typing import Any, Final
+
+from perdure.core.errors import InvalidArgumentError
 
 PROTO_TYPE_KEY: Final = "_protoMessageType"
 _LONG_FORM_KEYS: Final = frozenset({"metadata", "data", "externalPayloads"})
 
 
+_BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==)?|[A-Za-z0-9+/]{3}=?)?")
+
+
 def _encoded(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
+    try:
+        return base64.b64encode(text.encode()).decode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError(
+            "a payload holds half of a character (an unpaired surrogate), which is no text"
+        ) from error
+
+
+def is_base64(text: str) -> bool:
+    """Whether text is bytes, in either alphabet, with or without padding; the library takes anything for that."""
+    return _BASE64.fullmatch(text.replace("-", "+").replace("_", "/")) is not None
 
 
 _PLAIN: Final = _encoded("json/plain")
@@ -47,8 +64,9 @@ def is_long(value: Any) -> bool:
         isinstance(value, dict)
         and value.keys() <= _LONG_FORM_KEYS
         and isinstance(value.get("metadata"), dict)
-        and all(isinstance(text, str) for text in value["metadata"].values())
+        and all(isinstance(text, str) and is_base64(text) for text in value["metadata"].values())
         and isinstance(value.get("data", ""), str)
+        and is_base64(value.get("data", ""))
     )
 
 
@@ -71,7 +89,8 @@ def _data(value: Any) -> str:
 
 def _value(payload: dict[str, Any], otherwise: Any) -> Any:
     try:
-        return json.loads(base64.b64decode(payload.get("data", "")), parse_constant=refuse_constant)
+        data = base64.b64decode(payload.get("data", ""))
+        return json.loads(data, parse_constant=refuse_constant, parse_float=finite)
     except (ValueError, RecursionError):
         # Not JSON that can be read, whatever it says of itself.
         return otherwise
@@ -80,3 +99,11 @@ def _value(payload: dict[str, Any], otherwise: Any) -> Any:
 def refuse_constant(text: str) -> None:
     """For `json.loads`, which reads NaN and Infinity by itself."""
     raise ValueError(f"{text} is not JSON")
+
+
+def finite(text: str) -> float:
+    """For `json.loads`, which reads what is too large for a number as Infinity."""
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is too large for a number")
+    return number
