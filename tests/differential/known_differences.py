@@ -95,7 +95,32 @@ _STANDALONE_LISTS = {
     "list: closed.executions[0].state_size_bytes": "the size is known; the official server lists none on SQLite",
 }
 
+_PART_OF_A_POLICY = (
+    "what a changed retry policy leaves open has its default, and the policy must make sense as a whole; the official "
+    "server keeps what comes, with a coefficient of zero and times below zero, or refuses what is not given"
+)
+_POLICIES_IN_PART = (
+    "whole, with *",
+    "whole, empty",
+    "whole and a field",
+    "whole in camel case",
+    "no initial",
+    "no coefficient",
+    "no maximum",
+    "negative initial",
+    "wrong timeout",
+)
+
 KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
+    *(
+        KnownDifference("policy_of_an_activity", f"{how}: {label}*", _PART_OF_A_POLICY)
+        for how in ("with", "without")
+        for label in _POLICIES_IN_PART
+    ),
+    *(
+        KnownDifference("policy_of_a_standalone_activity", f"{label}*", _PART_OF_A_POLICY)
+        for label in ("no initial", "no coefficient", "no maximum")
+    ),
     *(
         KnownDifference(scenario, "*.info.state_transition_count", _REPEATED)
         for scenario in (
