@@ -286,6 +286,48 @@ def test_a_key_may_come_twice_in_a_value(servers: tuple[Target, Target]) -> None
         assert started["input"] == [{"a": 2}], server.name
 
 
+COMPLETED: Final = {"Nexus-Operation-State": "succeeded", "Content-Type": "application/json"}
+TOKENS: Final = {
+    "none": None,
+    "empty": "",
+    "text": "abc",
+    "an empty object": "{}",
+    "broken JSON": '{"v":',
+    "an old version": '{"v":0,"d":""}',
+    "a version to come": '{"v":2,"d":"YQ"}',
+    "without data": '{"v":1}',
+    "data in no base64": '{"v":1,"d":"***"}',
+    "data that is no message": '{"v":1,"d":"__8"}',
+    "a list": "[]",
+    "a number": "5",
+    "very long": "a" * 5000,
+}
+
+
+@pytest.mark.parametrize("name", TOKENS)
+@pytest.mark.parametrize("path", ["/nexus/callback", "/namespaces/default/nexus/callback"])
+def test_completions_with_a_wrong_token_have_the_same_answers(
+    servers: tuple[Target, Target], path: str, name: str
+) -> None:
+    token = TOKENS[name]
+    headers = COMPLETED if token is None else {**COMPLETED, "Nexus-Callback-Token": token}
+    answers = [_send(server.http_port, "POST", path, b"1", **headers) for server in servers]
+    assert answers[0][0] == 400
+    assert (answers[0][0], json.loads(answers[0][1])) == (answers[1][0], json.loads(answers[1][1]))
+
+
+@pytest.mark.parametrize("verb", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_nexus_has_one_method_and_says_so_in_its_own_words(servers: tuple[Target, Target], verb: str) -> None:
+    nowhere = "/nexus/endpoints/0190c7a8-0000-7000-8000-000000000001/services"
+    queue = "/namespaces/default/task-queues/q/nexus-services"
+    for path in (f"{queue}/s/o", f"{queue}/s", f"{nowhere}/s/o"):
+        ours, real = (_send(server.http_port, verb, path, None) for server in servers)
+        assert (ours[0], json.loads(ours[1])) == (real[0], json.loads(real[1])), path
+    for path in ("/nexus/callback", "/namespaces/default/nexus/callback"):
+        ours, real = (_send(server.http_port, verb, path, None) for server in servers)
+        assert (ours[0], json.loads(ours[1])["details"]) == (real[0], json.loads(real[1])["details"]), path
+
+
 def test_answers_are_pretty_when_asked(servers: tuple[Target, Target]) -> None:
     for server in servers:
         for path, headers in (

@@ -14,6 +14,8 @@ from perdure.core.nexus.http import Asked, Reply
 from perdure.server.nexus_http import NexusHttp, RequestRefused
 
 _CANCEL: Final = "cancel"
+_VERBS: Final = ("POST", "GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS")
+"""Which are answered in the words of this protocol; it uses the first."""
 
 
 def routes(nexus: NexusHttp) -> list[Route]:
@@ -33,14 +35,16 @@ def routes(nexus: NexusHttp) -> list[Route]:
         asked = await _read(request)
         if isinstance(asked, Reply):
             return _response(asked)
+        if request.method != "POST":
+            return _other_verb(asked, request.method)
         return _response(await nexus.complete(asked, request.path_params.get("namespace")))
 
     queue = "/namespaces/{namespace}/task-queues/{task_queue:path}/nexus-services/{rest:path}"
     return [
-        Route("/nexus/endpoints/{endpoint}/services/{rest:path}", by_endpoint, methods=["POST"]),
-        Route(queue, by_queue, methods=["POST"]),
-        Route("/namespaces/{namespace}/nexus/callback", complete, methods=["POST"]),
-        Route("/nexus/callback", complete, methods=["POST"]),
+        Route("/nexus/endpoints/{endpoint}/services/{rest:path}", by_endpoint, methods=_VERBS),
+        Route(queue, by_queue, methods=_VERBS),
+        Route("/namespaces/{namespace}/nexus/callback", complete, methods=_VERBS),
+        Route("/nexus/callback", complete, methods=_VERBS),
     ]
 
 
@@ -57,6 +61,15 @@ async def _operate(request: Request, nexus: NexusHttp, service_at: int) -> Respo
         return _response(asked)
     parts = _parts(request)
     named, rest = parts[:service_at], parts[service_at:]
+    try:
+        if named[1] == "nexus":
+            queue, name = nexus.by_endpoint(named[3])
+        else:
+            queue, name = nexus.by_queue(named[2], named[4])
+    except RequestRefused as error:
+        return _response(http.refusal(error.refused, whole=asked.wants_whole_failures))
+    if request.method != "POST":
+        return _other_verb(asked, request.method)
     is_cancel = len(rest) in (3, 4) and rest[-1] == _CANCEL
     if len(rest) != 2 and not is_cancel:
         return _refusal(asked, "NOT_FOUND", "not found")
@@ -66,13 +79,6 @@ async def _operate(request: Request, nexus: NexusHttp, service_at: int) -> Respo
         token = rest[2] if len(rest) == 4 else by_header
         if not token:
             return _refusal(asked, "BAD_REQUEST", "missing operation token")
-    try:
-        if named[1] == "nexus":
-            queue, name = nexus.by_endpoint(named[3])
-        else:
-            queue, name = nexus.by_queue(named[2], named[4])
-    except RequestRefused as error:
-        return _response(http.refusal(error.refused, whole=asked.wants_whole_failures))
     return _response(await nexus.operate(asked, queue, name, rest[0], rest[1], token))
 
 
@@ -94,6 +100,10 @@ async def _read(request: Request) -> Asked | Reply:
             refused = outcomes.refused("BAD_REQUEST", "http: request body too large")
             return http.refusal(refused, whole=Asked(headers).wants_whole_failures)
     return Asked(headers, query, bytes(body))
+
+
+def _other_verb(asked: Asked, verb: str) -> Response:
+    return _refusal(asked, "BAD_REQUEST", f'invalid request method: expected POST, got "{verb}"')
 
 
 def _refusal(asked: Asked, kind: str, message: str) -> Response:
