@@ -57,10 +57,12 @@ class EngineOptions:
     Attributes:
         config: the server's; its address only matters when a port is opened.
         drain_s: how long calls under way may take when it is closed, seconds.
+        user_pid: the program that uses it, if that is another process than this.
     """
 
     config: ServerConfig = field(default_factory=ServerConfig)
     drain_s: float = DRAIN_S
+    user_pid: int | None = None
 
 
 class EmbeddedEngine:
@@ -83,7 +85,7 @@ class EmbeddedEngine:
         self._options = options
         self._state = _State.OPENING
         runtime: Runtime = SystemRuntime()
-        self._store = _new_store(place, runtime)
+        self._store = _new_store(place, options, runtime)
         self.server = Server(
             self._store,
             replace(options.config, namespaces=(*options.config.namespaces, *place.namespaces)),
@@ -250,10 +252,10 @@ class EmbeddedEngine:
             self._store.abandon()
 
 
-def _new_store(place: Place, runtime: Runtime) -> MemoryStore | SqliteStore:
+def _new_store(place: Place, options: EngineOptions, runtime: Runtime) -> MemoryStore | SqliteStore:
     if place.path is None:
         return MemoryStore(runtime.new_id())
-    return SqliteStore(place.path, place.pragmas, runtime.new_id)
+    return SqliteStore(place.path, place.pragmas, runtime.new_id, user_pid=options.user_pid)
 
 
 # --- the registry

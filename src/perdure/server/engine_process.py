@@ -41,14 +41,16 @@ def main() -> None:
     logging.basicConfig(handlers=[_ToParent()], level=told["log_level"])
     place = Place(Path(told["path"]), pragmas=told["pragmas"])
     with socket.socket(fileno=told["control"]) as control:
-        asyncio.run(_run(place, control))
+        asyncio.run(_run(place, told["user_pid"], control))
 
 
-async def _run(place: Place, control: socket.socket) -> None:
+async def _run(place: Place, user_pid: int, control: socket.socket) -> None:
     try:
-        engine = await _opened(place)
+        engine = await _opened(place, EngineOptions(user_pid=user_pid), control)
     except (PerdureError, OSError) as error:
         _tell(failed=str(error))
+        return
+    if engine is None:
         return
     _tell(ready=os.getpid())
     door = PipeDoor(engine)
@@ -57,16 +59,26 @@ async def _run(place: Place, control: socket.socket) -> None:
     await door.stop(_LAST_ANSWERS_S)
 
 
-async def _opened(place: Place) -> EmbeddedEngine:
+async def _opened(place: Place, options: EngineOptions, control: socket.socket) -> EmbeddedEngine | None:
+    """The engine; None if nobody needs it any more before its file is free."""
     loop = asyncio.get_running_loop()
     give_up_s = loop.time() + _IN_USE_S
-    while True:
+    while _is_needed(control):
         try:
-            return await own_engine(place, EngineOptions())
+            return await own_engine(place, options)
         except StoreInUseError:
             if loop.time() > give_up_s:
                 raise
         await asyncio.sleep(_TRY_EVERY_S)
+    return None
+
+
+def _is_needed(control: socket.socket) -> bool:
+    """Whether the parent has not ended, nor closed its end; it sends nothing before the engine is ready."""
+    try:
+        return bool(control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except BlockingIOError:
+        return True
 
 
 async def _serve(control: socket.socket, door: PipeDoor) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from perdure.service._config import ConnectConfig, ConnectionSettings
 from perdure.service._errors import RPCError, RPCStatusCode
+from perdure.service.transport import SCHEMES, scheme_of
 
 _BY_STATUS: Final[Mapping[RPCStatusCode, str]] = {
     RPCStatusCode.UNAUTHENTICATED: "The server does not accept the credentials: check the API key or certificate.",
@@ -50,6 +51,8 @@ def connect_advice(config: ConnectConfig, settings: ConnectionSettings, error: R
         error: What connecting ended in.
     """
     said = f"Failed client connect: {config.target_host}: {error.status.name}: {error.message.rstrip('.')}."
+    if scheme_of(config.target_host) in SCHEMES:
+        return f"{said} The engine is this program's own: its log says more."
     return f"{said} {_advice(settings, error)}"
 
 

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from multiprocessing.spawn import get_executable
 from typing import IO, Any, Final, cast
+from weakref import WeakSet
 
 from perdure.server.addresses import Place
 
@@ -45,93 +46,108 @@ class EngineProcess:
 
     Args:
         place: where the data is.
+        previous: the process that had the data before, and may have it yet.
 
     Raises:
-        EngineStartError: the system does not let a process begin.
+        EngineStartError: there are no sockets left for it.
     """
 
-    def __init__(self, place: Place) -> None:
-        self.ended: Future[int] = Future()
-        """Its exit code, once it has ended."""
+    def __init__(self, place: Place, previous: EngineProcess | None = None) -> None:
+        self.ready: Future[EngineProcess] = _promise()
+        """This process, once it serves; an EngineStartError if it cannot."""
+        self.ended: Future[None] = _promise()
+        """Is done when it has ended, or did not start."""
+        self._place = place
+        self._previous = previous
         self._lock = threading.Lock()
         self._is_told_to_end = False
-        self._control, theirs = socket.socketpair()
-        told = {
-            "path": str(place.path),
-            "pragmas": dict(place.pragmas),
-            "control": theirs.fileno(),
-            "log_level": logging.getLogger("perdure").getEffectiveLevel(),
-        }
+        self._process: subprocess.Popen[bytes] | None = None
         try:
-            self._process = subprocess.Popen(
-                [_python(), "-P", "-m", _PROGRAM, json.dumps(told)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": _search_path()},
-                pass_fds=(theirs.fileno(),),
-            )
+            self._control, self._theirs = socket.socketpair()
         except OSError as error:
-            self._control.close()
-            raise EngineStartError(f"the engine's process cannot be started: {error}") from error
-        finally:
-            theirs.close()
-        self._said = cast(IO[bytes], self._process.stdout)
+            raise _cannot_start(error) from error
+        _living.add(self)
 
     @property
     def pid(self) -> int:
-        """Its number."""
-        return self._process.pid
+        """Its number, once it is ready; 0 before there is one."""
+        return self._process.pid if self._process is not None else 0
 
-    def wait_until_ready(self) -> None:
-        """Wait until it serves.
+    @property
+    def is_over(self) -> bool:
+        """Whether it ends or has ended."""
+        return self._is_told_to_end or self.ended.done()
 
-        Raises:
-            EngineStartError: it cannot.
-        """
-        for said in self._lines():
+    def live(self) -> None:
+        """Run it, from its start to its end, in the thread that calls this."""
+        try:
+            process = self._start()
+            self._wait_until_ready(process)
+        except Exception as error:  # Whatever it is, somebody waits to hear of it.
+            self._close()
+            self.ended.set_result(None)
+            self.ready.set_exception(error if isinstance(error, EngineStartError) else _cannot_start(error))
+            return
+        self.ready.set_result(self)
+        self._follow(process)
+        self.ended.set_result(None)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        if self._previous is not None:
+            with contextlib.suppress(TimeoutError):  # then it is for the new one to say who has the file
+                self._previous.ended.result(END_S)
+            self._previous = None
+        if self._is_told_to_end:
+            raise EngineStartError("nobody needs the engine any more")
+        told = {
+            "path": str(self._place.path),
+            "pragmas": dict(self._place.pragmas),
+            "control": self._theirs.fileno(),
+            "user_pid": os.getpid(),
+            "log_level": logging.getLogger("perdure").getEffectiveLevel(),
+        }
+        process = self._process = subprocess.Popen(
+            [_python(), "-P", "-m", _PROGRAM, json.dumps(told)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": _search_path()},
+            pass_fds=(self._theirs.fileno(),),
+        )
+        self._theirs.close()
+        return process
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        for said in _lines(process):
             if "ready" in said:
                 return
             if "failed" in said:
-                self._wait()
                 raise EngineStartError(said["failed"])
-        code = self._wait()
+        code = self._close()
         raise EngineStartError(
             f"the engine's process ended at its start ({_reason(code)}); see its standard error"
         )
 
-    def follow(self) -> None:
+    def _follow(self, process: subprocess.Popen[bytes]) -> None:
         """Hand on what it logs until it has ended."""
-        for _ in self._lines():
+        for _ in _lines(process):
             pass
-        code = self._wait()
+        code = self._close()
         if not self._is_told_to_end:
             logger.warning(
                 "The process %d of the engine ended by itself (%s); the next call starts it anew. Nothing that was "
                 "acknowledged is lost.",
-                *(self._process.pid, _reason(code)),
+                *(process.pid, _reason(code)),
             )
-        self.ended.set_result(code)
 
-    def _wait(self) -> int:
-        """The exit code of a process that says nothing any more."""
-        self._said.close()
-        code = self._process.wait()
+    def _close(self) -> int:
+        """Let go of it, wait until it has ended and return its exit code. Twice is fine."""
         with self._lock:
-            self._control.close()
-        return code
-
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        """What it says on standard output, but for what it logs."""
-        for line in self._said:
-            try:
-                said = json.loads(line)
-            except ValueError:
-                logger.warning("The engine's process printed: %s", line.decode(errors="replace").rstrip())
-                continue
-            if "log" in said:
-                _log(*said["log"])
-            else:
-                yield said
+            self.forget()
+        process = self._process
+        if process is None:
+            return 0
+        cast(IO[bytes], process.stdout).close()
+        return process.wait()
 
     def connect(self) -> socket.socket:
         """A new connection to it.
@@ -157,14 +173,14 @@ class EngineProcess:
 
     def kill(self) -> None:
         """End it at once."""
-        logger.warning(
-            "The process %d of the engine did not end in %d s and is killed", self._process.pid, END_S
-        )
-        self._process.kill()
+        if self._process is not None:
+            logger.warning("The process %d of the engine did not end in %d s and is killed", self.pid, END_S)
+            self._process.kill()
 
     def forget(self) -> None:
-        """Let go of it in a child of this process, which would keep it alive."""
+        """Close what tells the process that somebody needs it: also in a child of this one, which has copies."""
         self._control.close()
+        self._theirs.close()
 
 
 class SharedEngine:
@@ -172,68 +188,46 @@ class SharedEngine:
 
     Args:
         place: where the data is.
+        previous: the process that had the data before, and may have it yet.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, previous: EngineProcess | None = None) -> None:
         self.place = place
         self.users = 0
         self._lock = threading.Lock()
-        self._attempt: Future[EngineProcess] | None = None
+        self._process = previous
+        self._is_over = False
 
     def running(self) -> Future[EngineProcess]:
-        """Its process, which is started if there is none. The future fails with an EngineStartError."""
-        with self._lock:
-            if self._attempt is None or _has_ended(self._attempt):
-                self._attempt = Future()
-                life = threading.Thread(
-                    target=_live, args=(self.place, self._attempt), name="perdure engine process", daemon=True
-                )
-                life.start()
-            return self._attempt
+        """Its process, which is started if there is none. The future fails with an EngineStartError.
 
-    def end(self) -> Future[int] | None:
-        """Tell its process to end, if there is one; return what says that it has."""
-        process = self._process()
-        if process is None:
+        Raises:
+            EngineEndingError: nobody uses this engine any more.
+            EngineStartError: there is nothing to start it with.
+        """
+        with self._lock:
+            if self._is_over:
+                raise EngineEndingError
+            process = self._process
+            if process is None or process.is_over:
+                process = EngineProcess(self.place, process)
+                try:
+                    threading.Thread(target=process.live, name="perdure engine process", daemon=True).start()
+                except RuntimeError as error:
+                    process.forget()
+                    raise _cannot_start(error) from error
+                self._process = process
+            return process.ready
+
+    def end(self) -> EngineProcess | None:
+        """Tell its process to end, for good; return it, if there is one that has not ended."""
+        with self._lock:
+            self._is_over = True
+            process = self._process
+        if process is None or process.ended.done():
             return None
         process.end()
-        return process.ended
-
-    def kill(self) -> None:
-        """End its process at once."""
-        process = self._process()
-        if process is not None:
-            process.kill()
-
-    def forget(self) -> None:
-        """See `EngineProcess.forget`."""
-        if self._attempt is not None and self._attempt.done() and self._attempt.exception() is None:
-            self._attempt.result().forget()
-
-    def _process(self) -> EngineProcess | None:
-        with self._lock:
-            attempt = self._attempt
-        if attempt is None:
-            return None
-        try:
-            return attempt.result()
-        except EngineStartError:
-            return None
-
-
-def _live(place: Place, attempt: Future[EngineProcess]) -> None:
-    try:
-        process = EngineProcess(place)
-        process.wait_until_ready()
-    except EngineStartError as error:
-        attempt.set_exception(error)
-        return
-    attempt.set_result(process)
-    process.follow()
-
-
-def _has_ended(attempt: Future[EngineProcess]) -> bool:
-    return attempt.done() and (attempt.exception() is not None or attempt.result().ended.done())
+        return process
 
 
 def _python() -> str:
@@ -249,7 +243,37 @@ def _python() -> str:
 
 def _search_path() -> str:
     """Where this process finds its modules, so that the other one finds the same; an empty entry is where it stands."""
-    return os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    found: list[object] = list(sys.path)
+    entries = [entry for entry in found if isinstance(entry, str)]  # imports ignore what is none, too
+    try:
+        return os.pathsep.join(entry or os.getcwd() for entry in entries)
+    except FileNotFoundError:  # the folder where it stands is gone, and what was in it
+        return os.pathsep.join(entry for entry in entries if entry)
+
+
+def _promise() -> Future[Any]:
+    """A future that one who waits for it in a task cannot cancel: others wait for it, too."""
+    promise: Future[Any] = Future()
+    promise.set_running_or_notify_cancel()
+    return promise
+
+
+def _cannot_start(error: Exception) -> EngineStartError:
+    return EngineStartError(f"the engine's process cannot be started: {error}")
+
+
+def _lines(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
+    """What a process says on standard output, but for what it logs."""
+    for line in cast(IO[bytes], process.stdout):
+        try:
+            said = json.loads(line)
+        except ValueError:
+            logger.warning("The engine's process printed: %s", line.decode(errors="replace").rstrip())
+            continue
+        if "log" in said:
+            _log(*said["log"])
+        else:
+            yield said
 
 
 def _reason(code: int) -> str:
@@ -274,8 +298,11 @@ def _log(name: str, level: int, message: str, traceback: str | None) -> None:
 
 _lock = threading.Lock()
 _engines: dict[tuple[str, str], SharedEngine] = {}
-_inherited: list[SharedEngine] = []
-"""Of the parent process, after a fork: kept so that nothing of them is finalised, and never used."""
+_ending: dict[tuple[str, str], EngineProcess] = {}
+"""The last process of a file that no client has: it may not have ended yet."""
+_living: WeakSet[EngineProcess] = WeakSet()
+_inherited: list[object] = []
+"""Of the parent process, after a fork: kept so that nothing of it is finalised, and never used."""
 
 
 def of_this_process() -> list[SharedEngine]:
@@ -291,7 +318,9 @@ def join(place: Place) -> SharedEngine:
         EngineStartError: it has other users, with other options.
     """
     with _lock:
-        engine = _engines.setdefault(place.key, SharedEngine(place))
+        engine = _engines.get(place.key)
+        if engine is None:
+            engine = _engines[place.key] = SharedEngine(place, _ending.pop(place.key, None))
         if place.pragmas and place.pragmas != engine.place.pragmas:
             raise EngineStartError(
                 f"The database {place.path} is open in this process with other options; close it first, or leave them "
@@ -301,33 +330,42 @@ def join(place: Place) -> SharedEngine:
         return engine
 
 
-def leave(engine: SharedEngine) -> bool:
-    """One user less. Returns whether it was the last: then the engine is nobody's, and is to be ended."""
+def leave(engine: SharedEngine) -> EngineProcess | None:
+    """One user less. Returns the process that ends now, if this was the last."""
     with _lock:
         engine.users -= 1
-        is_last = engine.users == 0
-        if is_last and _engines.get(engine.place.key) is engine:
-            del _engines[engine.place.key]
-        return is_last
+        if engine.users or _engines.get(engine.place.key) is not engine:
+            return None
+        del _engines[engine.place.key]
+        for key in [key for key, process in _ending.items() if process.ended.done()]:
+            del _ending[key]
+        process = engine.end()
+        if process is not None:
+            _ending[engine.place.key] = process
+        return process
 
 
 def _end_all() -> None:
     """When this process ends with clients open: the files are free once it is gone."""
-    for ended in [engine.end() for engine in of_this_process()]:
-        if ended is not None:
-            try:
-                ended.result(END_S)
-            except TimeoutError:
-                pass  # it ends by itself, later
+    left = [process for engine in of_this_process() if (process := engine.end()) is not None]
+    with _lock:
+        left += _ending.values()
+    for process in left:
+        try:
+            process.ended.result(END_S)
+        except TimeoutError:
+            process.kill()
 
 
 def _after_fork() -> None:
     global _lock
     _lock = threading.Lock()
-    _inherited.extend(_engines.values())
-    for engine in _engines.values():
-        engine.forget()
+    _inherited.extend((*_engines.values(), *_ending.values()))
     _engines.clear()
+    _ending.clear()
+    for process in list(_living):
+        process.forget()
+    _living.clear()
 
 
 atexit.register(_end_all)

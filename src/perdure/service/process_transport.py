@@ -135,6 +135,8 @@ class ProcessTransport:
             raise _deadline_exceeded() from None
         except EngineStartError as error:
             raise RPCError(str(error), RPCStatusCode.UNAVAILABLE, b"") from error
+        except EngineEndingError as error:
+            raise (closed_under_way() if self._is_closed else _engine_gone()) from error
         if self._is_closed:
             connection.end(closed_under_way())
             raise closed_under_way()
@@ -157,11 +159,11 @@ class ProcessTransport:
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> EngineConnection:
         while True:
-            process: EngineProcess = await asyncio.shield(asyncio.wrap_future(self.engine.running()))
+            process: EngineProcess = await asyncio.wrap_future(self.engine.running())
             try:
                 own_end = process.connect()
             except EngineEndingError:
-                await asyncio.shield(asyncio.wrap_future(process.ended))
+                await asyncio.wrap_future(process.ended)
                 continue
             _, connection = await loop.create_unix_connection(lambda: EngineConnection(loop), sock=own_end)
             return connection
@@ -174,8 +176,9 @@ class ProcessTransport:
         if self._current is not None and self._current[0] is asyncio.get_running_loop():
             self._current[1].flush()  # before the engine hears of its end
         self._current = None
-        if leave(self.engine):
-            await self._end_engine()
+        process = leave(self.engine)
+        if process is not None:
+            await _end_of(process)
         here = asyncio.get_running_loop()
         for loop, attempt in list(self._connections.items()):
             if loop.is_closed():
@@ -189,18 +192,16 @@ class ProcessTransport:
                     loop.call_soon_threadsafe(attempt.result().end, closed_under_way())
         self._connections.clear()
 
-    async def _end_engine(self) -> None:
-        # In a thread, as a process that is being started is waited for.
-        ended = await asyncio.to_thread(self.engine.end)
-        if ended is None:
-            return
-        waiting = asyncio.wrap_future(ended)
-        try:
-            async with asyncio.timeout(END_S):
-                await asyncio.shield(waiting)
-        except TimeoutError:
-            self.engine.kill()
-            await waiting
+
+async def _end_of(process: EngineProcess) -> None:
+    """Wait for the end of a process that was told to end."""
+    ended = asyncio.wrap_future(process.ended)
+    try:
+        async with asyncio.timeout(END_S):
+            await asyncio.shield(ended)
+    except TimeoutError:
+        process.kill()
+        await ended
 
 
 class EngineConnection(FrameConnection):
@@ -229,6 +230,8 @@ class EngineConnection(FrameConnection):
         Raises:
             RPCError: it failed.
         """
+        if self._transport is None:  # lost since it was chosen: nothing would ever answer
+            raise self._ended_with or _engine_gone()
         if metadata is not self._metadata:
             self._metadata = metadata
             self.send(Kind.METADATA, 0, msgspec.msgpack.encode(dict(metadata)))

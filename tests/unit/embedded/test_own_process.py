@@ -7,11 +7,7 @@ import logging
 import os
 import select
 import signal
-import sqlite3
-import subprocess
-import sys
 import threading
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,72 +22,22 @@ from perdure.api.workflowservice.v1 import (
     GetSystemInfoRequest,
     GetSystemInfoResponse,
 )
-from perdure.core.errors import StoreOpenError
 from perdure.server import Server
-from perdure.server.addresses import AddressError, parse_address
 from perdure.service import engine_processes
-from perdure.service._errors import ClientClosedError, ClientConnectError, RPCError, RPCStatusCode
-from perdure.service.process_transport import ProcessTransport
-from perdure.store.sqlite.lock import FileLock
-from tests.support.embedded import TransportClient
+from perdure.service._errors import ClientClosedError, RPCError, RPCStatusCode
+from tests.support.own_process import (
+    ProcessClient,
+    is_free,
+    is_there,
+    line,
+    program,
+    with_client,
+)
 from tests.support.rpc import RawClient, RpcError
 from tests.unit.embedded.test_transport import WRONG
 from tests.unit.server.support import run
 
 QUEUE = "own-process-queue"
-
-
-class ProcessClient(TransportClient):
-    """Of an engine in a process of its own."""
-
-    transport: ProcessTransport
-
-    @property
-    def pid(self) -> int:
-        """The engine's process."""
-        return self.transport.engine.running().result().pid
-
-    async def connection_is_lost(self) -> None:
-        """Returns when the loop has heard of the end of its connection."""
-        (attempt,) = self.transport._connections.values()
-        while (await attempt).is_open:
-            await asyncio.sleep(0)
-
-
-Scenario = Callable[[ProcessClient], Awaitable[None]]
-
-
-@pytest.fixture
-def address(tmp_path: Path) -> str:
-    """The address of a file that is not there yet, whose engine gets a process."""
-    return f"sqlite:///{tmp_path}/orders.db?engine=process"
-
-
-def _with_client(address: str, scenario: Scenario) -> None:
-    async def work() -> None:
-        client = await ProcessClient.connect(address)
-        try:
-            await scenario(client)
-        finally:
-            await client.close()
-
-    run(work())
-
-
-def _is_there(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def _is_free(path: Path) -> bool:
-    try:
-        FileLock(path).release()
-    except StoreOpenError:
-        return False
-    return True
 
 
 class _End:
@@ -147,7 +93,7 @@ def test_what_is_not_there_is_unimplemented(address: str) -> None:
             )
         assert caught.value.status is RPCStatusCode.UNIMPLEMENTED
 
-    _with_client(address, scenario)
+    with_client(address, scenario)
 
 
 def test_health(address: str) -> None:
@@ -169,7 +115,7 @@ def test_health(address: str) -> None:
             await check("whatever")
         assert caught.value.status is RPCStatusCode.NOT_FOUND
 
-    _with_client(address, scenario)
+    with_client(address, scenario)
 
 
 def test_clients_of_one_file_share_one_process(tmp_path: Path, address: str) -> None:
@@ -184,10 +130,10 @@ def test_clients_of_one_file_share_one_process(tmp_path: Path, address: str) -> 
         described = await two.describe("wf")
         assert described.workflow_execution_info.execution.run_id == started.run_id
         pid = two.pid
-        assert _is_there(pid)
+        assert is_there(pid)
         await two.close()
-        assert not _is_there(pid)
-        assert _is_free(tmp_path / "orders.db")
+        assert not is_there(pid)
+        assert is_free(tmp_path / "orders.db")
         with pytest.raises(ClientClosedError):
             await two.describe("wf")
 
@@ -209,7 +155,7 @@ def test_a_loop_of_another_thread_uses_the_same_client(address: str) -> None:
         for number in range(3):
             assert (await client.describe(f"thread-{number}")).workflow_execution_info.execution.run_id
 
-    _with_client(address, scenario)
+    with_client(address, scenario)
 
 
 def test_the_loop_that_connected_may_end(address: str) -> None:
@@ -253,7 +199,7 @@ def test_closing_one_of_two_ends_its_calls(address: str) -> None:
         await other.start("wf", QUEUE)
         assert (await other.poll_workflow_task(QUEUE, timeout_s=10)).workflow_execution.workflow_id == "wf"
 
-    _with_client(address, scenario)
+    with_client(address, scenario)
 
 
 @pytest.mark.parametrize("timeout_s", [-1, 0.05, 2.1])
@@ -268,7 +214,7 @@ def test_the_deadline_ends_a_call_of_an_engine_that_stands_still(address: str, t
         os.kill(client.pid, signal.SIGCONT)
         await client.start("wf", QUEUE)
 
-    _with_client(address, scenario)
+    with_client(address, scenario)
 
 
 def test_a_cancelled_poll_takes_no_task(address: str) -> None:
@@ -284,7 +230,7 @@ def test_a_cancelled_poll_takes_no_task(address: str) -> None:
         task = await client.poll_workflow_task(QUEUE, timeout_s=10)
         assert (task.workflow_execution.workflow_id, task.attempt) == ("wf", 1)
 
-    _with_client(address, scenario)
+    with_client(address, scenario)
 
 
 def test_large_messages_come_whole(address: str) -> None:
@@ -302,7 +248,7 @@ def test_large_messages_come_whole(address: str) -> None:
             begun = (await client.history(name))[0].workflow_execution_started_event_attributes
             assert begun.input.payloads[0].data == data
 
-    _with_client(address, scenario)
+    with_client(address, scenario)
 
 
 def test_namespaces_of_the_address_are_created(tmp_path: Path, address: str) -> None:
@@ -315,10 +261,26 @@ def test_namespaces_of_the_address_are_created(tmp_path: Path, address: str) -> 
             await later.call(DescribeNamespaceRequest(namespace=name), Message)
         await later.close()
 
-    _with_client(address, scenario)
+    with_client(address, scenario)
 
 
 # --- when something ends
+
+
+def test_a_call_on_a_connection_that_was_lost_ends(address: str) -> None:
+    """Its engine ended between the choice of the connection and the call: nothing would ever answer."""
+
+    async def scenario(client: ProcessClient) -> None:
+        (attempt,) = client.transport._connections.values()
+        connection = await attempt
+        os.kill(client.pid, signal.SIGKILL)
+        await client.connection_is_lost()
+        async with asyncio.timeout(20):
+            with pytest.raises(RPCError, match="process ended") as caught:
+                await connection.call("/x", b"", {}, None)
+        assert caught.value.status is RPCStatusCode.UNAVAILABLE
+
+    with_client(address, scenario)
 
 
 def test_an_engine_that_is_killed_is_started_anew(address: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -339,7 +301,7 @@ def test_an_engine_that_is_killed_is_started_anew(address: str, caplog: pytest.L
         assert "killed by SIGKILL" in caplog.text
 
     with caplog.at_level(logging.WARNING, "perdure"):
-        _with_client(address, scenario)
+        with_client(address, scenario)
 
 
 def test_an_engine_that_cannot_be_started_again_is_unavailable(
@@ -359,7 +321,7 @@ def test_an_engine_that_cannot_be_started_again_is_unavailable(
         monkeypatch.undo()
         await client.start("wf", QUEUE)
 
-    _with_client(address, scenario)
+    with_client(address, scenario)
 
 
 def test_signals_for_all_of_a_terminal_or_a_service_leave_the_engine_to_its_parent(address: str) -> None:
@@ -372,145 +334,53 @@ def test_signals_for_all_of_a_terminal_or_a_service_leave_the_engine_to_its_pare
         await client.start("wf", QUEUE)
         assert client.pid == before
 
-    _with_client(address, scenario)
-
-
-_PARENT = """
-import asyncio, os, sys, time
-from perdure.service.own_engine import open_own_engine
-from tests.support.embedded import TransportClient
-async def main():
-    client = await TransportClient.connect(sys.argv[1])
-    await client.start("wf", "queue")
-    print(client.transport.engine.running().result().pid, flush=True)
-    if sys.argv[2] == "wait":
-        await asyncio.to_thread(sys.stdin.read)
-    if sys.argv[2] == "fork":
-        if os.fork() == 0:
-            try:
-                await client.describe("wf")
-            except AssertionError as error:
-                print(os.getpid(), error, flush=True)
-            time.sleep(60)
-        await asyncio.sleep(60)
-asyncio.run(main())
-"""
-
-
-def _parent(address: str, way: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", _PARENT, address, way],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[3],
-    )
-
-
-def _line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
+    with_client(address, scenario)
 
 
 def test_an_engine_ends_with_a_parent_that_is_killed(tmp_path: Path, address: str) -> None:
     """Nothing is left behind, and the next process has the file."""
-    parent = _parent(address, "wait")
-    end = _End(int(_line(parent)))
+    parent = program(address, "wait")
+    end = _End(int(line(parent)))
     parent.kill()
     parent.communicate()
 
     async def scenario(client: ProcessClient) -> None:
         await client.describe("wf")
 
-    _with_client(address, scenario)
+    with_client(address, scenario)
     end.wait()
 
 
 def test_a_program_that_closes_nothing_leaves_nothing_behind(tmp_path: Path, address: str) -> None:
     """When it has ended, its engine has too."""
-    parent = _parent(address, "end")
-    pid = int(_line(parent))
+    parent = program(address, "end")
+    pid = int(line(parent))
     parent.communicate(timeout=30)
     assert parent.returncode == 0
-    assert not _is_there(pid)
-    assert _is_free(tmp_path / "orders.db")
+    assert not is_there(pid)
+    assert is_free(tmp_path / "orders.db")
 
 
 def test_a_forked_child_is_told_and_keeps_no_engine_alive(address: str) -> None:
     """The engine ends with the process that started it, while the child lives on."""
-    parent = _parent(address, "fork")
-    end = _End(int(_line(parent)))
-    child, _, said = _line(parent).partition(" ")
+    parent = program(address, "fork")
+    end = _End(int(line(parent)))
+    child, _, said = line(parent).partition(" ")
     assert "across forks" in said
     try:
         parent.kill()
         end.wait()
-        assert _is_there(int(child))
+        assert is_there(int(child))
     finally:
         os.kill(int(child), signal.SIGKILL)
         parent.communicate()
 
 
-def test_a_second_process_on_a_file_is_refused_and_told_who_has_it(
-    address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whichever way the second one would run its engine; the holder is the engine's process."""
-
-    async def scenario(client: ProcessClient) -> None:
-        text = f"in use by another process .pid {client.pid}"
-        for other in (address, address.partition("?")[0]):
-            with pytest.raises(ClientConnectError, match=text):
-                await asyncio.to_thread(asyncio.run, _connect_elsewhere(other))
-
-    _with_client(address, scenario)
-
-
-async def _connect_elsewhere(address: str) -> None:
-    """As another process would, whose registry is empty."""
-    from perdure.service.embedded import open_embedded
-    from perdure.service.process_transport import ProcessTransport
-
-    place = parse_address(address)
-    if not place.in_own_process:
-        await open_embedded(address)
-        return
-    transport = ProcessTransport(engine_processes.SharedEngine(place), place)
-    try:
-        await transport.open()
-    except engine_processes.EngineStartError as error:
-        raise ClientConnectError(str(error)) from error
-
-
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path, address: str) -> None:
-    """With the reason that the engine's process gave."""
-    (tmp_path / "orders.db").write_text("not a database" * 1000)
-    with pytest.raises(ClientConnectError, match="is not a SQLite database"):
-        run(ProcessClient.connect(address))
-    assert not engine_processes.of_this_process()
-
-
-def test_other_options_than_those_it_runs_with_are_refused(address: str) -> None:
-    """The pragmas of a file are those of who opened it."""
-
-    async def scenario(client: ProcessClient) -> None:
-        await client.call(DescribeNamespaceRequest(namespace="default"), Message)
-        with pytest.raises(ClientConnectError, match="with other options"):
-            await ProcessClient.connect(f"{address}&synchronous=normal")
-
-    _with_client(address, scenario)
-
-
-def test_what_the_engine_logs_reaches_the_users_handlers(
-    address: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_the_engine_logs_reaches_the_users_handlers(caplog: pytest.LogCaptureFixture) -> None:
     """Under the name of its logger, with the traceback."""
-    process = engine_processes.EngineProcess(parse_address(address))
-    process.wait_until_ready()
     with caplog.at_level(logging.INFO, "perdure.store"):
         engine_processes._log("perdure.store.x", logging.ERROR, "a defect", "Traceback: ...")
         engine_processes._log("perdure.store.x", logging.DEBUG, "not asked for", None)
-    process.end()
-    process.follow()
     assert [(record.name, record.getMessage(), record.exc_text) for record in caplog.records] == [
         ("perdure.store.x", "a defect", "Traceback: ...")
     ]
@@ -533,27 +403,10 @@ def test_a_filter_that_fails_does_not_end_the_thread_that_waits(
     logger.addFilter(broken)
     try:
         with caplog.at_level(logging.INFO, "perdure"):
-            _with_client(address, scenario)
+            with_client(address, scenario)
     finally:
         logger.removeFilter(broken)
     assert failed
-
-
-@pytest.mark.parametrize("executable", ["", "frozen"])
-def test_a_program_without_a_python_is_told_so(
-    address: str, executable: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A frozen program would start itself again, and again."""
-    monkeypatch.setattr(engine_processes, "get_executable", lambda: executable and sys.executable)
-    monkeypatch.setattr(sys, "frozen", True, raising=False)
-    with pytest.raises(ClientConnectError, match="multiprocessing.set_executable"):
-        run(ProcessClient.connect(address))
-
-
-def test_the_engine_finds_the_modules_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interactive session and `python -c` look where they stand first."""
-    monkeypatch.setattr(sys, "path", ["", "/somewhere"])
-    assert engine_processes._search_path() == f"{os.getcwd()}:/somewhere"
 
 
 def test_migrations_are_logged_here(address: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -563,33 +416,5 @@ def test_migrations_are_logged_here(address: str, caplog: pytest.LogCaptureFixtu
         await client.call(DescribeNamespaceRequest(namespace="default"), Message)
 
     with caplog.at_level(logging.INFO, "perdure"):
-        _with_client(address, scenario)
+        with_client(address, scenario)
     assert "Migrating the database" in caplog.text
-
-
-def test_pragmas_reach_the_engine(tmp_path: Path, address: str) -> None:
-    """A wrong one is refused with what can be set."""
-    with pytest.raises(ClientConnectError, match="cannot be set"):
-        run(ProcessClient.connect(f"{address}&colour=blue"))
-    with sqlite3.connect(tmp_path / "orders.db") as connection:
-        connection.execute("SELECT 1")
-
-
-@pytest.mark.parametrize(
-    ("address", "text"),
-    [
-        ("sqlite://?engine=process", "an engine in memory takes no such option"),
-        ("sqlite:///o.db?engine=thread", "the option engine is process, or left out"),
-        ("sqlite:///o.db?engine=", "has no value"),
-    ],
-)
-def test_addresses_that_cannot_be(address: str, text: str) -> None:
-    """Refused before anything is started."""
-    with pytest.raises(AddressError, match=text):
-        parse_address(address)
-
-
-def test_a_server_runs_in_its_own_process() -> None:
-    """Its address may not say otherwise."""
-    with pytest.raises(AddressError, match="leave engine=process out"):
-        Server("sqlite:///o.db?engine=process")

@@ -14,15 +14,18 @@ import fcntl
 import os
 import weakref
 from pathlib import Path
+from typing import Final
 
 from perdure.core.errors import StoreInUseError, StoreOpenError
+
+_HOLDER_BYTES: Final = 64
 
 _Identity = tuple[int, int]
 """Device and number of a file, whatever its names are."""
 
 _ADVICE = (
-    "One file serves one process at a time: stop that process, connect to its address if it is a server, or use "
-    "another file."
+    "One file serves one process at a time: stop that process, connect to its address if it is a server (perdure "
+    "server start-dev is one, which all can use), or use another file."
 )
 
 
@@ -32,12 +35,14 @@ class FileLock:
     Args:
         database: the database's path; symbolic links are followed, so that two names of a file share one
         lock. An empty file is made where there is none.
+        user_pid: the program that this process is the engine of, if it is another's.
 
     Raises:
         StoreOpenError: another process, or another store in this process, holds one of them, or it cannot be made.
     """
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, user_pid: int | None = None) -> None:
+        self._user_pid = user_pid
         self._named, self._database = database, database.resolve()
         self._descriptors: list[int] = []
         self._identity: _Identity | None = None
@@ -63,13 +68,29 @@ class FileLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-            raise StoreInUseError(
-                f"The database {self._named} is in use by another process{f' (pid {holder})' if holder else ''}. "
-                f"{_ADVICE}"
-            ) from error
+            raise self._in_use(os.pread(descriptor, _HOLDER_BYTES, 0).decode("ascii", "replace")) from error
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        pids = [os.getpid()] if self._user_pid is None else [os.getpid(), self._user_pid]
+        os.pwrite(descriptor, f"{' '.join(map(str, pids))}\n".encode(), 0)
+
+    def _in_use(self, holder: str) -> StoreOpenError:
+        """The error about a holder: a process, and the program that it is the engine of if it is one's."""
+        engine, _, user = holder.strip().partition(" ")
+        is_engine_here, is_engine_there = self._user_pid is not None, bool(user)
+        if is_engine_here != is_engine_there and (user or engine) == str(self._user_pid or os.getpid()):
+            option = "with" if is_engine_there else "without"
+            return StoreOpenError(
+                f"The database {self._named} cannot be opened a second time: this program has it open {option} "
+                "engine=process in its address. Give the same address everywhere."
+            )
+        who = (
+            f" (pid {user}, whose engine is process {engine})"
+            if user
+            else f" (pid {engine})"
+            if engine
+            else ""
+        )
+        return StoreInUseError(f"The database {self._named} is in use by another process{who}. {_ADVICE}")
 
     def _lock_file(self) -> None:
         in_use = f"The database {self._named} is in use under another name (a link, or the name that it had before)"

@@ -91,6 +91,7 @@ class SqliteStore:
         pragmas: SQLite pragmas to set, names to values, from an allow-list (see `opening`).
         new_id: makes the cluster id of a new database.
         clock: times commits; monotonic, seconds.
+        user_pid: the program that this process keeps the data for, if it is another's.
     """
 
     def __init__(
@@ -99,8 +100,10 @@ class SqliteStore:
         pragmas: Mapping[str, str] | None = None,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
         clock: Callable[[], float] = time.perf_counter,
+        user_pid: int | None = None,
     ) -> None:
         self._path = Path(path)
+        self._user_pid = user_pid
         self._pragmas = dict(pragmas or {})
         self._new_id = new_id
         self._clock = clock
@@ -118,7 +121,7 @@ class SqliteStore:
         """See `Store.open`. The file stays locked to this store until `close` or the end of the process."""
         pragmas = check_pragmas(self._pragmas)
         check_file(self._path)
-        lock = self._lock = FileLock(self._path)
+        lock = self._lock = FileLock(self._path, self._user_pid)
         try:
             self._open_connections(pragmas, lock)
         except sqlite3.Error as error:
