@@ -165,8 +165,10 @@ def test_metadata_of_a_version_has_a_limit_over_all_requests() -> None:
     """Each request may be small: deployments are all in memory, so what they add up to counts."""
     deployment = deployed("1")
     half = b"x" * (changes.MAX_METADATA_BYTES // 2)
-    deployment = changes.with_metadata(deployment, "1", {"a": half}, (), "op")
+    deployment = changes.with_metadata("shop", deployment, "1", {"a": half}, (), "op")
     with pytest.raises(InvalidArgumentError, match="exceeds size limit"):
-        changes.with_metadata(deployment, "1", {"b": half}, (), "op")
-    replaced = changes.with_metadata(deployment, "1", {"b": half}, ("a",), "op")
+        changes.with_metadata("shop", deployment, "1", {"b": half}, (), "op")
+    replaced = changes.with_metadata("shop", deployment, "1", {"b": half}, ("a",), "op")
     assert dict(replaced.versions["1"].metadata) == {"b": half}
+    with pytest.raises(NotFoundError, match="build ID '2' not found in Worker Deployment 'shop'"):
+        changes.with_metadata("shop", deployment, "2", {"b": half}, (), "op")

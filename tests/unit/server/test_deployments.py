@@ -28,7 +28,12 @@ from perdure.api.workflowservice.v1 import (
 )
 from perdure.core.deployment import changes
 from perdure.core.deployment.routes import version_text
-from perdure.core.errors import FailedPreconditionError, NotFoundError, ResourceExhaustedError
+from perdure.core.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+)
 from perdure.core.run.records import TaskKind
 from perdure.core.run.versioning import AUTO_UPGRADE, PINNED, VERSIONED
 from perdure.server.config import ServerConfig
@@ -291,6 +296,51 @@ def test_a_new_version_takes_the_place_of_the_oldest_that_nothing_uses(
             assert sorted(client.server.deployments.get(namespace_id, NAME).versions) == ["1", "2", "4"]
             await register(client, "5")  # a poll finds a place, too: that of 4
             assert sorted(client.server.deployments.get(namespace_id, NAME).versions) == ["1", "2", "5"]
+
+    run(scenario())
+
+
+def test_a_deployment_is_described_while_one_of_its_versions_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs of each version are counted in the store; what goes meanwhile is shown as it was."""
+
+    async def scenario() -> None:
+        async with serving() as client:
+            namespace_id = client.server.namespaces.get("default").namespace_id
+            await register(client, "1", "2")
+            store = client.server.engine.store
+            count = store.count_runs
+
+            async def counting(*arguments: Any) -> Any:
+                await client.server.deployments.change(
+                    namespace_id, NAME, lambda state: changes.without_version(NAME, state, "2", identity=None)
+                )
+                return await count(*arguments)
+
+            monkeypatch.setattr(store, "count_runs", counting)
+            request = DescribeWorkerDeploymentRequest(namespace="default", deployment_name=NAME)
+            answer = await client.invoke(request)
+            shown = answer.worker_deployment_info.version_summaries
+            assert [row.deployment_version.build_id for row in shown] == ["2", "1"]
+            assert list(client.server.deployments.get(namespace_id, NAME).versions) == ["1"]
+
+    run(scenario())
+
+
+def test_a_text_without_build_id_does_not_mean_workers_without_version() -> None:
+    """A slip must not take the routing away from every version."""
+
+    async def scenario() -> None:
+        async with serving() as client:
+            namespace_id = client.server.namespaces.get("default").namespace_id
+            await register(client, "1")
+            await make_current(client, "1")
+            for text in (f"{NAME}.", f"{NAME}:", ".1", f":{NAME}.1"):
+                request = SetWorkerDeploymentCurrentVersionRequest(
+                    namespace="default", deployment_name=NAME, version=text, identity="operator"
+                )
+                with pytest.raises(InvalidArgumentError, match="is empty in version string"):
+                    await client.invoke(request)
+            assert client.server.deployments.get(namespace_id, NAME).current == "1"
 
     run(scenario())
 

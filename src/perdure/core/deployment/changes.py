@@ -235,6 +235,7 @@ def without_version(name: str, deployment: Deployment, build_id: str, *, identit
 
 
 def with_metadata(
+    name: str,
     deployment: Deployment,
     build_id: str,
     upserts: Mapping[str, bytes],
@@ -244,9 +245,12 @@ def with_metadata(
     """With other metadata of a version.
 
     Raises:
+        NotFoundError: the deployment has no such version.
         InvalidArgumentError: it would be too large.
     """
-    version = deployment.versions[build_id]
+    version = deployment.versions.get(build_id)
+    if version is None:
+        raise no_build_id(name, build_id)
     metadata = {**version.metadata, **upserts}
     for key in removals:
         metadata.pop(key, None)
@@ -283,8 +287,13 @@ def _check(
     if token and token != deployment.token:
         raise FailedPreconditionError("conflict token mismatch")
     if build_id and build_id not in deployment.versions and not may_create:
-        raise NotFoundError(f"build ID '{build_id}' not found in Worker Deployment '{name}'")
+        raise no_build_id(name, build_id)
     check_manager(deployment, identity)
+
+
+def no_build_id(name: str, build_id: str) -> NotFoundError:
+    """The error for a version that a deployment does not have."""
+    return NotFoundError(f"build ID '{build_id}' not found in Worker Deployment '{name}'")
 
 
 def _activated(version: Version, now_ns: int) -> Version:

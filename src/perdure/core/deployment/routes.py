@@ -13,6 +13,8 @@ from perdure.api.deployment.v1 import WorkerDeploymentVersion
 from perdure.core.run.records import TaskKind
 
 UNVERSIONED = ""
+UNVERSIONED_NAME = "__unversioned__"
+"""The workers without version, where requests and answers name versions as earlier releases did."""
 QueueName = tuple[str, TaskKind]
 """A task queue of a namespace: its name and kind."""
 _QUEUE_PREFIX = "/_sys/version/"
@@ -38,6 +40,11 @@ def split_dotted(version: str) -> tuple[str, str] | None:
     dot, colon = version.find("."), version.find(":")
     end = colon if 0 <= colon < dot else dot
     return (version[:end], version[end + 1 :]) if 0 < end < len(version) - 1 else None
+
+
+def dotted(version: str) -> str:
+    """A version as earlier releases wrote it."""
+    return version.replace(":", ".", 1) if version else UNVERSIONED_NAME
 
 
 def version_message(version: str) -> WorkerDeploymentVersion:

@@ -16,6 +16,7 @@ from perdure.api.enums.v1 import (
     VersionDrainageStatus,
     WorkerDeploymentVersionStatus,
 )
+from perdure.core.deployment import routes
 from perdure.core.deployment.routes import version_message, version_text
 from perdure.core.deployment.state import Deployment, Version
 from perdure.core.run.protos import set_timestamp
@@ -30,7 +31,6 @@ _DRAINAGE: dict[int, VersionDrainageStatus.ValueType] = {
     DRAINED: VersionDrainageStatus.Value("VERSION_DRAINAGE_STATUS_DRAINED"),
 }
 _COMPLETED = RoutingConfigUpdateState.Value("ROUTING_CONFIG_UPDATE_STATE_COMPLETED")
-UNVERSIONED = "__unversioned__"
 _TIMES = {
     "create_time": "created_ns",
     "current_since_time": "current_since_ns",
@@ -43,8 +43,8 @@ _TIMES = {
 
 
 def dotted(name: str, build_id: str) -> str:
-    """A version in the text form of earlier releases; build id "" for workers without one."""
-    return f"{name}.{build_id}" if build_id else UNVERSIONED
+    """A version as earlier releases wrote it; build id "" for workers without one."""
+    return routes.dotted(version_text(name, build_id) if build_id else routes.UNVERSIONED)
 
 
 def status(deployment: Deployment, build_id: str, *, is_drained: bool) -> int:

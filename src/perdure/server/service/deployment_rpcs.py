@@ -32,7 +32,7 @@ from perdure.api.workflowservice.v1 import (
 )
 from perdure.core.deployment import changes
 from perdure.core.deployment.compute import check_groups
-from perdure.core.deployment.routes import queue_name, version_message, version_text
+from perdure.core.deployment.routes import UNVERSIONED_NAME, queue_name, version_message, version_text
 from perdure.core.deployment.state import Deployment
 from perdure.core.errors import (
     AlreadyExistsError,
@@ -47,7 +47,12 @@ from perdure.server.engine.engine import Engine
 from perdure.server.service import deployment_messages as shown
 from perdure.server.service.call import Call
 from perdure.server.service.version_uses import VersionUses
-from perdure.server.service.worker_versions import check_deployment_name, checked_version, named_version
+from perdure.server.service.worker_versions import (
+    check_deployment_name,
+    checked_version,
+    named_build_id,
+    named_version,
+)
 
 _PAGE = "deployments-page"
 _BAD_PAGE = "invalid next_page_token"
@@ -80,7 +85,8 @@ class DeploymentRpcs:
         check_deployment_name(name, self._limits)
         deployment = self._deployments.get(namespace_id, name)
         statuses = {
-            build: await self._uses.status(namespace_id, name, build) for build in deployment.versions
+            build: await self._uses.status(namespace_id, name, deployment, build)
+            for build in deployment.versions
         }
         now_ns = self._engine.runtime.now_ns()
         response = DescribeWorkerDeploymentResponse(conflict_token=deployment.token)
@@ -92,12 +98,14 @@ class DeploymentRpcs:
     ) -> DescribeWorkerDeploymentVersionResponse:
         """DescribeWorkerDeploymentVersion: its task queues, drainage and metadata."""
         namespace_id = self._engine.namespaces.get(request.namespace).namespace_id
+        if not request.version and not request.HasField("deployment_version"):
+            raise InvalidArgumentError("deployment version cannot be empty")
         name, build_id = named_version(request.deployment_version, request.version)
         version = checked_version(name, build_id, self._limits)
         deployment = self._deployments.find(namespace_id, name)
         if deployment is None or build_id not in deployment.versions:
             raise NotFoundError("Worker Deployment Version not found")
-        number = await self._uses.status(namespace_id, name, build_id)
+        number = await self._uses.status(namespace_id, name, deployment, build_id)
         response = DescribeWorkerDeploymentVersionResponse()
         now_ns = self._engine.runtime.now_ns()
         info = shown.version_info(name, deployment, build_id, number, now_ns)
@@ -142,7 +150,7 @@ class DeploymentRpcs:
             ("ramping_version_summary", deployment.ramping),
         ):
             if build_id:
-                number = await self._uses.status(namespace_id, name, build_id)
+                number = await self._uses.status(namespace_id, name, deployment, build_id)
                 getattr(row, field).CopyFrom(shown.summary(name, deployment, build_id, number, now_ns))
 
     # --- routing ---
@@ -155,7 +163,7 @@ class DeploymentRpcs:
         name = request.deployment_name
         if not name:
             raise InvalidArgumentError("deployment name cannot be empty")
-        build_id = self._build_id(name, request.build_id, request.version)
+        build_id = named_build_id(name, request.build_id, request.version)
         check_deployment_name(name, self._limits)
         now_ns = self._engine.runtime.now_ns()
         if request.allow_no_pollers and build_id:
@@ -190,8 +198,8 @@ class DeploymentRpcs:
         name, percentage = request.deployment_name, request.percentage
         if not 0 <= percentage <= 100:
             raise InvalidArgumentError("Percentage must be between 0 and 100 (inclusive)")
-        is_named = bool(request.build_id or request.version.replace(shown.UNVERSIONED, ""))
-        build_id = self._build_id(name, request.build_id, request.version) if is_named else None
+        is_named = bool(request.build_id) or request.version not in ("", UNVERSIONED_NAME)
+        build_id = named_build_id(name, request.build_id, request.version) if is_named else None
         if not is_named and percentage > 0:
             build_id = ""
         check_deployment_name(name, self._limits)
@@ -223,21 +231,6 @@ class DeploymentRpcs:
         if before.ramping:
             response.previous_deployment_version.CopyFrom(version_message(version_text(name, before.ramping)))
         return response
-
-    def _build_id(self, name: str, build_id: str, text: str) -> str:
-        """The build id that a request means; "" for workers without version."""
-        if not text or text == shown.UNVERSIONED:
-            return build_id if not text else ""
-        deployment_name, dot, named = text.partition(".")
-        if not dot:
-            raise InvalidArgumentError(
-                f"invalid version string: expected delimiter ':' or '.' not found in version string {text}"
-            )
-        if deployment_name != name:
-            raise InvalidArgumentError(
-                f"invalid version string '{text}' does not match deployment name '{name}'"
-            )
-        return named
 
     async def _check_queues(self, namespace_id: str, name: str, build_id: str, role: str) -> None:
         """Refuses a version that was not polled on a queue of the current one where tasks wait.
@@ -293,11 +286,12 @@ class DeploymentRpcs:
             raise InvalidArgumentError("At least one of remove_entries or upsert_entries must be provided")
         name, build_id = named_version(request.deployment_version, request.version)
         checked_version(name, build_id, self._limits)
-        self._version(namespace_id, name, build_id)
         upserts = {key: payload.SerializeToString() for key, payload in request.upsert_entries.items()}
 
         def change(state: Deployment) -> Deployment:
-            return changes.with_metadata(state, build_id, upserts, request.remove_entries, request.identity)
+            return changes.with_metadata(
+                name, state, build_id, upserts, request.remove_entries, request.identity
+            )
 
         _, after = await self._deployments.change(namespace_id, name, change)
         response = UpdateWorkerDeploymentVersionMetadataResponse()
@@ -401,7 +395,9 @@ class DeploymentRpcs:
         if build_id not in deployment.versions:
             return DeleteWorkerDeploymentVersionResponse()
         changes.without_version(name, deployment, build_id, identity=request.identity)
-        await self._uses.check_unused(namespace_id, name, build_id, skip_drainage=request.skip_drainage)
+        await self._uses.check_unused(
+            namespace_id, name, deployment, build_id, skip_drainage=request.skip_drainage
+        )
         await self._deployments.change(
             namespace_id,
             name,
@@ -413,7 +409,7 @@ class DeploymentRpcs:
         """Raises NotFoundError if there is no such version."""
         deployment = self._deployments.find(namespace_id, name)
         if deployment is None or build_id not in deployment.versions:
-            raise NotFoundError(f"build ID '{build_id}' not found in Worker Deployment '{name}'")
+            raise changes.no_build_id(name, build_id)
 
 
 def _named_by(

@@ -22,7 +22,7 @@ from perdure.api.workflowservice.v1 import (
     UpdateTaskQueueConfigRequest,
     UpdateTaskQueueConfigResponse,
 )
-from perdure.core.deployment.routes import UNVERSIONED, queue_name, split_version, version_message
+from perdure.core.deployment.routes import UNVERSIONED, dotted, queue_name, split_version, version_message
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.queues import config as queue_config
 from perdure.core.run.protos import set_duration, set_timestamp
@@ -46,7 +46,6 @@ _REACHABLE = BuildIdTaskReachability.Value("BUILD_ID_TASK_REACHABILITY_REACHABLE
 _UNREACHABLE = BuildIdTaskReachability.Value("BUILD_ID_TASK_REACHABILITY_UNREACHABLE")
 _POLLS_PER_SECOND = 100_000.0
 _MAX_REACHABILITY_BUILD_IDS = 5
-_UNVERSIONED_NAME = "__unversioned__"
 _NEVER_NS = -62_135_596_800 * 1_000_000_000
 """The first moment that a timestamp can name, for what never happened."""
 
@@ -168,14 +167,14 @@ class TaskQueues:
     def _versions(self, key: QueueKey) -> TaskQueueVersioningInfo:
         """Which versions the queue's tasks go to."""
         route = self._deployments.routes(key.namespace_id).route(key.name, key.kind)
-        info = TaskQueueVersioningInfo(current_version=_dotted(route.current))
+        info = TaskQueueVersioningInfo(current_version=dotted(route.current))
         changed_ns = _NEVER_NS
         if route.current:
             info.current_deployment_version.CopyFrom(version_message(route.current))
             found = self._deployments.find(key.namespace_id, split_version(route.current)[0])
             changed_ns = found.current_changed_ns if found is not None else changed_ns
         if route.ramping or route.percentage:
-            info.ramping_version = _dotted(route.ramping)
+            info.ramping_version = dotted(route.ramping)
             info.ramping_version_percentage = route.percentage
             if route.ramping:
                 info.ramping_deployment_version.CopyFrom(version_message(route.ramping))
@@ -273,8 +272,3 @@ class TaskQueues:
 def _check_length(field: str, value: str, limit: int) -> None:
     if len(value.encode()) > limit:
         raise InvalidArgumentError(f"{field} field too long (max {limit} characters).")
-
-
-def _dotted(version: str) -> str:
-    """A version in the text form of earlier releases."""
-    return version.replace(":", ".", 1) if version else _UNVERSIONED_NAME

@@ -6,6 +6,7 @@ Lives here: a version's status, and which version may go. May not: what requests
 from __future__ import annotations
 
 from perdure.core.deployment.routes import queue_name, version_text
+from perdure.core.deployment.state import Deployment
 from perdure.core.errors import FailedPreconditionError
 from perdure.core.run.records import QueueKey, TaskKind
 from perdure.core.visibility import And, Attribute, AttributeType, Comparison, IsNull, Operator
@@ -27,13 +28,9 @@ class VersionUses:
         self._deployments = deployments
         deployments.find_removable = self.removable
 
-    async def status(self, namespace_id: str, name: str, build_id: str) -> int:
-        """A version's WorkerDeploymentVersionStatus number.
-
-        Raises:
-            NotFoundError: there is no such deployment.
-        """
-        deployment = self._deployments.get(namespace_id, name)
+    async def status(self, namespace_id: str, name: str, deployment: Deployment, build_id: str) -> int:
+        """The WorkerDeploymentVersionStatus number of a version of a deployment, whose state is given: it may be gone
+        from the registry before the answer is there."""
         number = shown.status(deployment, build_id, is_drained=False)
         if number == shown.DRAINING and not await self._pinned_runs(namespace_id, name, build_id):
             return shown.DRAINED
@@ -42,18 +39,26 @@ class VersionUses:
         return number
 
     async def check_unused(
-        self, namespace_id: str, name: str, build_id: str, *, skip_drainage: bool = False
+        self,
+        namespace_id: str,
+        name: str,
+        deployment: Deployment,
+        build_id: str,
+        *,
+        skip_drainage: bool = False,
     ) -> None:
         """Checks that a version that is neither current nor ramping may be deleted.
 
         Raises:
             FailedPreconditionError: open runs are pinned to it, or workers poll.
-            NotFoundError: there is no such deployment.
         """
         version = version_text(name, build_id)
-        if not skip_drainage and await self.status(namespace_id, name, build_id) == shown.DRAINING:
+        if (
+            not skip_drainage
+            and await self.status(namespace_id, name, deployment, build_id) == shown.DRAINING
+        ):
             raise FailedPreconditionError(f"version '{version}' cannot be deleted since it is draining")
-        for queue, kind in self._deployments.get(namespace_id, name).versions[build_id].queues:
+        for queue, kind in deployment.versions[build_id].queues:
             key = QueueKey(namespace_id, queue_name(queue, version), TaskKind(kind))
             if self._engine.matching.recent_pollers(key):
                 raise FailedPreconditionError(
@@ -67,7 +72,7 @@ class VersionUses:
             if build_id in (deployment.current, deployment.ramping):
                 continue
             try:
-                await self.check_unused(namespace_id, name, build_id)
+                await self.check_unused(namespace_id, name, deployment, build_id)
             except FailedPreconditionError:
                 continue
             return build_id

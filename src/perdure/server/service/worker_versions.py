@@ -12,7 +12,14 @@ from perdure.api.workflowservice.v1 import (
     PollNexusTaskQueueRequest,
     PollWorkflowTaskQueueRequest,
 )
-from perdure.core.deployment.routes import UNVERSIONED, Routes, queue_name, split_dotted, version_text
+from perdure.core.deployment.routes import (
+    UNVERSIONED,
+    UNVERSIONED_NAME,
+    Routes,
+    queue_name,
+    split_dotted,
+    version_text,
+)
 from perdure.core.errors import FailedPreconditionError, InvalidArgumentError, UnimplementedError
 from perdure.core.run import versioning
 from perdure.core.run.limits import Limits
@@ -120,10 +127,43 @@ def named_version(message: WorkerDeploymentVersion, text: str) -> tuple[str, str
     """
     if message.deployment_name or message.build_id:
         return message.deployment_name, message.build_id
-    name, dot, build_id = text.partition(".")
-    if text and not dot:
+    if text == UNVERSIONED_NAME:
+        return "", ""
+    named = split_dotted(text)
+    if named is None:
         raise _no_version(text)
-    return name, build_id
+    return named
+
+
+def named_build_id(name: str, build_id: str, text: str) -> str:
+    """The build id that a request on a deployment means, "" for workers without version.
+
+    Args:
+        name: of the deployment.
+        build_id: as the request names it; heeded without `text`.
+        text: a version of the deployment as earlier requests named it.
+
+    Raises:
+        InvalidArgumentError: the text is not a version of the deployment.
+    """
+    if not text:
+        return build_id
+    if text == UNVERSIONED_NAME:
+        return UNVERSIONED
+    named = split_dotted(text)
+    if named is None:
+        raise InvalidArgumentError(f"invalid version string: {_flaw(text)} version string {text}")
+    if named[0] != name:
+        raise InvalidArgumentError(f"invalid version string '{text}' does not match deployment name '{name}'")
+    return named[1]
+
+
+def _flaw(text: str) -> str:
+    """Why a text is no version, as far as "in"."""
+    if "." not in text and ":" not in text:
+        return "expected delimiter ':' or '.' not found in"
+    is_nameless = text.startswith(".") or (text.startswith(":") and "." in text)
+    return f"{'deployment name' if is_nameless else 'build id'} is empty in"
 
 
 def check_override(override: VersioningOverride, routes: Routes, task_queue: str) -> None:
