@@ -8,8 +8,10 @@ from google.protobuf.message import Message
 
 from perdure.api.common.v1 import Payload
 from perdure.api.deployment.v1 import WorkerDeploymentVersion
+from perdure.api.workflow.v1 import VersioningOverride
 from tests.differential.context import Context
 from tests.differential.registry import scenario
+from tests.differential.scenarios.deployments import PINNED
 from tests.support.proto import workflowservice as service
 
 _BUILDS = ("b", "b.c", "b:c")
@@ -138,3 +140,13 @@ async def deployment_text_deleted(ctx: Context) -> None:
             namespace="default", version=text, identity="operator"
         ),
     )
+
+
+@scenario
+async def deployment_text_pinned_to(ctx: Context) -> None:
+    """A version that a run is to be pinned to, as text."""
+    name = await _with_versions(ctx)
+    for label, text in _texts(name).items():
+        override = VersioningOverride(behavior=PINNED, pinned_version=text)
+        request = ctx.client.start_request(ctx.id(label), ctx.id("queue"), versioning_override=override)
+        await ctx.attempt(label, request, drop=["run_id"])

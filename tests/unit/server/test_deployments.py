@@ -17,6 +17,7 @@ from perdure.api.workflowservice.v1 import (
     CreateWorkerDeploymentVersionRequest,
     DeleteWorkerDeploymentVersionRequest,
     DescribeWorkerDeploymentRequest,
+    DescribeWorkerDeploymentResponse,
     DescribeWorkflowExecutionRequest,
     PollWorkflowTaskQueueRequest,
     PollWorkflowTaskQueueResponse,
@@ -319,6 +320,7 @@ def test_a_deployment_is_described_while_one_of_its_versions_goes(monkeypatch: p
             monkeypatch.setattr(store, "count_runs", counting)
             request = DescribeWorkerDeploymentRequest(namespace="default", deployment_name=NAME)
             answer = await client.invoke(request)
+            assert isinstance(answer, DescribeWorkerDeploymentResponse)
             shown = answer.worker_deployment_info.version_summaries
             assert [row.deployment_version.build_id for row in shown] == ["2", "1"]
             assert list(client.server.deployments.get(namespace_id, NAME).versions) == ["1"]

@@ -46,6 +46,7 @@ from perdure.server.deployments import Deployments
 from perdure.server.engine.engine import Engine
 from perdure.server.service import deployment_messages as shown
 from perdure.server.service.call import Call
+from perdure.server.service.queue_stats import levels_of, stats_message
 from perdure.server.service.version_uses import VersionUses
 from perdure.server.service.worker_versions import (
     check_deployment_name,
@@ -114,8 +115,10 @@ class DeploymentRpcs:
             row = response.version_task_queues.add(name=queue, type=kind)
             if request.report_task_queue_stats:
                 key = QueueKey(namespace_id, queue_name(queue, version), TaskKind(kind))
-                levels = await self._engine.reading(self._engine.store.count_tasks(key))
-                row.stats.approximate_backlog_count = sum(level.waiting for level in levels)
+                levels = await levels_of(self._engine, (key,))
+                row.stats.CopyFrom(stats_message(levels.values(), now_ns))
+                for level, waiting in levels.items():
+                    row.stats_by_priority_key[level].CopyFrom(stats_message((waiting,), now_ns))
         return response
 
     async def list_worker_deployments(

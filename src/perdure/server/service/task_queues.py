@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from perdure.api.enums.v1 import (
     BuildIdTaskReachability,
@@ -13,7 +11,7 @@ from perdure.api.enums.v1 import (
     TaskQueueKind,
     TaskQueueType,
 )
-from perdure.api.taskqueue.v1 import PollerInfo, TaskQueueStats, TaskQueueVersioningInfo
+from perdure.api.taskqueue.v1 import PollerInfo, TaskQueueVersioningInfo
 from perdure.api.workflowservice.v1 import (
     DescribeTaskQueueRequest,
     DescribeTaskQueueResponse,
@@ -25,14 +23,14 @@ from perdure.api.workflowservice.v1 import (
 from perdure.core.deployment.routes import UNVERSIONED, dotted, queue_name, split_version, version_message
 from perdure.core.errors import InvalidArgumentError
 from perdure.core.queues import config as queue_config
-from perdure.core.run.protos import set_duration, set_timestamp
+from perdure.core.run.protos import set_timestamp
 from perdure.core.run.records import QueueKey, TaskKind
 from perdure.server.deployments import Deployments
-from perdure.server.engine.backlog import DEFAULT_LEVEL
 from perdure.server.engine.engine import Engine
 from perdure.server.queue_configs import QueueConfigs
 from perdure.server.service import checks
 from perdure.server.service.call import Call
+from perdure.server.service.queue_stats import levels_of, stats_message
 
 _ACTIVITY = TaskQueueType.Value("TASK_QUEUE_TYPE_ACTIVITY")
 _NEXUS = TaskQueueType.Value("TASK_QUEUE_TYPE_NEXUS")
@@ -48,25 +46,6 @@ _POLLS_PER_SECOND = 100_000.0
 _MAX_REACHABILITY_BUILD_IDS = 5
 _NEVER_NS = -62_135_596_800 * 1_000_000_000
 """The first moment that a timestamp can name, for what never happened."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Level:
-    """What is known of the tasks of one priority."""
-
-    count: int = 0
-    oldest_ns: int | None = None
-    added_per_s: float = 0.0
-    given_out_per_s: float = 0.0
-
-    def plus(self, other: _Level) -> _Level:
-        times = [level.oldest_ns for level in (self, other) if level.oldest_ns is not None]
-        return _Level(
-            self.count + other.count,
-            min(times, default=None),
-            self.added_per_s + other.added_per_s,
-            self.given_out_per_s + other.given_out_per_s,
-        )
 
 
 class TaskQueues:
@@ -97,12 +76,12 @@ class TaskQueues:
         if request.report_config and (config := self._configs.find(key)) is not None:
             response.config.CopyFrom(queue_config.message(config))
         if request.report_stats or request.include_task_queue_status:
-            levels = await self._levels(parts)
-            stats = self._stats(levels.values())
+            levels, now_ns = await levels_of(self._engine, parts), self._engine.runtime.now_ns()
+            stats = stats_message(levels.values(), now_ns)
             if request.report_stats:
                 response.stats.CopyFrom(stats)
                 for level, known in levels.items():
-                    response.stats_by_priority_key[level].CopyFrom(self._stats((known,)))
+                    response.stats_by_priority_key[level].CopyFrom(stats_message((known,), now_ns))
             if request.include_task_queue_status:
                 response.task_queue_status.backlog_count_hint = stats.approximate_backlog_count
                 response.task_queue_status.rate_per_second = per_second
@@ -111,8 +90,7 @@ class TaskQueues:
     async def _describe_enhanced(
         self, namespace_id: str, name: str, request: DescribeTaskQueueRequest
     ) -> DescribeTaskQueueResponse:
-        """The older mode: tasks of workflows and activities, by build id. Only workers without version have one here;
-        what has a version is described by its deployment."""
+        """The older mode: tasks of workflows and activities, by build id."""
         build_ids = tuple(request.versions.build_ids)
         if request.report_task_reachability and len(build_ids) > _MAX_REACHABILITY_BUILD_IDS:
             raise InvalidArgumentError(
@@ -125,23 +103,45 @@ class TaskQueues:
                 "queue."
             )
         response = DescribeTaskQueueResponse()
-        chosen = request.versions
-        is_default = not request.HasField("versions") or chosen.unversioned
-        for build_id in dict.fromkeys((*build_ids, *(("",) if is_default else ()))):
-            info = response.versions_info[build_id]
-            for number in dict.fromkeys(request.task_queue_types or (_WORKFLOW, _ACTIVITY)):
-                if number not in _KINDS:
-                    continue
-                described = info.types_info[number]
-                key = QueueKey(namespace_id, name, _KINDS[number])
-                if request.report_pollers and not build_id:
-                    described.pollers.extend(self._pollers(key))
+        types = [number for number in request.task_queue_types or (_WORKFLOW, _ACTIVITY) if number in _KINDS]
+        for number in dict.fromkeys(types):
+            key = QueueKey(namespace_id, name, _KINDS[number])
+            for label, part in self._chosen_parts(key, request).items():
+                described = response.versions_info[label].types_info[number]
+                queues = (part,) if part is not None else ()
+                if request.report_pollers:
+                    described.pollers.extend(poller for queue in queues for poller in self._pollers(queue))
                 if request.report_stats:
-                    levels = await self._levels(() if build_id else (key,))
-                    described.stats.CopyFrom(self._stats(levels.values()))
-            if request.report_task_reachability:
-                info.task_reachability = _UNREACHABLE if build_id else _REACHABLE
+                    levels = await levels_of(self._engine, queues)
+                    described.stats.CopyFrom(stats_message(levels.values(), self._engine.runtime.now_ns()))
+        for text in request.versions.build_ids:
+            response.versions_info[text].SetInParent()
+        if request.report_task_reachability:
+            for label, info in response.versions_info.items():
+                info.task_reachability = _UNREACHABLE if label else _REACHABLE
         return response
+
+    def _chosen_parts(self, key: QueueKey, request: DescribeTaskQueueRequest) -> dict[str, QueueKey | None]:
+        """What of a queue a request of the older mode asks for, by its name in the answer: build ids of earlier
+        releases have no part here, versions have theirs under their whole name. All active versions are asked for
+        beside others only: so it is on the official server."""
+        chosen: dict[str, QueueKey | None] = {}
+        routes = self._deployments.routes(key.namespace_id)
+        known = {version: dotted(version) for version in routes.members}
+        for text in request.versions.build_ids:
+            found = [version for version, dotted_text in known.items() if text in (version, dotted_text)]
+            for version in found:
+                chosen[version] = key._replace(name=queue_name(key.name, version))
+            if not found:
+                chosen[text] = key if not text else None
+        if not request.HasField("versions") or request.versions.unversioned:
+            chosen[UNVERSIONED] = key
+        if request.versions.all_active and chosen:
+            for version in known:
+                part = key._replace(name=queue_name(key.name, version))
+                if routes.has(version, key.name, key.kind) and self._engine.matching.recent_pollers(part):
+                    chosen[version] = part
+        return chosen
 
     def _parts(self, key: QueueKey) -> tuple[QueueKey, ...]:
         """The queue itself and its parts for each version that was polled on it."""
@@ -194,31 +194,6 @@ class TaskQueues:
         shown.requests_per_second = limits.queue.per_second
         shown.rate_limit_source = _SET_BY_API if limits.is_of_operator else _SET_BY_WORKER
         return limits.queue.per_second
-
-    async def _levels(self, parts: Iterable[QueueKey]) -> Mapping[int, _Level]:
-        """What waits and what goes, by priority; the default one is always there."""
-        levels = {DEFAULT_LEVEL: _Level()}
-        for part in parts:
-            for row in await self._engine.reading(self._engine.store.count_tasks(part)):
-                known = levels.get(row.priority, _Level())
-                levels[row.priority] = known.plus(_Level(row.waiting, row.oldest_ns))
-            for level, (added, gone) in self._engine.matching.rates(part).items():
-                levels[level] = levels.get(level, _Level()).plus(_Level(0, None, added, gone))
-        return dict(sorted(levels.items()))
-
-    def _stats(self, levels: Iterable[_Level]) -> TaskQueueStats:
-        total = _Level()
-        for level in levels:
-            total = total.plus(level)
-        stats = TaskQueueStats(
-            approximate_backlog_count=total.count,
-            tasks_add_rate=total.added_per_s,
-            tasks_dispatch_rate=total.given_out_per_s,
-        )
-        now_ns = self._engine.runtime.now_ns()
-        age_ns = max(now_ns - total.oldest_ns, 0) if total.oldest_ns is not None else 0
-        set_duration(stats.approximate_backlog_age, age_ns)
-        return stats
 
     async def update_task_queue_config(
         self, request: UpdateTaskQueueConfigRequest, call: Call
