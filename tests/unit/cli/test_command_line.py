@@ -277,3 +277,16 @@ def test_help_imports_nothing_heavy() -> None:
     )
     assert (done.returncode, done.stderr.strip()) == (0, "[]")
     assert "workflow" in done.stdout
+
+
+def test_the_package_is_the_command_too() -> None:
+    """`python -m perdure`, where the command is not on the search path, calls itself by its name."""
+    done = subprocess.run(
+        [sys.executable, "-m", "perdure", "no-such-verb"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no command perdure no-such-verb" in done.stderr
