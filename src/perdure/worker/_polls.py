@@ -26,6 +26,7 @@ from perdure.worker._poller_behavior import (
 )
 from perdure.worker._pollers import PollBalance, PollerGroup, PollerScaler
 from perdure.worker._rate import RateLimit
+from perdure.worker._tuning import DEFAULT_SLOTS
 from perdure.worker._workflow_answers import sticky_task_queue
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
 
 # A server answers a long poll after 60 seconds at the latest.
 _POLL_TIMEOUT = timedelta(seconds=70)
-_MOST_POLLS = 50
+_MOST_POLLS = DEFAULT_SLOTS * 2 // 5
+"""Of a queue, unless the user says how many. Each holds a slot: two queues at their most leave a fifth of the slots for
+first tasks that come with the answers to starts."""
 
 
 def workflow_pollers(

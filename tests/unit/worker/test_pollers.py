@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import pytest
 
 from perdure.service import RPCError, RPCStatusCode
-from perdure.worker import _calls, _pollers
+from perdure.worker import _calls, _pollers, _polls
 from perdure.worker._calls import call_until
+from perdure.worker._poller_behavior import DEFAULT_POLLER_BEHAVIOR
 from perdure.worker._pollers import PollBalance, PollerGroup, PollerScaler
 from perdure.worker._rate import RateLimit
 from perdure.worker._slots import ActivitySlot, FixedSlots, Permit, Slots
-from perdure.worker._tuning import SlotInfo
+from perdure.worker._tuning import DEFAULT_SLOTS, SlotInfo
 
 
 @dataclass
@@ -179,6 +180,15 @@ def test_a_server_that_never_suggests_a_number_of_polls_loses_none() -> None:
     assert scaler.target == 5
     scaler.refused(is_overloaded=False)
     assert scaler.target == 4
+
+
+def test_under_load_slots_are_left_for_first_tasks_that_come_with_starts() -> None:
+    """Polls hold slots too: those of both queues, at their most, hold less than a worker has by default."""
+    queues = [_polls._scaler(DEFAULT_POLLER_BEHAVIOR) for _ in range(2)]
+    for scaler in queues:
+        for _ in range(DEFAULT_SLOTS):
+            scaler.answered(None, has_task=True, waited_s=0.0)
+    assert 0.5 * DEFAULT_SLOTS < sum(scaler.target for scaler in queues) <= 0.8 * DEFAULT_SLOTS
 
 
 def test_a_call_is_repeated_until_it_is_answered() -> None:
