@@ -10,6 +10,7 @@
     crons.py, cron_oracle.py                    chains of runs with a cron schedule
     limits.py, limit_oracle.py                  a task queue with a rate limit
     removals.py, removal_oracle.py              namespaces that are deleted while everything goes on in them
+    fleet.py, fleet_oracle.py                   workers that say how they are, and who lists them
     program.py, interpreter.py                  random workflows, and the pure function from history to commands
     model.py, oracle.py                         what must hold: a second derivation from the history, named invariants
     world.py                                    one seed from beginning to end

@@ -46,6 +46,8 @@ class Context:
         self.calls_answered = 0
         self.store_is_down = False
         self.store_is_up_since_s = -math.inf
+        self.set_back_s = 0.0
+        """By how much the machine's clock was set back, in sum."""
         self.calm_since_s: float | None = None
         """Simulated seconds at which the faults ended."""
 

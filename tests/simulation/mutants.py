@@ -55,6 +55,7 @@ from tests.simulation.callback_mutants import CALLBACK_MUTANTS
 from tests.simulation.control_mutants import CONTROL_MUTANTS
 from tests.simulation.cron_mutants import CRON_MUTANTS
 from tests.simulation.deployment_mutants import DEPLOYMENT_MUTANTS
+from tests.simulation.fleet_mutants import FLEET_MUTANTS
 from tests.simulation.interpreter import NonDeterminism
 from tests.simulation.limit_mutants import LIMIT_MUTANTS
 from tests.simulation.loop import SimulationError
@@ -76,6 +77,7 @@ MUTANTS: dict[str, Mutant] = {
         *CONTROL_MUTANTS,
         *CRON_MUTANTS,
         *DEPLOYMENT_MUTANTS,
+        *FLEET_MUTANTS,
         *LIMIT_MUTANTS,
         *REMOVAL_MUTANTS,
         *UPDATE_WITH_START_MUTANTS,

@@ -23,6 +23,7 @@ from tests.simulation.callback_oracle import CallbackOracle
 from tests.simulation.control_oracle import ControlOracle
 from tests.simulation.cron_oracle import CronOracle
 from tests.simulation.deployment_oracle import DeploymentOracle
+from tests.simulation.fleet_oracle import FleetOracle
 from tests.simulation.interpreter import attributes_of, event_name, value_of, verdict
 from tests.simulation.limit_oracle import LimitOracle
 from tests.simulation.model import RUNNING, RunModel, check
@@ -100,6 +101,7 @@ class Oracle:
         self.schedules = ScheduleOracle(trace, self.models)
         self.crons = CronOracle(trace, self.models)
         self.removals = RemovalOracle(store, trace)
+        self.fleet = FleetOracle(trace)
         self._batches: dict[BatchKey, BatchState] = {}
         self._heartbeats: dict[tuple[str, str], tuple[list[Any], set[str]]] = {}
 

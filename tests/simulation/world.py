@@ -15,12 +15,13 @@ from perdure.api.operatorservice.v1 import CreateNexusEndpointRequest
 from perdure.core.deployment.routes import queue_name, version_text
 from perdure.core.run.records import QueueKey, RunKey, TaskKey, TaskKind
 from perdure.store.memory import MemoryStore
-from tests.simulation import crons, knobs, limit_oracle, limits, removals, update_with_start
+from tests.simulation import crons, fleet, knobs, limit_oracle, limits, removals, update_with_start
 from tests.simulation.client import SimClient, draw_plan
 from tests.simulation.context import Context
 from tests.simulation.crons import CronClient
 from tests.simulation.deployment_oracle import QUEUE
 from tests.simulation.faults import Faults, draw_faults
+from tests.simulation.fleet import Fleet
 from tests.simulation.loop import MOST_STEPS, Node, SimLoop, new_loop
 from tests.simulation.model import Broken, check
 from tests.simulation.operations import OperationClient
@@ -49,7 +50,14 @@ TASK_QUEUE = "queue"
 VERSIONED_SHARE = 0.024
 """Of the seeds, in so many a rollout goes on beside everything else; one nearly doubles what a seed costs."""
 Client = (
-    SimClient | ScheduleClient | StandaloneClient | OperationClient | OperatorClient | RemovalClient | Rollout
+    SimClient
+    | ScheduleClient
+    | StandaloneClient
+    | OperationClient
+    | OperatorClient
+    | RemovalClient
+    | Rollout
+    | Fleet
 )
 _HOUR_NS = 3_600_000_000_000
 
@@ -98,7 +106,6 @@ class World:
         self._server_ended = self.loop.create_future()
         self._servers = 0
         self._workers = 0
-        self._set_back_s = 0.0
         self._worker_nodes: list[Node] = []
 
     # --- processes
@@ -206,8 +213,8 @@ class World:
                 return
             jump_s = self.random.choice((-300.0, -30.0, -1.0, 1.0, 30.0, 3600.0))
             self.trace.reach("clock set back" if jump_s < 0 else "clock set forward")
-            self._set_back_s += max(-jump_s, 0.0)
-            self.oracle.clock_set_back = self._set_back_s > 0
+            self.context.set_back_s += max(-jump_s, 0.0)
+            self.oracle.clock_set_back = self.context.set_back_s > 0
             self.clock.offset_ns += int(jump_s * 1e9)
             self.context.note("clock", f"jumps by {jump_s} s")
 
@@ -270,6 +277,7 @@ class World:
             *self._start_crons(),
             *self._start_limits(),
             *self._start_removals(),
+            *self._start_fleet(),
         ]
         await self.loop.sleep(random.uniform(10, 90))
         context.faults = self.faults.ended()
@@ -373,9 +381,15 @@ class World:
         removals.start_worker(self.context, node)
         return [RemovalClient(self.context, self.loop.new_node("removals"))]
 
+    def _start_fleet(self) -> list[Fleet]:
+        """Workers that say how they are in a few of the seeds, with randomness of their own."""
+        if self.context.stream("has fleet").random() >= fleet.SHARE:
+            return []
+        return [Fleet(self.context, self.loop.new_node("fleet client"), NAMESPACES)]
+
     async def _until_finished(self, clients: Sequence[Client]) -> None:
         began = self.loop.time()
-        deadline = began + FINISH_WITHIN_S + self._set_back_s
+        deadline = began + FINISH_WITHIN_S + self.context.set_back_s
         waiting: dict[tuple[RunKey, TaskKey, str], float] = {}
         callbacks = self.oracle.callbacks
         while any(client.unfinished for client in clients) or self._open_runs() or callbacks.open():
@@ -446,7 +460,9 @@ class World:
         if self.server is None:
             raise Broken("a server runs once the faults have ended", self._servers)
         self.server.check_memory()
-        self.clock.offset_ns += int(self.config.retention_s * 1e9) + _HOUR_NS + int(self._set_back_s * 1e9)
+        self.clock.offset_ns += (
+            int(self.config.retention_s * 1e9) + _HOUR_NS + int(self.context.set_back_s * 1e9)
+        )
         for _ in range(240):
             if not (self.oracle.models or self.oracle.standalone.states or self.oracle.operations.states):
                 break

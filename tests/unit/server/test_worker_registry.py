@@ -55,6 +55,36 @@ def test_a_worker_that_shuts_down_is_forgotten_at_once() -> None:
     assert _keys(registry) == ["b"]
 
 
+def _said(key: str, at_s: int, status: Status.ValueType = Status.WORKER_STATUS_RUNNING) -> WorkerHeartbeat:
+    heartbeat = _worker(key, status)
+    heartbeat.heartbeat_time.seconds = at_s
+    return heartbeat
+
+
+def test_what_comes_late_does_not_bring_a_worker_back() -> None:
+    """A copy of a heartbeat from before the shutdown; the next one of that name, which is alive, is found."""
+    registry = WorkerRegistry(Clock())
+    registry.record("n", [_said("a", 1000), _said("a", 1001, Status.WORKER_STATUS_SHUTDOWN)])
+    registry.record("n", [_said("a", 1000)])
+    assert _keys(registry) == []
+    assert registry.find("n", "a") is None
+    registry.record("n", [_said("a", 1002)])
+    assert _keys(registry) == ["a"]
+
+
+def test_what_comes_late_does_not_replace_what_is_newer() -> None:
+    """But it is a sign of life; and a clock that was set back is not waited for."""
+    clock = Clock()
+    registry = WorkerRegistry(clock)
+    registry.record("n", [_said("a", 1000)])
+    clock.time_ns += REMEMBERED_NS - 1
+    registry.record("n", [_said("a", 999)])
+    clock.time_ns += REMEMBERED_NS - 1
+    assert [worker.heartbeat_time.seconds for worker in registry.all("n")] == [1000]
+    registry.record("n", [_said("a", 1000 - REMEMBERED_NS // 1_000_000_000 - 1)])
+    assert [worker.heartbeat_time.seconds for worker in registry.all("n")] == [699]
+
+
 def test_namespaces_do_not_mix() -> None:
     registry = WorkerRegistry(Clock())
     registry.record("n", [_worker("a")])
@@ -88,5 +118,24 @@ def test_a_status_of_a_newer_protocol_does_not_break_lists() -> None:
                     workflowservice.ListWorkersRequest(namespace="default", query=query)
                 )
                 assert [found.worker_instance_key for found in listed.workers] == keys
+
+    run(scenario())
+
+
+def test_a_time_that_no_calendar_has_does_not_break_lists() -> None:
+    """One worker's nonsense would otherwise keep everybody from looking."""
+
+    async def scenario() -> None:
+        async with serving() as client:
+            request = workflowservice.RecordWorkerHeartbeatRequest(
+                namespace="default", worker_heartbeat=[_said("a", 10**12), _said("b", 1000)]
+            )
+            await client.invoke(request)
+            await client.invoke(request)
+            query = "HeartbeatTime > '1970-01-01T00:00:00Z'"
+            listed: Any = await client.invoke(
+                workflowservice.ListWorkersRequest(namespace="default", query=query)
+            )
+            assert [found.worker_instance_key for found in listed.workers] == ["a", "b"]
 
     run(scenario())

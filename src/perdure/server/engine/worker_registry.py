@@ -8,10 +8,12 @@ from collections.abc import Iterable
 
 from perdure.api.enums.v1 import WorkerStatus
 from perdure.api.worker.v1 import WorkerHeartbeat
+from perdure.core.run.protos import timestamp_ns
 from perdure.server.runtime import Runtime
 
 REMEMBERED_NS = 5 * 60 * 1_000_000_000
-"""A worker that was silent for this long is gone."""
+"""A worker that was silent for this long is gone. That one has shut down is known for this long, whatever comes late of
+what it said before."""
 MOST_WORKERS = 100_000
 _SHUTDOWN = WorkerStatus.Value("WORKER_STATUS_SHUTDOWN")
 
@@ -29,13 +31,13 @@ class WorkerRegistry:
         """By namespace id and worker instance key, least recently seen first."""
 
     def record(self, namespace_id: str, heartbeats: Iterable[WorkerHeartbeat]) -> None:
-        """Takes heartbeats; a worker that says it has shut down is forgotten."""
+        """Takes heartbeats; a worker that says it has shut down is found no more."""
         now_ns = self._runtime.now_ns()
         for heartbeat in heartbeats:
             key = (namespace_id, heartbeat.worker_instance_key)
-            self._workers.pop(key, None)
-            if heartbeat.status != _SHUTDOWN:
-                self._workers[key] = (now_ns, heartbeat)
+            known = self._workers.pop(key, None)
+            last = known[1] if known is not None and _came_late(heartbeat, known[1]) else heartbeat
+            self._workers[key] = (now_ns, last)
         self._forget(now_ns)
 
     def _forget(self, now_ns: int) -> None:
@@ -48,13 +50,21 @@ class WorkerRegistry:
     def find(self, namespace_id: str, worker_instance_key: str) -> WorkerHeartbeat | None:
         """A worker's last heartbeat; None when it is not known."""
         self._forget(self._runtime.now_ns())
-        found = self._workers.get((namespace_id, worker_instance_key))
-        return found[1] if found is not None else None
+        _, found = self._workers.get((namespace_id, worker_instance_key), (0, None))
+        return found if found is not None and found.status != _SHUTDOWN else None
 
     def all(self, namespace_id: str) -> list[WorkerHeartbeat]:
         """The last heartbeats of a namespace's workers, by instance key."""
         self._forget(self._runtime.now_ns())
         found = {
-            key: seen[1] for (namespace, key), seen in self._workers.items() if namespace == namespace_id
+            key: heartbeat
+            for (namespace, key), (_, heartbeat) in self._workers.items()
+            if namespace == namespace_id and heartbeat.status != _SHUTDOWN
         }
         return [found[key] for key in sorted(found)]
+
+
+def _came_late(heartbeat: WorkerHeartbeat, known: WorkerHeartbeat) -> bool:
+    """Whether a worker said this before what is known of it; if much older, then by a clock that was set back since."""
+    older_ns = timestamp_ns(known.heartbeat_time) - timestamp_ns(heartbeat.heartbeat_time)
+    return 0 < older_ns <= REMEMBERED_NS

@@ -17,6 +17,7 @@ from perdure.api.workflowservice.v1 import (
     RecordWorkerHeartbeatResponse,
 )
 from perdure.core.errors import InvalidArgumentError, NotFoundError
+from perdure.core.run.protos import timestamp_ns
 from perdure.core.visibility.attributes import AttributeType
 from perdure.core.visibility.cache import QueryCache
 from perdure.core.visibility.evaluate import matches
@@ -116,7 +117,7 @@ def _record(worker: WorkerHeartbeat) -> dict[str, object]:
     record: dict[str, object] = {name: read(worker) or None for name, read in _FIELDS.items()}
     for name, field in _TIMES.items():
         if worker.HasField(field):  # type: ignore[arg-type]  # a row of the table above
-            record[name] = getattr(worker, field).ToNanoseconds()
+            record[name] = timestamp_ns(getattr(worker, field))
     return record
 
 
