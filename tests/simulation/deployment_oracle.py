@@ -91,9 +91,13 @@ class DeploymentOracle:
             self.routing = routing
             self._routings.append((self._time_s(), routing))
 
-    def told(self, routing: Routing) -> None:
-        """The server has described its routing, the operator having waited for its last change."""
-        check(routing in (self.routing, self.wished), "an acknowledged routing survives", routing)
+    def told(self, routing: Routing, asked_s: float) -> None:
+        """The server has described its routing, which it was asked for at that time.
+
+        What was asked for before, and given up, may have been done meanwhile.
+        """
+        known = {self.wished, *self._since(asked_s)}
+        check(routing in known, "an acknowledged routing survives", routing)
 
     def pinned_to(self, build: str, open_runs: Iterable[RunKey]) -> set[RunKey]:
         """Which of these runs are pinned to a build."""
@@ -170,12 +174,12 @@ class DeploymentOracle:
     def _targets_since(self, since_s: float) -> set[str]:
         calm = self.calm_since_s is not None and since_s - self.calm_since_s > _ON_ITS_WAY_S
         since_s -= _ON_ITS_WAY_CALM_S if calm else _ON_ITS_WAY_S
+        return {target for routing in self._since(since_s) for target in routing.targets()}
+
+    def _since(self, since_s: float) -> list[Routing]:
+        """The routings that were in force at a time, and all that followed."""
         ends = [*(begin for begin, _ in self._routings[1:]), self._time_s() + 1.0]
-        found: set[str] = set()
-        for (_, routing), end in zip(self._routings, ends, strict=True):
-            if end >= since_s:
-                found |= routing.targets()
-        return found
+        return [routing for (_, routing), end in zip(self._routings, ends, strict=True) if end >= since_s]
 
     def activity_begins(self, run: RunKey, worker: str) -> None:
         """A worker was given an activity: of the run's version, or as routed if that is not known to take any."""

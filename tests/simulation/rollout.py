@@ -161,6 +161,7 @@ class Rollout:
     async def _change(self, goal: Routing) -> None:
         """Changes the routing, in two steps if need be. A late copy of a request does nothing: its token is old."""
         while True:
+            asked_s = self._loop.time()
             description = await self._call(
                 DescribeWorkerDeploymentRequest(namespace=self._namespace, deployment_name=NAME),
                 DescribeWorkerDeploymentResponse,
@@ -173,7 +174,7 @@ class Rollout:
                 known.ramping_deployment_version.build_id,
                 known.ramping_version_percentage,
             )
-            self._oracle.told(routing)
+            self._oracle.told(routing, asked_s)
             if routing == goal:
                 return
             await self._step(routing, goal, description.conflict_token)
