@@ -83,6 +83,11 @@ _CLOSED_CALLER = (
     "they go on to be shown"
 )
 
+_CANCEL_IN_OLDER_FORM = (
+    "a handler's refusal to cancel is told as it was given; the official server asks itself by HTTP in an older form, "
+    "in which the words are lost when there is a cause, and the type when there is none"
+)
+
 _REPEATED = (
     "a repeated request finds what the first did and writes nothing; "
     "the official server counts it as a transition"
@@ -183,6 +188,15 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
             "nexus_closed_caller",
             "nexus_closed_right_after_scheduling",
             "nexus_cancel_and_close",
+        )
+    ),
+    *(
+        KnownDifference(
+            "nexus_cancel_answers", f"{label}.last_attempt_failure.{field}", _CANCEL_IN_OLDER_FORM
+        )
+        for label, field in (
+            ("not found again: pending.cancellation_info", "message"),
+            ("older no type: pending.cancellation_info", "nexus_handler_failure_info.type"),
         )
     ),
     KnownDifference(

@@ -124,8 +124,7 @@ class NexusTaskRpcs:
         fields = open_token(self._engine, NEXUS_TASK, request.task_token, namespace)
         if start.HasField("operation_error"):
             _check_details(start.operation_error.failure)
-        response = request.response if request.HasField("response") else None
-        self._tasks.answer(str(fields[2]), Answer(response=response))
+        self._tasks.answer(str(fields[2]), Answer(response=request.response))
         return RespondNexusTaskCompletedResponse()
 
     async def respond_nexus_task_failed(
