@@ -12,6 +12,8 @@ from perdure.api.nexus.v1 import Link as NexusLink
 from perdure.core.nexus import failures, links
 
 UPSTREAM_TIMEOUT: Final = "UPSTREAM_TIMEOUT"
+_UNSUCCESSFUL = ("failed", "canceled")
+"""The states of operations that did not end well, as handlers write them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ def of_start(answer: Answer | None) -> StartOutcome:
     if variant == "failure":
         return ended(start.failure, is_canceled=start.failure.HasField("canceled_failure_info"))
     error = start.operation_error
+    if error.operation_state not in _UNSUCCESSFUL:
+        return refused("INTERNAL", f'unexpected operation state: "{error.operation_state}"')
     return ended(failures.to_temporal(error.failure), is_canceled=error.operation_state == "canceled")
 
 
