@@ -176,7 +176,8 @@ class NexusRequests:
     async def _start_at(
         self, endpoint: Endpoint, order: Order, timeout_s: float, operation_s: float
     ) -> StartOutcome:
-        request = self._start_request(order, self._callback_url(order.run) if endpoint.url else "")
+        callback_url = self._callback_url(order.run) if endpoint.url else ""
+        request = self._start_request(order, endpoint, callback_url)
         if not endpoint.url:
             return outcomes.of_start(await self._ask(endpoint, request, timeout_s, operation_s))
         if self._remote is None:
@@ -209,9 +210,9 @@ class NexusRequests:
         filled = self.callback_template.replace("{{.NamespaceName}}", quote(name, safe=""))
         return filled.replace("{{.NamespaceID}}", run.namespace_id)
 
-    def _start_request(self, order: Order, callback_url: str) -> Request:
+    def _start_request(self, order: Order, endpoint: Endpoint, callback_url: str) -> Request:
         operation = order.operation
-        request = self._request(order)
+        request = self._request(order, endpoint)
         request.capabilities.temporal_failure_responses = True
         start = request.start_operation
         start.service, start.operation = operation.service, operation.operation
@@ -250,7 +251,7 @@ class NexusRequests:
             short = "".join(word.capitalize() for word in name.split("_"))
             message = f"not enough time to execute another request before {short} timeout"
             return Refused(_call_error(message), may_retry=False)
-        request = self._request(order)
+        request = self._request(order, endpoint)
         request.capabilities.SetInParent()
         asked = request.cancel_operation
         asked.service, asked.operation = operation.service, operation.operation
@@ -288,8 +289,8 @@ class NexusRequests:
     def _endpoint(self, operation: NexusOperation) -> Endpoint | None:
         return self._endpoints.by_id(operation.endpoint_id) or self._endpoints.by_name(operation.endpoint)
 
-    def _request(self, order: Order) -> Request:
-        request = Request(endpoint=order.operation.endpoint)
+    def _request(self, order: Order, endpoint: Endpoint) -> Request:
+        request = Request(endpoint=endpoint.name)  # as it is called now
         request.header.update(order.header)
         request.scheduled_time.FromNanoseconds(self._engine.runtime.now_ns())
         return request
