@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from tests.differential.context import Context, Run
@@ -33,6 +34,7 @@ from tests.support.builders import (
 from tests.support.proto import enums, nexus, workflowservice
 
 EventType = enums.EventType
+SCHEDULED = EventType.EVENT_TYPE_NEXUS_OPERATION_SCHEDULED
 STARTED = EventType.EVENT_TYPE_NEXUS_OPERATION_STARTED
 CANCEL_COMPLETED = EventType.EVENT_TYPE_NEXUS_OPERATION_CANCEL_REQUEST_COMPLETED
 CANCEL_FAILED = EventType.EVENT_TYPE_NEXUS_OPERATION_CANCEL_REQUEST_FAILED
@@ -174,7 +176,8 @@ async def nexus_cancel_while_start_backs_off(ctx: Context) -> None:
     await run.until_described("backing off", lambda found: found.pending_nexus_operations[0].attempt == 1)
     await run.signal()
     await run.step(cancel(5))
-    ctx.record("described before", await run.describe(), drop=[TRANSITIONS])
+    pending = (await run.describe()).pending_nexus_operations[0]
+    ctx.record("cancellation", pending.cancellation_info)
     await answer(ctx, await poll_nexus(ctx, task_queue), **started())
     await confirm(ctx, await poll_nexus(ctx, task_queue))
     await until_has(run, CANCEL_COMPLETED)
@@ -230,11 +233,15 @@ async def nexus_cancel_after_asked(ctx: Context) -> None:
 @scenario
 async def nexus_cancel_without_time(ctx: Context) -> None:
     """A request to cancel with too little time left before each timeout of an operation."""
+    timeout_s, left_s = 3.0, 1.4
 
     async def one(part: Context, label: str) -> None:
-        run, _ = await running(part, **{f"{label}_timeout": duration(3)})
-        await part.pause(1.8)
-        await run.step(cancel(5))
+        run, _ = await running(part, **{f"{label}_timeout": duration(timeout_s)})
+        task = await run.poll()
+        since = SCHEDULED if label == "schedule_to_close" else STARTED
+        began = next(event for event in await run.events() if event.event_type == since).event_time
+        await part.pause(max(began.ToNanoseconds() / 1e9 + timeout_s - left_s - time.time(), 0))
+        await run.complete(task, cancel(5))
         await until_has(run, CANCEL_FAILED, TIMED_OUT)
         await run.record_history()
 
