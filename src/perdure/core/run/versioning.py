@@ -381,7 +381,8 @@ def inheritance(
     target = WorkflowExecutionStartedEventAttributes()
     if task_queue != header.task_queue and not routes.has(now, task_queue, TaskKind.WORKFLOW):
         return target
-    if known.override_version and not known.override_once and not has_override:
+    is_child = not initiator  # a child has even what counts for its parent's next workflow task alone
+    if known.override_version and not has_override and (is_child or not known.override_once):
         target.versioning_override.ParseFromString(known.override)
     if not now or not holds or initiator == _BY_CRON:
         return target
