@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from perdure.core.run.records import RunKey
-from perdure.server.engine.runs import RunCache
+from perdure.core.run.state import RunHeader, RunState
+from perdure.server.engine.runs import RunCache, RunSlot
 
 CAPACITY = 100
 
@@ -16,9 +17,16 @@ def key(number: int) -> RunKey:
     return RunKey("n", f"w{number}", "r")
 
 
+def pin(cache: RunCache, number: int) -> RunSlot:
+    """Pins a run and loads it."""
+    slot = cache.pin(key(number))
+    slot.state = RunState(slot.key, 0, RunHeader())
+    return slot
+
+
 def use(cache: RunCache, number: int) -> None:
-    """Pins a run and lets it go."""
-    cache.unpin(cache.pin(key(number)))
+    """Pins a run, loads it and lets it go."""
+    cache.unpin(pin(cache, number))
 
 
 def test_the_least_recently_used_leave() -> None:
@@ -35,12 +43,12 @@ def test_the_least_recently_used_leave() -> None:
 def test_runs_in_use_stay_and_the_others_leave_for_them() -> None:
     """Also when everything that was used longest ago is in use."""
     cache = RunCache(CAPACITY)
-    pinned = [cache.pin(key(number)) for number in range(CAPACITY // 2)]
+    pinned = [pin(cache, number) for number in range(CAPACITY // 2)]
     for number in range(CAPACITY, 10 * CAPACITY):
         use(cache, number)
     assert len(cache) == CAPACITY
     assert all(cache.peek(slot.key) is slot for slot in pinned)
-    more = [cache.pin(key(number)) for number in range(-CAPACITY, 0)]
+    more = [pin(cache, number) for number in range(-CAPACITY, 0)]
     assert len(cache) >= len(more) + len(pinned)  # all in use: more than its capacity
     for slot in (*pinned, *more):
         cache.unpin(slot)
@@ -83,7 +91,7 @@ def test_more_runs_in_use_than_there_is_room_for_cost_the_others_nothing() -> No
     """Whoever waits for a run's end keeps it in memory for hours; no use of another looks at it."""
     cache = RunCache(CAPACITY)
     slots = cache._slots = CountingSlots()
-    pinned = [cache.pin(key(number)) for number in range(10 * CAPACITY)]
+    pinned = [pin(cache, number) for number in range(10 * CAPACITY)]
     for number in range(10 * CAPACITY, 20 * CAPACITY):
         use(cache, number)
     assert slots.looked_at == 10 * CAPACITY
@@ -98,7 +106,7 @@ def test_more_runs_in_use_than_there_is_room_for_cost_the_others_nothing() -> No
 def test_a_run_used_by_several_stays_until_the_last_of_them_ends() -> None:
     """And then it is the most recently used."""
     cache = RunCache(1)
-    slot, again = cache.pin(key(0)), cache.pin(key(0))
+    slot, again = pin(cache, 0), pin(cache, 0)
     assert slot is again
     cache.unpin(slot)
     use(cache, 1)
@@ -106,3 +114,15 @@ def test_a_run_used_by_several_stays_until_the_last_of_them_ends() -> None:
     assert cache.peek(key(1)) is None
     cache.unpin(again)
     assert cache.peek(key(0)) is slot
+
+
+def test_what_holds_nothing_takes_nobodys_place() -> None:
+    """Retention deletes runs by the thousand; those that go on stay in memory."""
+    cache = RunCache(CAPACITY)
+    use(cache, 0)
+    for number in range(1, 3 * CAPACITY):
+        slot = pin(cache, number)
+        cache.drop(slot.key)
+        cache.unpin(slot)
+        cache.unpin(cache.pin(slot.key))
+    assert [slot.key for slot in cache.slots()] == [key(0)]

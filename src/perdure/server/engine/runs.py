@@ -250,11 +250,16 @@ class RunCache:
     def unpin(self, slot: RunSlot) -> None:
         """Ends a use of the slot."""
         slot.pins -= 1
-        if not slot.pins:
-            self._idle[slot.key] = slot
-            while self._idle and len(self._slots) > self._capacity:
-                key, _ = self._idle.popitem(last=False)
-                del self._slots[key]
+        if slot.pins:
+            return
+        if slot.state is None and slot.updates is None:
+            # Nothing is in it: many runs that are deleted must not take the places of others.
+            del self._slots[slot.key]
+            return
+        self._idle[slot.key] = slot
+        while self._idle and len(self._slots) > self._capacity:
+            key, _ = self._idle.popitem(last=False)
+            del self._slots[key]
 
     def drop(self, key: RunKey) -> None:
         """The run was deleted."""
