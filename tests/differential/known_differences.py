@@ -88,17 +88,12 @@ _CANCEL_IN_OLDER_FORM = (
     "in which the words are lost when there is a cause, and the type when there is none"
 )
 
-_EMPTY_FAILURE = (
-    "a failure that is said to be one of Temporal's and holds none counts with its message; the official server "
-    "loses the answer"
-)
 _END_AMONG_CAUSES = (
     "an error of a handler stays one, whatever its cause is; the official server finds an end of the operation "
     "among the causes"
 )
 _UNKNOWN_STATE = "an answer with a state that there is not says so in the failure of the attempt"
 _FAILURES_IN_OLDER_FORM = {
-    "* of Temporal no *": _EMPTY_FAILURE,
     "refused operation error: *": _END_AMONG_CAUSES,
     "no state: pending[0].last_attempt_failure.message": _UNKNOWN_STATE,
     "odd state: pending[0].last_attempt_failure.message": _UNKNOWN_STATE,
@@ -212,8 +207,8 @@ KNOWN_DIFFERENCES: tuple[KnownDifference, ...] = (
             "nexus_cancel_answers", f"{label}.last_attempt_failure.{field}", _CANCEL_IN_OLDER_FORM
         )
         for label, field in (
-            ("not found again: pending.cancellation_info", "message"),
-            ("older no type: pending.cancellation_info", "nexus_handler_failure_info.type"),
+            ("not found again: pending[0].cancellation_info", "message"),
+            ("older no type: pending[0].cancellation_info", "nexus_handler_failure_info.type"),
         )
     ),
     *(
