@@ -25,8 +25,9 @@ from perdure.api.workflowservice.v1 import (
     ShutdownWorkerRequest,
     ShutdownWorkerResponse,
 )
+from perdure.server.engine.worker_registry import REMEMBERED_S
 from tests.simulation.context import Context
-from tests.simulation.fleet_oracle import REMEMBERED_S, Said
+from tests.simulation.fleet_oracle import Said
 from tests.simulation.loop import Node
 from tests.simulation.model import check
 from tests.simulation.network import CallFailed
@@ -106,7 +107,7 @@ class Fleet:
 
     async def _say(self, namespace: str, key: str) -> None:
         heartbeat = self._heartbeat(namespace, key, _RUNNING)
-        server, offset_ns, sent_s = self._server(), self._context.clock.offset_ns, self._loop.time()
+        server, sent_s = self._server(), self._loop.time()
         try:
             await self._context.network.call(
                 RecordWorkerHeartbeatRequest(namespace=namespace, worker_heartbeat=[heartbeat]),
@@ -115,8 +116,8 @@ class Fleet:
         except CallFailed as error:
             self._context.accept(error)
             return
-        if (server, offset_ns) == (self._server(), self._context.clock.offset_ns):
-            said = Said(heartbeat.total_sticky_cache_hit, server, offset_ns, sent_s)
+        if server == self._server():
+            said = Said(heartbeat.total_sticky_cache_hit, server, sent_s)
             self._oracle.acknowledged(namespace, key, said)
 
     def _heartbeat(self, namespace: str, key: str, status: WorkerStatus.ValueType) -> WorkerHeartbeat:
@@ -138,8 +139,7 @@ class Fleet:
         while self._loop.time() < max(over_s, (context.calm_since_s or math.inf) + _SETTLED_S):
             await self._loop.sleep(random.uniform(0.5, 5))
             await self._look(random.choice(self._namespaces))
-        # Until a server's clock that was set back has caught up, nothing is forgotten.
-        await self._loop.sleep(REMEMBERED_S + context.set_back_s + 1)
+        await self._loop.sleep(REMEMBERED_S + 1)
         for namespace in self._namespaces:
             self._oracle.check_end(namespace, await self._look(namespace))
         context.trace.reach("fleet: the silent are forgotten")
@@ -151,7 +151,7 @@ class Fleet:
     async def _look(self, namespace: str) -> list[WorkerHeartbeat]:
         """Lists the workers, page by page, and checks what comes."""
         oracle, context = self._oracle, self._context
-        server, offset_ns = self._server(), context.clock.offset_ns
+        server = self._server()
         known, gone = oracle.known(namespace), oracle.gone(namespace)
         request = ListWorkersRequest(namespace=namespace, page_size=self._random.choice((0, 1, 2)))
         request.query = self._random.choice(("", f"TaskQueue = '{_QUEUE}'"))
@@ -165,13 +165,12 @@ class Fleet:
                 break
             context.trace.reach("fleet: list in pages")
         oracle.check_origin(namespace, listed)
-        if server and (server, offset_ns) == (self._server(), context.clock.offset_ns):
+        if server and server == self._server():
             oracle.check_list(
                 listed,
                 known,
                 gone,
                 server,
-                offset_ns,
                 self._loop.time(),
                 clock_set_back=context.oracle.clock_set_back,
             )

@@ -10,6 +10,7 @@ import pytest
 from perdure.api.worker.v1 import WorkerHeartbeat
 from perdure.api.workflowservice.v1 import ListWorkersRequest, ListWorkersResponse
 from perdure.server.engine import worker_registry
+from perdure.server.engine.engine import Engine
 from perdure.server.engine.worker_registry import WorkerRegistry
 from perdure.server.service.call import Call
 from perdure.server.service.worker_rpcs import WorkerRpcs
@@ -25,12 +26,23 @@ def late_heartbeats_are_believed(patch: Patch) -> None:
 
 def silent_workers_live_for_ever(patch: Patch) -> None:
     """Nobody is forgotten."""
-    patch.setattr(worker_registry, "REMEMBERED_NS", 1 << 62)
+    patch.setattr(worker_registry, "REMEMBERED_S", 1e18)
 
 
 def workers_are_forgotten_at_once(patch: Patch) -> None:
     """A heartbeat is remembered for seconds."""
-    patch.setattr(worker_registry, "REMEMBERED_NS", 3_000_000_000)
+    patch.setattr(worker_registry, "REMEMBERED_S", 3.0)
+
+
+def silence_is_counted_by_the_clock_of_the_machine(patch: Patch) -> None:
+    """Whoever sets that clock forward makes workers vanish that live."""
+    init = WorkerRpcs.__init__
+
+    def by_the_wall(self: WorkerRpcs, engine: Engine, registry: WorkerRegistry) -> None:
+        init(self, engine, registry)
+        registry._time_s = lambda: engine.runtime.now_ns() / 1e9
+
+    patch.setattr(WorkerRpcs, "__init__", by_the_wall)
 
 
 def workers_of_all_namespaces_are_one(patch: Patch) -> None:
@@ -76,6 +88,7 @@ FLEET_MUTANTS: tuple[Callable[[Patch], None], ...] = tuple(
         late_heartbeats_are_believed,
         silent_workers_live_for_ever,
         workers_are_forgotten_at_once,
+        silence_is_counted_by_the_clock_of_the_machine,
         workers_of_all_namespaces_are_one,
         pages_begin_with_the_last_of_the_page_before,
     )

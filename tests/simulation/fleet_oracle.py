@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from perdure.api.worker.v1 import WorkerHeartbeat
-from perdure.server.engine.worker_registry import REMEMBERED_NS
+from perdure.server.engine.worker_registry import REMEMBERED_S
 from tests.simulation.model import check
 from tests.simulation.trace import Trace
 
-REMEMBERED_S = REMEMBERED_NS / 1e9
 _Key = tuple[str, str]
 """Namespace and instance key."""
 
@@ -22,13 +21,11 @@ class Said:
     Attributes:
         count: how many the worker had sent with it.
         server: the process; another one knows nothing of it.
-        offset_ns: of the machine's clock, which decides how long it is remembered.
         sent_s: simulated time at which it was sent.
     """
 
     count: int
     server: str
-    offset_ns: int
     sent_s: float
 
 
@@ -92,24 +89,22 @@ class FleetOracle:
         known: Mapping[str, Said],
         gone: Mapping[str, str],
         server: str,
-        offset_ns: int,
         now_s: float,
         *,
         clock_set_back: bool,
     ) -> None:
-        """Checks a list that one process has given while the machine's clock ran evenly.
+        """Checks a list that one process has given.
 
         Args:
             listed: the workers.
             known, gone: what this namespace's workers had said, and who had shut down, before it was asked for.
             server: the process.
-            offset_ns: of the machine's clock.
             now_s: simulated time at which it came.
             clock_set_back: whether that ever happened: then nobody knows what was said last.
         """
         found = {worker.worker_instance_key: worker for worker in listed}
         for key, said in known.items():
-            if (said.server, said.offset_ns) != (server, offset_ns) or now_s >= said.sent_s + REMEMBERED_S:
+            if said.server != server or now_s >= said.sent_s + REMEMBERED_S:
                 continue
             check(key in found, "who says how it is is listed", (key, said))
             newest = clock_set_back or found[key].total_sticky_cache_hit >= said.count

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from perdure.api.services import OPERATOR_SERVICE, WORKFLOW_SERVICE, method_path
 from perdure.server.config import ServerConfig
-from perdure.server.runtime import SystemRuntime
+from perdure.server.runtime import Runtime, SystemRuntime
 from perdure.server.server import Server
 from perdure.server.service.call import Call
 from perdure.store.memory import MemoryStore
@@ -42,9 +42,11 @@ class LocalClient(RawClient):
 
 
 @asynccontextmanager
-async def serving(config: ServerConfig | None = None) -> AsyncIterator[LocalClient]:
+async def serving(
+    config: ServerConfig | None = None, runtime: Runtime | None = None
+) -> AsyncIterator[LocalClient]:
     """A client of a server over a store in memory."""
-    server = Server(MemoryStore(), config or ServerConfig(port=0), SystemRuntime(), "memory")
+    server = Server(MemoryStore(), config or ServerConfig(port=0), runtime or SystemRuntime(), "memory")
     await server.start()
     try:
         yield LocalClient(server)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from perdure.server.config import ServerConfig
+from perdure.server.runtime import SystemRuntime
 from perdure.server.server import Server
 from perdure.store.memory import MemoryStore
 from tests.support.builders import complete_workflow, duration, queue
@@ -17,9 +18,20 @@ from tests.support.proto import common, enums, workflowservice
 from tests.support.updates import DISCARDS, rejection, update_request
 from tests.unit.server.local_client import LocalClient
 from tests.unit.server.support import run
-from tests.unit.server.test_worker_registry import Clock
 
 HOUR_NS = 3_600_000_000_000
+
+
+class Clock(SystemRuntime):
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.time_ns = 1
+
+    def now_ns(self) -> int:
+        """The time."""
+        return self.time_ns
 
 
 @asynccontextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from perdure.server.deployments import Deployments
 from perdure.server.engine.batches import Batches
 from perdure.server.engine.effects import Effects
@@ -71,7 +73,7 @@ def engine_groups(
     queries = Queries(engine, histories)
     responses = TaskResponses(engine, histories)
     updates = Updates(engine, histories, history_wait_s)
-    workers = WorkerRegistry(engine.runtime)
+    workers = WorkerRegistry(lambda: asyncio.get_running_loop().time())
     starts = Starts(engine)
     nexus = nexus or Nexus(engine)
     configs = (configs or QueueConfigs(engine.store, engine.namespaces)).applied_to(engine.matching)
