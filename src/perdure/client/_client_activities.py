@@ -15,6 +15,7 @@ from perdure.client._async_activity import AsyncActivityHandle, AsyncActivityIDR
 from perdure.client._definitions import activity_name_and_type
 from perdure.client._inputs_activity import CountActivitiesInput, ListActivitiesInput, StartActivityInput
 from perdure.client._interceptor import OutboundInterceptor
+from perdure.client._links import Backing
 from perdure.common import (
     ActivityIDConflictPolicy,
     ActivityIDReusePolicy,
@@ -41,13 +42,11 @@ if TYPE_CHECKING:
     from perdure.client._client import Client
 
 
-class StartActivityOptions(TypedDict, total=False):
-    """The keyword arguments that all forms of starting and executing activities have."""
+class PlainActivityOptions(TypedDict, total=False):
+    """The keyword arguments that all ways to start an activity have, those that answer a Nexus operation too."""
 
     id: Required[str]
     """The activity's id; at most one activity of an id runs at a time."""
-    task_queue: Required[str]
-    """Where its worker polls."""
     schedule_to_close_timeout: timedelta | None
     """Limit for all attempts together; this or `start_to_close_timeout` is required."""
     schedule_to_start_timeout: timedelta | None
@@ -74,6 +73,16 @@ class StartActivityOptions(TypedDict, total=False):
     """Metadata of the call."""
     rpc_timeout: timedelta | None
     """Limit of the call."""
+
+
+class StartActivityOptions(PlainActivityOptions, total=False):
+    """The keyword arguments that all forms of starting and executing activities have."""
+
+    task_queue: Required[str]
+    """Where its worker polls."""
+
+
+_NOTHING_BACKED = Backing("", (), ())
 
 
 class ActivityMethods:
@@ -162,6 +171,7 @@ class ActivityMethods:
         start_delay: timedelta | None = None,
         rpc_metadata: Mapping[str, str | bytes] = {},
         rpc_timeout: timedelta | None = None,
+        backing: Backing | None = None,
     ) -> ActivityHandle[Any]:
         """Start an activity without a workflow and return its handle.
 
@@ -199,6 +209,7 @@ class ActivityMethods:
                 headers={},
                 rpc_metadata=rpc_metadata,
                 rpc_timeout=rpc_timeout,
+                **vars(backing or _NOTHING_BACKED),
             )
         )
 

@@ -40,7 +40,7 @@ from perdure.client._inputs_activity import (
     UpdateActivityOptionsInput,
 )
 from perdure.client._links import ServedOperation, served_operation
-from perdure.client._wire import _encode_user_metadata, enum_value, new_request_id
+from perdure.client._wire import _encode_user_metadata, callback_messages, enum_value, new_request_id
 from perdure.common import Priority, _arg_unset
 from perdure.converter import (
     ActivitySerializationContext,
@@ -107,12 +107,19 @@ _CANCELED = _Report(
 )
 
 
-def _serve_with(request: service_api.StartActivityExecutionRequest, operation: ServedOperation) -> None:
-    """Link an activity with who called the operation that starts it; starting it again starts nothing."""
-    request.request_id = operation.request_id
-    request.links.extend(operation.request_links())
-    if request.links:
-        # If the activity runs already, it is linked all the same.
+def _serve_with(
+    request: service_api.StartActivityExecutionRequest, operation: ServedOperation, input: StartActivityInput
+) -> None:
+    """Link an activity with who called the operation that starts it; starting it again starts nothing.
+
+    An activity that answers the operation has those links in its callbacks.
+    """
+    request.request_id = input.request_id or operation.request_id
+    request.completion_callbacks.extend(callback_messages(input.callbacks, input.links))
+    if not request.completion_callbacks:
+        request.links.extend(operation.request_links())
+    if request.links or request.completion_callbacks:
+        # If the activity runs already, it is linked all the same, and answers this operation as well.
         request.on_conflict_options.attach_request_id = True
         request.on_conflict_options.attach_completion_callbacks = True
         request.on_conflict_options.attach_links = True
@@ -129,7 +136,7 @@ class ActivityCalls(ImplBase):
         request = await self._start_activity_request(input)
         operation = served_operation.get()
         if operation is not None:
-            _serve_with(request, operation)
+            _serve_with(request, operation, input)
         try:
             response = await self._call(
                 self._client.workflow_service.start_activity_execution, request, input

@@ -6,7 +6,7 @@ May live here: requests of workflows and their updates. May not: public forms of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from perdure.api.common import v1 as common_api
@@ -46,7 +46,7 @@ from perdure.client._inputs_workflow import (
 from perdure.client._links import served_operation
 from perdure.client._results import single_value
 from perdure.client._update import WAIT_ENDED, WorkflowUpdateHandle, WorkflowUpdateStage
-from perdure.client._wire import _encode_user_metadata, enum_value, new_request_id
+from perdure.client._wire import _encode_user_metadata, callback_messages, enum_value, new_request_id
 from perdure.client._workflow import WorkflowHandle
 from perdure.common import Priority
 from perdure.converter import encode_search_attributes
@@ -113,7 +113,7 @@ class WorkflowCalls(ImplBase):
         request = service_api.StartWorkflowExecutionRequest(request_eager_execution=is_eager)
         await self._fill_start(request, input)
         request.request_id = input.request_id or request.request_id
-        request.completion_callbacks.extend(_callbacks(input))
+        request.completion_callbacks.extend(callback_messages(input.callbacks, input.links))
         # Older servers read the links here, and not from the callbacks.
         request.links.extend(input.links)
         operation = served_operation.get()
@@ -293,7 +293,7 @@ class WorkflowCalls(ImplBase):
             input, input.id, run_id=input.run_id, first_run_id=input.first_execution_run_id
         )
         request.request.request_id = input.request_id or ""
-        request.request.completion_callbacks.extend(_callbacks(input))
+        request.request.completion_callbacks.extend(callback_messages(input.callbacks, input.links))
         request.request.links.extend(input.links)
         response = service_api.UpdateWorkflowExecutionResponse()
         try:
@@ -401,12 +401,6 @@ class WorkflowCalls(ImplBase):
         if input.update_workflow_input.wait_for_stage == WorkflowUpdateStage.COMPLETED:
             await handle._poll_until_outcome()
         return handle
-
-
-def _callbacks(input: StartWorkflowInput | StartWorkflowUpdateInput) -> Iterator[common_api.Callback]:
-    for callback in input.callbacks:
-        nexus = common_api.Callback.Nexus(url=callback.url, header=callback.headers)
-        yield common_api.Callback(nexus=nexus, links=input.links)
 
 
 def _execution(workflow_id: str, run_id: str | None) -> common_api.WorkflowExecution:

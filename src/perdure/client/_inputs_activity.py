@@ -11,9 +11,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from perdure.api.common.v1 import Payload
+    from perdure.api.common.v1 import Link, Payload
     from perdure.client._activity_options import ActivityOptionsUpdate
     from perdure.client._async_activity import AsyncActivityIDReference
+    from perdure.client._callback import Callback
     from perdure.common import (
         ActivityIDConflictPolicy,
         ActivityIDReusePolicy,
@@ -47,6 +48,9 @@ class StartActivityInput:
     headers: Mapping[str, Payload]
     rpc_metadata: Mapping[str, str | bytes]
     rpc_timeout: timedelta | None
+    callbacks: Sequence[Callback] = ()
+    links: Sequence[Link] = ()
+    request_id: str | None = None
 
 
 @dataclass

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -17,9 +17,11 @@ from google.protobuf.message import Message
 from perdure.service import RPCError, RPCStatusCode
 
 if TYPE_CHECKING:
-    from perdure.api.common.v1 import Payload
+    from perdure.api.common.v1 import Callback as CallbackMessage
+    from perdure.api.common.v1 import Link, Payload
     from perdure.api.protobuf import Duration, Timestamp
     from perdure.api.sdk.v1 import UserMetadata
+    from perdure.client._callback import Callback
     from perdure.converter import DataConverter
 
 ResponseT = TypeVar("ResponseT")
@@ -35,6 +37,20 @@ def new_request_id() -> str:
     bits = int.from_bytes(os.urandom(16), "big")
     text = f"{(bits & ~(0xF << 76) & ~(0x3 << 62)) | (4 << 76) | (2 << 62):032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def callback_messages(callbacks: Sequence[Callback], links: Sequence[Link]) -> Iterator[CallbackMessage]:
+    """Yield where an outcome is to be sent, as requests say it.
+
+    Args:
+        callbacks: The addresses.
+        links: To who waits there.
+    """
+    from perdure.api.common.v1 import Callback as CallbackMessage
+
+    for callback in callbacks:
+        nexus = CallbackMessage.Nexus(url=callback.url, header=callback.headers)
+        yield CallbackMessage(nexus=nexus, links=links)
 
 
 def utc(timestamp: Timestamp) -> datetime:

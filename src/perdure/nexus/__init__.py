@@ -1,7 +1,7 @@
 """Nexus services: operations that workflows of other namespaces call, served by a worker.
 
 Services are classes decorated with `nexusrpc`, the library of the Nexus protocol; here are the operations that a
-workflow or an update answers, and what handlers can ask for. Needs the extra `perdure[nexus]`.
+workflow, an update or an activity answers, and what handlers can ask for. Needs the extra `perdure[nexus]`.
 
 May live here: what a handler is written with. May not: the life of a task (`perdure.worker`), or calling operations
 (`perdure.workflow`).
@@ -32,6 +32,7 @@ from perdure.nexus._operation_context import (
     wait_for_worker_shutdown_sync,
 )
 from perdure.nexus._operation_handlers import (
+    CancelActivityOptions,
     CancelUpdateWorkflowOptions,
     CancelWorkflowRunOptions,
     TemporalOperationHandler,
@@ -41,6 +42,7 @@ from perdure.nexus._temporal_client import TemporalNexusClient, TemporalOperatio
 from perdure.nexus._token import WorkflowHandle
 
 __all__ = [
+    "CancelActivityOptions",
     "CancelUpdateWorkflowOptions",
     "CancelWorkflowRunOptions",
     "Info",

@@ -22,6 +22,7 @@ from perdure.api.workflowservice.v1 import (
     StartWorkflowExecutionResponse,
 )
 from perdure.client import Callback
+from perdure.client._client_activities import PlainActivityOptions
 from perdure.client._links import Backing
 from perdure.client._start_options import PlainStartOptions
 from perdure.common import MetricMeter, _arg_unset, _CompositeEvent
@@ -41,7 +42,7 @@ from perdure.types import (
 )
 
 if TYPE_CHECKING:
-    from perdure.client import Client
+    from perdure.client import ActivityHandle, Client
     from perdure.client import WorkflowHandle as ClientWorkflowHandle
 
 ContextT = TypeVar("ContextT", bound=OperationContext)
@@ -52,6 +53,13 @@ NexusCallback = Callback
 
 class BackingWorkflowOptions(PlainStartOptions, total=False):
     """The keyword arguments of the start of a workflow that answers an operation."""
+
+    task_queue: str | None
+    """Where its worker polls; None means the task queue of the worker that serves the operation."""
+
+
+class BackingActivityOptions(PlainActivityOptions, total=False):
+    """The keyword arguments of the start of an activity that answers an operation."""
 
     task_queue: str | None
     """Where its worker polls; None means the task queue of the worker that serves the operation."""
@@ -200,6 +208,32 @@ class StartContext(ServedContext[StartOperationContext]):
             **options,
         )
         return WorkflowHandle._unsafe_from_client_workflow_handle(handle)
+
+    async def start_activity(
+        self,
+        activity: str | Callable[..., Any],
+        arg: Any,
+        *,
+        id: str,
+        task_queue: str | None = None,
+        **options: Any,
+    ) -> ActivityHandle[Any]:
+        """Start an activity that answers this operation."""
+        # Which run it will be is not known yet.
+        token = OperationToken(
+            type=OperationTokenType.ACTIVITY, namespace=self.client.namespace, activity_id=id
+        )
+        # Untyped, because the overloads know nothing of `backing`.
+        start: Any = self.client.start_activity
+        handle: ActivityHandle[Any] = await start(
+            activity,
+            arg,
+            id=id,
+            task_queue=task_queue or self.info().task_queue,
+            backing=self.backing(token.encode()),
+            **options,
+        )
+        return handle
 
 
 class CancelContext(ServedContext[CancelOperationContext]):

@@ -1,4 +1,4 @@
-"""Handlers of operations that workflows or updates answer: how they start, and how they are cancelled.
+"""Handlers of operations that workflows, updates or activities answer: how they start, and how they are cancelled.
 
 May live here: handlers. May not: how methods become handlers (`_decorators`).
 """
@@ -113,8 +113,18 @@ class CancelUpdateWorkflowOptions:
     """Of the run that has accepted it."""
 
 
+@dataclass(frozen=True)
+class CancelActivityOptions:
+    """Which activity is to be cancelled."""
+
+    activity_id: str
+    """Of the activity that answers the operation."""
+    run_id: str
+    """Of its run."""
+
+
 class TemporalOperationHandler(OperationHandler[InputT, OutputT], ABC, Generic[InputT, OutputT]):
-    """Serves an operation that a workflow or an update answers; subclasses say how it starts."""
+    """Serves an operation that a workflow, an update or an activity answers; subclasses say how it starts."""
 
     @abstractmethod
     async def start_operation(
@@ -140,11 +150,21 @@ class TemporalOperationHandler(OperationHandler[InputT, OutputT], ABC, Generic[I
             ) from error
         context = TemporalCancelOperationContext._from_cancel_operation_context(ctx)
         if read.type is OperationTokenType.WORKFLOW:
-            await self.cancel_workflow_run(context, CancelWorkflowRunOptions(read.workflow_id))
-            return
-        invariant(read.update_id, "the token of an update names it")
-        options = CancelUpdateWorkflowOptions(read.workflow_id, read.update_id or "", read.run_id or "")
-        await self.cancel_workflow_update(context, options)
+            await self.cancel_workflow_run(context, CancelWorkflowRunOptions(read.workflow_id or ""))
+        elif read.type is OperationTokenType.ACTIVITY:
+            if not read.run_id:
+                raise HandlerError(
+                    "Expected operation token of type ACTIVITY to have a valid run id.",
+                    type=HandlerErrorType.INTERNAL,
+                )
+            of_activity = CancelActivityOptions(read.activity_id or "", read.run_id)
+            await self.cancel_activity(context, of_activity)
+        else:
+            invariant(read.update_id, "the token of an update names it")
+            of_update = CancelUpdateWorkflowOptions(
+                read.workflow_id or "", read.update_id or "", read.run_id or ""
+            )
+            await self.cancel_workflow_update(context, of_update)
 
     async def cancel_workflow_run(
         self, ctx: TemporalCancelOperationContext, options: CancelWorkflowRunOptions
@@ -165,3 +185,9 @@ class TemporalOperationHandler(OperationHandler[InputT, OutputT], ABC, Generic[I
             "update's handler, for example by a signal",
             type=HandlerErrorType.NOT_IMPLEMENTED,
         )
+
+    async def cancel_activity(
+        self, ctx: TemporalCancelOperationContext, options: CancelActivityOptions
+    ) -> None:
+        """Ask the activity that answers the operation to cancel."""
+        await client().get_activity_handle(options.activity_id, run_id=options.run_id).cancel()

@@ -17,9 +17,13 @@ from nexusrpc.handler import StartOperationResultAsync, StartOperationResultSync
 
 from perdure.client import WorkflowUpdateFailedError, WorkflowUpdateHandle, WorkflowUpdateStage
 from perdure.common import _arg_unset
-from perdure.nexus._operation_context import BackingWorkflowOptions, StartContext
+from perdure.nexus._operation_context import BackingActivityOptions, BackingWorkflowOptions, StartContext
 from perdure.nexus._token import OperationToken, OperationTokenType
 from perdure.types import (
+    CallableAsyncNoParam,
+    CallableAsyncSingleParam,
+    CallableSyncNoParam,
+    CallableSyncSingleParam,
     MethodAsyncNoParam,
     MethodAsyncSingleParam,
     MultiParamSpec,
@@ -186,6 +190,81 @@ class TemporalNexusClient(ABC):
             nexusrpc.OperationError: The update is over, and has failed or was rejected.
         """
 
+    @overload
+    async def start_activity(
+        self,
+        activity: CallableAsyncNoParam[ReturnType],
+        **options: Unpack[BackingActivityOptions],
+    ) -> TemporalOperationResult[ReturnType]: ...
+
+    @overload
+    async def start_activity(
+        self,
+        activity: CallableSyncNoParam[ReturnType],
+        **options: Unpack[BackingActivityOptions],
+    ) -> TemporalOperationResult[ReturnType]: ...
+
+    @overload
+    async def start_activity(
+        self,
+        activity: CallableAsyncSingleParam[ParamType, ReturnType],
+        arg: ParamType,
+        **options: Unpack[BackingActivityOptions],
+    ) -> TemporalOperationResult[ReturnType]: ...
+
+    @overload
+    async def start_activity(
+        self,
+        activity: CallableSyncSingleParam[ParamType, ReturnType],
+        arg: ParamType,
+        **options: Unpack[BackingActivityOptions],
+    ) -> TemporalOperationResult[ReturnType]: ...
+
+    @overload
+    async def start_activity(
+        self,
+        activity: Callable[..., Awaitable[ReturnType]],
+        *,
+        args: Sequence[Any],
+        **options: Unpack[BackingActivityOptions],
+    ) -> TemporalOperationResult[ReturnType]: ...
+
+    @overload
+    async def start_activity(
+        self,
+        activity: Callable[..., ReturnType],
+        *,
+        args: Sequence[Any],
+        **options: Unpack[BackingActivityOptions],
+    ) -> TemporalOperationResult[ReturnType]: ...
+
+    @overload
+    async def start_activity(
+        self,
+        activity: str,
+        arg: Any = _arg_unset,
+        *,
+        args: Sequence[Any] = [],
+        result_type: type[ReturnType] | None = None,
+        **options: Unpack[BackingActivityOptions],
+    ) -> TemporalOperationResult[ReturnType]: ...
+
+    @abstractmethod
+    async def start_activity(
+        self, activity: str | Callable[..., Any], arg: Any = _arg_unset, **options: Any
+    ) -> TemporalOperationResult[Any]:
+        """Start an activity without a workflow whose result is that of the operation.
+
+        The arguments are those of `Client.start_activity`; without `task_queue` the activity gets the worker's. The
+        server must allow it: `activity.enableCallbacks`.
+
+        Raises:
+            nexusrpc.HandlerError: Something answers the operation already.
+            ActivityAlreadyStartedError: The id is in use, and the policies do not allow it.
+            ValueError: Neither limit of its run time is given, or the delay is negative.
+            RPCError: It could not be started.
+        """
+
 
 class _TemporalNexusClient(TemporalNexusClient):
     """The client of the operation whose start is served."""
@@ -220,6 +299,19 @@ class _TemporalNexusClient(TemporalNexusClient):
         with self._answering():
             handle = await self._served.start_workflow(workflow, arg, **options)
         return TemporalOperationResult.async_token(handle.to_token())
+
+    async def start_activity(
+        self, activity: str | Callable[..., Any], arg: Any = _arg_unset, **options: Any
+    ) -> TemporalOperationResult[Any]:
+        with self._answering():
+            handle = await self._served.start_activity(activity, arg, **options)
+        token = OperationToken(
+            type=OperationTokenType.ACTIVITY,
+            namespace=self._served.client.namespace,
+            activity_id=handle.id,
+            run_id=handle.run_id,
+        )
+        return TemporalOperationResult.async_token(token.encode())
 
     async def start_workflow_update(
         self,

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 OutputT = TypeVar("OutputT")
 
-_ACTIVITY: Final = 2
-"""What the tokens of other SDKs name, too."""
 _URL_SAFE: Final = re.compile(r"[A-Za-z0-9_-]*")
 
 
@@ -26,7 +24,16 @@ class OperationTokenType(IntEnum):
     """What a token names."""
 
     WORKFLOW = 1
+    ACTIVITY = 2
     UPDATE_WORKFLOW = 3
+
+
+_NAMED_BY: Final = {
+    OperationTokenType.WORKFLOW: ("workflow_id",),
+    OperationTokenType.ACTIVITY: ("activity_id",),
+    OperationTokenType.UPDATE_WORKFLOW: ("workflow_id", "update_id"),
+}
+"""What a token of each type must name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,23 +43,31 @@ class OperationToken:
     Args:
         version: Of the form; None and 0 are this one.
         type: What is named.
-        namespace: Of the workflow.
-        workflow_id: Of the workflow.
-        run_id: Of the run that has accepted an update.
+        namespace: Of the workflow or activity.
+        workflow_id: Of the workflow; None in the token of an activity.
+        activity_id: Of the activity; None in other tokens.
+        run_id: Of the run that has accepted an update, or of the activity.
         update_id: Of the update.
     """
 
     version: int | None = None
     type: OperationTokenType
     namespace: str
-    workflow_id: str
+    workflow_id: str | None = None
+    activity_id: str | None = None
     run_id: str | None = None
     update_id: str | None = None
 
     def encode(self) -> str:
         """Return the token: JSON in base64 for URLs, without padding."""
-        fields: dict[str, Any] = {"t": int(self.type), "ns": self.namespace, "wid": self.workflow_id}
-        for key, value in (("v", self.version), ("rid", self.run_id), ("uid", self.update_id)):
+        fields: dict[str, Any] = {"t": int(self.type), "ns": self.namespace}
+        for key, value in (
+            ("wid", self.workflow_id),
+            ("aid", self.activity_id),
+            ("v", self.version),
+            ("rid", self.run_id),
+            ("uid", self.update_id),
+        ):
             if value is not None:
                 fields[key] = value
         text = json.dumps(fields, separators=(",", ":"))
@@ -67,11 +82,6 @@ class OperationToken:
         """
         fields = _fields(token)
         kind = _checked(fields, "t", "token type", int)
-        if kind == _ACTIVITY:
-            raise TypeError(
-                "invalid token: it names an activity, and operations that activities answer are not served here: "
-                "answer the operation with a workflow or an update"
-            )
         if kind not in OperationTokenType._value2member_map_:
             known = ", ".join(f"{one.value} ({one.name})" for one in OperationTokenType)
             raise TypeError(f"invalid token: unknown token type, got {kind}. Valid values: {known}")
@@ -80,16 +90,16 @@ class OperationToken:
             type=token_type,
             version=_checked(fields, "v", "version", int, is_optional=True),
             namespace=_checked(fields, "ns", "namespace", str),
-            workflow_id=_checked(fields, "wid", "workflow id", str),
+            workflow_id=_checked(fields, "wid", "workflow id", str, is_optional=True),
+            activity_id=_checked(fields, "aid", "activity id", str, is_optional=True),
             run_id=_checked(fields, "rid", "run_id", str, is_optional=True),
             update_id=_checked(fields, "uid", "update_id", str, is_optional=True),
         )
-        if not read.workflow_id:
-            raise TypeError(
-                f"invalid token: expected non-empty workflow id for token type `{token_type.name}`"
-            )
-        if token_type is OperationTokenType.UPDATE_WORKFLOW and not read.update_id:
-            raise TypeError(f"invalid token: expected non-empty update id for token type `{token_type.name}`")
+        for name in _NAMED_BY[token_type]:
+            if not getattr(read, name):
+                raise TypeError(
+                    f"invalid token: expected non-empty {name.replace('_', ' ')} for token type `{token_type.name}`"
+                )
         return read
 
 
@@ -171,4 +181,4 @@ class WorkflowHandle(Generic[OutputT]):
             )
         if read.version not in (None, 0):
             raise TypeError("invalid workflow token: 'v' field, if present, must be 0 or null/absent")
-        return cls(read.namespace, read.workflow_id, read.version)
+        return cls(read.namespace, read.workflow_id or "", read.version)

@@ -26,7 +26,11 @@ class Target:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._runner = asyncio.Runner()
-        config = {"system.enableEagerWorkflowStart": "true", "nexusoperation.enableStandalone": "true"}
+        config = {
+            "system.enableEagerWorkflowStart": "true",
+            "nexusoperation.enableStandalone": "true",
+            "activity.enableCallbacks": "true",
+        }
         self._server: ServerProcess | None = None
         self._folder = TemporaryDirectory()
         self._kept: Client | None = None

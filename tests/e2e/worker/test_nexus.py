@@ -13,8 +13,10 @@ import nexusrpc
 import pytest
 from nexusrpc import handler as nexus_handler
 
-from perdure import nexus, workflow
+from perdure import activity, nexus, workflow
 from perdure.client import (
+    ActivityExecutionDescription,
+    ActivityExecutionStatus,
     Client,
     NexusOperationFailureError,
     WorkflowExecutionStatus,
@@ -22,6 +24,7 @@ from perdure.client import (
 )
 from perdure.common import NexusOperationExecutionStatus, NexusOperationIDConflictPolicy
 from perdure.exceptions import (
+    ApplicationError,
     CancelledError,
     NexusOperationAlreadyStartedError,
     NexusOperationError,
@@ -40,6 +43,18 @@ class Orders:
     price: nexusrpc.Operation[int, int]
     deliver: nexusrpc.Operation[str, str]
     change: nexusrpc.Operation[str, str]
+    pack: nexusrpc.Operation[str, str]
+
+
+@activity.defn
+async def pack(article: str) -> str:
+    """Answers an operation: at once, with a failure, or when it is cancelled."""
+    if article == "glass":
+        raise ApplicationError("broken", type="Broken", non_retryable=True)
+    while article == "piano":
+        activity.heartbeat()
+        await asyncio.sleep(0.1)
+    return f"{article} in a box"
 
 
 @workflow.defn
@@ -85,6 +100,18 @@ class OrdersHandler:
         self, ctx: nexus.TemporalStartOperationContext, client: nexus.TemporalNexusClient, input: str
     ) -> nexus.TemporalOperationResult[str]:
         return await client.start_workflow_update(input, Delivery.move, "elsewhere")
+
+    @nexus.temporal_operation
+    async def pack(
+        self, ctx: nexus.TemporalStartOperationContext, client: nexus.TemporalNexusClient, input: str
+    ) -> nexus.TemporalOperationResult[str]:
+        return await client.start_activity(
+            pack,
+            input,
+            id=f"pack-{ctx.request_id}",
+            start_to_close_timeout=timedelta(seconds=40),
+            heartbeat_timeout=timedelta(seconds=1),
+        )
 
 
 @workflow.defn
@@ -134,7 +161,11 @@ async def _callers(client: Client) -> AsyncIterator[Callers]:
     endpoint = await environment.create_nexus_endpoint(unique("endpoint"), queue)
     try:
         async with Worker(
-            client, task_queue=queue, workflows=[Call, Delivery], nexus_service_handlers=[OrdersHandler()]
+            client,
+            task_queue=queue,
+            workflows=[Call, Delivery],
+            activities=[pack],
+            nexus_service_handlers=[OrdersHandler()],
         ):
             yield Callers(client, queue, endpoint.spec.name)
     finally:
@@ -208,6 +239,53 @@ async def test_an_update_answers_an_operation(callers: Callers) -> None:
     )
     assert await callers.call("change", delivery) == "unknown -> elsewhere"
     assert await handle.result() == "delivered to elsewhere"
+
+
+async def _packed(callers: Callers) -> ActivityExecutionDescription:
+    """Describe the activity that answered."""
+    found = callers.client.list_activities(f"TaskQueue = '{callers.queue}'")
+    [listed] = [one async for one in found]
+    return await callers.client.get_activity_handle(listed.activity_id).describe()
+
+
+# Perdure's server takes no callbacks for activities yet, and says so.
+@pytest.mark.parametrize("nexus_target", ["official"], indirect=True)
+@_with_callers
+async def test_an_activity_answers_an_operation(callers: Callers) -> None:
+    """Without any workflow of the service; each side leads to the other's."""
+    assert await callers.call("pack", "cup") == "cup in a box"
+    packed = await _packed(callers)
+    [shown] = packed.raw_callbacks
+    [link] = shown.info.callback.links
+    assert link.workflow_event.workflow_id.startswith("call-")
+    history = await callers.client.get_workflow_handle(link.workflow_event.workflow_id).fetch_history()
+    [started] = [
+        event for event in history.events if event.HasField("nexus_operation_started_event_attributes")
+    ]
+    assert started.links[0].activity.run_id == packed.activity_run_id
+
+
+@pytest.mark.parametrize("nexus_target", ["official"], indirect=True)
+@_with_callers
+async def test_an_operation_fails_as_its_activity_does(callers: Callers) -> None:
+    """With the same failure as the cause."""
+    with pytest.raises(WorkflowFailureError) as caught:
+        await callers.call("pack", "glass")
+    failed = caught.value.cause
+    assert isinstance(failed, NexusOperationError)
+    assert isinstance(failed.cause, ApplicationError)
+    assert (failed.cause.message, failed.cause.type) == ("broken", "Broken")
+
+
+@pytest.mark.parametrize("nexus_target", ["official"], indirect=True)
+@_with_callers
+async def test_a_cancelled_operation_cancels_its_activity(callers: Callers) -> None:
+    """And the caller sees a cancellation."""
+    with pytest.raises(WorkflowFailureError) as caught:
+        await callers.call("pack", "piano", 0.5)
+    failed = caught.value.cause
+    assert isinstance(failed.cause if isinstance(failed, NexusOperationError) else failed, CancelledError)
+    assert (await _packed(callers)).status is ActivityExecutionStatus.CANCELED
 
 
 @_with_callers

@@ -5,13 +5,14 @@ The functions without `test_` are never called: mypy reads them, and complains o
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, assert_type, get_overloads
 
 import nexusrpc
 import nexusrpc.handler
 import pytest
 
-from perdure import client, nexus, workflow
+from perdure import activity, client, nexus, workflow
 
 
 @nexusrpc.service
@@ -74,6 +75,39 @@ async def calls_from_workflow_code(
     await by_handler.execute_operation(Handler.run, 1)  # type: ignore[arg-type]
     await by_handler.execute_operation(Handler.anything, 1)  # type: ignore[arg-type]
     await by_handler.execute_operation(Other.length, "word")  # type: ignore[arg-type]
+
+
+@activity.defn
+async def measure(word: str) -> int:
+    """An activity that can answer an operation."""
+    raise NotImplementedError
+
+
+@activity.defn
+def measure_both(word: str, other: str) -> float:
+    """One of two arguments, in a thread."""
+    raise NotImplementedError
+
+
+async def starts_of_activities(starter: nexus.TemporalNexusClient) -> None:
+    """The result of what answers is that of the operation."""
+    limit = timedelta(seconds=1)
+    assert_type(
+        await starter.start_activity(measure, "word", id="a", start_to_close_timeout=limit),
+        nexus.TemporalOperationResult[int],
+    )
+    assert_type(
+        await starter.start_activity(
+            measure_both, args=["word", "other"], id="a", task_queue="q", schedule_to_close_timeout=limit
+        ),
+        nexus.TemporalOperationResult[float],
+    )
+    assert_type(
+        await starter.start_activity("measure", "word", id="a", result_type=int),
+        nexus.TemporalOperationResult[int],
+    )
+    await starter.start_activity(measure, 1, id="a", start_to_close_timeout=limit)  # type: ignore[misc]
+    await starter.start_activity(measure, "word", start_to_close_timeout=limit)  # type: ignore[call-overload]
 
 
 async def calls_of_a_client(
