@@ -96,7 +96,7 @@ class Output:
     def line(self, text: str, style: str | None = None) -> None:
         """A line of data for people."""
         if self.is_text:
-            self.console.print(text, style=style)
+            self.console.print(printable(text), style=style)
 
     def blank(self) -> None:
         """An empty line, for people."""

@@ -11,6 +11,8 @@ from typing import Any, Final
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from perdure.cli.command import printable
+
 _TIMESTAMP: Final = "google.protobuf.Timestamp"
 _DURATION: Final = "google.protobuf.Duration"
 _STEPS: Final = (
@@ -152,11 +154,11 @@ class Shown:
         if isinstance(value, bool):
             return "true" if value else "false"
         if isinstance(value, str):
-            return value
+            return printable(value)
         if isinstance(value, float):
             return f"{value:g}"
         if isinstance(value, Sequence) and all(isinstance(each, str) for each in value):
-            return ", ".join(value)
+            return printable(", ".join(value))
         return json.dumps(to_json(value), ensure_ascii=False, default=str)
 
     def time(self, moment: datetime) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from rich.text import Text
 
+from perdure.cli.command import printable
 from perdure.cli.session import Session
 from perdure.cli.show import go_duration
 from perdure.cli.spans import Mark, Span, Story, story_of
@@ -70,10 +71,12 @@ def draw(story: Story, title: str, width: int, now: datetime) -> list[Text]:
     """
     whole = story.whole
     end = whole.ended or max(now, whole.began)
-    name_width = min(MAX_NAME, max([len(title), *(len(span.name) + 2 for span in story.spans[:MAX_ROWS])]))
+    title, shown = printable(title), story.spans[:MAX_ROWS]
+    names = [printable(f"  {span.name}") for span in shown]
+    name_width = min(MAX_NAME, max(map(len, (title, *names))))
     scale = _Scale(whole.began, end, max(MIN_BARS, width - name_width - 26))
     lines = [_row(title, whole, scale, name_width, end), scale.ticks(name_width)]
-    lines += [_row(f"  {span.name}", span, scale, name_width, end) for span in story.spans[:MAX_ROWS]]
+    lines += [_row(name, span, scale, name_width, end) for name, span in zip(names, shown, strict=True)]
     if len(story.spans) > MAX_ROWS:
         lines.append(Text(f"  ... and {len(story.spans) - MAX_ROWS} more", style="dim"))
     lines += [_mark(mark, scale, name_width) for mark in story.marks[:MAX_ROWS]]
@@ -141,14 +144,14 @@ def _row(name: str, span: Span, scale: _Scale, name_width: int, end: datetime) -
     if span.attempts > 1:
         line.append(f" (attempt {span.attempts})", style="yellow")
     if span.detail:
-        line.append(f" {' '.join(span.detail.split())}", style="dim")
+        line.append(printable(f" {' '.join(span.detail.split())}"), style="dim")
     return line
 
 
 def _mark(mark: Mark, scale: _Scale, name_width: int) -> Text:
     line = Text(" " * (name_width + 2 + scale.column(mark.at)))
     line.append("▲ ", style="cyan")
-    line.append(mark.name, style="cyan")
+    line.append(printable(mark.name), style="cyan")
     return line
 
 

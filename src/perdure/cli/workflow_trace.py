@@ -9,7 +9,7 @@ from typing import Any, Final
 from perdure.api.workflowservice import v1 as service
 from perdure.cli import flags as f
 from perdure.cli import histories, wire
-from perdure.cli.command import Flags, Group
+from perdure.cli.command import Flags, Group, printable
 from perdure.cli.session import Session
 from perdure.cli.show import go_duration
 from perdure.cli.spans import Span, Story, story_of
@@ -155,8 +155,8 @@ def _line(span: Span | None, name: str) -> Any:
     from rich.text import Text
 
     if span is None:
-        return Text(f"{name}: its history is gone", style="dim")
-    line = Text(f"{span.name} {name}".strip() + " ")
+        return Text(printable(f"{name}: its history is gone"), style="dim")
+    line = Text(printable(f"{span.name} {name}".strip() + " "))
     line.append(span.state, style=STYLES.get(span.state, "default"))
     until = span.ended or datetime.now(UTC)
     line.append(
@@ -165,5 +165,6 @@ def _line(span: Span | None, name: str) -> Any:
     if span.attempts > 1:
         line.append(f" attempt {span.attempts}", style="yellow")
     if span.detail:
-        line.append(f" {' '.join(span.detail.split())}", style="red" if span.state == "failed" else "dim")
+        style = "red" if span.state == "failed" else "dim"
+        line.append(printable(f" {' '.join(span.detail.split())}"), style=style)
     return line

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -28,6 +29,8 @@ from perdure.cli.errors import EXIT_FAILED, EXIT_USAGE, CommandError
 from perdure.cli.output import Output
 from perdure.cli.session import Session
 from perdure.cli.settings import Codec, Settings
+from perdure.cli.spans import Mark, Span, Story
+from perdure.cli.timeline import draw
 
 _RUN: Final = "from perdure.cli import main; main()"
 _STARTED: Final = {
@@ -182,11 +185,25 @@ def test_texts_of_others_do_not_steer_the_terminal(capsys: pytest.CaptureFixture
     fail(evil, EXIT_USAGE)
     printed = capsys.readouterr()
     for text in (printed.out, printed.err):
-        assert r"id\x1b[1A\x1b]0;title" in text
+        assert r"id\x1b[1A\x1b]0;title\x07\x9b2J\x7f" in text
         assert not {"\x1b[1A", "\x1b]", "\x07", "\x9b", "\x7f"} & {
             text[at : at + n] for at in range(len(text)) for n in (1, 2, 4)
         }
     assert "\x1b[32m" in printed.out
+
+
+def test_what_is_written_out_has_room(capsys: pytest.CaptureFixture[str]) -> None:
+    """A column is as wide as what it shows, and a picture of a run names what no terminal shows."""
+    out = Output(Settings({}, {}))
+    out.table([{"Id": "a\x1b\x07b", "Type": "t"}], ["Id", "Type"])
+    rows = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert rows == ["Id          Type", r"a\x1b\x07b  t"]
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    whole, span = Span("workflow", "a\x07", at, at), Span("activity", "b\x08", at, at, detail="c\x0b")
+    lines = draw(Story(whole, [span], [Mark("d\x0c", at, 1)], 1), whole.name, 80, at)
+    text = "\n".join(line.plain for line in lines)
+    for shown in (r"a\x07", r"b\x08", r"d\x0c"):
+        assert shown in text
 
 
 @pytest.mark.parametrize(
