@@ -29,6 +29,12 @@ __getattr__, __dir__ = _bind(
     ),
 )
 '''
+_FILE_MODULE = '''"""{what} of `{file}`; generated when Perdure is built, do not edit."""
+
+from perdure.api.registry import bind_file as _bind_file
+
+__getattr__, __dir__ = _bind_file(__name__, "{file}")
+'''
 _BRANCH = '"""Folder of the wire contract `{package}`; generated when Perdure is built, do not edit."""\n'
 
 
@@ -71,6 +77,11 @@ def _layout(contract: Contract) -> dict[str, bytes]:
         folder = module[len(ROOT_MODULE) + 1 :].replace(".", "/")
         layout[f"{folder}/__init__.py"] = _LEAF.format(package=package, files=_lines(members)).encode()
         layout[f"{folder}/__init__.pyi"] = writer.module(package, members).encode()
+        for file in members:
+            for suffix, what, stub in writer.file_modules(file):
+                name = f"{folder}/{file.name.rpartition('/')[2].removesuffix('.proto')}{suffix}"
+                layout[f"{name}.py"] = _FILE_MODULE.format(what=what, file=file.name).encode()
+                layout[f"{name}.pyi"] = stub.encode()
         for parent in Path(folder).parents:
             branch = f"{parent}/__init__.py"
             if parent != Path(".") and branch not in layout:

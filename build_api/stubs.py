@@ -100,6 +100,30 @@ class StubWriter:
         header.extend(f"import {name}" for name in candidates if f"{name}." in text)
         return "\n".join([*header, "", *body]) + "\n"
 
+    def file_modules(self, file: FileDescriptorProto) -> Iterator[tuple[str, str, str]]:
+        """Yield what the official package has for a file beside its package: suffix, content in a word, stub.
+
+        Its classes are those of the package, which only the package's module defines.
+        """
+        if not file.package.startswith("temporal.api."):
+            return
+        messages = [message.name for message in file.message_type]
+        for enum in file.enum_type:
+            messages += [enum.name, *(value.name for value in enum.value if is_usable(value.name))]
+        descriptor = [
+            "import google.protobuf.descriptor",
+            "",
+            "DESCRIPTOR: google.protobuf.descriptor.FileDescriptor",
+        ]
+        yield "_pb2", "Messages and enums", _names_again(file, messages, descriptor)
+        services = [
+            name.format(service.name)
+            for service in file.service
+            for name in ("{}Stub", "{}AsyncStub", "{}Servicer", "add_{}Servicer_to_server")
+        ]
+        if services:
+            yield "_pb2_grpc", "Clients and servers", _names_again(file, services, [])
+
     def _modules_needed(self, file: FileDescriptorProto) -> Iterator[str]:
         for reference in self._references(file):
             name = self._python_names.get(reference)
@@ -188,7 +212,32 @@ class StubWriter:
                 response = self._python_names[method.output_type]
                 lines.append(f"{_INDENT}{method.name}: {_MULTI_CALLABLES[suffix]}[{request}, {response}]")
             lines.append("")
-        return lines
+        return [*lines, *self._servicer(service)]
+
+    def _servicer(self, service: ServiceDescriptorProto) -> list[str]:
+        lines = [f"class {service.name}Servicer:"]
+        for method in service.method:
+            request = self._python_names[method.input_type]
+            response = self._python_names[method.output_type]
+            answer = f"{response} | collections.abc.Awaitable[{response}]"
+            lines.append(
+                f"{_INDENT}def {method.name}(self, request: {request}, context: typing.Any) -> {answer}: ..."
+            )
+        server = "grpc.Server | grpc.aio.Server"
+        arguments = f"servicer: {service.name}Servicer, server: {server}"
+        return [*lines, f"def add_{service.name}Servicer_to_server({arguments}) -> None: ...", ""]
+
+
+def _names_again(file: FileDescriptorProto, names: Sequence[str], more: Sequence[str]) -> str:
+    """Return the stub of a module that shows names of a file's package."""
+    lines = [f'"""Types of `{file.name}`; generated when Perdure is built, do not edit."""', ""]
+    if names:
+        lines += [
+            f"from {module_of(file.package)} import (",
+            *(f"{_INDENT}{name} as {name}," for name in names),
+            ")",
+        ]
+    return "\n".join([*lines, *more]) + "\n"
 
 
 def _enum(enum: EnumDescriptorProto, python_scope: str) -> list[str]:

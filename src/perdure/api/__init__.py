@@ -1,7 +1,8 @@
 """The wire contract: Temporal's public messages, enums and services.
 
 The layout is that of the official package: `perdure.api.common.v1.Payload`, `perdure.api.enums.v1.EventType`,
-`perdure.api.workflowservice.v1.WorkflowServiceStub`. Beside it:
+`perdure.api.workflowservice.v1.WorkflowServiceStub`, and under the names of the proto files as well
+(`perdure.api.common.v1.message_pb2.Payload`, `perdure.api.workflowservice.v1.service_pb2_grpc`). Beside it:
 
   - `perdure.api.protobuf`: `Timestamp`, `Duration`, `Any`, ... of this contract (the classes in
   `google.protobuf` belong to another descriptor pool and cannot be assigned to its fields);

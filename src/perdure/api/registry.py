@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from importlib import import_module
 from typing import Any as Anything
 
 from google.protobuf.descriptor import EnumDescriptor, FileDescriptor, ServiceDescriptor
@@ -80,6 +81,33 @@ def bind(
     return __getattr__, __dir__
 
 
+def bind_file(
+    module_name: str, file_name: str
+) -> tuple[Callable[[str], Anything], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` for a generated module that shows one file of a package, as official code names it.
+
+    Args:
+        module_name: Name of the module, in its package's folder; one that ends in `_grpc` shows services.
+        file_name: The proto file.
+    """
+    file = POOL.FindFileByName(file_name)
+    names = {*_service_names(file)} if module_name.endswith("_grpc") else {*_message_names(file)}
+
+    def __getattr__(name: str) -> Anything:
+        if name == "DESCRIPTOR":
+            return file
+        if name == "__all__":
+            return sorted(names)
+        if name in names:
+            return getattr(import_module(module_name.rpartition(".")[0]), name)
+        raise AttributeError(f"module {module_name!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*names, "DESCRIPTOR"})
+
+    return __getattr__, __dir__
+
+
 def _resolve(file: FileDescriptor, name: str) -> Iterator[tuple[str, object]]:
     """Yield what to store in a module so that `name` is there, if `file` defines it."""
     if name in file.message_types_by_name:
@@ -111,13 +139,21 @@ def _values(enum: EnumDescriptor) -> Iterator[tuple[str, int]]:
 
 def _names(descriptors: list[FileDescriptor]) -> Iterator[str]:
     for file in descriptors:
-        yield from file.message_types_by_name
-        for enum in file.enum_types_by_name.values():
-            yield enum.name
-            yield from (name for name, _ in _values(enum))
-        for service in file.services_by_name:
-            yield from (service + "Stub", service + "AsyncStub", service + "Servicer")
-            yield f"add_{service}Servicer_to_server"
+        yield from _message_names(file)
+        yield from _service_names(file)
+
+
+def _message_names(file: FileDescriptor) -> Iterator[str]:
+    yield from file.message_types_by_name
+    for enum in file.enum_types_by_name.values():
+        yield enum.name
+        yield from (name for name, _ in _values(enum))
+
+
+def _service_names(file: FileDescriptor) -> Iterator[str]:
+    for service in file.services_by_name:
+        yield from (service + "Stub", service + "AsyncStub", service + "Servicer")
+        yield f"add_{service}Servicer_to_server"
 
 
 def rpc_classes(service: ServiceDescriptor) -> Mapping[str, tuple[type[Message], type[Message]]]:
