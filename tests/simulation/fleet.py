@@ -39,6 +39,8 @@ _SETTLED_S = 30.0
 """After the end of the faults, no late copy of a request arrives."""
 _ENDS_WITHIN_S = 80.0
 """Those that end do so by then, but for what is under way."""
+_LATE_WITHIN_S = 12.0
+"""A copy of a heartbeat may be so late."""
 _RUNNING = WorkerStatus.Value("WORKER_STATUS_RUNNING")
 _SHUTDOWN = WorkerStatus.Value("WORKER_STATUS_SHUTDOWN")
 _QUEUE = "fleet"
@@ -57,6 +59,7 @@ class Fleet:
         self._context = context
         self._loop = context.loop
         self._random: Random = context.stream("fleet")
+        self._copies: Random = context.stream("fleet copies")
         self._oracle = context.oracle.fleet
         self._namespaces = namespaces
         self._nodes: list[Node] = []
@@ -93,6 +96,7 @@ class Fleet:
         while fate == "go on" or self._loop.time() < ends_s:
             await self._say(namespace, key)
             await self._loop.sleep(every_s)
+        self._oracle.ended(namespace, key)  # a goodbye may have arrived long before its answer does
         if fate == "shutdown":
             request = ShutdownWorkerRequest(namespace=namespace, worker_instance_key=key)
             request.worker_heartbeat.CopyFrom(self._heartbeat(namespace, key, _SHUTDOWN))
@@ -103,22 +107,31 @@ class Fleet:
                     self._oracle.left(namespace, key, server)
             except CallFailed as error:
                 self._context.accept(error)
-        self._oracle.ended(namespace, key)
 
     async def _say(self, namespace: str, key: str) -> None:
         heartbeat = self._heartbeat(namespace, key, _RUNNING)
         server, sent_s = self._server(), self._loop.time()
+        request = RecordWorkerHeartbeatRequest(namespace=namespace, worker_heartbeat=[heartbeat])
+        if self._copies.random() < self._context.faults.duplication:
+            self._context.start(self._loop.world, self._copy(request))
         try:
-            await self._context.network.call(
-                RecordWorkerHeartbeatRequest(namespace=namespace, worker_heartbeat=[heartbeat]),
-                RecordWorkerHeartbeatResponse,
-            )
+            await self._context.network.call(request, RecordWorkerHeartbeatResponse)
         except CallFailed as error:
             self._context.accept(error)
             return
         if server == self._server():
             said = Said(heartbeat.total_sticky_cache_hit, server, sent_s)
             self._oracle.acknowledged(namespace, key, said)
+
+    async def _copy(self, request: RecordWorkerHeartbeatRequest) -> None:
+        """A copy of a heartbeat that comes when others have come, whatever became of the worker."""
+        await self._loop.sleep(self._copies.uniform(1, _LATE_WITHIN_S))
+        try:
+            await self._context.network.call(request, RecordWorkerHeartbeatResponse)
+        except CallFailed as error:
+            self._context.accept(error)
+        else:
+            self._context.trace.reach("fleet: late heartbeat")
 
     def _heartbeat(self, namespace: str, key: str, status: WorkerStatus.ValueType) -> WorkerHeartbeat:
         heartbeat = WorkerHeartbeat(
@@ -168,11 +181,11 @@ class Fleet:
         if server and server == self._server():
             oracle.check_list(
                 listed,
-                known,
+                {key: said for key, said in known.items() if key in oracle.known(namespace)},
                 gone,
                 server,
                 self._loop.time(),
-                clock_set_back=context.oracle.clock_set_back,
+                clock_was_set=context.oracle.clock_set_back or context.clock.offset_ns != 0,
             )
         await self._look_closer(namespace, request.query)
         return listed

@@ -53,12 +53,11 @@ class FleetOracle:
 
     def left(self, namespace: str, key: str, server: str) -> None:
         """A server has acknowledged that a worker shut down."""
-        self._said.pop((namespace, key), None)
         self._left[namespace, key] = server
         self._trace.reach("fleet: worker shut down")
 
     def ended(self, namespace: str, key: str) -> None:
-        """A worker says nothing any more, whatever it has told the server of that."""
+        """A worker says no more than goodbye, if that."""
         self._said.pop((namespace, key), None)
 
     def known(self, namespace: str) -> Mapping[str, Said]:
@@ -91,7 +90,7 @@ class FleetOracle:
         server: str,
         now_s: float,
         *,
-        clock_set_back: bool,
+        clock_was_set: bool,
     ) -> None:
         """Checks a list that one process has given.
 
@@ -100,18 +99,18 @@ class FleetOracle:
             known, gone: what this namespace's workers had said, and who had shut down, before it was asked for.
             server: the process.
             now_s: simulated time at which it came.
-            clock_set_back: whether that ever happened: then nobody knows what was said last.
+            clock_was_set: whether that ever happened: then nobody knows what was said last.
         """
         found = {worker.worker_instance_key: worker for worker in listed}
         for key, said in known.items():
             if said.server != server or now_s >= said.sent_s + REMEMBERED_S:
                 continue
             check(key in found, "who says how it is is listed", (key, said))
-            newest = clock_set_back or found[key].total_sticky_cache_hit >= said.count
+            newest = clock_was_set or found[key].total_sticky_cache_hit >= said.count
             check(newest, "what a worker said last is listed", (key, said, found[key].total_sticky_cache_hit))
             self._trace.reach("fleet: worker listed")
         for key, told in gone.items():
-            back = told == server and not clock_set_back and key in found
+            back = told == server and not clock_was_set and key in found
             check(not back, "who has shut down is not listed", key)
 
     def check_end(self, namespace: str, listed: Sequence[WorkerHeartbeat]) -> None:

@@ -50,6 +50,7 @@ RARE = (
     "fired timer taken back",
     "first task with the start's answer",
     "first workflow task delayed",
+    "fleet: late heartbeat",
     "fleet: list in pages",
     "fleet: the silent are forgotten",
     "fleet: worker listed",
